@@ -1,0 +1,91 @@
+"""Egg.js's process model for Python web applications.
+
+    parent ──(starts)──► Master ──┬──► Agent            once: background tasks, long connections, schedule
+                           │      ├──► App worker #1    HTTP requests
+      command line ──control      ├──► App worker #2
+                                  └──► ...  #N          one Messenger between all of them, through the master
+
+The names below are all there is to import. They are loaded at their first use: the master must not pay for what only
+a worker needs, nor a worker for the master.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from eggcluster.cluster import Cluster as Cluster
+    from eggcluster.cluster import start_cluster as start_cluster
+    from eggcluster.errors import BadReceiver as BadReceiver
+    from eggcluster.errors import BootError as BootError
+    from eggcluster.errors import ClusterNotRunning as ClusterNotRunning
+    from eggcluster.errors import ControlError as ControlError
+    from eggcluster.errors import EggclusterError as EggclusterError
+    from eggcluster.errors import MessageTooLarge as MessageTooLarge
+    from eggcluster.errors import MessengerClosed as MessengerClosed
+    from eggcluster.errors import MessengerError as MessengerError
+    from eggcluster.errors import NotSerializable as NotSerializable
+    from eggcluster.errors import OptionsError as OptionsError
+    from eggcluster.errors import ReceiverDied as ReceiverDied
+    from eggcluster.errors import RemoteError as RemoteError
+    from eggcluster.errors import RequestTimeout as RequestTimeout
+    from eggcluster.errors import ReservedAction as ReservedAction
+    from eggcluster.ipc.messenger import Messenger as Messenger
+    from eggcluster.master.master import Master as Master
+    from eggcluster.model.worker import AgentWorker as AgentWorker
+    from eggcluster.model.worker import AppWorker as AppWorker
+    from eggcluster.options import ClusterOptions as ClusterOptions
+    from eggcluster.options import parse_options as parse_options
+    from eggcluster.worker.agent import Agent as Agent
+    from eggcluster.worker.application import Application as Application
+    from eggcluster.worker.current import messenger as messenger
+
+_HOMES = {
+    "Agent": "worker.agent",
+    "AgentWorker": "model.worker",
+    "AppWorker": "model.worker",
+    "Application": "worker.application",
+    "Cluster": "cluster",
+    "ClusterOptions": "options",
+    "Master": "master.master",
+    "Messenger": "ipc.messenger",
+    "messenger": "worker.current",
+    "parse_options": "options",
+    "start_cluster": "cluster",
+    **dict.fromkeys(
+        (
+            "BadReceiver",
+            "BootError",
+            "ClusterNotRunning",
+            "ControlError",
+            "EggclusterError",
+            "MessageTooLarge",
+            "MessengerClosed",
+            "MessengerError",
+            "NotSerializable",
+            "OptionsError",
+            "ReceiverDied",
+            "RemoteError",
+            "RequestTimeout",
+            "ReservedAction",
+        ),
+        "errors",
+    ),
+}
+
+__all__ = sorted([*_HOMES, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    """PEP 562: import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
