@@ -1,0 +1,35 @@
+"""The phases of a cluster, in their order."""
+
+from enum import IntEnum
+
+
+class Phase(IntEnum):
+    """Where the cluster is in its life; it only moves forward. `word` is what the status shows."""
+
+    AGENT_BOOT = 1
+    APPS_BOOT = 2
+    SERVING = 3
+    APPS_STOP = 4
+    AGENT_STOP = 5
+    STOPPED = 6
+
+    @property
+    def word(self) -> str:
+        return {
+            Phase.AGENT_BOOT: "starting the agent",
+            Phase.APPS_BOOT: "starting the app workers",
+            Phase.SERVING: "serving",
+            Phase.APPS_STOP: "stopping the app workers",
+            Phase.AGENT_STOP: "stopping the agent",
+            Phase.STOPPED: "stopped",
+        }[self]
+
+
+class ExitCode(IntEnum):
+    """The exit codes of the contract."""
+
+    CLOSED = 0
+    FAILED = 1
+    BAD_OPTIONS = 2
+    CLOSE_TIMEOUT = 2
+    MASTER_VANISHED = 110

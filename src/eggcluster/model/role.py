@@ -1,0 +1,50 @@
+"""The four roles of a cluster, and the address that a message carries for each of them."""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Role(Enum):
+    """Who a process (or thread) is. The value is the word used in messages, logs and the status."""
+
+    MASTER = "master"
+    AGENT = "agent"
+    APP = "app"
+    PARENT = "parent"
+
+
+_CODES = {Role.MASTER: 0, Role.AGENT: 1, Role.APP: 2, Role.PARENT: 3}
+_ROLES = {code: role for role, code in _CODES.items()}
+_SLOT_BITS = 24
+
+
+class Address(NamedTuple):
+    """A place in the cluster: it outlives the incarnations that sit there. `slot` is 0 but for app workers."""
+
+    role: Role
+    slot: int = 0
+
+    def pack(self) -> int:
+        """The address as the unsigned 32-bit number in a frame's header."""
+        return _CODES[self.role] << _SLOT_BITS | self.slot
+
+    @classmethod
+    def unpack(cls, number: int) -> "Address":
+        """The address behind a number; ValueError where no role has it."""
+        role = _ROLES.get(number >> _SLOT_BITS)
+        if role is None:
+            raise ValueError(f"no role has the address {number:#x}")
+        return cls(role, number & ((1 << _SLOT_BITS) - 1))
+
+    def __str__(self) -> str:
+        return f"{self.role.value}#{self.slot}" if self.role is Role.APP else self.role.value
+
+
+MASTER = Address(Role.MASTER)
+AGENT = Address(Role.AGENT)
+PARENT = Address(Role.PARENT)
+
+
+def app(slot: int) -> Address:
+    """The address of an app worker's slot, counted from 1."""
+    return Address(Role.APP, slot)

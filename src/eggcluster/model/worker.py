@@ -1,0 +1,100 @@
+"""One incarnation in the cluster, the agent's or an app worker's, and the states it may go through."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from eggcluster.model.role import AGENT, Address, app
+
+
+class WorkerState(Enum):
+    """Where an incarnation is in its life. The value is the word in logs and in the status."""
+
+    STARTING = "starting"
+    LISTENING = "listening"
+    STOPPING = "stopping"
+    DEAD = "dead"
+
+
+# An incarnation only moves forward and is never used again: its successor is a new object.
+TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
+    WorkerState.STARTING: frozenset({WorkerState.LISTENING, WorkerState.STOPPING, WorkerState.DEAD}),
+    WorkerState.LISTENING: frozenset({WorkerState.STOPPING, WorkerState.DEAD}),
+    WorkerState.STOPPING: frozenset({WorkerState.DEAD}),
+    WorkerState.DEAD: frozenset(),
+}
+
+
+@dataclass(frozen=True)
+class ExitReport:
+    """How an incarnation ended: its exit code, or the signal that ended it (its name, such as "SIGKILL")."""
+
+    code: int | None = None
+    signal: str | None = None
+
+    def __str__(self) -> str:
+        return f"code: {self.code}, signal: {self.signal}"
+
+
+@dataclass(eq=False)
+class Worker:
+    """The master's record of one incarnation. Only the supervisor changes it.
+
+    `worker_id` is known once it has been forked (the pid in process mode). `failure` is the finished report of
+    a boot that failed, as the worker itself or the supervisor told it.
+    """
+
+    slot: int
+    generation: int
+    born: float
+    start_deadline: float
+    worker_id: int | None = None
+    state: WorkerState = WorkerState.STARTING
+    listening_since: float | None = None
+    listening_at: str | None = None
+    failure: str | None = None
+    misused_option: bool = False
+    history: list[WorkerState] = field(default_factory=list, repr=False)
+
+    address = AGENT  # of the seat; AppWorker has its slot's
+
+    def advance(self, state: WorkerState) -> None:
+        """Move to `state`; a move that the table does not hold is a bug of ours."""
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"BUG: {self!r} cannot become {state.value}")
+        self.history.append(self.state)
+        self.state = state
+
+    @property
+    def alive(self) -> bool:
+        return self.state is not WorkerState.DEAD
+
+    @property
+    def label(self) -> str:
+        """The one way to name it in logs: `app_worker#2:4711`."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return self.label
+
+    def __repr__(self) -> str:
+        return f"<{self.label} gen {self.generation} {self.state.value}>"
+
+
+class AgentWorker(Worker):
+    """An incarnation of the agent."""
+
+    @property
+    def label(self) -> str:
+        return f"agent_worker#1:{self.worker_id}"  # Egg's spelling; there is never a #2
+
+
+class AppWorker(Worker):
+    """An incarnation in one of the slots 1..N."""
+
+    @property
+    def address(self) -> Address:  # type: ignore[override]
+        return app(self.slot)
+
+    @property
+    def label(self) -> str:
+        return f"app_worker#{self.slot}:{self.worker_id}"
