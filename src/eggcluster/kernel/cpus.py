@@ -1,0 +1,96 @@
+"""Owns the answer to "how many CPUs may this process really use?". Runs in whoever starts a cluster.
+
+Two limits count: the affinity mask (taskset, cpusets) and the CPU quota of the control group (containers,
+systemd). `os.cpu_count()` knows neither: in a container with two CPUs it gives the 64 of the machine.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+
+CGROUP_MOUNT = "sys/fs/cgroup"
+
+
+def available_cpus(root: str = "/") -> int:
+    """How many workers can run at the same time, at least 1; never raises.
+
+    A fraction counts as a whole one: with a quota of 1.5 CPUs a single worker could not use what is paid for,
+    while a second one costs no more than being throttled when both are busy. The JVM and Go round up too.
+    """
+    quota = cgroup_quota(root)
+    return max(1, affinity() if quota is None else min(affinity(), math.ceil(quota)))
+
+
+def affinity() -> int:
+    """The CPUs in this process's mask; all of the machine's where there is no such mask (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cgroup_quota(root: str = "/") -> float | None:
+    """The tightest CPU quota on this process, in CPUs: its own group's or one further up. None: no limit."""
+    unified, legacy = cgroup_paths(_read(os.path.join(root, "proc/self/cgroup")))
+    found = [*_quotas_v2(root, unified), *_quotas_v1(root, legacy)]
+    return min((quota for quota in found if quota is not None), default=None)
+
+
+def cgroup_paths(text: str) -> tuple[str | None, str | None]:
+    """From `/proc/self/cgroup` (cgroups(7)): the paths in the unified hierarchy and v1's cpu controller."""
+    unified = legacy = None
+    for line in text.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            unified = path
+        elif "cpu" in controllers.split(","):
+            legacy = path
+    return unified, legacy
+
+
+def quota_v2(text: str) -> float | None:
+    """CPUs from a `cpu.max` such as "150000 100000"; None for "max 100000" and for what cannot be read."""
+    quota, _, period = text.strip().partition(" ")
+    return quota_v1(quota, period or "100000")  # the kernel's default period
+
+
+def quota_v1(quota: str, period: str) -> float | None:
+    """CPUs from `cpu.cfs_quota_us` and `cpu.cfs_period_us`; None for -1 and for what cannot be read."""
+    try:
+        time, span = int(quota), int(period)
+    except ValueError:
+        return None
+    return time / span if time > 0 and span > 0 else None
+
+
+def _quotas_v2(root: str, path: str | None) -> Iterator[float | None]:
+    for group in _upwards(path):
+        yield quota_v2(_read(os.path.join(root, CGROUP_MOUNT, group, "cpu.max")))
+
+
+def _quotas_v1(root: str, path: str | None) -> Iterator[float | None]:
+    for group in _upwards(path):
+        folder = os.path.join(root, CGROUP_MOUNT, "cpu", group)
+        yield quota_v1(
+            _read(os.path.join(folder, "cpu.cfs_quota_us")), _read(os.path.join(folder, "cpu.cfs_period_us"))
+        )
+
+
+def _upwards(path: str | None) -> Iterator[str]:
+    # A container without a cgroup namespace is told the host's path, which it cannot see; its own limit
+    # stands at the top of its mount. So every parent is asked, and what is missing is no limit.
+    if path is None:
+        return
+    group = os.path.normpath("/" + path).strip("/")
+    while group:
+        yield group
+        group = os.path.dirname(group)
+    yield ""
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except (OSError, ValueError):
+        return ""

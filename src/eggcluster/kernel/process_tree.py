@@ -1,0 +1,101 @@
+"""Which processes belong to a worker, and their end. Runs in the master, and in a child whose master vanished.
+
+Every child of the master leads a session of its own, and its environment carries two marks: so its children and
+grandchildren are found even where they left its session, or outlived it.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+
+CLUSTER_MARK = "EGG_CLUSTER_ID"
+WORKER_MARK = "EGG_WORKER_MARK"
+
+
+def session_members(leader: int, mark: str = "") -> list[int]:
+    """The living processes of the session that `leader` leads or led, and those that carry `mark`, oldest first.
+
+    `mark` is `NAME=value` as it stands in the environment with which a process was started. The caller is never
+    among them.
+    """
+    wanted = mark.encode()
+    return _select(lambda pid: _session(pid) == leader or (bool(wanted) and _carries(pid, wanted)))
+
+
+def marked(mark: str) -> list[int]:
+    """The living processes that carry `mark`, without the caller."""
+    wanted = mark.encode()
+    return _select(lambda pid: _carries(pid, wanted))
+
+
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to each that still exists and may be signalled."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def kill_until_gone(find: Callable[[], list[int]], limit: float = 2.0) -> list[int]:
+    """SIGKILL what `find` finds until it finds nothing (a process may fork while it is being killed).
+
+    Blocks for up to `limit` seconds; gives the pids that are still there, which only the kernel can hold.
+    """
+    deadline = time.monotonic() + limit
+    while (left := find()) and time.monotonic() < deadline:
+        signal_all(left, signal.SIGKILL)
+        time.sleep(0.005)
+    return left
+
+
+def is_running(pid: int) -> bool:
+    """Whether `pid` is a process that is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except FileNotFoundError:
+        return _exists_without_proc(pid)
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
+def _exists_without_proc(pid: int) -> bool:
+    if os.path.isdir("/proc/self"):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _select(wanted: Callable[[int], bool]) -> list[int]:
+    me = os.getpid()
+    return [pid for pid in _all_pids() if pid != me and wanted(pid) and is_running(pid)]
+
+
+def _all_pids() -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    except FileNotFoundError:
+        import psutil  # macOS only: there is no /proc
+
+        return list(psutil.pids())
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return -1
+
+
+def _carries(pid: int, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
