@@ -1,0 +1,27 @@
+"""What may be set, where it comes from, and whether it is right. Runs in whoever starts a cluster.
+
+The other processes only receive a `ClusterOptions`, and do not pay for the rest (10 ms): it is imported when
+somebody asks for it.
+"""
+
+from typing import TYPE_CHECKING
+
+from eggcluster.options.cluster_options import AUTO, ClusterOptions
+
+if TYPE_CHECKING:
+    from eggcluster.options.parse import parse_options
+    from eggcluster.options.source import CommandLine
+
+__all__ = ["AUTO", "ClusterOptions", "CommandLine", "parse_options"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "parse_options":
+        from eggcluster.options.parse import parse_options
+
+        return parse_options
+    if name == "CommandLine":
+        from eggcluster.options.source import CommandLine
+
+        return CommandLine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,151 @@
+"""Owns the kinds of values that options have: how each is read and what is right. Pure functions, no I/O."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eggcluster.options.near import near_miss, shown
+
+
+class Wrong(ValueError):
+    """A value is not of its kind. The text goes on after the value; without one it is "is not <expected>"."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`expected` says what is right; `read` makes a plain value of text; `take` lets only right ones pass.
+
+    Both raise `Wrong`. Text is what command line and environment give; a file and Python give plain values.
+    """
+
+    expected: str
+    read: Callable[[str], object]
+    take: Callable[[object], object]
+
+
+def convert(kind: Kind, raw: object, *, is_text: bool, is_secret: bool = False) -> object:
+    """The value that `raw` stands for. `Wrong` is raised with what goes behind the option's name."""
+    value = raw
+    try:
+        if is_text and isinstance(raw, str):
+            value = kind.read(raw)
+        return kind.take(value)
+    except Wrong as wrong:
+        why = str(wrong) or f"is not {kind.expected}"
+        raise Wrong(f"{'its value' if is_secret else shown(value)} {why}") from None
+
+
+def text(expected: str, pattern: str = r"[^\0]+") -> Kind:
+    """Text that matches `pattern` as a whole."""
+
+    def take(value: object) -> str:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise Wrong
+
+    return Kind(expected, str, take)
+
+
+def whole(expected: str, least: int, most: int) -> Kind:
+    """A whole number from `least` to `most`."""
+
+    def take(value: object) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return value
+        raise Wrong
+
+    return Kind(f"{expected} from {least} to {most}", _read_whole, take)
+
+
+def whole_or(word: str, kind: Kind) -> Kind:
+    """That whole number, or this one word."""
+    return Kind(
+        f'{kind.expected}, or "{word}"',
+        lambda raw: raw if raw == word else kind.read(raw),
+        lambda value: value if value == word else kind.take(value),
+    )
+
+
+def seconds(expected: str = "a number of seconds above 0") -> Kind:
+    """A time above zero and short of forever; whole numbers will do."""
+
+    def read(raw: str) -> float:
+        try:
+            return float(raw)
+        except ValueError:
+            raise Wrong from None
+
+    def take(value: object) -> float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+            return float(value)
+        raise Wrong
+
+    return Kind(expected, read, take)
+
+
+def switch() -> Kind:
+    """On or off."""
+
+    def take(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise Wrong
+
+    return Kind("true or false", str, take)
+
+
+def choice(*words: str) -> Kind:
+    """One of these words."""
+
+    def take(value: object) -> str:
+        if isinstance(value, str) and value in words:
+            return value
+        raise Wrong(f"is not one of {', '.join(words)}{near_miss(str(value), words)}")
+
+    return Kind(", ".join(words), str, take)
+
+
+def log_level() -> Kind:
+    """A level of Python's logging, in either case; WARN as Egg writes it."""
+    levels = choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+    def take(value: object) -> object:
+        word = value.upper() if isinstance(value, str) else value
+        return levels.take("WARNING" if word == "WARN" else word)
+
+    return Kind(levels.expected, str, take)
+
+
+def start_mode() -> Kind:
+    """The ways of having a worker: those of this version, and those one may have read about."""
+
+    def take(value: object) -> str:
+        if value == "process":
+            return "process"
+        if value in ("thread", "interpreter"):
+            raise Wrong('is known, but not available in this version; use "process"')
+        raise Wrong(f'is unknown; use "process"{near_miss(str(value), ["process", "thread", "interpreter"])}')
+
+    return Kind('"process"', str, take)
+
+
+def many(expected: str, item: Kind, *, separator: str | None = None) -> Kind:
+    """Several values of one kind, as a tuple; in text they stand between separators, if there is one."""
+
+    def read(raw: str) -> object:
+        return [item.read(part.strip()) for part in raw.split(separator)] if separator else [item.read(raw)]
+
+    def take(value: object) -> tuple[object, ...]:
+        if not isinstance(value, list | tuple):
+            raise Wrong
+        return tuple(item.take(each) for each in value)
+
+    return Kind(expected, read, take)
+
+
+def _read_whole(raw: str) -> int:
+    # int() alone would also take "1_000", and digits of any script.
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", raw.strip()):
+        raise Wrong
+    return int(raw)

@@ -1,0 +1,257 @@
+"""Owns the one table of options: where each can be given, and what is right. Flags and docs come from it."""
+
+from dataclasses import dataclass
+
+from eggcluster.options.cluster_options import default_of
+from eggcluster.options.kind import (
+    Kind,
+    choice,
+    log_level,
+    many,
+    seconds,
+    start_mode,
+    switch,
+    text,
+    whole,
+    whole_or,
+)
+
+DAY_MS = 86_400_000
+GIB = 1024**3
+MODULE = r"(?:[^\W\d]\w*)(?:\.[^\W\d]\w*)*"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row. `flags` are as click takes them; without any the command line does not have this option."""
+
+    field: str
+    kind: Kind
+    help: str
+    metavar: str = ""
+    flags: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    default: str = ""
+    in_file: bool = True
+    is_path: bool = False
+    is_many: bool = False
+    is_secret: bool = False
+
+    @property
+    def flag(self) -> str:
+        """How a message names it when it came from the command line."""
+        long = [flag for flag in self.flags if flag.startswith("--")]
+        return long[0].partition("/")[0] if long else self.metavar
+
+    @property
+    def is_turned_off(self) -> bool:
+        """Whether its flag only turns it off."""
+        return self.is_switch and self.flag.startswith("--no-") and not self.field.startswith("no_")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether its flag takes no value."""
+        return self.kind is SWITCH
+
+
+SWITCH = switch()
+MODULE_NAME = text("the name of a module, such as package.module", MODULE)
+TARGET = text('module:attribute, for instance "app:app"', rf"{MODULE}:{MODULE}")
+PORT = whole("a port number", 0, 65535)
+OWN_PORTS = many("a list of port numbers from 1 to 65535", whole("a port number", 1, 65535), separator=",")
+WORKERS = whole_or("auto", whole("a number of workers", 1, 1024))
+BYTES = whole("a number of bytes", 1, GIB)
+CLOSE_MS = whole("a number of milliseconds", 0, DAY_MS)
+PATH = text("the path of a file")
+LEVEL = log_level()
+HEADER = text("NAME:VALUE", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5
+# What `ps`, a directory name and a shell take without quoting.
+CLUSTER_NAME = text("1 to 64 letters, digits, dots, dashes and underscores", r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
+ENV_NAME = text("a word of letters, digits, dots, dashes and underscores", r"[A-Za-z0-9._-]{1,64}")
+
+
+def _option(field: str, kind: Kind, help: str, metavar: str = "", **rest: object) -> Option:
+    flags = rest.pop("flags", (f"--{field.replace('_', '-')}",))
+    return Option(field, kind, help, metavar, flags=flags, **rest)  # type: ignore[arg-type]
+
+
+OPTIONS = (
+    _option("app", TARGET, "the application", "TARGET", flags=()),
+    _option("factory", SWITCH, "TARGET is a callable without parameters that builds the application"),
+    _option(
+        "agent",
+        TARGET,
+        "the agent",
+        "MODULE:ATTRIBUTE",
+        default="`agent:agent` if the base directory has it, else an empty agent",
+    ),
+    _option("no_agent", SWITCH, "an empty agent, even if there is an `agent.py`"),
+    _option(
+        "base_dir",
+        text("a directory", r"[^\0]*"),
+        "where the application lives; imports begin there",
+        "DIR",
+        default="the current directory",
+        in_file=False,
+    ),
+    _option("framework", MODULE_NAME, "a module that defines `Application` and `Agent`", "MODULE"),
+    _option(
+        "workers",
+        WORKERS,
+        "how many app workers; `auto`: CPU affinity and cgroup quota",
+        "N",
+        flags=("-w", "--workers"),
+        env=("EGG_WORKERS", "WEB_CONCURRENCY"),
+    ),
+    _option("host", text("a host name or address"), "the address to listen on", "HOST", env=("HOST",)),
+    _option(
+        "port",
+        PORT,
+        "the port to listen on; 0: any free one",
+        "PORT",
+        flags=("-p", "--port"),
+        env=("PORT",),
+        default="7001; 8443 with TLS",
+    ),
+    _option("uds", PATH, "a Unix socket to listen on instead", "PATH", is_path=True),
+    _option("fd", whole("a file descriptor", 0, 1_048_576), "an inherited socket to listen on instead", "FD"),
+    _option("ports", OWN_PORTS, "one port for each worker, for a balancer before them", "PORT,PORT,…"),
+    _option("https_key", PATH, "the private key for TLS (PEM)", "FILE", is_path=True),
+    _option("https_cert", PATH, "the certificate chain for TLS (PEM)", "FILE", is_path=True),
+    _option("https_ca", PATH, "the CA that client certificates must come from (PEM)", "FILE", is_path=True),
+    _option(
+        "https_key_password",
+        text("text"),
+        "the key's passphrase; has no flag, because every user of the machine can read a command line",
+        flags=(),
+        env=("EGG_HTTPS_KEY_PASSWORD",),
+        is_secret=True,
+    ),
+    _option("debug_port", PORT, "plain HTTP on this port, beside HTTPS", "PORT"),
+    _option("interface", choice("auto", "asgi", "wsgi"), "what the application speaks: auto, asgi or wsgi", "KIND"),
+    _option("backlog", whole("a number of connections", 1, 65535), "connections that may wait to be accepted", "N"),
+    _option(
+        "keep_alive_timeout",
+        whole("a number of seconds", 0, 86_400),
+        "seconds until an idle connection is closed",
+        "SECONDS",
+    ),
+    _option(
+        "forwarded_allow_ips",
+        text("a list of addresses, or *", r"[^\0]*"),
+        "proxies whose X-Forwarded headers are believed",
+        "LIST",
+        env=("FORWARDED_ALLOW_IPS",),
+    ),
+    _option("root_path", text("a path", r"[^\0]*"), "the path under which a proxy mounts the application", "PATH"),
+    _option(
+        "limit_concurrency",
+        whole("a number of connections", 1, 1_000_000),
+        "answer 503 above so many connections in one worker",
+        "N",
+        default="no limit",
+    ),
+    _option(
+        "headers",
+        many("a list of NAME:VALUE", HEADER),
+        "a header for every response; may be given again and again",
+        "NAME:VALUE",
+        flags=("--header",),
+        is_many=True,
+    ),
+    _option("server_header", SWITCH, "send a Server header", flags=("--no-server-header",)),
+    _option("ws_max_size", BYTES, "the largest WebSocket message, in bytes", "BYTES"),
+    _option(
+        "access_log",
+        SWITCH,
+        "one log line for each request",
+        flags=("--access-log/--no-access-log",),
+        default="on in the env `local`, else off",
+    ),
+    _option("log_format", choice("text", "json"), "log lines as text or json", "FORMAT"),
+    _option("log_config", PATH, "a logging configuration instead of the built-in one", "FILE", is_path=True),
+    _option("log_level", LEVEL, "the log level of all three roles", "LEVEL"),
+    _option("master_log_level", LEVEL, "the master's", flags=(), env=("EGG_MASTER_LOGGER_LEVEL",)),
+    _option("agent_log_level", LEVEL, "the agent's", flags=(), env=("EGG_AGENT_WORKER_LOGGER_LEVEL",)),
+    _option("app_log_level", LEVEL, "the app workers'", flags=(), env=("EGG_APP_WORKER_LOGGER_LEVEL",)),
+    _option("start_mode", start_mode(), "the way of having workers; only process in this version", "MODE"),
+    _option(
+        "env",
+        ENV_NAME,
+        "the environment: local, unittest, prod, …",
+        "ENV",
+        env=("EGG_SERVER_ENV",),
+        default="`prod` for `start`, `local` for `dev`",
+    ),
+    _option(
+        "require",
+        many("a list of module names", MODULE_NAME),
+        "a module that agent and workers import first; may be given again and again",
+        "MODULE",
+        is_many=True,
+    ),
+    _option("pid_file", PATH, "where the master's pid is written", "FILE", is_path=True),
+    _option("name", CLUSTER_NAME, "the cluster's name", "NAME", default="the base directory's"),
+    _option("daemon", SWITCH, "go to the background once the cluster is ready"),
+    _option("strict", SWITCH, "end with exit code 1 when the agent stays away"),
+    _option(
+        "app_close_timeout",
+        CLOSE_MS,
+        "milliseconds an app worker has to close",
+        "MS",
+        env=("EGG_APP_CLOSE_TIMEOUT", "EGG_MASTER_CLOSE_TIMEOUT"),
+    ),
+    _option(
+        "agent_close_timeout",
+        CLOSE_MS,
+        "milliseconds the agent has to close",
+        "MS",
+        env=("EGG_AGENT_CLOSE_TIMEOUT", "EGG_MASTER_CLOSE_TIMEOUT"),
+    ),
+    _option(
+        "close_timeout",
+        CLOSE_MS,
+        "milliseconds the whole cluster has to close",
+        "MS",
+        default="15000, or both others and 5000 if that is more",
+    ),
+    _option("app_start_timeout", seconds(), "seconds an app worker has to start", "SECONDS"),
+    _option("agent_start_timeout", seconds(), "seconds the agent has to start", "SECONDS"),
+    _option("max_message_bytes", BYTES, "the largest message between processes, in bytes", "BYTES"),
+)
+
+BY_FIELD = {option.field: option for option in OPTIONS}
+
+
+def default_text(option: Option) -> str:
+    """The default as documents show it."""
+    if option.default:
+        return option.default
+    default = default_of(option.field)
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return "" if default in (None, (), "") else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def options_markdown() -> str:
+    """The table of `docs/options.md`; a test holds that page in step."""
+    lines = [
+        "| command line | environment | file key | default | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for option in OPTIONS:
+        cells = (_flags_cell(option), _codes(option.env), _codes((option.field,) if option.in_file else ()))
+        lines.append(f"| {' | '.join((*cells, default_text(option), option.help))} |".replace("|  |", "| |"))
+    return "\n".join(line.replace("  |", " |") for line in lines) + "\n"
+
+
+def _flags_cell(option: Option) -> str:
+    if not option.flags:
+        return f"`{option.metavar}`" if option.metavar else ""
+    flags = [part for flag in option.flags for part in flag.split("/")]
+    value = "" if option.is_switch else f" {option.metavar}"
+    return _codes((*flags[:-1], flags[-1] + value))
+
+
+def _codes(words: tuple[str, ...]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
