@@ -1,0 +1,30 @@
+"""The first message to a child: who it is and what to run. Written by the modes, read by the worker."""
+
+import msgspec
+
+from eggcluster.options import ClusterOptions
+
+
+class Listener(msgspec.Struct, frozen=True):
+    """A listening socket that the worker inherited: its file descriptor, and whether it speaks TLS."""
+
+    fd: int
+    tls: bool
+
+
+class BootOrder(msgspec.Struct, frozen=True):
+    """Everything that a worker needs to know. It travels over the channel: options may hold secrets.
+
+    `listening_at` is the address to report in `app-start`. `cluster_port` is the loopback port that is kept for the
+    agent's followers; the agent inherits its bound socket as `cluster_fd`.
+    """
+
+    role: str
+    slot: int
+    generation: int
+    cluster_id: str
+    options: ClusterOptions
+    listeners: list[Listener] = []
+    listening_at: str = ""
+    cluster_port: int = 0
+    cluster_fd: int | None = None

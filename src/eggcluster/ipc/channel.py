@@ -1,0 +1,119 @@
+"""A channel: one end of a stream socket between the master and one other. Runs in an event loop, at both ends."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from eggcluster.errors import FrameError, MessengerClosed
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, FrameReader
+
+
+class Channel(asyncio.Protocol):
+    """Frames in, frames out. What is written in one turn of the loop leaves in one system call.
+
+    `on_frames` gets the frames of each read. `on_closed` is called once, when the other side has gone (None) or
+    has sent what is no frame (the FrameError).
+    """
+
+    def __init__(
+        self,
+        on_frames: Callable[[list[Frame]], None],
+        on_closed: Callable[[FrameError | None], None],
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._on_frames = on_frames
+        self._on_closed = on_closed
+        self._reader = FrameReader(max_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._outgoing: list[bytes] = []
+        self._flush_scheduled = False
+        self._failure: FrameError | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    @classmethod
+    async def open(
+        cls,
+        sock: socket.socket,
+        on_frames: Callable[[list[Frame]], None],
+        on_closed: Callable[[FrameError | None], None],
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> "Channel":
+        """A channel over a connected stream socket, which it owns from now on."""
+        sock.setblocking(False)
+        channel = cls(on_frames, on_closed, max_bytes)
+        await channel._loop.create_connection(lambda: channel, sock=sock)
+        return channel
+
+    @property
+    def closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits here because the other side does not read."""
+        unsent = sum(map(len, self._outgoing))
+        return unsent + (self._transport.get_write_buffer_size() if self._transport else 0)
+
+    def write(self, data: bytes) -> None:
+        """Queue the bytes of whole frames; returns at once. MessengerClosed when the channel is closed."""
+        if self.closed:
+            raise MessengerClosed("the channel to the master is closed")
+        self._outgoing.append(data)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Hand over to the kernel what was written in this turn of the loop."""
+        self._flush_scheduled = False
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+
+    async def drain(self) -> None:
+        """Wait until all that was written has left this process; MessengerClosed if the channel closes meanwhile."""
+        self.flush()
+        await self._writable.wait()
+        if self.closed:
+            raise MessengerClosed("the channel to the master was closed before everything was sent")
+
+    def close(self) -> None:
+        """Close after what was written has been sent; may be called again."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def fail(self, error: FrameError) -> None:
+        """Close at once, without sending what is queued: the other side has broken the protocol."""
+        self._failure = error
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- asyncio's side --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
+        # High water 0 makes "may write again" mean "nothing is left here", which is what drain() waits for.
+        self._transport.set_write_buffer_limits(high=0)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._reader.feed(data)
+        except FrameError as error:
+            self.fail(error)
+            return
+        if frames:
+            self._on_frames(frames)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._writable.set()
+        self._on_closed(self._failure)

@@ -1,0 +1,54 @@
+"""Who listens to which action: the registry behind a messenger's `on`, `once` and `off`. Pure bookkeeping."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+Handler = Callable[[Any], Any]
+
+
+class Handlers:
+    """Handlers by action, in the order of their registration; the same function may be registered once an action."""
+
+    def __init__(self) -> None:
+        self._by_action: dict[str, dict[Handler, bool]] = {}  # handler -> only once?
+
+    def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
+        """Register; TypeError where the handler cannot be called with the data alone."""
+        if not isinstance(action, str):
+            raise TypeError(f"an action is a string, not {action!r}")
+        check_handler(handler)
+        self._by_action.setdefault(action, {})[handler] = once
+
+    def discard(self, action: str, handler: Handler | None = None) -> None:
+        """Forget one handler of the action, or all where None; one that is not there is no error."""
+        if handler is None:
+            self._by_action.pop(action, None)
+        elif action in self._by_action:
+            self._by_action[action].pop(handler, None)
+
+    def take(self, action: str) -> list[Handler]:
+        """The handlers to call now; those registered for once are forgotten."""
+        registered = self._by_action.get(action)
+        if not registered:
+            return []
+        handlers = list(registered)
+        for handler in handlers:
+            if registered[handler]:
+                del registered[handler]
+        return handlers
+
+
+def check_handler(handler: Handler) -> None:
+    """TypeError where `handler` cannot take exactly one argument, the data."""
+    if not callable(handler):
+        raise TypeError(f"a handler is a function of one argument, the data, not {handler!r}")
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        return  # some built-in functions do not tell
+    try:
+        signature.bind(None)
+    except TypeError:
+        name = getattr(handler, "__qualname__", repr(handler))
+        raise TypeError(f"{name}{signature} is no handler: it must take one argument, the data") from None

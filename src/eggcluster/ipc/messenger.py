@@ -1,0 +1,348 @@
+"""The messenger: what agent, app workers and the parent use to talk. Runs in each of them, over one channel."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import threading
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
+
+from eggcluster.errors import (
+    BadReceiver,
+    FrameError,
+    MessengerClosed,
+    ReceiverDied,
+    RemoteError,
+    RequestTimeout,
+)
+from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, encode_frame
+from eggcluster.ipc.handlers import Handler, Handlers
+from eggcluster.model.message import RESERVED_ACTIONS, Kind, Receiver, Target, check_action, parse_receiver
+from eggcluster.model.role import Address, Role
+
+REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
+
+_logger = logging.getLogger("eggcluster.messenger")
+_H = TypeVar("_H", bound=Handler)
+_DEFAULT_TARGETS = {Role.APP: Target.AGENT, Role.AGENT: Target.APPS, Role.PARENT: Target.MASTER}
+
+
+class Messenger:
+    """Sends to and receives from the others in the cluster.
+
+    Sending returns at once and may be done from any thread of the process; `await drain()` waits until all has
+    left it. `data` is what MessagePack can carry: None, bool, int (64 bit), float, str, bytes, list, dict, and
+    datetime with a time zone; a tuple arrives as a list. Every sending call raises `ReservedAction`, `BadReceiver`,
+    `NotSerializable`, `MessageTooLarge`, or `MessengerClosed` where no cluster runs. Handlers are plain or async
+    functions of one argument, the data; they run in the worker's event loop, and what they raise is logged.
+    """
+
+    def __init__(self, role: Role = Role.APP) -> None:
+        self._role = role
+        self._handlers = Handlers()
+        self._channel: Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: int | None = None
+        self._max_bytes = MAX_MESSAGE_BYTES
+        self._address = 0
+        self._request_id = random.getrandbits(32)  # a successor must not take its predecessor's answers for its own
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._answering: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    def send(self, action: str, data: Any = None, to: Receiver | None = None) -> None:
+        """Send to `to`; by default an app's message goes to the agent, the agent's to the apps, the parent's to
+        the master."""
+        target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
+        self._send(action, data, target, target_id)
+
+    def broadcast(self, action: str, data: Any = None) -> None:
+        """Send to the agent and all app workers, this one too."""
+        self._send(action, data, Target.ALL)
+
+    def send_to_app(self, action: str, data: Any = None) -> None:
+        """Send to all app workers, this one too if it is one."""
+        self._send(action, data, Target.APPS)
+
+    def send_to_agent(self, action: str, data: Any = None) -> None:
+        """Send to the agent; kept for the next one while it is being replaced."""
+        self._send(action, data, Target.AGENT)
+
+    def send_random(self, action: str, data: Any = None) -> None:
+        """Send to one app worker that listens, chosen at random."""
+        self._send(action, data, Target.RANDOM)
+
+    def send_to(self, worker_id: Receiver, action: str, data: Any = None) -> None:
+        """Send to one: a worker id, "agent", "master", "parent", or a slot such as "app#2"."""
+        target, target_id = parse_receiver(worker_id)
+        self._send(action, data, target, target_id)
+
+    def send_to_parent(self, action: str, data: Any = None) -> None:
+        """Send to the process that started the master."""
+        self._send(action, data, Target.PARENT)
+
+    def _send(self, action: str, data: Any, target: Target, target_id: int = 0) -> None:
+        check_action(action)
+        self._write(self._encode(Kind.MESSAGE, target, [action, data], target_id))
+
+    async def drain(self) -> None:
+        """Wait until all that was sent has left this process; MessengerClosed if the channel closes meanwhile."""
+        channel = self._attached()
+        await self._on_loop(channel.drain())
+
+    # -- asking ----------------------------------------------------------------------------------------
+
+    async def request(
+        self, action: str, data: Any = None, *, to: Receiver | None = None, timeout: float = REQUEST_TIMEOUT
+    ) -> Any:
+        """Ask one receiver, and give what its handler returned.
+
+        `to` defaults as in `send`; "app" (and the agent's default) means one listening app worker. `timeout` is
+        in seconds. Raises `RemoteError` for what the handler raised (or where there is none), `RequestTimeout`,
+        `ReceiverDied` as soon as the receiver is known to be gone. Cancelling it cancels the handler.
+        """
+        check_action(action)
+        target, target_id = self._one_receiver(to)
+        self._attached()
+        return await self._on_loop(self._request(action, data, target, target_id, timeout))
+
+    def _one_receiver(self, to: Receiver | None) -> tuple[Target, int]:
+        target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
+        if target is Target.ALL:
+            raise BadReceiver('a request goes to one receiver, "all" is many')
+        return (Target.RANDOM, 0) if target is Target.APPS else (target, target_id)
+
+    async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
+        self._request_id = request_id = (self._request_id + 1) & 0xFFFFFFFF
+        frame = self._encode(Kind.REQUEST, target, [action, data], target_id, request_id)
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = answer
+        try:
+            self._write(frame)
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError:
+            self._cancel_remote(target, target_id, request_id)
+            raise RequestTimeout(f'no answer to "{action}" within {timeout:g}s') from None
+        except asyncio.CancelledError:
+            self._cancel_remote(target, target_id, request_id)
+            raise
+        finally:
+            del self._waiting[request_id]
+
+    def _cancel_remote(self, target: Target, target_id: int, request_id: int) -> None:
+        with contextlib.suppress(MessengerClosed):
+            self._write(self._encode(Kind.CANCEL, target, None, target_id, request_id))
+
+    # -- receiving -------------------------------------------------------------------------------------
+
+    @overload
+    def on(self, action: str) -> Callable[[_H], _H]: ...
+    @overload
+    def on(self, action: str, handler: _H) -> _H: ...
+    def on(self, action: str, handler: _H | None = None) -> Any:
+        """Call `handler` with the data of each `action`; without a handler, a decorator. TypeError for a function
+        that cannot take one argument. A request is answered by the first handler registered."""
+        return self._register(action, handler, once=False)
+
+    @overload
+    def once(self, action: str) -> Callable[[_H], _H]: ...
+    @overload
+    def once(self, action: str, handler: _H) -> _H: ...
+    def once(self, action: str, handler: _H | None = None) -> Any:
+        """As `on`, for the next `action` only."""
+        return self._register(action, handler, once=True)
+
+    def off(self, action: str, handler: Handler | None = None) -> None:
+        """Stop calling `handler`, or all handlers of `action`; what is not registered is no error."""
+        self._handlers.discard(action, handler)
+
+    async def wait_for(self, action: str, timeout: float | None = None) -> Any:
+        """Wait for the next `action` and give its data; TimeoutError after `timeout` seconds."""
+        arrived: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def arrive(data: Any) -> None:
+            if not arrived.done():
+                arrived.set_result(data)
+
+        self.once(action, arrive)
+        try:
+            async with asyncio.timeout(timeout):
+                return await arrived
+        finally:
+            self.off(action, arrive)
+
+    def _register(self, action: str, handler: Handler | None, *, once: bool) -> Any:
+        if handler is not None:
+            self._handlers.add(action, handler, once=once)
+            return handler
+
+        def decorate(function: Handler) -> Handler:
+            self._handlers.add(action, function, once=once)
+            return function
+
+        return decorate
+
+    # -- the channel's side: called by whoever owns the channel, in the loop ------------------------------
+
+    def serve_as(self, role: Role) -> None:
+        """This messenger is `role`'s: it decides where a message goes that names no receiver."""
+        self._role = role
+
+    def attach(self, channel: Channel, address: Address, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in."""
+        self._role = address.role
+        self._address = address.pack()
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._max_bytes = max_bytes
+
+    def detach(self) -> None:
+        """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
+        self._channel = None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(MessengerClosed("the channel to the master was closed"))
+        for task in self._answering.values():
+            task.cancel()
+
+    def receive(self, frame: Frame) -> None:
+        """Act on one frame from the master. Nothing that a frame holds raises here: it is logged and dropped."""
+        try:
+            if frame.kind in (Kind.MESSAGE, Kind.EVENT):
+                self._receive_message(frame)
+            elif frame.kind is Kind.REQUEST:
+                self._receive_request(frame)
+            elif frame.kind is Kind.CANCEL:
+                if task := self._answering.get((frame.source, frame.request_id)):
+                    task.cancel()
+            elif frame.kind is not Kind.REPORT:
+                self._receive_answer(frame)
+        except FrameError as error:
+            _logger.warning("dropped a message from %s: %s", _name(frame.source), error)
+
+    def dispatch(self, action: str, data: Any) -> None:
+        """Call the handlers of `action` in this process."""
+        for handler in self._handlers.take(action):
+            self._call(handler, action, data)
+
+    def _receive_message(self, frame: Frame) -> None:
+        action, data = decode_body(frame.body, tuple[str, Any])
+        if frame.kind is Kind.MESSAGE and action in RESERVED_ACTIONS:
+            raise FrameError(f'"{action}" does not come from the master')
+        self.dispatch(action, data)
+
+    def _call(self, handler: Handler, action: str, data: Any) -> None:
+        try:
+            result = handler(data)
+        except Exception:
+            _logger.exception('a handler of "%s" raised', action)
+            return
+        if isinstance(result, Coroutine):
+            self._run(_logged(result, action))
+
+    def _receive_request(self, frame: Frame) -> None:
+        action, data = decode_body(frame.body, tuple[str, Any])
+        key = (frame.source, frame.request_id)
+        task = self._run(self._answer(frame, action, data))
+        self._answering[key] = task
+        task.add_done_callback(lambda _: self._answering.pop(key, None))
+
+    async def _answer(self, frame: Frame, action: str, data: Any) -> None:
+        kind, content = await self._outcome(action, data)
+        back = (Target.ADDRESS, frame.source, frame.request_id)
+        with contextlib.suppress(MessengerClosed):
+            try:
+                answer = self._encode(kind, back[0], content, back[1], back[2])
+            except Exception as error:  # what the handler returned cannot travel
+                answer = self._encode(Kind.FAILURE, back[0], [type(error).__name__, str(error), ""], back[1], back[2])
+            self._write(answer)
+
+    async def _outcome(self, action: str, data: Any) -> tuple[Kind, Any]:
+        handlers = self._handlers.take(action)
+        if not handlers:
+            return Kind.FAILURE, ["NoHandler", f'nobody here answers "{action}"', ""]
+        try:
+            result = handlers[0](data)
+            return Kind.REPLY, await result if isinstance(result, Coroutine) else result
+        except Exception as error:
+            _logger.exception('the handler of request "%s" raised', action)
+            return Kind.FAILURE, [type(error).__name__, str(error), traceback.format_exc()]
+
+    def _receive_answer(self, frame: Frame) -> None:
+        answer = self._waiting.get(frame.request_id)
+        if answer is None or answer.done():
+            return  # the one who asked does not wait any more
+        if frame.kind is Kind.REPLY:
+            answer.set_result(decode_body(frame.body))
+        elif frame.kind is Kind.LOST:
+            answer.set_exception(ReceiverDied(decode_body(frame.body, str)))
+        else:
+            answer.set_exception(RemoteError(*decode_body(frame.body, tuple[str, str, str])))
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _attached(self) -> Channel:
+        if self._channel is None:
+            raise MessengerClosed("no cluster runs here: the messenger works in an agent, an app worker or a Cluster")
+        return self._channel
+
+    def _encode(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> bytes:
+        return encode_frame(
+            kind,
+            target,
+            content,
+            target_id=target_id,
+            source=self._address,
+            request_id=request_id,
+            max_bytes=self._max_bytes,
+        )
+
+    def _write(self, frame: bytes) -> None:
+        channel = self._attached()
+        if threading.get_ident() == self._thread:
+            channel.write(frame)
+        elif self._loop is None or self._loop.is_closed():
+            raise MessengerClosed("the worker's event loop has been closed")
+        else:
+            self._loop.call_soon_threadsafe(self._write_late, frame)
+
+    def _write_late(self, frame: bytes) -> None:
+        """The loop's half of a send from another thread: nobody is there any more to catch an error."""
+        try:
+            self._write(frame)
+        except MessengerClosed:
+            _logger.warning("a message was not sent: the channel to the master is closed")
+
+    async def _on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await `work` in the channel's loop, also from another one (an async view under WSGI has its own)."""
+        if self._loop is None or asyncio.get_running_loop() is self._loop:
+            return await work
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that is not lost to the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
+    try:
+        await work
+    except Exception:
+        _logger.exception('a handler of "%s" raised', action)
+
+
+def _name(source: int) -> str:
+    try:
+        return str(Address.unpack(source))
+    except ValueError:
+        return f"{source:#x}"

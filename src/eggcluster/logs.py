@@ -1,0 +1,67 @@
+"""Log lines: who says them, in which form, at which level. Runs in the master and in every worker."""
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eggcluster.options import ClusterOptions
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22 11:42:07,123 INFO 4711 [app_worker#2] text`."""
+
+    def __init__(self, speaker: str) -> None:
+        super().__init__(f"%(asctime)s %(levelname)s %(process)d [{speaker}] %(message)s")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, pid, speaker, logger, message, traceback."""
+
+    def __init__(self, speaker: str) -> None:
+        super().__init__()
+        self._speaker = speaker
+
+    def format(self, record: logging.LogRecord) -> str:
+        import msgspec
+
+        line = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "pid": record.process,
+            "speaker": self._speaker,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> None:
+    """Send this process's log to standard error, or where `log_config` says. Call it once, before anything logs.
+
+    `speaker` is the word in brackets: `master`, `agent_worker`, `app_worker#2`.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter((JsonFormatter if options.log_format == "json" else TextFormatter)(speaker))
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    # uvicorn tells at INFO what our own lines tell already; what it has to complain about stays.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger().level))
+    if options.log_config:
+        _load(options.log_config)
+
+
+def _load(path: str) -> None:
+    """A dictConfig as JSON, or an ini file, as in uvicorn."""
+    import logging.config
+
+    if path.endswith(".json"):
+        import json
+
+        with open(path, encoding="utf-8") as file:
+            logging.config.dictConfig(json.load(file))
+    else:
+        logging.config.fileConfig(path, disable_existing_loggers=False)
