@@ -1,0 +1,1 @@
+"""What runs only in the master: sockets, processes, signals, relaying. No application code, ever."""

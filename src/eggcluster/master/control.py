@@ -1,0 +1,96 @@
+"""The control socket: `eggcluster status`, `stop` and `reload` talk to the master here. Runs in the master.
+
+One JSON object a line: `{"command": "status"}` in; `{"progress": "..."}` lines out, then `{"done": ...}` or
+`{"error": "..."}`. Only the owner can open it: the directory around it is private.
+"""
+
+import asyncio
+import contextlib
+import os
+from typing import Any, Protocol
+
+import msgspec
+
+from eggcluster.master.event import CloseRequested, ReloadRequested
+from eggcluster.master.inbox import Inbox
+from eggcluster.master.progress import Progress
+
+MAX_LINE = 64 * 1024  # bytes; a command has some dozen
+PATIENCE = 10.0  # seconds for a client to say what it wants
+
+
+class Controlled(Protocol):
+    """What the control socket needs of the master."""
+
+    inbox: Inbox
+
+    def status(self) -> dict[str, Any]: ...
+
+
+class Command(msgspec.Struct):
+    """What a client asks for."""
+
+    command: str
+
+
+class ControlServer:
+    """Listens from `open` to `close`. Nothing that a client sends reaches further than its own connection."""
+
+    def __init__(self, path: str, master: Controlled) -> None:
+        self._path = path
+        self._master = master
+        self._server: asyncio.AbstractServer | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, path: str, master: Controlled) -> "ControlServer":
+        control = cls(path, master)
+        control._server = await asyncio.start_unix_server(control._serve, path, limit=MAX_LINE)
+        os.chmod(path, 0o600)
+        return control
+
+    def close(self) -> None:
+        """Stop listening and drop the clients."""
+        if self._server is not None:
+            self._server.close()
+        for client in self._clients:
+            client.cancel()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            await self._answer(reader, writer)
+        except (OSError, ValueError, TimeoutError, msgspec.MsgspecError):
+            pass  # a client that goes away, is silent, or speaks something else
+        finally:
+            self._clients.discard(task)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(PATIENCE):
+            line = await reader.readline()
+        match msgspec.json.decode(line, type=Command).command:
+            case "status":
+                await _say(writer, {"done": self._master.status()})
+            case "stop":
+                await self._follow(CloseRequested, writer)
+            case "reload":
+                await self._follow(ReloadRequested, writer)
+            case other:
+                await _say(writer, {"error": f'no command is called "{other}"'})
+
+    async def _follow(self, order: type[CloseRequested] | type[ReloadRequested], writer: asyncio.StreamWriter) -> None:
+        progress = Progress()
+        self._master.inbox.put(order(progress))
+        async for line in progress.lines():
+            await _say(writer, {"progress": line})
+        await _say(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
+
+
+async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+    writer.write(msgspec.json.encode(answer) + b"\n")
+    await writer.drain()

@@ -1,0 +1,47 @@
+"""The master's process: foreground under the command line, or a child that gets its options over a channel."""
+
+import asyncio
+import socket
+import sys
+from typing import NoReturn
+
+import uvloop
+
+from eggcluster.errors import OptionsError
+from eggcluster.ipc.frame import encode_frame
+from eggcluster.ipc.handshake import read_first
+from eggcluster.logs import configure_logs
+from eggcluster.master.master import Master
+from eggcluster.model.message import Kind, Target
+from eggcluster.model.phase import ExitCode
+from eggcluster.options import ClusterOptions
+
+
+def main() -> NoReturn:
+    """Run a master whose parent is at the other end of the channel that the first argument names."""
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    options = read_first(sock, ClusterOptions)
+    spare = sock.dup()  # the way to say "no" if the options turn out to be bad before the channel is in use
+    try:
+        code = run_master(options, parent=sock)
+    except OptionsError as error:
+        data = {"report": str(error), "bad_option": True}
+        spare.setblocking(True)
+        spare.sendall(encode_frame(Kind.EVENT, Target.PARENT, ["boot-failed", data]))
+        code = ExitCode.BAD_OPTIONS
+    sys.exit(code)
+
+
+def run_master(options: ClusterOptions, parent: socket.socket | None = None) -> ExitCode:
+    """Run a cluster in this process, which is nothing else from now on; gives the exit code.
+
+    OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
+    """
+    configure_logs(options, "master", options.master_log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(options, parent))
+
+
+async def _run(options: ClusterOptions, parent: socket.socket | None) -> ExitCode:
+    return await Master(options, owns_process=True, parent=parent).run()

@@ -1,0 +1,146 @@
+"""The cluster's private runtime directory: its lock, its description, its control socket. Master and command line.
+
+$EGG_RUNTIME_DIR, $XDG_RUNTIME_DIR/eggcluster or /tmp/eggcluster-UID
+  NAME/             0700
+    lock            held by the master with flock(2): who holds it lives, whatever else is lying about
+    cluster.json    pid, name, base directory
+    control.sock
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from eggcluster.errors import OptionsError
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What the command line needs to find a cluster."""
+
+    pid: int
+    name: str
+    base_dir: str
+
+
+def runtime_root(environ: Mapping[str, str] = os.environ) -> str:
+    """Where the runtime directories of this user's clusters are."""
+    if explicit := environ.get("EGG_RUNTIME_DIR"):
+        return os.path.abspath(explicit)
+    if session := environ.get("XDG_RUNTIME_DIR"):
+        return os.path.join(session, "eggcluster")
+    return f"/tmp/eggcluster-{os.getuid()}"
+
+
+class RuntimeDir:
+    """The directory of the cluster `name`. `claim` makes it this process's own until `release`."""
+
+    def __init__(self, name: str, root: str | None = None) -> None:
+        self.root = root or runtime_root()
+        self.path = os.path.join(self.root, name)
+        self.control_socket = os.path.join(self.path, "control.sock")
+        self._name = name
+        self._lock_path = os.path.join(self.path, "lock")
+        self._description_path = os.path.join(self.path, "cluster.json")
+        self._lock: int | None = None
+
+    def claim(self, base_dir: str) -> None:
+        """Take the name; OptionsError where a living cluster has it, or the directory is not safe."""
+        if len(self.control_socket.encode()) > 107:  # sun_path, unix(7)
+            raise OptionsError(f"name: the path {self.control_socket} is too long for a socket; use a shorter one")
+        while self._lock is None:
+            _make_own(self.root, forbidden=0o022)
+            _make_own(self.path, forbidden=0o077)
+            self._lock = self._try_lock()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.control_socket)
+        description = msgspec.json.encode(Description(os.getpid(), self._name, base_dir))
+        write_atomically(self._description_path, description)
+
+    def release(self) -> None:
+        """Remove the directory; may be called again."""
+        if self._lock is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock)
+            self._lock = None
+            with contextlib.suppress(OSError):  # not empty: other clusters of this user
+                os.rmdir(self.root)
+
+    def describe(self) -> Description | None:
+        """The living cluster of that name, None where there is none."""
+        if not self.is_held():
+            return None
+        with contextlib.suppress(OSError, msgspec.MsgspecError), open(self._description_path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Description)
+        return None
+
+    def is_held(self) -> bool:
+        """Whether a living master holds the lock."""
+        try:
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def _try_lock(self) -> int | None:
+        """The locked file descriptor; None where the directory was removed meanwhile and must be made again."""
+        try:
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_ino == os.stat(self._lock_path).st_ino:
+                return fd
+        except BlockingIOError:
+            os.close(fd)
+            raise OptionsError(self._already_running()) from None
+        except FileNotFoundError:
+            pass
+        os.close(fd)
+        return None
+
+    def _already_running(self) -> str:
+        description = self.describe()
+        pid = f" (pid {description.pid}, {description.base_dir})" if description else ""
+        return f'name: a cluster "{self._name}" is running already{pid}; stop it or use another --name'
+
+
+def running_clusters(root: str | None = None) -> Iterator[Description]:
+    """The living clusters of this user."""
+    root = root or runtime_root()
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(root)):
+            if description := RuntimeDir(name, root).describe():
+                yield description
+
+
+def write_atomically(path: str, content: bytes) -> None:
+    """Write a file that is either there as a whole or not at all."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "wb") as file:
+        file.write(content)
+    os.replace(temporary, path)
+
+
+def _make_own(path: str, *, forbidden: int) -> None:
+    """A directory of this user with none of the `forbidden` mode bits; OptionsError for one that is otherwise."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return  # removed by a cluster that ended just now; the caller tries again
+    except OSError as error:
+        raise OptionsError(f"the runtime directory {path} cannot be made: {error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & forbidden:
+        raise OptionsError(f"the runtime directory {path} is open to others; remove it, or set EGG_RUNTIME_DIR")

@@ -1,0 +1,52 @@
+"""The status: what a person, a program or an application may know of the running cluster. Runs in the master."""
+
+import os
+from typing import Any
+
+from eggcluster import __version__
+from eggcluster.master.listeners import Listeners
+from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.seat import Seat
+from eggcluster.model.supervisor import Supervisor
+from eggcluster.options import ClusterOptions
+
+
+def describe_cluster(
+    options: ClusterOptions,
+    supervisor: Supervisor,
+    switchboard: Switchboard,
+    listeners: Listeners | None,
+    started_at: float,
+    now: float,
+) -> dict[str, Any]:
+    """The whole state as plain values. Ages and times to come in seconds, `started_at` in Unix seconds."""
+    return {
+        "name": options.name,
+        "phase": supervisor.phase.word,
+        "version": __version__,
+        "pid": os.getpid(),
+        "started_at": started_at,
+        "address": listeners.address if listeners is not None else None,
+        "base_dir": options.base_dir,
+        "env": options.env,
+        "start_mode": options.start_mode,
+        "agent": _describe_seat(supervisor.agent, switchboard, now),
+        "workers": [{"slot": s.slot, **_describe_seat(s, switchboard, now)} for s in supervisor.slots],
+        "messages_to_nobody": switchboard.to_nobody,
+    }
+
+
+def _describe_seat(seat: Seat, switchboard: Switchboard, now: float) -> dict[str, Any]:
+    worker = seat.current or next(iter(seat.retiring), None)
+    link = switchboard.link_of(worker) if worker is not None else None
+    return {
+        "worker_id": worker.worker_id if worker is not None else None,
+        "generation": seat.generation if worker is None else worker.generation,
+        "state": seat.state.value,
+        "age": round(now - worker.born, 3) if worker is not None else None,
+        "deaths": seat.budget.deaths,
+        "last_death": seat.last_death,
+        "next_try": round(max(0.0, seat.next_try - now), 3) if seat.next_try is not None else None,
+        "successor": seat.successor.worker_id if seat.successor is not None else None,
+        "messages": link.counters() if link is not None else None,
+    }

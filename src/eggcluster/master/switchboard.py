@@ -1,0 +1,255 @@
+"""The switchboard: relays frames between agent, app workers and parent without reading them. Runs in the master."""
+
+import logging
+import random
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from eggcluster.errors import FrameError
+from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, encode_frame
+from eggcluster.master.link import Link, Mailbox
+from eggcluster.model.message import Kind, Target
+from eggcluster.model.role import AGENT, MASTER, PARENT, Address, Role, app
+from eggcluster.model.worker import Worker
+
+_logger = logging.getLogger("eggcluster.master")
+
+Report = Callable[[Worker, str, dict[str, Any]], None]
+Broken = Callable[[Worker, FrameError | None], None]
+Ask = Callable[[Link, int, str, Any], None]
+
+
+class Switchboard:
+    """Knows every channel and where each frame goes.
+
+    A frame is checked before it is relayed: its source must be the one whose channel it came from, and a child may
+    not speak the master's language; who breaks that is disconnected. `on_report` gets what children tell the
+    master, `on_broken` whose channel is no good any more, `on_ask` the requests to the master itself.
+    """
+
+    def __init__(self, slots: int, on_report: Report, on_broken: Broken, on_ask: Ask) -> None:
+        self._apps = [app(slot) for slot in range(1, slots + 1)]
+        self._on_report = on_report
+        self._on_broken = on_broken
+        self._on_ask = on_ask
+        self._links: list[Link] = []
+        self._live: dict[Address, Link] = {}
+        self._booting: dict[Address, Link] = {}
+        self._vacant: dict[Address, Mailbox] = {}  # for seats in which nobody sits at the moment
+        # (source, request id) -> who has to answer, who asked
+        self._requests: dict[tuple[int, int], tuple[Link, Link]] = {}
+        self.to_nobody = 0
+
+    # -- connections -----------------------------------------------------------------------------------
+
+    async def connect(
+        self, sock: socket.socket, worker: Worker | None = None, max_bytes: int = MAX_MESSAGE_BYTES
+    ) -> Link:
+        """Take over the master's end of a channel: a worker's, or the parent's where `worker` is None."""
+        link = Link(worker.address if worker is not None else PARENT, worker)
+        self._links.append(link)
+        (self._live if link.live else self._booting)[link.address] = link
+        link.channel = await Channel.open(
+            sock,
+            lambda frames: self._receive(link, frames),
+            lambda failure: self._on_closed(link, failure),
+            max_bytes,
+        )
+        return link
+
+    def go_live(self, worker: Worker) -> None:
+        """The worker has started: it takes its seat, and gets what was kept for it."""
+        link = self.link_of(worker)
+        if link is None:
+            return
+        link.live = True
+        del self._booting[link.address]
+        self._live[link.address] = link
+        vacant = self._vacant.pop(link.address, None)
+        for frame in [*(vacant.take() if vacant else ()), *link.mailbox.take()]:
+            self._hand_over(link, frame)
+
+    def disconnect(self, worker: Worker) -> None:
+        """The worker is dead: whoever waits for its answer is told so, what was kept for it is kept for the next."""
+        link = self.link_of(worker)
+        if link is None:
+            return
+        self._links.remove(link)
+        for seats in (self._live, self._booting):
+            if seats.get(link.address) is link:
+                del seats[link.address]
+        if link.address not in self._live:
+            for frame in link.mailbox.take():
+                self._keep(link.address, frame)
+        self._forget_requests(link)
+        if link.channel is not None:
+            link.channel.close()
+
+    def link_of(self, worker: Worker) -> Link | None:
+        """The worker's link, None once it is disconnected."""
+        return next((link for link in self._links if link.worker is worker), None)
+
+    @property
+    def parent(self) -> Link | None:
+        """The link to the process that started the master, where there is one."""
+        return self._live.get(PARENT)
+
+    def _on_closed(self, link: Link, failure: FrameError | None) -> None:
+        link.failure = failure
+        link.gone.set()
+        if link.worker is not None:
+            self._on_broken(link.worker, failure)
+        elif self._live.get(PARENT) is link:
+            del self._live[PARENT]
+            self._links.remove(link)
+            self._forget_requests(link)
+
+    # -- the master's own messages -----------------------------------------------------------------------
+
+    def tell(self, addresses: Iterable[Address], action: str, data: Any) -> None:
+        """Send a lifecycle message to those of `addresses` that are there."""
+        for address in addresses:
+            link = self._live.get(address)
+            if link is not None:
+                raw = encode_frame(Kind.EVENT, Target.ADDRESS, [action, data], target_id=address.pack())
+                link.write(raw)
+
+    def answer(self, link: Link, request_id: int, kind: Kind, content: Any) -> None:
+        """Answer a request that was made to the master."""
+        source = MASTER.pack()
+        raw = encode_frame(kind, Target.ADDRESS, content, source=source, request_id=request_id)
+        link.write(raw)
+
+    def everyone(self) -> list[Address]:
+        """All addresses with somebody live at them."""
+        return list(self._live)
+
+    # -- relaying ----------------------------------------------------------------------------------------
+
+    def _receive(self, link: Link, frames: list[Frame]) -> None:
+        for frame in frames:
+            try:
+                self._accept(link, frame)
+            except FrameError as error:
+                link.failure = error
+                if link.channel is not None:
+                    link.channel.fail(error)
+                return
+
+    def _accept(self, link: Link, frame: Frame) -> None:
+        if frame.source != link.packed:
+            raise FrameError(f"{link.address} sent a frame as {frame.source:#x}")
+        link.sent += 1
+        if frame.kind in (Kind.MESSAGE, Kind.REQUEST):
+            self._relay(link, frame)
+        elif frame.kind in (Kind.REPLY, Kind.FAILURE):
+            self._relay_answer(link, frame)
+        elif frame.kind is Kind.CANCEL:
+            self._relay_cancel(frame)
+        elif frame.kind is Kind.REPORT and link.worker is not None:
+            action, details = decode_body(frame.body, tuple[str, dict[str, Any]])
+            self._on_report(link.worker, action, details)
+        else:
+            raise FrameError(f"{link.address} sent a frame of kind {frame.kind.name}, which only the master may")
+
+    def _relay(self, link: Link, frame: Frame) -> None:
+        if frame.target is Target.MASTER:
+            self._ask_master(link, frame)
+        elif frame.target is Target.WORKER:
+            receiver = self._worker(frame.target_id)
+            if receiver is None or not self._deliver_to(receiver, frame, link):
+                self._reach_nobody(link, frame)
+        elif not sum(self._deliver(address, frame, link) for address in self._addresses(frame)):
+            self._reach_nobody(link, frame)
+
+    def _addresses(self, frame: Frame) -> list[Address]:
+        """The seats behind a frame's target."""
+        match frame.target:
+            case Target.AGENT:
+                return [AGENT]
+            case Target.PARENT:
+                return [PARENT]
+            case Target.APPS:
+                return self._apps
+            case Target.ALL:
+                return [AGENT, *self._apps]
+            case Target.SLOT if app(frame.target_id) in self._apps:
+                return [app(frame.target_id)]
+            case Target.RANDOM:
+                listening = [address for address in self._live if address.role is Role.APP]
+                return [random.choice(listening)] if listening else []
+            case _:
+                return []
+
+    def _deliver(self, address: Address, frame: Frame, asker: Link) -> bool:
+        """Give a frame to whoever sits at `address`, or keep it for the one who will; False: it went nowhere."""
+        live, booting = self._live.get(address), self._booting.get(address)
+        if live is None:
+            if booting is not None:
+                return booting.mailbox.put(frame)
+            return address is not PARENT and self._keep(address, frame)
+        if booting is not None and frame.target in (Target.APPS, Target.ALL):
+            booting.mailbox.put(frame)  # a successor that boots beside the old one must not miss a broadcast
+        return self._hand_over(live, frame, asker)
+
+    def _deliver_to(self, link: Link, frame: Frame, asker: Link) -> bool:
+        return self._hand_over(link, frame, asker) if link.live else link.mailbox.put(frame)
+
+    def _worker(self, worker_id: int) -> Link | None:
+        return next((k for k in self._links if k.worker is not None and k.worker.worker_id == worker_id), None)
+
+    def _keep(self, address: Address, frame: Frame) -> bool:
+        return self._vacant.setdefault(address, Mailbox()).put(frame)
+
+    def _hand_over(self, link: Link, frame: Frame, asker: Link | None = None) -> bool:
+        if not link.write(frame.raw):
+            link.dropped += 1
+            return False
+        link.relayed += 1
+        if frame.kind is Kind.REQUEST and (asker := asker or self._live.get(Address.unpack(frame.source))):
+            self._requests[(frame.source, frame.request_id)] = (link, asker)
+        return True
+
+    def _reach_nobody(self, link: Link, frame: Frame) -> None:
+        self.to_nobody += 1
+        text = f"nobody there: {frame.target.name.lower()} {frame.target_id or ''}".rstrip()
+        if frame.kind is Kind.REQUEST:
+            self.answer(link, frame.request_id, Kind.LOST, text)
+        _logger.warning("a message from %s went to nobody (%s)", link.address, text)
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    def _ask_master(self, link: Link, frame: Frame) -> None:
+        try:
+            action, data = decode_body(frame.body, tuple[str, Any])
+        except FrameError as error:
+            if frame.kind is Kind.REQUEST:
+                self.answer(link, frame.request_id, Kind.FAILURE, ["FrameError", str(error), ""])
+            return
+        if frame.kind is Kind.REQUEST:
+            self._on_ask(link, frame.request_id, action, data)
+        else:
+            self.to_nobody += 1
+            _logger.debug('the master does not listen to "%s" from %s', action, link.address)
+
+    def _relay_answer(self, link: Link, frame: Frame) -> None:
+        key = (frame.target_id, frame.request_id)
+        receiver, asker = self._requests.get(key, (None, None))
+        if receiver is link and asker is not None:  # else it is late, or was never asked for
+            del self._requests[key]
+            asker.write(frame.raw)
+
+    def _relay_cancel(self, frame: Frame) -> None:
+        receiver, _ = self._requests.pop((frame.source, frame.request_id), (None, None))
+        if receiver is not None:
+            receiver.write(frame.raw)
+
+    def _forget_requests(self, link: Link) -> None:
+        """`link` is gone: nobody waits for it, and it waits for nobody."""
+        for key, (receiver, asker) in list(self._requests.items()):
+            if link in (receiver, asker):
+                del self._requests[key]
+                if asker is not link:
+                    self.answer(asker, key[1], Kind.LOST, f"{link.worker or link.address} died before it answered")

@@ -1,0 +1,113 @@
+"""Process mode: a fresh interpreter for each worker, leader of its own session. Runs in the master."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.handshake import send_first
+from eggcluster.kernel.process_exit import wait_exited
+from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, session_members, signal_all
+from eggcluster.model.worker import ExitReport
+from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
+
+TREE_POLL = 0.02  # seconds between two looks at a dying tree; there is no event for "a session is empty"
+LEFTOVER_GRACE = 0.5  # seconds that children outliving their worker get between SIGTERM and SIGKILL, at the least
+TITLE_ROOM = " " * 64
+
+
+def start_by_process(order: BootOrder, fds: Sequence[int]) -> "ProcessWorker":
+    """Start a worker as a process that inherits `fds`; OSError where the system refuses.
+
+    The order travels over the channel: nothing of it, secrets above all, is on a command line.
+    """
+    ours, theirs = socket.socketpair()
+    mark = f"{order.cluster_id}/{order.role}#{order.slot}.{order.generation}"
+    # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for; the blank
+    # argument is the room that the title takes instead.
+    environment = {**os.environ, CLUSTER_MARK: order.cluster_id, WORKER_MARK: mark, "SPT_NOENV": "1"}
+    with theirs:
+        try:
+            # -P: the current directory must not shadow the standard library before the worker sets its path.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "eggcluster.worker", str(theirs.fileno()), TITLE_ROOM],
+                pass_fds=(theirs.fileno(), *fds),
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+    send_first(ours, order)
+    return ProcessWorker(process, ours, f"{WORKER_MARK}={mark}")
+
+
+class ProcessWorker(WorkerHandle):
+    """A worker that is a process. Its tree is its session and whatever carries its mark."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket, mark: str) -> None:
+        self.worker_id = process.pid
+        self.channel = channel
+        self._process = process
+        self._mark = mark
+        self._leader_gone = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._term_deadline: float | None = None
+        self._killed = False
+
+    async def wait_exit(self) -> ExitReport:
+        code = await wait_exited(self._process)
+        self._leader_gone.set()
+        await self._end_leftovers()
+        self._gone.set()
+        return ExitReport(signal=_signal_name(-code)) if code < 0 else ExitReport(code=code)
+
+    async def stop(self, *, grace: float) -> StopOutcome:
+        if self._term_deadline is None:
+            self._term_deadline = asyncio.get_running_loop().time() + grace
+            signal_all([self.worker_id], signal.SIGTERM)
+            try:
+                async with asyncio.timeout(grace):
+                    await self._leader_gone.wait()
+            except TimeoutError:
+                self.kill()
+        await self._gone.wait()
+        return StopOutcome.KILLED if self._killed else StopOutcome.GRACEFUL
+
+    def kill(self) -> None:
+        self._killed = True
+        members = self._tree()
+        if not self._leader_gone.is_set():
+            # The leader last: while it lives nobody can take its pid, and its children cannot be missed.
+            members = [*(pid for pid in members if pid != self.worker_id), self.worker_id]
+        signal_all(members, signal.SIGKILL)
+
+    def _tree(self) -> list[int]:
+        return session_members(self.worker_id, self._mark)
+
+    async def _end_leftovers(self) -> None:
+        """The worker is dead: SIGTERM for what it left behind, SIGKILL after the rest of the grace period.
+
+        What an unexpected death left behind has no such period: its slot is wanted at once.
+        """
+        left = self._tree()
+        if left and self._term_deadline is not None and not self._killed:
+            signal_all(left, signal.SIGTERM)
+            now = asyncio.get_running_loop().time()
+            deadline = max(self._term_deadline, now + LEFTOVER_GRACE)
+            while self._tree() and asyncio.get_running_loop().time() < deadline and not self._killed:
+                await asyncio.sleep(TREE_POLL)
+        while left := self._tree():
+            signal_all(left, signal.SIGKILL)
+            await asyncio.sleep(TREE_POLL)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -1,0 +1,37 @@
+"""The master's grip on one incarnation: what every start mode can truly promise."""
+
+import socket
+from abc import ABC, abstractmethod
+from enum import Enum, auto
+
+from eggcluster.model.worker import ExitReport
+
+
+class StopOutcome(Enum):
+    """How a stop went."""
+
+    GRACEFUL = auto()  # it ended by itself within the grace period
+    KILLED = auto()  # SIGKILL was needed
+    ABANDONED = auto()  # a thread that would not stop: it still runs, Python cannot kill it
+
+
+class WorkerHandle(ABC):
+    """One incarnation, whatever it is made of. `channel` is the master's end of its socket pair."""
+
+    worker_id: int
+    channel: socket.socket
+
+    @abstractmethod
+    async def wait_exit(self) -> ExitReport:
+        """Wait until it and all that it started are known dead. To be awaited once, by one task."""
+
+    @abstractmethod
+    async def stop(self, *, grace: float) -> StopOutcome:
+        """Ask it to close; after `grace` seconds end it by force. Returns once it is gone, and all its children.
+
+        Called again while it waits, with any grace, it only waits. What escalation means is the mode's business.
+        """
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it and all that it started by force; returns at once, `wait_exit` tells when it is done."""
