@@ -1,0 +1,55 @@
+"""An app worker's life. Runs in the app workers."""
+
+from eggcluster.worker.application import Application
+from eggcluster.worker.engines.engine import Engine
+from eggcluster.worker.hooks import Hooks
+from eggcluster.worker.interface import Interface, detect_interface
+from eggcluster.worker.life import CLOSE_RESERVE, Life
+from eggcluster.worker.lifespan import Lifespan
+from eggcluster.worker.target import load_application
+
+
+class AppLife(Life):
+    """Boot: import the application, `on_start`, lifespan startup, accept. Close: the same backwards."""
+
+    start_report = "app-start"
+    app: Application
+    engine: Engine
+    lifespan: Lifespan | None
+
+    def load(self) -> Hooks:
+        self.app = load_application(self.options)
+        return self.app
+
+    async def boot(self) -> None:
+        await self.app.run_start()
+        interface = self._interface()
+        self.lifespan = Lifespan(self.app.app) if interface == "asgi" else None
+        if self.lifespan is not None:
+            await self.lifespan.startup()
+        self.engine = self._engine(interface)
+        await self.engine.start()
+
+    async def close(self) -> None:
+        timeout = self.options.app_close_timeout / 1000
+        await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
+        if self.lifespan is not None:
+            await self.lifespan.shutdown()
+        await self.app.run_close()
+
+    def _interface(self) -> Interface:
+        if self.options.interface == "auto":
+            return detect_interface(self.app.app) or "asgi"
+        return self.options.interface
+
+    def _engine(self, interface: Interface) -> Engine:
+        from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
+
+        return UvicornEngine(
+            self.app.app,
+            interface,
+            self.options,
+            self.order.listeners,
+            self.lifespan.state if self.lifespan is not None else {},
+            self.app.run_server_hooks,
+        )

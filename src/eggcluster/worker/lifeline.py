@@ -1,0 +1,48 @@
+"""The lifeline: a worker whose master vanished ends within a second. Runs as a thread in every worker process.
+
+A thread and not a task, because the event loop may be blocked. And because a C extension may hold the GIL, so that
+not even the thread runs, every worker that can run ends the ones that cannot.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+
+from eggcluster.kernel.process_exit import block_until_parent_exits
+from eggcluster.kernel.process_tree import (
+    CLUSTER_MARK,
+    WORKER_MARK,
+    kill_until_gone,
+    marked,
+    session_members,
+)
+from eggcluster.model.phase import ExitCode
+
+SIBLING_GRACE = 0.3  # seconds in which the others can end by themselves, with exit code 110
+
+
+def hold_lifeline(master: int, speaker: str) -> None:
+    """Start watching the master's process; to be called once, first of all."""
+    threading.Thread(target=_watch, args=(master, speaker), name="egg-lifeline", daemon=True).start()
+
+
+def _watch(master: int, speaker: str) -> None:
+    block_until_parent_exits(master)
+    with contextlib.suppress(OSError, ValueError):
+        os.write(sys.stderr.fileno(), f"[{speaker}] the master has vanished, exit with code:110\n".encode())
+    try:
+        _end_everything()
+    finally:
+        os._exit(ExitCode.MASTER_VANISHED)
+
+
+def _end_everything() -> None:
+    """First what this worker started, then, after a moment, whatever is left of the cluster."""
+    me = os.getpid()
+    own = f"{WORKER_MARK}={os.environ.get(WORKER_MARK, '')}"
+    kill_until_gone(lambda: session_members(me, own), limit=0.2)
+    time.sleep(SIBLING_GRACE)
+    everything = f"{CLUSTER_MARK}={os.environ.get(CLUSTER_MARK, '')}"
+    kill_until_gone(lambda: marked(everything), limit=0.2)

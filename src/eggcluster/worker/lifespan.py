@@ -1,0 +1,78 @@
+"""The ASGI lifespan protocol, server's side. Runs in the app workers.
+
+Ours and not the engine's, because the report of a failed boot needs the exception itself, and because `on_start`
+and `on_close` stand around it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from eggcluster.errors import BootError
+
+_logger = logging.getLogger("eggcluster.lifespan")
+
+
+class Lifespan:
+    """One application's lifespan: `startup` once, then `shutdown` once. `state` is what requests find in their scope.
+
+    An application that raises before it asked for the first event has no lifespan, and that is fine (the ASGI
+    specification's rule); one that raises later has failed.
+    """
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self.state: dict[str, Any] = {}
+        self._app = app
+        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._asked = False
+        self._answer: asyncio.Future[dict[str, Any]] | None = None
+        self._task: asyncio.Task[Any] | None = None
+
+    async def startup(self) -> None:
+        """Wait until the application has started; raises what it raised, or BootError with its message."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        answer = await self._tell("lifespan.startup")
+        if answer is None:
+            error = self._task.exception()
+            self._task = None
+            if error is not None and self._asked:
+                raise error
+        elif answer["type"] == "lifespan.startup.failed":
+            await asyncio.wait({self._task}, timeout=1.0)  # Starlette says "failed", then raises the reason
+            error = self._task.exception() if self._task.done() else None
+            raise error or BootError(f"lifespan startup failed: {answer.get('message', '')}")
+
+    async def shutdown(self) -> None:
+        """Wait until the application has shut down; what it raises is logged."""
+        if self._task is None or self._task.done():
+            return
+        answer = await self._tell("lifespan.shutdown")
+        if answer is not None and answer["type"] == "lifespan.shutdown.failed":
+            _logger.error("lifespan shutdown failed: %s", answer.get("message", ""))
+        elif answer is None and (error := self._task.exception()):
+            _logger.error("lifespan shutdown raised", exc_info=error)
+
+    async def _run(self) -> None:
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
+        await self._app(scope, self._receive, self._send)
+
+    async def _receive(self) -> dict[str, Any]:
+        self._asked = True
+        return await self._events.get()
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(message)
+
+    async def _tell(self, event: str) -> dict[str, Any] | None:
+        """Send an event; the application's answer, None if it returned or raised instead."""
+        assert self._task is not None
+        self._answer = asyncio.get_running_loop().create_future()
+        self._events.put_nowait({"type": event})
+        await asyncio.wait({self._task, self._answer}, return_when=asyncio.FIRST_COMPLETED)
+        return self._answer.result() if self._answer.done() else None

@@ -1,0 +1,61 @@
+"""A worker process from its first line to its exit code. Runs in the agent and in the app workers."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import setproctitle
+import uvloop
+
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.handshake import read_first
+from eggcluster.logs import configure_logs
+from eggcluster.model.role import Role
+from eggcluster.worker.current import become
+from eggcluster.worker.life import Life
+from eggcluster.worker.lifeline import hold_lifeline
+
+
+def main() -> NoReturn:
+    """Run the worker whose channel's file descriptor is the first argument. Only process mode calls it so."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, _leave_early)
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    order = read_first(sock, BootOrder)
+    speaker = "agent_worker" if order.role == Role.AGENT.value else f"app_worker#{order.slot}"
+    hold_lifeline(os.getppid(), speaker)
+    _take_identity(order, speaker)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_live(order, sock))
+    sys.exit(code)
+
+
+def _take_identity(order: BootOrder, speaker: str) -> None:
+    """Title, log, module path: what the process must have before any application code is imported."""
+    options = order.options
+    agent = order.role == Role.AGENT.value
+    title = "egg-agent" if agent else f"egg-app#{order.slot}"
+    setproctitle.setproctitle(f"{title}: {options.name}")
+    configure_logs(options, speaker, options.agent_log_level if agent else options.app_log_level)
+    if options.base_dir not in sys.path:
+        sys.path.insert(0, options.base_dir)
+
+
+async def _live(order: BootOrder, sock: socket.socket) -> int:
+    messenger = become(Role(order.role))
+    life: Callable[..., Life]
+    if order.role == Role.AGENT.value:
+        from eggcluster.worker.agent_life import AgentLife as life
+    else:
+        from eggcluster.worker.app_life import AppLife as life
+    return await life(order, sock, messenger).run()
+
+
+def _leave_early(number: int, frame: Any) -> NoReturn:
+    """A signal to close while the application is being imported: there is nothing to close yet."""
+    raise SystemExit(0)
