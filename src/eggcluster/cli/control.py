@@ -1,0 +1,70 @@
+"""Talking to a running master over its control socket; `stop` and `reload`. Runs in the user's shell."""
+
+import socket
+from collections.abc import Generator
+from typing import Any, BinaryIO
+
+import click
+import msgspec
+
+from eggcluster.errors import ClusterNotRunning, ControlError
+from eggcluster.kernel.process_exit import wait_until_gone
+from eggcluster.master.runtime_dir import Description, RuntimeDir
+from eggcluster.model.phase import ExitCode
+
+
+def ask(cluster: Description, command: str) -> Generator[str, None, Any]:
+    """Send a command; yields the lines of its progress. The generator's value is the answer.
+
+    ControlError where the master refuses, ClusterNotRunning where nobody answers.
+    """
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(RuntimeDir(cluster.name).control_socket)
+        except OSError as error:
+            text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
+            raise ClusterNotRunning(text) from None
+        sock.sendall(msgspec.json.encode({"command": command}) + b"\n")
+        with sock.makefile("rb") as lines:
+            return (yield from _follow(lines))
+
+
+def _follow(lines: BinaryIO) -> Generator[str, None, Any]:
+    for line in lines:
+        answer = msgspec.json.decode(line, type=dict[str, Any])
+        if "progress" in answer:
+            yield answer["progress"]
+        elif "error" in answer:
+            raise ControlError(answer["error"])
+        else:
+            return answer["done"]
+    return None
+
+
+def answer_to(cluster: Description, command: str) -> Any:
+    """The answer to a command that has no progress to tell."""
+    talk = ask(cluster, command)
+    while True:
+        try:
+            next(talk)
+        except StopIteration as end:
+            return end.value
+
+
+def stop_cluster(cluster: Description) -> int:
+    """Close the cluster and wait until its master has ended."""
+    for line in ask(cluster, "stop"):
+        click.echo(line)
+    wait_until_gone(cluster.pid)
+    click.echo(f"{cluster.name} stopped")
+    return ExitCode.CLOSED
+
+
+def reload_cluster(cluster: Description) -> int:
+    """Reload the cluster; the lines of its progress are printed as they come."""
+    try:
+        for line in ask(cluster, "reload"):
+            click.echo(line)
+    except ControlError as error:
+        raise ControlError(f"reload stopped, the workers so far go on\n{error}") from None
+    return ExitCode.CLOSED

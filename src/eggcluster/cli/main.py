@@ -1,0 +1,104 @@
+"""The command `eggcluster` and its subcommands. Runs in the user's shell; `start` becomes the master."""
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from eggcluster import __version__
+from eggcluster.cli.flags import cluster_flags, given_flags
+from eggcluster.errors import EggclusterError, OptionsError
+from eggcluster.model.phase import ExitCode
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="eggcluster")
+def command() -> None:
+    """Run a Python web application as a master, one agent and N app workers."""
+
+
+@command.command()
+@cluster_flags
+def start(**parameters: Any) -> int:
+    """Start a cluster; TARGET is the application, `module:attribute` (default: app:app)."""
+    return _start(parameters, "prod")
+
+
+@command.command()
+@cluster_flags
+def dev(**parameters: Any) -> int:
+    """As start, in env local: access log on, and a worker that died waits for its fix."""
+    return _start(parameters, "local")
+
+
+def _start(parameters: dict[str, Any], default_env: str) -> int:
+    from eggcluster.cli.start import start_daemon, start_foreground
+    from eggcluster.options import parse_options
+
+    options = parse_options(given_flags(parameters), default_env=default_env)
+    return start_daemon(options) if options.daemon else start_foreground(options)
+
+
+def _which(function: Any) -> Any:
+    """The ways to name a running cluster."""
+    function = click.option("--base-dir", help="The cluster of this base directory [default: the current one].")(
+        function
+    )
+    function = click.option("--pid-file", help="The cluster whose master's pid is in this file.")(function)
+    return click.option("--name", help="The cluster of this name.")(function)
+
+
+@command.command()
+@_which
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def status(as_json: bool, **which: str | None) -> int:
+    """Show what the cluster looks like right now, also while it boots."""
+    from eggcluster.cli.status import show_status
+
+    return show_status(_find(which), as_json=as_json)
+
+
+@command.command()
+@_which
+def stop(**which: str | None) -> int:
+    """Close the cluster in order and wait until it has ended."""
+    from eggcluster.cli.control import stop_cluster
+
+    return stop_cluster(_find(which))
+
+
+@command.command()
+@_which
+def reload(**which: str | None) -> int:
+    """Replace the app workers by new ones, one slot after the other, new before old."""
+    from eggcluster.cli.control import reload_cluster
+
+    return reload_cluster(_find(which))
+
+
+def _find(which: dict[str, str | None]) -> Any:
+    from eggcluster.cli.find import find_cluster
+
+    return find_cluster(**which)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error of ours is its lines on standard error and an exit code."""
+    try:
+        code = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.BAD_OPTIONS
+    except click.exceptions.Abort:
+        code = ExitCode.FAILED
+    except OptionsError as error:
+        code = _complain(error.problems, ExitCode.BAD_OPTIONS)
+    except EggclusterError as error:
+        code = _complain([str(error)], ExitCode.FAILED)
+    sys.exit(code or 0)
+
+
+def _complain(lines: list[str], code: ExitCode) -> ExitCode:
+    for line in lines:
+        click.echo(f"eggcluster: {line}", err=True)
+    return code

@@ -1,0 +1,55 @@
+"""`eggcluster start`: the master in this process, or as a daemon. Runs in the user's shell."""
+
+import asyncio
+import os
+
+import click
+
+from eggcluster.errors import BootError, OptionsError
+from eggcluster.model.phase import ExitCode
+from eggcluster.options import ClusterOptions
+
+
+def start_foreground(options: ClusterOptions) -> int:
+    """Be the master until the cluster ends; gives the exit code."""
+    from eggcluster.master.main import run_master
+
+    return run_master(options)
+
+
+def start_daemon(options: ClusterOptions) -> int:
+    """Start a master that outlives this command; returns once the cluster is ready, or has failed."""
+    path = _log_path(options.name)
+    output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    begin = os.fstat(output).st_size
+    try:
+        pid, address = asyncio.run(_wait_ready(options, output))
+    except BootError as error:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            file.seek(begin)
+            click.echo(file.read(), nl=False, err=True)
+        click.echo(f"eggcluster: the cluster did not start, see {path}: {str(error).splitlines()[0]}", err=True)
+        return ExitCode.FAILED
+    finally:
+        os.close(output)
+    click.echo(f"{options.name} started on {address} (pid {pid}, log {path})")
+    return ExitCode.CLOSED
+
+
+async def _wait_ready(options: ClusterOptions, output: int) -> tuple[int, str]:
+    from eggcluster.cluster import Cluster
+
+    cluster = Cluster(options)
+    await cluster.start(detached=True, output=output)
+    return cluster.pid, cluster.address
+
+
+def _log_path(name: str) -> str:
+    """Where a daemon's log goes: the place of the XDG base directory specification for state."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    folder = os.path.join(home, "eggcluster")
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise OptionsError(f"daemon: no log can be written in {folder}: {error.strerror}; set XDG_STATE_HOME") from None
+    return os.path.join(folder, f"{name}.log")

@@ -1,0 +1,241 @@
+"""A cluster as a program sees it: `Cluster` runs the master as a child, `start_cluster` in this process.
+
+Runs in the parent: a user's own program, or a user's integration tests.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from eggcluster.errors import BootError, ControlError, FrameError, OptionsError, RemoteError
+from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.frame import Frame
+from eggcluster.ipc.handshake import send_first
+from eggcluster.ipc.messenger import Messenger
+from eggcluster.kernel.process_exit import wait_exited
+from eggcluster.model.role import PARENT, Role
+from eggcluster.options import ClusterOptions, parse_options
+
+if TYPE_CHECKING:
+    from eggcluster.master.master import Master
+
+
+class WorkerInfo(msgspec.Struct, frozen=True):
+    """A listening app worker, as the parent knows it."""
+
+    slot: int
+    worker_id: int
+    generation: int
+
+
+class _ParentEnd:
+    """What a parent has of its cluster, wherever the master runs."""
+
+    def __init__(self) -> None:
+        self.messenger = Messenger(Role.PARENT)
+        self.address = ""
+        self.workers: list[WorkerInfo] = []
+        self._verdict: asyncio.Future[None] | None = None
+
+    async def status(self) -> dict[str, Any]:
+        """The cluster's state, as `eggcluster status --json` prints it."""
+        status: dict[str, Any] = await self.messenger.request("status", to="master")
+        return status
+
+    async def reload(self, timeout: float = 300.0) -> None:
+        """Replace the app workers, one slot after the other, new before old; returns when all are replaced.
+
+        ControlError where a new worker does not boot: the old ones go on then.
+        """
+        await self._order("reload", timeout)
+
+    async def _order(self, order: str, timeout: float) -> None:
+        try:
+            await self.messenger.request(order, to="master", timeout=timeout)
+        except RemoteError as error:
+            raise ControlError(error.message) from None
+
+    async def _attach(self, sock: socket.socket, max_bytes: int) -> None:
+        self._verdict = asyncio.get_running_loop().create_future()
+        self.messenger.on("egg-ready", self._on_ready)
+        self.messenger.on("egg-workers", self._on_workers)
+        self.messenger.on("boot-failed", self._on_boot_failed)
+        channel = await Channel.open(sock, self._on_frames, self._on_closed, max_bytes)
+        self.messenger.attach(channel, PARENT, max_bytes)
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self.messenger.receive(frame)
+
+    def _on_closed(self, failure: FrameError | None) -> None:
+        self.messenger.detach()
+        self._settle(BootError("the master ended before the cluster was ready"))
+
+    def _on_ready(self, data: dict[str, Any]) -> None:
+        self.address = data["address"]
+        self._settle(None)
+
+    def _on_workers(self, data: list[dict[str, Any]]) -> None:
+        self.workers = msgspec.convert(data, list[WorkerInfo])
+
+    def _on_boot_failed(self, data: dict[str, Any]) -> None:
+        report = data["report"]
+        self._settle(OptionsError(*report.splitlines()) if data["bad_option"] else BootError(report))
+
+    def _settle(self, error: Exception | None) -> None:
+        if self._verdict is not None and not self._verdict.done():
+            if error is None:
+                self._verdict.set_result(None)
+            else:
+                self._verdict.set_exception(error)
+
+
+class Cluster(_ParentEnd):
+    """A cluster whose master is a child of this process, for the time of an `async with` block.
+
+    Takes the application's target or a `ClusterOptions`, and options by name. Inside the block `address` is the
+    cluster's URL, `workers` the list of listening workers, `messenger` talks to them all. Entering waits until the
+    cluster is ready, and raises OptionsError or BootError; leaving closes it in order, and `exit_code` is then
+    the master's. If this process dies, the cluster closes.
+    """
+
+    def __init__(self, options: ClusterOptions | str | None = None, /, **more: Any) -> None:
+        super().__init__()
+        self._given = options
+        self._more = more
+        self._process: subprocess.Popen[bytes] | None = None
+        self.options: ClusterOptions | None = None
+        self.exit_code: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The master's pid; 0 before the start."""
+        return self._process.pid if self._process is not None else 0
+
+    async def __aenter__(self) -> "Cluster":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self, *, detached: bool = False, output: int | None = None) -> None:
+        """Start the master and wait until the cluster is ready; on failure or cancellation nothing is left.
+
+        `detached` puts it into a session of its own, `output` is a file descriptor for its log.
+        """
+        self.options = parse_options(self._given, **self._more)
+        self._process, sock = _spawn_master(self.options, detached, output)
+        try:
+            await self._attach(sock, self.options.max_message_bytes)
+            assert self._verdict is not None
+            await self._verdict
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> int | None:
+        """Close the cluster in order and wait for the master's end; gives its exit code. May be called again."""
+        if self._process is not None and self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+            self.exit_code = await wait_exited(self._process)
+        return self.exit_code
+
+    async def wait_closed(self) -> int:
+        """Wait until the cluster has ended, by whatever; gives the master's exit code."""
+        assert self._process is not None, "the cluster has not been started"
+        if self.exit_code is None:
+            self.exit_code = await wait_exited(self._process)
+        return self.exit_code
+
+
+class LocalCluster(_ParentEnd):
+    """A cluster whose master runs in this process; `start_cluster` makes it."""
+
+    def __init__(self, master: "Master", task: "asyncio.Task[int]") -> None:
+        super().__init__()
+        self.master = master
+        self.options = master.options
+        self._task = task
+
+    async def close(self) -> int:
+        """Close the cluster in order and wait for it; gives the exit code. May be called again."""
+        if not self._task.done():
+            self.master.close()
+        return await self.wait_closed()
+
+    async def wait_closed(self) -> int:
+        """Wait until the cluster has ended, by whatever; gives the exit code."""
+        return int(await asyncio.shield(self._task))
+
+    async def __aenter__(self) -> "LocalCluster":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def start_cluster(options: ClusterOptions | str | None = None, /, **more: Any) -> LocalCluster:
+    """Run the master in this process and event loop; returns when the cluster is ready (as Egg's `startCluster`).
+
+    The process's signals are the master's until the cluster has closed: SIGTERM, SIGINT and SIGQUIT close it. Wait
+    for its end with `wait_closed()`, or end it with `close()`. OptionsError, or BootError with the report; then
+    nothing is left. Cancelling it closes what has been started.
+    """
+    from eggcluster.master.master import Master
+
+    resolved = parse_options(options, **more)
+    ours, theirs = socket.socketpair()
+    master = Master(resolved, parent=theirs)
+    task = asyncio.get_running_loop().create_task(_run(master))
+    cluster = LocalCluster(master, task)
+    try:
+        await cluster._attach(ours, resolved.max_message_bytes)
+        assert cluster._verdict is not None
+        pending: set[asyncio.Future[Any]] = {cluster._verdict, task}
+        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()  # OptionsError, from the sockets or the name
+        await cluster._verdict
+    except BaseException:
+        with contextlib.suppress(OptionsError):
+            await cluster.close()
+        raise
+    return cluster
+
+
+async def _run(master: "Master") -> int:
+    return int(await master.run())
+
+
+def _spawn_master(
+    options: ClusterOptions, detached: bool, output: int | None
+) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+    """Start a master as a child; gives its process and this side's end of the channel."""
+    ours, theirs = socket.socketpair()
+    inherited = [options.fd] if options.fd is not None else []
+    inherited += range(3, 3 + options.listen_fds)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "eggcluster.master", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(), *inherited),
+            start_new_session=detached,
+            stdin=subprocess.DEVNULL if detached else None,
+            stdout=output,
+            stderr=output,
+        )
+    with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code tells
+        send_first(ours, options)
+    return process, ours
