@@ -1,6 +1,5 @@
 """Talking to a running master over its control socket; `stop` and `reload`. Runs in the user's shell."""
 
-import socket
 from collections.abc import Generator
 from typing import Any, BinaryIO
 
@@ -9,6 +8,7 @@ import msgspec
 
 from eggcluster.errors import ClusterNotRunning, ControlError
 from eggcluster.kernel.process_exit import wait_until_gone
+from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.master.runtime_dir import Description, RuntimeDir
 from eggcluster.model.phase import ExitCode
 
@@ -18,12 +18,12 @@ def ask(cluster: Description, command: str) -> Generator[str, None, Any]:
 
     ControlError where the master refuses, ClusterNotRunning where nobody answers.
     """
-    with socket.socket(socket.AF_UNIX) as sock:
-        try:
-            sock.connect(RuntimeDir(cluster.name).control_socket)
-        except OSError as error:
-            text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
-            raise ClusterNotRunning(text) from None
+    try:
+        sock = connect_unix(RuntimeDir(cluster.name).control_socket)
+    except OSError as error:
+        text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
+        raise ClusterNotRunning(text) from None
+    with sock:
         sock.sendall(msgspec.json.encode({"command": command}) + b"\n")
         with sock.makefile("rb") as lines:
             return (yield from _follow(lines))

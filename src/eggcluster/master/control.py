@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.event import CloseRequested, ReloadRequested
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.progress import Progress
@@ -45,8 +46,9 @@ class ControlServer:
     @classmethod
     async def open(cls, path: str, master: Controlled) -> "ControlServer":
         control = cls(path, master)
-        control._server = await asyncio.start_unix_server(control._serve, path, limit=MAX_LINE)
+        sock = bind_unix(path)
         os.chmod(path, 0o600)
+        control._server = await asyncio.start_unix_server(control._serve, sock=sock, limit=MAX_LINE)
         return control
 
     def close(self) -> None:

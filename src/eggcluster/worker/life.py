@@ -135,10 +135,10 @@ class Life(ABC):
             self.messenger.receive(frame)
 
     def _on_channel_closed(self, failure: FrameError | None) -> None:
+        """The master has vanished, or has cut us off: the lifeline or its SIGKILL ends this process, not we."""
         if failure is not None:
             _logger.error("the master's channel broke: %s", failure)
         self.messenger.detach()
-        self._closing.set()
 
     async def _on_ready(self, _: Any) -> None:
         if self._hooks is not None:

@@ -1,0 +1,232 @@
+"""The real command in a directory of its own: started, asked, killed, and shown to have left nothing behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from eggcluster.kernel.unix_socket import connect_unix
+from tests.waiting import DEADLINE, wait_until
+
+HELLO = """
+import os
+from eggcluster import Application
+
+async def api(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": f"{app.slot}:{os.getpid()}".encode()})
+
+app = Application(api)
+"""
+
+AGENT = """
+from eggcluster import Agent
+
+agent = Agent()
+"""
+
+
+class Launched:
+    """One `eggcluster start` under test."""
+
+    def __init__(self, folder: Path, arguments: list[str], environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.environ = dict(environ)
+        self.log_path = folder / "cluster.log"
+        self.allows_traceback = False  # set it where the test itself makes the application raise
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "eggcluster", "start", *arguments],
+                cwd=folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    # -- what it is ----------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Another `eggcluster` command in the same directory."""
+        return subprocess.run(
+            [sys.executable, "-m", "eggcluster", *arguments],
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def status(self) -> dict[str, Any] | None:
+        """The master's answer on its control socket; None while there is none."""
+        paths = list(Path(self.environ["EGG_RUNTIME_DIR"]).glob("*/control.sock"))
+        if len(paths) != 1:
+            return None
+        try:
+            with connect_unix(str(paths[0])) as sock, sock.makefile("rwb") as stream:
+                stream.write(b'{"command": "status"}\n')
+                stream.flush()
+                return dict(json.loads(stream.readline())["done"])
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def address(self) -> str:
+        status = self.status()
+        assert status is not None
+        return str(status["address"])
+
+    def agent(self) -> int | None:
+        """The agent's pid, None while there is none that is ready."""
+        status = self.status()
+        assert status is not None
+        return status["agent"]["worker_id"] if status["agent"]["state"] == "listening" else None
+
+    def workers(self) -> dict[int, int]:
+        """The pids of the listening app workers by slot."""
+        status = self.status()
+        assert status is not None
+        return {w["slot"]: w["worker_id"] for w in status["workers"] if w["state"] == "listening"}
+
+    # -- waiting ---------------------------------------------------------------------------------------------
+
+    def wait_ready(self) -> "Launched":
+        """Wait until the whole cluster serves."""
+
+        def serving() -> bool:
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.log}"
+            status = self.status()
+            return status is not None and status["phase"] == "serving"
+
+        wait_until(serving, "the cluster serves")
+        return self
+
+    def wait_exit(self, deadline: float = DEADLINE) -> int:
+        """Wait for the master's end; gives its exit code."""
+        return self.process.wait(deadline)
+
+    def wait_log(self, text: str) -> str:
+        """Wait until the log has `text`: only for what nothing else shows."""
+        return wait_until(lambda: self.log if text in self.log else "", f"{text!r} in the log")
+
+    # -- acting ------------------------------------------------------------------------------------------------
+
+    def get(self, path: str = "/", **more: Any) -> httpx.Response:
+        return httpx.get(f"{self.address}{path}", timeout=DEADLINE, **more)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def close(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait_exit()
+
+    # -- nothing left ------------------------------------------------------------------------------------------
+
+    def family(self) -> list[psutil.Process]:
+        """All living processes that this cluster started, wherever they have got to."""
+        mark = f"EGG_CLUSTER_ID={self.pid}-"
+        return [process for process in psutil.process_iter() if _carries(process, mark)]
+
+    def assert_nothing_left(self) -> None:
+        """No process, no socket, no pid file; and no traceback that the test did not ask for."""
+        wait_until(lambda: not self.family(), "every process of the cluster is gone", 5)
+        runtime = Path(self.environ["EGG_RUNTIME_DIR"])
+        left = [str(path) for path in runtime.rglob("*")] if runtime.exists() else []
+        assert not left or self.process.returncode == -signal.SIGKILL, left
+        if not self.allows_traceback:
+            assert "Traceback" not in self.log, self.log
+
+    def end(self) -> None:
+        """Whatever the test has left running."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(DEADLINE)
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+
+
+class Project:
+    """A user's project in a temporary directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.launched: list[Launched] = []
+        self.environ = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("EGG_", "HOST", "PORT", "WEB_CONCURRENCY"))},
+            "EGG_RUNTIME_DIR": str(folder / "run"),
+            "XDG_STATE_HOME": str(folder / "state"),
+        }
+
+    def write(self, **files: str) -> "Project":
+        """Write modules: `app="..."` is app.py."""
+        for name, text in files.items():
+            (self.folder / f"{name}.py").write_text(text)
+        return self
+
+    def start(self, *arguments: str, **environ: str) -> Launched:
+        """`eggcluster start` on any free port, not waited for."""
+        bound = {"--port", "-p", "--uds", "--fd", "--ports"} & {a.partition("=")[0] for a in arguments}
+        more = [] if bound else ["--port", "0"]
+        launched = Launched(self.folder, [*arguments, *more], {**self.environ, **environ})
+        self.launched.append(launched)
+        return launched
+
+    def refused(self, *arguments: str, **environ: str) -> str:
+        """The one line with which `eggcluster start` refuses bad options: exit code 2, no traceback."""
+        answer = subprocess.run(
+            [sys.executable, "-m", "eggcluster", "start", *arguments],
+            cwd=self.folder,
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        lines = answer.stderr.splitlines()
+        assert answer.returncode == 2, (answer.returncode, answer.stderr)
+        assert len(lines) == 1, answer.stderr
+        assert not answer.stdout
+        return lines[0]
+
+
+def projects(folder: Path) -> Iterator[Project]:
+    """A project for one test; afterwards everything is ended, and nothing may be left."""
+    project = Project(folder)
+    yield project
+    for launched in project.launched:
+        launched.end()
+    for launched in project.launched:
+        launched.assert_nothing_left()
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return any(entry.startswith(mark) for entry in _environ(process.pid))
+    except (psutil.Error, OSError):
+        return False
+
+
+def _environ(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
