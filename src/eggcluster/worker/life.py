@@ -83,6 +83,7 @@ class Life(ABC):
             importlib.import_module(module)
         hooks = self.load()
         hooks.slot, hooks.generation, hooks.worker_id = self.order.slot, self.order.generation, os.getpid()
+        hooks.cluster_port = self.order.cluster_port
         loop = asyncio.get_running_loop()
         for number in _CLOSE_SIGNALS:
             loop.add_signal_handler(number, self._closing.set)

@@ -9,6 +9,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from eggcluster.ipc.boot_order import Listener
+from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.engine import Engine
 from eggcluster.worker.interface import Interface
@@ -34,7 +35,7 @@ class UvicornEngine(Engine):
         self._tickers: list[asyncio.Task[None]] = []
         self._servers: list[tuple[Server, list[socket.socket]]] = []
         for tls in sorted({listener.tls for listener in listeners}, reverse=True):
-            sockets = [_open(listener.fd) for listener in listeners if listener.tls is tls]
+            sockets = [inherited_socket(listener.fd) for listener in listeners if listener.tls is tls]
             self._servers.append((_server(app, options, state, tls=tls), sockets))
 
     async def start(self) -> None:
@@ -108,11 +109,3 @@ def _websocket_protocol(*args: Any, **kwargs: Any) -> asyncio.Protocol:
 def _header(header: str) -> tuple[str, str]:
     name, _, value = header.partition(":")
     return name.strip(), value.strip()
-
-
-def _open(fd: int) -> socket.socket:
-    """An inherited listener; what the application starts must not inherit it in turn."""
-    sock = socket.socket(fileno=fd)
-    sock.set_inheritable(False)
-    sock.setblocking(False)
-    return sock

@@ -1,0 +1,35 @@
+# Everything a newcomer needs: `make demo`, `make test`. Python 3.11 or later and make are all that must be there.
+
+PYTHON ?= python3
+PORT ?= 7001
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check unit bench clean
+
+demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001, Ctrl-C ends it
+	@echo "open http://127.0.0.1:$(PORT) — Ctrl-C ends it"
+	@exec $(BIN)/eggcluster start --base-dir examples/board --port $(PORT)
+
+test: check  ## everything: style, types, all tests
+	$(BIN)/pytest
+
+check: $(VENV)/test  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/test  ## the tests without processes: seconds
+	$(BIN)/pytest tests/unit
+
+bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
+	$(BIN)/python benchmarks/boot.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The package is installed as its users get it, a built wheel, and not as a link to the sources: the tests test that.
+$(VENV)/demo $(VENV)/test: $(VENV)/%: pyproject.toml $(shell find src -name '*.py' 2>/dev/null)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[$*]'
+	touch $@
