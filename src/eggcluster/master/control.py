@@ -42,6 +42,7 @@ class ControlServer:
         self._master = master
         self._server: asyncio.AbstractServer | None = None
         self._clients: set[asyncio.Task[None]] = set()
+        self._followers: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, path: str, master: Controlled) -> "ControlServer":
@@ -50,6 +51,11 @@ class ControlServer:
         os.chmod(path, 0o600)
         control._server = await asyncio.start_unix_server(control._serve, sock=sock, limit=MAX_LINE)
         return control
+
+    async def finish(self, limit: float) -> None:
+        """Let those who follow an order hear its end, for `limit` seconds at most."""
+        if self._followers:
+            await asyncio.wait(self._followers, timeout=limit)
 
     def close(self) -> None:
         """Stop listening and drop the clients."""
@@ -68,8 +74,11 @@ class ControlServer:
             await self._answer(reader, writer)
         except (OSError, ValueError, TimeoutError, msgspec.MsgspecError):
             pass  # a client that goes away, is silent, or speaks something else
+        except asyncio.CancelledError:
+            pass  # by close(); asyncio's streams of Python 3.11 would log a task that ends as cancelled
         finally:
             self._clients.discard(task)
+            self._followers.discard(task)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -86,6 +95,9 @@ class ControlServer:
                 await _say(writer, {"error": f'no command is called "{other}"'})
 
     async def _follow(self, order: type[CloseRequested] | type[ReloadRequested], writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._followers.add(task)
         progress = Progress()
         self._master.inbox.put(order(progress))
         async for line in progress.lines():

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
@@ -10,7 +11,11 @@ from dataclasses import dataclass, field
 
 from eggcluster.errors import OptionsError
 from eggcluster.ipc.boot_order import Listener
+from eggcluster.kernel.reuseport import attach_steering
+from eggcluster.model.steering import encode, steer_to
 from eggcluster.options import ClusterOptions
+
+_logger = logging.getLogger("eggcluster.master")
 
 SD_LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
@@ -31,6 +36,7 @@ class Listeners:
     cluster_socket: socket.socket | None = None
     uds: str | None = None
     uds_inode: int = 0
+    steered: bool = False  # the kernel knows which slots are there for new connections
 
     def of_slot(self, slot: int) -> list[Listener]:
         """What the worker of `slot` inherits."""
@@ -56,6 +62,17 @@ class Listeners:
     def cluster_port(self) -> int:
         """The port that is kept for the agent's followers."""
         return int(self.cluster_socket.getsockname()[1]) if self.cluster_socket else 0
+
+    def steer(self, slots: list[int]) -> None:
+        """Only `slots` get new connections from now on; with listeners that are no group, or on a kernel that does
+        not take a program, nothing changes."""
+        if not self.steered:
+            return
+        try:
+            attach_steering(self.own[0], encode(steer_to(slots)))
+        except OSError as error:
+            self.steered = False
+            _logger.warning("the kernel does not steer (%s): a slot without a worker keeps its connections", error)
 
     def close(self) -> None:
         """Close the master's own copies and remove the Unix socket's file; may be called again."""
@@ -103,6 +120,7 @@ def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
         first = _bind(options.host, options.port, "port")
         if options.workers > 1 and sys.platform.startswith("linux"):
             listeners.own += _group(first, options.workers)
+            listeners.steered = True
         else:
             listeners.shared.append(first)
 

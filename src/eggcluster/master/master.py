@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from eggcluster.errors import BootError, FrameError, MessengerClosed, OptionsError
@@ -84,6 +85,8 @@ class Master:
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._handles: dict[Worker, WorkerHandle] = {}
         self._attending: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()  # those whose parent waits for the end of an order
+        self._control: ControlServer | None = None
         self._progress: list[Progress] = []
         self._born = time.monotonic()
         self._started_at = time.time()
@@ -171,8 +174,8 @@ class Master:
             self._attend(self._watch_parent(await self.switchboard.connect(self._parent)))
         if self._owns_process:
             self._take_process()
-        control = await ControlServer.open(runtime_dir.control_socket, self)
-        house.callback(control.close)
+        self._control = await ControlServer.open(runtime_dir.control_socket, self)
+        house.callback(self._control.close)
         _logger.info("=================== egg start =====================")
         _logger.info("%s: %s workers, env %s, pid %s", options.name, options.workers, options.env, os.getpid())
 
@@ -187,14 +190,18 @@ class Master:
         self._end_progress(None)
         if self.supervisor.boot_failure is not None:
             self._tell_parent_failure(self.supervisor.boot_failure)
-        for task in self._attending:
-            task.cancel()  # only after the close timeout is there any: a process that the kernel does not let go
+        if self._control is not None:
+            await self._control.finish(LAST_WORDS)
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=LAST_WORDS)
         link = self.switchboard.parent
         if link is not None and link.channel is not None:
             with contextlib.suppress(MessengerClosed, TimeoutError):
                 async with asyncio.timeout(LAST_WORDS):
                     await link.channel.drain()
             link.channel.close()
+        for task in self._attending:
+            task.cancel()  # such as the wait for a process that the kernel does not let go
         _logger.info("close done, exiting with code:%d", self.supervisor.exit_code)
 
     # -- agent and app workers: what happened --------------------------------------------------------------
@@ -331,10 +338,12 @@ class Master:
             _logger.warning("send kill SIGKILL to %s", worker)
             handle.kill()
 
-    def _attend(self, work: Any) -> None:
+    def _attend(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]] | None = None) -> None:
+        """Run `work` as a task that is not lost to the garbage collector."""
+        tasks = self._attending if tasks is None else tasks
         task = asyncio.get_running_loop().create_task(work)
-        self._attending.add(task)
-        task.add_done_callback(self._attending.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     # -- telling -------------------------------------------------------------------------------------------
 
@@ -353,6 +362,9 @@ class Master:
         self.ready.set()
 
     def _publish_pids(self) -> None:
+        """The set of those who are there has changed: tell them, and the kernel."""
+        if self.listeners is not None:
+            self.listeners.steer([worker.slot for worker in self.supervisor.listening_apps()])
         listening = [worker.worker_id for worker in self.supervisor.listening_apps()]
         agent = self.supervisor.agent.current
         agents = [agent.worker_id] if agent is not None and self.supervisor.agent.listening else []
@@ -455,7 +467,7 @@ class Master:
             progress = Progress()
             order = CloseRequested(progress) if action == "close" else ReloadRequested(progress)
             self.inbox.put(order)
-            self._attend(self._answer_order(link, request_id, progress))
+            self._attend(self._answer_order(link, request_id, progress), self._answering)
         else:
             text = f'the master does not answer "{action}"'
             self.switchboard.answer(link, request_id, Kind.FAILURE, ["NoHandler", text, ""])
