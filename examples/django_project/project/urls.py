@@ -1,0 +1,7 @@
+"""Which path is answered by which view."""
+
+from django.urls import path
+
+from . import views
+
+urlpatterns = [path("", views.home), path("visits/<slug:page>", views.visit)]
