@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test check unit bench clean
 
+# Make dies of a Ctrl-C that reaches it, whatever the cluster's exit code: on a terminal the cluster gets a process
+# group of its own (set -m), so that the key is for it alone and its 0 is make's.
 demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001, Ctrl-C ends it
 	@echo "open http://127.0.0.1:$(PORT) — Ctrl-C ends it"
-	@exec $(BIN)/eggcluster start --base-dir examples/board --port $(PORT)
+	@bash -c 'if [ -t 0 ]; then set -m; fi; $(BIN)/eggcluster start --base-dir examples/board --port $(PORT); exit $$?'
 
 test: check  ## everything: style, types, all tests
 	$(BIN)/pytest

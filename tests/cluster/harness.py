@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +36,30 @@ agent = Agent()
 
 
 class Launched:
-    """One `eggcluster start` under test."""
+    """One `eggcluster start` (or another `verb`) under test.
 
-    def __init__(self, folder: Path, arguments: list[str], environ: Mapping[str, str]) -> None:
+    It inherits the file descriptors `fds`; `launcher` is a command line that runs the one behind it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        arguments: list[str],
+        environ: Mapping[str, str],
+        verb: str = "start",
+        fds: Sequence[int] = (),
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.environ = dict(environ)
         self.log_path = folder / "cluster.log"
         self.allows_traceback = False  # set it where the test itself makes the application raise
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "eggcluster", "start", *arguments],
+                [*launcher, sys.executable, "-m", "eggcluster", verb, *arguments],
                 cwd=folder,
                 env=self.environ,
+                pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -143,8 +155,7 @@ class Launched:
 
     def family(self) -> list[psutil.Process]:
         """All living processes that this cluster started, wherever they have got to."""
-        mark = f"EGG_CLUSTER_ID={self.pid}-"
-        return [process for process in psutil.process_iter() if _carries(process, mark)]
+        return family(self.pid)
 
     def assert_nothing_left(self) -> None:
         """No process, no socket, no pid file; and no traceback that the test did not ask for."""
@@ -184,13 +195,51 @@ class Project:
             (self.folder / f"{name}.py").write_text(text)
         return self
 
-    def start(self, *arguments: str, **environ: str) -> Launched:
+    def start(
+        self,
+        *arguments: str,
+        verb: str = "start",
+        fds: Sequence[int] = (),
+        launcher: Sequence[str] = (),
+        **environ: str,
+    ) -> Launched:
         """`eggcluster start` on any free port, not waited for."""
         bound = {"--port", "-p", "--uds", "--fd", "--ports"} & {a.partition("=")[0] for a in arguments}
         more = [] if bound else ["--port", "0"]
-        launched = Launched(self.folder, [*arguments, *more], {**self.environ, **environ})
+        surroundings = {**self.environ, **environ}
+        launched = Launched(self.folder, [*arguments, *more], surroundings, verb, fds, launcher)
         self.launched.append(launched)
         return launched
+
+    def command(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        """Any `eggcluster` command, waited for."""
+        return subprocess.run(
+            [sys.executable, "-m", "eggcluster", *arguments],
+            cwd=self.folder,
+            env={**self.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def masters(self) -> list[int]:
+        """The pids in the runtime directories: how a daemon is found that is nobody's child."""
+        found = Path(self.environ["EGG_RUNTIME_DIR"]).glob("*/cluster.json")
+        return [json.loads(path.read_bytes())["pid"] for path in found]
+
+    def end_daemons(self) -> None:
+        """End what still runs without being a child of the test."""
+        for pid in set(self.masters()) - {launched.pid for launched in self.launched}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                assert any("egg" in part for part in process.cmdline()), process  # not a stranger's, used anew
+                process.terminate()
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(DEADLINE)
+                if process.is_running():
+                    process.kill()
+            wait_until(lambda pid=pid: not family(pid), "every process of the daemon is gone", 5)  # type: ignore[misc]
 
     def refused(self, *arguments: str, **environ: str) -> str:
         """The one line with which `eggcluster start` refuses bad options: exit code 2, no traceback."""
@@ -215,8 +264,15 @@ def projects(folder: Path) -> Iterator[Project]:
     yield project
     for launched in project.launched:
         launched.end()
+    project.end_daemons()
     for launched in project.launched:
         launched.assert_nothing_left()
+
+
+def family(master: int) -> list[psutil.Process]:
+    """All living processes that a master started, wherever they have got to."""
+    mark = f"EGG_CLUSTER_ID={master}-"
+    return [process for process in psutil.process_iter() if _carries(process, mark)]
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:
