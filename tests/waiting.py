@@ -9,7 +9,7 @@ T = TypeVar("T")
 DEADLINE = 20.0  # seconds; generous, because the machine may be busy: a test that passes never waits for it
 
 
-def wait_until(condition: Callable[[], T], what: str = "", deadline: float = DEADLINE) -> T:
+def wait_until(condition: Callable[[], T | None], what: str = "", deadline: float = DEADLINE) -> T:
     """Wait until `condition` gives something true, and give it; AssertionError after `deadline` seconds."""
     end = time.monotonic() + deadline
     while True:

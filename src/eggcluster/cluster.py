@@ -16,7 +16,7 @@ import msgspec
 
 from eggcluster.errors import BootError, ControlError, FrameError, OptionsError, RemoteError
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import Frame
+from eggcluster.ipc.frame import Frame, read_limit
 from eggcluster.ipc.handshake import send_first
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.kernel.process_exit import wait_exited
@@ -67,7 +67,7 @@ class _ParentEnd:
         self.messenger.on("egg-ready", self._on_ready)
         self.messenger.on("egg-workers", self._on_workers)
         self.messenger.on("boot-failed", self._on_boot_failed)
-        channel = await Channel.open(sock, self._on_frames, self._on_closed, max_bytes)
+        channel = await Channel.open(sock, self._on_frames, self._on_closed, read_limit(max_bytes))
         self.messenger.attach(channel, PARENT, max_bytes)
 
     def _on_frames(self, frames: list[Frame]) -> None:
@@ -88,6 +88,11 @@ class _ParentEnd:
     def _on_boot_failed(self, data: dict[str, Any]) -> None:
         report = data["report"]
         self._settle(OptionsError(*report.splitlines()) if data["bad_option"] else BootError(report))
+
+    def _abandon(self) -> None:
+        """Nobody waits for the verdict any more."""
+        if self._verdict is not None:
+            self._verdict.cancel()
 
     def _settle(self, error: Exception | None) -> None:
         if self._verdict is not None and not self._verdict.done():
@@ -212,6 +217,8 @@ async def start_cluster(options: ClusterOptions | str | None = None, /, **more: 
     except BaseException:
         with contextlib.suppress(OptionsError):
             await cluster.close()
+        cluster._abandon()
+        theirs.close()  # a master that could not bind has not taken it
         raise
     return cluster
 

@@ -52,7 +52,7 @@ class Launched:
     ) -> None:
         self.folder = folder
         self.environ = dict(environ)
-        self.log_path = folder / "cluster.log"
+        self.log_path = folder / f"cluster{len(list(folder.glob('cluster*.log'))) or ''}.log"
         self.allows_traceback = False  # set it where the test itself makes the application raise
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(

@@ -1,5 +1,6 @@
 """Talking to a running master over its control socket; `stop` and `reload`. Runs in the user's shell."""
 
+import contextlib
 from collections.abc import Generator
 from typing import Any, BinaryIO
 
@@ -16,17 +17,18 @@ from eggcluster.model.phase import ExitCode
 def ask(cluster: Description, command: str) -> Generator[str, None, Any]:
     """Send a command; yields the lines of its progress. The generator's value is the answer.
 
-    ControlError where the master refuses, ClusterNotRunning where nobody answers.
+    ControlError where the master refuses, ClusterNotRunning where nobody answers, or no longer.
     """
     try:
         sock = connect_unix(RuntimeDir(cluster.name).control_socket)
     except OSError as error:
         text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
         raise ClusterNotRunning(text) from None
-    with sock:
+    with sock, contextlib.suppress(ConnectionError, EOFError):
         sock.sendall(msgspec.json.encode({"command": command}) + b"\n")
         with sock.makefile("rb") as lines:
             return (yield from _follow(lines))
+    raise ClusterNotRunning(f'"{cluster.name}" (pid {cluster.pid}) ended before it had answered')
 
 
 def _follow(lines: BinaryIO) -> Generator[str, None, Any]:
@@ -38,7 +40,7 @@ def _follow(lines: BinaryIO) -> Generator[str, None, Any]:
             raise ControlError(answer["error"])
         else:
             return answer["done"]
-    return None
+    raise EOFError
 
 
 def answer_to(cluster: Description, command: str) -> Any:
@@ -53,8 +55,9 @@ def answer_to(cluster: Description, command: str) -> Any:
 
 def stop_cluster(cluster: Description) -> int:
     """Close the cluster and wait until its master has ended."""
-    for line in ask(cluster, "stop"):
-        click.echo(line)
+    with contextlib.suppress(ClusterNotRunning):  # then it is on its way to what was asked for
+        for line in ask(cluster, "stop"):
+            click.echo(line)
     wait_until_gone(cluster.pid)
     click.echo(f"{cluster.name} stopped")
     return ExitCode.CLOSED

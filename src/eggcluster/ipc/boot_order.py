@@ -15,8 +15,9 @@ class Listener(msgspec.Struct, frozen=True):
 class BootOrder(msgspec.Struct, frozen=True):
     """Everything that a worker needs to know. It travels over the channel: options may hold secrets.
 
-    `listening_at` is the address to report in `app-start`. `cluster_port` is the loopback port that is kept for the
-    agent's followers; the agent inherits its bound socket as `cluster_fd`.
+    `start_deadline` is the instant of CLOCK_MONOTONIC at which the master's patience ends, `listening_at` the address
+    to report in `app-start`, `cluster_port` the loopback port that is kept for the agent's followers; the agent
+    inherits its bound socket as `cluster_fd`.
     """
 
     role: str
@@ -26,5 +27,6 @@ class BootOrder(msgspec.Struct, frozen=True):
     options: ClusterOptions
     listeners: list[Listener] = []
     listening_at: str = ""
+    start_deadline: float = float("inf")
     cluster_port: int = 0
     cluster_fd: int | None = None

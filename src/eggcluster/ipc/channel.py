@@ -28,6 +28,7 @@ class Channel(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
+        self._outgoing_bytes = 0
         self._flush_scheduled = False
         self._failure: FrameError | None = None
         self._writable = asyncio.Event()
@@ -54,14 +55,14 @@ class Channel(asyncio.Protocol):
     @property
     def queued_bytes(self) -> int:
         """What waits here because the other side does not read."""
-        unsent = sum(map(len, self._outgoing))
-        return unsent + (self._transport.get_write_buffer_size() if self._transport else 0)
+        return self._outgoing_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def write(self, data: bytes) -> None:
         """Queue the bytes of whole frames; returns at once. MessengerClosed when the channel is closed."""
         if self.closed:
             raise MessengerClosed("the channel to the master is closed")
         self._outgoing.append(data)
+        self._outgoing_bytes += len(data)
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self.flush)
@@ -69,7 +70,7 @@ class Channel(asyncio.Protocol):
     def flush(self) -> None:
         """Hand over to the kernel what was written in this turn of the loop."""
         self._flush_scheduled = False
-        outgoing, self._outgoing = self._outgoing, []
+        outgoing, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
         if outgoing and self._transport is not None and not self._transport.is_closing():
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
 

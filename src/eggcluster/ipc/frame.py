@@ -21,6 +21,12 @@ _KINDS = {int(kind): kind for kind in Kind}
 _TARGETS = {int(target): target for target in Target}
 
 
+def read_limit(max_message_bytes: int) -> int:
+    """The longest body that a reader lets in: the option limits what applications send, but the master's own
+    messages, such as the status or the report of a failed boot, may be longer than a small one."""
+    return max(max_message_bytes, MAX_MESSAGE_BYTES)
+
+
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One frame as it was received. `raw` is the whole of it, ready to be relayed."""
 

@@ -26,6 +26,7 @@ class Handlers:
             self._by_action.pop(action, None)
         elif action in self._by_action:
             self._by_action[action].pop(handler, None)
+            self._tidy(action)
 
     def take(self, action: str) -> list[Handler]:
         """The handlers to call now; those registered for once are forgotten."""
@@ -36,7 +37,13 @@ class Handlers:
         for handler in handlers:
             if registered[handler]:
                 del registered[handler]
+        self._tidy(action)
         return handlers
+
+    def _tidy(self, action: str) -> None:
+        """Actions may be made up for one answer each: an action without handlers must not stay."""
+        if not self._by_action[action]:
+            del self._by_action[action]
 
 
 def check_handler(handler: Handler) -> None:

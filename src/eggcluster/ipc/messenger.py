@@ -249,6 +249,8 @@ class Messenger:
 
     def _receive_request(self, frame: Frame) -> None:
         action, data = decode_body(frame.body, tuple[str, Any])
+        if action in RESERVED_ACTIONS:
+            raise FrameError(f'"{action}" does not come from the master')
         key = (frame.source, frame.request_id)
         task = self._run(self._answer(frame, action, data))
         self._answering[key] = task

@@ -36,6 +36,9 @@ class Listeners:
     cluster_socket: socket.socket | None = None
     uds: str | None = None
     uds_inode: int = 0
+    # Noted once: the status tells them also while closing, when the sockets are no more.
+    address: str = ""
+    port: int | None = None  # None for a Unix socket
     steered: bool = False  # the kernel knows which slots are there for new connections
 
     def of_slot(self, slot: int) -> list[Listener]:
@@ -46,17 +49,6 @@ class Listeners:
     def address_of(self, slot: int) -> str:
         """The address that the worker of `slot` listens at, as a URL."""
         return _url(self.own[slot - 1] if self.own else self.shared[0], self.tls)
-
-    @property
-    def address(self) -> str:
-        """The cluster's address: its first listener's."""
-        return self.address_of(1)
-
-    @property
-    def port(self) -> int | None:
-        """The real port, None for a Unix socket."""
-        sock = self.own[0] if self.own else self.shared[0]
-        return sock.getsockname()[1] if sock.family != socket.AF_UNIX else None
 
     @property
     def cluster_port(self) -> int:
@@ -93,14 +85,22 @@ def detect_ports(options: ClusterOptions) -> Listeners:
     try:
         _bind_main(listeners, options)
         if options.debug_port is not None:
-            listeners.debug.append(_bind(options.host, options.debug_port, "debug_port"))
+            listeners.debug.append(_listen(options, options.debug_port, "debug_port"))
         listeners.cluster_socket = _bind("127.0.0.1", 0, "host")
         for sock in (*listeners.own, *listeners.shared, *listeners.debug):
             sock.listen(options.backlog)
+        _note_address(listeners)
     except BaseException:
         listeners.close()
         raise
     return listeners
+
+
+def _note_address(listeners: Listeners) -> None:
+    """The cluster's address is its first listener's."""
+    first = listeners.own[0] if listeners.own else listeners.shared[0]
+    listeners.address = _url(first, listeners.tls)
+    listeners.port = first.getsockname()[1] if first.family != socket.AF_UNIX else None
 
 
 def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
@@ -114,10 +114,10 @@ def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
         listeners.uds, listeners.uds_inode = options.uds, os.stat(options.uds).st_ino
     elif options.ports:
         for port in options.ports:
-            listeners.own.append(_bind(options.host, port, "ports"))
+            listeners.own.append(_listen(options, port, "ports"))
     else:
         assert options.port is not None  # parse_options has filled it in
-        first = _bind(options.host, options.port, "port")
+        first = _listen(options, options.port, "port")
         if options.workers > 1 and sys.platform.startswith("linux"):
             listeners.own += _group(first, options.workers)
             listeners.steered = True
@@ -128,8 +128,9 @@ def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
 def _group(first: socket.socket, count: int) -> list[socket.socket]:
     """`count` sockets of one SO_REUSEPORT group around the one that is bound already.
 
-    The first was bound without SO_REUSEPORT, so the kernel refused it where anybody at all holds the port, others
-    that use SO_REUSEPORT included; only then it opens itself for its siblings.
+    The first listens already, without SO_REUSEPORT, so the kernel refused it where anybody at all holds the port,
+    others that use SO_REUSEPORT included; only then it opens itself for its siblings. To be bound is not enough for
+    that: with SO_REUSEADDR two may be, as long as neither listens, and both would then open themselves.
     """
     group = [first]
     first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -140,6 +141,17 @@ def _group(first: socket.socket, count: int) -> list[socket.socket]:
         sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sibling.bind(first.getsockname())
     return group
+
+
+def _listen(options: ClusterOptions, port: int, option: str) -> socket.socket:
+    """A socket that listens on the port; OptionsError where anybody else is bound to it or faster."""
+    sock = _bind(options.host, port, option)
+    try:
+        sock.listen(options.backlog)
+    except OSError as error:
+        sock.close()
+        raise OptionsError(_refused(options.host, port, option, error)) from None
+    return sock
 
 
 def _bind(host: str, port: int, option: str) -> socket.socket:
@@ -200,8 +212,9 @@ def _clear_stale(path: str) -> None:
 
 def _inherited(fd: int, option: str) -> socket.socket:
     try:
-        sock = socket.socket(fileno=os.dup(fd))
-        sock.getsockname()
+        with socket.socket(fileno=fd) as given:
+            sock = given.dup()
+            given.detach()  # the number stays the giver's
     except OSError as error:
         raise OptionsError(f"{option}: {fd} is no socket that can be listened on: {error.strerror}") from None
     return sock

@@ -87,7 +87,8 @@ class Master:
         self._attending: set[asyncio.Task[None]] = set()
         self._answering: set[asyncio.Task[None]] = set()  # those whose parent waits for the end of an order
         self._control: ControlServer | None = None
-        self._progress: list[Progress] = []
+        self._closers: list[Progress] = []  # who asked for the end
+        self._reloaders: list[Progress] = []  # who asked for new workers: a close ends it for them as a failure
         self._born = time.monotonic()
         self._started_at = time.time()
 
@@ -153,13 +154,15 @@ class Master:
                 case Say(level, text, progress):
                     self._say(level, text, progress)
                 case ReloadEnded(failure):
-                    self._end_progress(failure)
+                    self._end_progress(self._reloaders, failure)
 
     # -- moving in and out -------------------------------------------------------------------------------
 
     async def _move_in(self, house: contextlib.ExitStack) -> None:
-        """Take name, pid file, sockets and signals; what was taken is given back in reverse, whatever happens."""
+        """Take signals, name, pid file and sockets; what was taken is given back in reverse, whatever happens."""
         options = self.options
+        signals = MasterSignals(lambda number: self.inbox.put(SignalReceived(number)), self._reap, self._owns_process)
+        house.enter_context(signals)  # first: a signal must not end the process while it holds anything else
         runtime_dir = RuntimeDir(options.name)
         house.callback(runtime_dir.release)
         runtime_dir.claim(options.base_dir)
@@ -169,9 +172,9 @@ class Master:
             pid_file.claim()
         self.listeners = detect_ports(options)
         house.callback(self.listeners.close)
-        house.enter_context(MasterSignals(lambda number: self.inbox.put(SignalReceived(number)), self._reap))
         if self._parent is not None:
-            self._attend(self._watch_parent(await self.switchboard.connect(self._parent)))
+            link = await self.switchboard.connect(self._parent, max_bytes=options.max_message_bytes)
+            self._attend(self._watch_parent(link))
         if self._owns_process:
             self._take_process()
         self._control = await ControlServer.open(runtime_dir.control_socket, self)
@@ -187,7 +190,7 @@ class Master:
 
     async def _move_out(self) -> None:
         """All are gone. Tell the parent why, and let the last words leave."""
-        self._end_progress(None)
+        self._end_progress(self._closers, None)
         if self.supervisor.boot_failure is not None:
             self._tell_parent_failure(self.supervisor.boot_failure)
         if self._control is not None:
@@ -208,15 +211,19 @@ class Master:
 
     def on_agent_start(self, agent: Worker) -> list[Command]:
         """`agent-start` came: the agent is up."""
-        _logger.info("%s started (%dms)", agent, self._age(agent))
-        self.switchboard.go_live(agent)
-        return self.supervisor.started(agent, self._now())
+        commands = self.supervisor.started(agent, self._now())
+        if agent.state is WorkerState.LISTENING:  # else it is being ended already
+            _logger.info("%s started (%dms)", agent, self._age(agent))
+            self.switchboard.go_live(agent)
+        return commands
 
     def on_app_start(self, worker: Worker) -> list[Command]:
         """`app-start` came: an app worker listens."""
-        _logger.info("%s started at %s (%dms)", worker, worker.listening_at, self._age(worker))
-        self.switchboard.go_live(worker)
-        return self.supervisor.started(worker, self._now())
+        commands = self.supervisor.started(worker, self._now())
+        if worker.state is WorkerState.LISTENING:
+            _logger.info("%s started at %s (%dms)", worker, worker.listening_at, self._age(worker))
+            self.switchboard.go_live(worker)
+        return commands
 
     def on_agent_exit(self, agent: Worker, exit: ExitReport) -> list[Command]:
         """The agent is known dead, its children included."""
@@ -291,6 +298,7 @@ class Master:
             generation=worker.generation,
             cluster_id=self._cluster_id,
             options=self.options,
+            start_deadline=worker.start_deadline,
             cluster_port=self.listeners.cluster_port,
             **details,
         )
@@ -403,7 +411,7 @@ class Master:
     def _say(self, level: int, text: str, progress: bool) -> None:
         _logger.log(level, "%s", text)
         if progress:
-            for asker in self._progress:
+            for asker in self._reloaders:
                 asker.say(text)
 
     # -- orders from outside -------------------------------------------------------------------------------
@@ -416,7 +424,7 @@ class Master:
 
     def _close(self, progress: Progress | None) -> list[Command]:
         if progress is not None:
-            self._progress.append(progress)
+            self._closers.append(progress)
         commands = self.supervisor.close(self._now())
         if commands:
             _logger.info("send kill SIGTERM to app workers, will exit with code:%d", self.supervisor.exit_code)
@@ -424,13 +432,13 @@ class Master:
 
     def _reload(self, progress: Progress | None) -> list[Command]:
         if progress is not None:
-            self._progress.append(progress)
+            self._reloaders.append(progress)
         return self.supervisor.reload(self._now())
 
-    def _end_progress(self, failure: str | None) -> None:
-        for asker in self._progress:
+    def _end_progress(self, askers: list[Progress], failure: str | None) -> None:
+        for asker in askers:
             asker.end(failure)
-        self._progress.clear()
+        askers.clear()
 
     def _close_listeners(self) -> None:
         if self.listeners is not None:

@@ -126,9 +126,14 @@ def running_clusters(root: str | None = None) -> Iterator[Description]:
 def write_atomically(path: str, content: bytes) -> None:
     """Write a file that is either there as a whole or not at all."""
     temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "wb") as file:
-        file.write(content)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def _make_own(path: str, *, forbidden: int) -> None:

@@ -1,7 +1,6 @@
 """The master's signals, taken while a cluster runs and given back afterwards. Runs in the master."""
 
 import asyncio
-import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -10,35 +9,60 @@ from types import TracebackType
 CLOSE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD = signal.SIGHUP
 
+# One process may hold several masters (`start_cluster`), which end in any order. So the handlers are the process's:
+# the first master sets them, the last one gives them back, and a signal goes to all of them.
+_taking: list["MasterSignals"] = []
+_before: dict[int, object] = {}
+
 
 class MasterSignals:
     """Within the `with` block, `on_signal` gets the number of each signal to close or reload, `on_child` is called
-    at SIGCHLD. Outside of the main thread, where Python has no signals, it does nothing."""
+    at SIGCHLD. Outside of the main thread, where Python has no signals, it does nothing.
 
-    def __init__(self, on_signal: Callable[[int], None], on_child: Callable[[], None]) -> None:
+    `for_good`: the process ends with the block, and with an exit code that no late signal may change any more.
+    """
+
+    def __init__(self, on_signal: Callable[[int], None], on_child: Callable[[], None], for_good: bool = False) -> None:
         self._on_signal = on_signal
         self._on_child = on_child
-        self._before: dict[int, object] = {}
+        self._for_good = for_good
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (*CLOSE, RELOAD):
-            self._before[number] = signal.getsignal(number)
-            self._loop.add_signal_handler(number, self._on_signal, number)
-        # uvloop keeps add_signal_handler(SIGCHLD) to itself, for subprocesses that we do not start through it.
-        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._wake_for_child)
+        if not _taking:
+            # Not the loop's add_signal_handler: it holds one handler for each signal, and uvloop keeps SIGCHLD's.
+            for number in (*CLOSE, RELOAD, signal.SIGCHLD):
+                _before[number] = signal.signal(number, _pass_on)
+        _taking.append(self)
 
-    def _wake_for_child(self, number: int, frame: object) -> None:
-        self._loop.call_soon_threadsafe(self._on_child)
+    def take(self, number: int) -> None:
+        """A signal has come; what it means is done in the master's loop."""
+        if number == signal.SIGCHLD:
+            self._loop.call_soon_threadsafe(self._on_child)
+        else:
+            self._loop.call_soon_threadsafe(self._on_signal, number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, before in self._before.items():
-            # SIGCHLD: not the loop's
-            with contextlib.suppress(RuntimeError, ValueError):
-                self._loop.remove_signal_handler(number)
-            if before is not None:
-                signal.signal(number, before)  # type: ignore[arg-type]  # it came from getsignal
+        if self not in _taking:
+            return
+        if self._for_good:
+            signal.pthread_sigmask(signal.SIG_BLOCK, (*CLOSE, RELOAD))
+        _taking.remove(self)
+        if not _taking:
+            _give_back()
+
+
+def _pass_on(number: int, frame: object) -> None:
+    for master in list(_taking):
+        master.take(number)
+
+
+def _give_back() -> None:
+    for number, before in _before.items():
+        if before is not None:  # None: a handler that was not set by Python, which cannot set it again either
+            signal.signal(number, before)  # type: ignore[arg-type]  # it came from signal.signal
+    _before.clear()

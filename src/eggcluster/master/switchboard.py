@@ -8,7 +8,7 @@ from typing import Any
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, encode_frame
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, encode_frame, read_limit
 from eggcluster.master.link import Link, Mailbox
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.role import AGENT, MASTER, PARENT, Address, Role, app
@@ -55,17 +55,18 @@ class Switchboard:
             sock,
             lambda frames: self._receive(link, frames),
             lambda failure: self._on_closed(link, failure),
-            max_bytes,
+            read_limit(max_bytes),
         )
         return link
 
     def go_live(self, worker: Worker) -> None:
         """The worker has started: it takes its seat, and gets what was kept for it."""
         link = self.link_of(worker)
-        if link is None:
-            return
+        if link is None or link.live or link.gone.is_set():
+            return  # it says so again, or has died since it said so
         link.live = True
-        del self._booting[link.address]
+        if self._booting.get(link.address) is link:
+            del self._booting[link.address]
         self._live[link.address] = link
         vacant = self._vacant.pop(link.address, None)
         for frame in [*(vacant.take() if vacant else ()), *link.mailbox.take()]:
@@ -77,15 +78,19 @@ class Switchboard:
         if link is None:
             return
         self._links.remove(link)
+        self._vacate(link)
+        self._forget_requests(link)
+        if link.channel is not None:
+            link.channel.close()
+
+    def _vacate(self, link: Link) -> None:
+        """Nobody can be reached over it any more: what was kept for it, and what comes now, is the next one's."""
         for seats in (self._live, self._booting):
             if seats.get(link.address) is link:
                 del seats[link.address]
         if link.address not in self._live:
             for frame in link.mailbox.take():
                 self._keep(link.address, frame)
-        self._forget_requests(link)
-        if link.channel is not None:
-            link.channel.close()
 
     def link_of(self, worker: Worker) -> Link | None:
         """The worker's link, None once it is disconnected."""
@@ -100,6 +105,7 @@ class Switchboard:
         link.failure = failure
         link.gone.set()
         if link.worker is not None:
+            self._vacate(link)  # not only once it is known dead: its children may take a while to end
             self._on_broken(link.worker, failure)
         elif self._live.get(PARENT) is link:
             del self._live[PARENT]
@@ -208,9 +214,13 @@ class Switchboard:
             link.dropped += 1
             return False
         link.relayed += 1
-        if frame.kind is Kind.REQUEST and (asker := asker or self._live.get(Address.unpack(frame.source))):
+        if frame.kind is Kind.REQUEST and (asker := asker or self._sitting_at(Address.unpack(frame.source))):
             self._requests[(frame.source, frame.request_id)] = (link, asker)
         return True
+
+    def _sitting_at(self, address: Address) -> Link | None:
+        """Who waits for the answer to a request that was kept: it may still be booting itself."""
+        return self._live.get(address) or self._booting.get(address)
 
     def _reach_nobody(self, link: Link, frame: Frame) -> None:
         self.to_nobody += 1

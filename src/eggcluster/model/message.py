@@ -71,7 +71,7 @@ def parse_receiver(to: Receiver) -> tuple[Target, int]:
         if to in _NAMES:
             return _NAMES[to], 0
         role, _, slot = to.partition("#")
-        if role == "app" and slot.isascii() and slot.isdigit() and 0 < int(slot) < 1 << 24:
+        if role == "app" and slot.isascii() and slot.isdigit() and len(slot) < 9 and 0 < int(slot) < 1 << 24:
             return Target.SLOT, int(slot)
     raise BadReceiver(f'{to!r} is no receiver: use a worker id, "agent", "app", "app#2", "all", "master" or "parent"')
 

@@ -67,6 +67,7 @@ class Supervisor:
         self._checks_without_app = 0
         self._checks_without_agent = 0
         self._reload: list[Seat] = []  # still to come; the first is the one under way
+        self._reload_began = 0.0
         self._reload_wanted = False  # another reload was asked for while one was under way
 
     # -- what happened -------------------------------------------------------------------------------------
@@ -77,8 +78,8 @@ class Supervisor:
 
     def started(self, worker: Worker, now: float) -> list[Command]:
         """`worker` reported itself started (`agent-start`, `app-start`)."""
-        if worker.state is not WorkerState.STARTING:
-            return []  # it is being stopped already, and its report crossed the order
+        if worker.state is not WorkerState.STARTING or worker.failure is not None:
+            return []  # it is being ended already, and its report crossed the order
         worker.advance(WorkerState.LISTENING)
         worker.listening_since = now
         if self.phase is Phase.AGENT_BOOT:
@@ -97,17 +98,15 @@ class Supervisor:
         seat.bury(worker)
         if before is WorkerState.STOPPING:
             return [*self._next_stop(now), *self._reload_on(seat, now)]
-        if before is WorkerState.STARTING:
-            worker.failure = worker.failure or f"{worker} died while starting ({exit})"
+        if before is WorkerState.STARTING or self.phase < Phase.SERVING:
+            worker.failure = worker.failure or f"{worker} died while {before.value} ({exit})"
         report = ReportDeath(worker, exit, before.value)
         seat.last_death = worker.failure.splitlines()[0] if worker.failure else str(exit)
         if self.phase < Phase.SERVING:
             return [report, *self._fail_boot(worker, now)]
         if self.phase > Phase.SERVING:
             return [report, *self._next_stop(now)]
-        stopped = []
-        if before is WorkerState.STARTING and self._reload and self._reload[0] is seat:
-            stopped = self._stop_reload(worker)
+        stopped = self._stop_reload(worker) if self._ends_reload(seat, worker, before) else []
         if was_successor:
             return [report, *stopped]
         return [report, *stopped, *self._replace(seat, worker, now), PublishPids()]
@@ -142,6 +141,7 @@ class Supervisor:
             self._reload_wanted = True
             return [Say(logging.INFO, "a reload is under way, another one follows it", progress=True)]
         self._reload = list(self.slots)
+        self._reload_began = now
         return [Say(logging.INFO, "reload started", progress=True), *self._reload_slot(now)]
 
     def tick(self, now: float) -> list[Command]:
@@ -201,7 +201,7 @@ class Supervisor:
         delay = seat.budget.died(None if since is None else now - since)
         if seat.current is not None:
             return []  # its successor, starting already, has moved up
-        if seat.slot and not self.plan.replace_apps:
+        if self._stays_empty(seat):
             return [Say(logging.WARNING, f"slot {seat.slot} stays empty in this environment: fix it, then reload")]
         if delay == 0:
             return [self._fork(seat, now)]
@@ -209,14 +209,17 @@ class Supervisor:
         name = f"app_worker#{seat.slot}" if seat.slot else "agent_worker"
         return [Say(logging.INFO, f"try to start a new {name} after {delay:g}s ...")]
 
+    def _stays_empty(self, seat: Seat) -> bool:
+        return seat.slot > 0 and seat.current is None and not self.plan.replace_apps
+
     def _check_start(self, seat: Seat, now: float) -> list[Command]:
         commands: list[Command] = []
         for worker in seat.living():
             if worker.state is WorkerState.STARTING and now >= worker.start_deadline:
-                text = f"{worker} start timeout: not ready after {seat.start_timeout:g}s"
-                worker.failure = worker.failure or text
+                # A worker that can still run Python has just told where it was: that report is the better one.
+                worker.failure = worker.failure or f"start timeout: not ready after {seat.start_timeout:g}s"
                 worker.start_deadline = float("inf")
-                commands += [Say(logging.ERROR, text), Kill(worker)]
+                commands.append(Kill(worker))
         return commands
 
     # -- closing -------------------------------------------------------------------------------------------
@@ -256,12 +259,12 @@ class Supervisor:
         if not self._reload:
             if self._reload_wanted:
                 self._reload_wanted = False
-                return [ReloadEnded(None), *self.reload(now)]
+                return self.reload(now)  # who asked for the first is told after the second: both asked for the newest
             return [Say(logging.INFO, "reload done", progress=True), ReloadEnded(None)]
         seat = self._reload[0]
         seat.budget.forgive()
         if seat.current is not None and not seat.listening:
-            return []  # its replacement is starting just now: that is the new one
+            return []  # its replacement is starting just now: two at once would hide which of them fails
         return [self._fork(seat, now)]
 
     def _take_over(self, worker: Worker, now: float) -> list[Command]:
@@ -269,6 +272,8 @@ class Supervisor:
         seat = self._seat(worker)
         if not self._reload or self._reload[0] is not seat:
             return []
+        if worker.born < self._reload_began:
+            return [self._fork(seat, now)]  # it was starting when the reload began: it may hold the old version
         text = f"slot {seat.slot} of {len(self.slots)} reloaded: {worker}"
         commands: list[Command] = [Say(logging.INFO, text, progress=True)]
         if worker is seat.successor and seat.current is not None:
@@ -282,10 +287,17 @@ class Supervisor:
         """A retired worker is gone: the next slot, if it was the one that the reload waited for."""
         if self.phase is not Phase.SERVING or not self._reload or self._reload[0] is not seat:
             return []
-        if not seat.listening:
-            return []  # the new one died while the old one closed: its replacement ends this step
+        if seat.successor is not None or not seat.listening:
+            return []  # not who it waits for; or the new one died meanwhile, and its replacement ends this step
         self._reload.pop(0)
         return self._reload_slot(now)
+
+    def _ends_reload(self, seat: Seat, worker: Worker, before: WorkerState) -> bool:
+        """Whether this death is the new version's, or leaves nobody whom the reload could wait for."""
+        if not self._reload or self._reload[0] is not seat:
+            return False
+        is_new = worker.born >= self._reload_began
+        return (before is WorkerState.STARTING and is_new) or self._stays_empty(seat)
 
     def _stop_reload(self, worker: Worker) -> list[Command]:
         """The new version does not boot: the old one goes on."""

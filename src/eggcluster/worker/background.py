@@ -19,10 +19,24 @@ async def keep_running(task: Callable[[], Awaitable[Any]], logger: logging.Logge
         try:
             await task()
             return
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled() and isinstance(error, asyncio.CancelledError):
+                raise
             if loop.time() - began > STEADY_AFTER:
                 delay = FIRST_DELAY
             name = getattr(task, "__qualname__", task)
+            if is_cancelled():
+                logger.exception("background task %s raised while it was cancelled", name)
+                return
             logger.exception("background task %s raised, next try in %gs", name, delay)
         await asyncio.sleep(delay)
         delay = min(delay * 2, MAX_DELAY)
+
+
+def is_cancelled() -> bool:
+    """Whether the current task is being cancelled: it must end then, also where the cleanup raised something else.
+
+    A CancelledError alone does not tell: it may come from a future that somebody else has cancelled.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

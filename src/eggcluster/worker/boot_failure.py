@@ -1,12 +1,21 @@
 """The report of a boot that failed: what a person needs to mend it, and nothing of our own machinery."""
 
+import asyncio
+import importlib
 import os
 import traceback
 
 import eggcluster
 from eggcluster.errors import BootError, OptionsError
 
-_OWN = os.path.dirname(eggcluster.__file__ or "") + os.sep
+# Ours, the import system's (its frozen part and its files), and what starts a module or a loop.
+_MACHINERY = (
+    "<frozen runpy>",
+    asyncio.runners.__file__,
+    os.path.dirname(eggcluster.__file__ or "") + os.sep,
+    "<frozen importlib",
+    os.path.dirname(importlib.__file__) + os.sep,
+)
 
 
 def describe_failure(error: BaseException) -> str:
@@ -19,15 +28,21 @@ def describe_failure(error: BaseException) -> str:
     described = traceback.TracebackException.from_exception(error)
     _strip(described)
     lines = list(described.format())
-    summary = "".join(described.format_exception_only()).strip().splitlines()[-1]
+    # A syntax error is shown with its place first, indented; a text of several lines has its sense in the first.
+    summary = next(part for part in described.format_exception_only() if not part.startswith(" ")).splitlines()[0]
     return f"{summary}\n{''.join(lines)}".rstrip()
 
 
+def is_machinery(filename: str) -> bool:
+    """Whether a frame of that file is ours or the import system's."""
+    return filename.startswith(_MACHINERY)
+
+
 def _strip(described: traceback.TracebackException) -> None:
-    """Leave out our own frames and the import system's, also in what it was caused by."""
+    """Leave out our own frames and the import system's, also in what it was caused by and what it groups."""
     described.stack = traceback.StackSummary.from_list(
-        [f for f in described.stack if not (f.filename.startswith(_OWN) or "importlib" in f.filename)]
+        [frame for frame in described.stack if not is_machinery(frame.filename)]
     )
-    for inner in (described.__cause__, described.__context__):
+    for inner in (described.__cause__, described.__context__, *(described.exceptions or ())):
         if inner is not None:
             _strip(inner)

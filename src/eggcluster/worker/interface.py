@@ -10,9 +10,9 @@ Interface = Literal["asgi", "wsgi"]
 
 def detect_interface(app: Callable[..., Any]) -> Interface | None:
     """ "asgi" for what takes (scope, receive, send), "wsgi" for (environ, start_response), None for neither."""
-    while isinstance(app, functools.partial) and inspect.iscoroutinefunction(app.func):
-        app = app.func
-    call = app if inspect.isroutine(app) or inspect.isclass(app) else getattr(app, "__call__", app)  # noqa: B004
+    # A partial's own signature is what is left to be given; its __call__ would take anything.
+    plain = inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)
+    call = app if plain else getattr(app, "__call__", app)  # noqa: B004
     if inspect.iscoroutinefunction(call):
         return "asgi"
     try:

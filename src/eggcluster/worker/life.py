@@ -2,27 +2,30 @@
 
 import asyncio
 import contextlib
+import contextvars
 import importlib
 import logging
 import os
 import signal
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from typing import Any
 
 from eggcluster.errors import FrameError, MessengerClosed, OptionsError
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import Frame, encode_frame
+from eggcluster.ipc.frame import Frame, encode_frame, read_limit
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.phase import ExitCode
 from eggcluster.model.role import Address, Role
 from eggcluster.worker.boot_failure import describe_failure
 from eggcluster.worker.hooks import Hooks
+from eggcluster.worker.start_watch import StartWatch, send_from_thread
 
 _logger = logging.getLogger("eggcluster.worker")
-_CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan shutdown and on_close
 
 
@@ -39,6 +42,8 @@ class Life(ABC):
         self._channel: Channel | None = None
         self._closing = asyncio.Event()
         self._hooks: Hooks | None = None
+        self._booting: Coroutine[Any, Any, None] | None = None
+        self._watch: StartWatch | None = None
 
     @abstractmethod
     def load(self) -> Hooks:
@@ -52,14 +57,28 @@ class Life(ABC):
     async def close(self) -> None:
         """Close what was booted, in order. Called only after a boot that succeeded."""
 
-    async def run(self) -> int:
-        """Live until the master says so; gives the exit code."""
-        await self._attach()
+    def run(self, runner: asyncio.Runner) -> int:
+        """Live until the master says so; gives the exit code.
+
+        The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
+        refuses its database wherever a loop runs.
+        """
+        asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
+        self._start_watch()
+        runner.run(self._attach())
         try:
             self._hooks = self._load()
+        except Exception as error:
+            return runner.run(self._report_failure(error))
+        return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
+
+    async def _serve(self) -> int:
+        self._take_signals()
+        try:
             booted = await self._boot_or_close()
         except Exception as error:
             return await self._report_failure(error)
+        self._stop_watch()
         if booted:
             self._report(self.start_report, {"address": self.order.listening_at})
             await self._closing.wait()
@@ -73,7 +92,7 @@ class Life(ABC):
     async def _attach(self) -> None:
         role = Role(self.order.role)
         limit = self.options.max_message_bytes
-        self._channel = await Channel.open(self._sock, self._on_frames, self._on_channel_closed, limit)
+        self._channel = await Channel.open(self._sock, self._on_frames, self._on_channel_closed, read_limit(limit))
         self.messenger.attach(self._channel, Address(role, self.order.slot), limit)
         self.messenger.on("egg-ready", self._on_ready)
 
@@ -84,14 +103,17 @@ class Life(ABC):
         hooks = self.load()
         hooks.slot, hooks.generation, hooks.worker_id = self.order.slot, self.order.generation, os.getpid()
         hooks.cluster_port = self.order.cluster_port
-        loop = asyncio.get_running_loop()
-        for number in _CLOSE_SIGNALS:
-            loop.add_signal_handler(number, self._closing.set)
         return hooks
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in CLOSE_SIGNALS:
+            loop.add_signal_handler(number, self._closing.set)
 
     async def _boot_or_close(self) -> bool:
         """Boot, but not longer than until a signal says close; False then."""
-        booting = asyncio.ensure_future(self.boot())
+        self._booting = self.boot()
+        booting = asyncio.ensure_future(self._booting)
         closing = asyncio.ensure_future(self._closing.wait())
         await asyncio.wait({booting, closing}, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
@@ -103,8 +125,23 @@ class Life(ABC):
             await booting
         return False
 
+    def _start_watch(self) -> None:
+        agent = self.order.role == Role.AGENT.value
+        timeout = self.options.agent_start_timeout if agent else self.options.app_start_timeout
+        sock = self._sock.dup()  # of its own: the loop's may be closed when it is wanted
+
+        def report(text: str) -> None:
+            send_from_thread(sock, self._report_frame("boot-failed", {"report": text, "bad_option": False}))
+
+        self._watch = StartWatch(self.order.start_deadline, timeout, report, lambda: self._booting)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+
     async def _report_failure(self, error: Exception) -> int:
         """The master prints the report: one for the whole cluster, not one for each worker."""
+        self._stop_watch()
         details = {"report": describe_failure(error), "bad_option": isinstance(error, OptionsError)}
         self._report("boot-failed", details)
         await self._leave()
@@ -127,9 +164,12 @@ class Life(ABC):
 
     def _report(self, action: str, details: dict[str, Any]) -> None:
         assert self._channel is not None
-        source = Address(Role(self.order.role), self.order.slot).pack()
         with contextlib.suppress(MessengerClosed):
-            self._channel.write(encode_frame(Kind.REPORT, Target.MASTER, [action, details], source=source))
+            self._channel.write(self._report_frame(action, details))
+
+    def _report_frame(self, action: str, details: dict[str, Any]) -> bytes:
+        source = Address(Role(self.order.role), self.order.slot).pack()
+        return encode_frame(Kind.REPORT, Target.MASTER, [action, details], source=source)
 
     def _on_frames(self, frames: list[Frame]) -> None:
         for frame in frames:

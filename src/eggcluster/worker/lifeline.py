@@ -1,14 +1,17 @@
 """The lifeline: a worker whose master vanished ends within a second. Runs as a thread in every worker process.
 
 A thread and not a task, because the event loop may be blocked. And because a C extension may hold the GIL, so that
-not even the thread runs, every worker that can run ends the ones that cannot.
+not even the thread runs, one of the workers that can run stays a moment longer and ends the ones that cannot.
 """
 
 import contextlib
+import errno
 import os
+import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 from eggcluster.kernel.process_exit import block_until_parent_exits
 from eggcluster.kernel.process_tree import (
@@ -39,10 +42,27 @@ def _watch(master: int, speaker: str) -> None:
 
 
 def _end_everything() -> None:
-    """First what this worker started, then, after a moment, whatever is left of the cluster."""
+    """First what this worker started; then, if it is the one to stay last, whatever is left of the cluster."""
     me = os.getpid()
     own = f"{WORKER_MARK}={os.environ.get(WORKER_MARK, '')}"
     kill_until_gone(lambda: session_members(me, own), limit=0.2)
-    time.sleep(SIBLING_GRACE)
-    everything = f"{CLUSTER_MARK}={os.environ.get(CLUSTER_MARK, '')}"
-    kill_until_gone(lambda: marked(everything), limit=0.2)
+    cluster_id = os.environ.get(CLUSTER_MARK, "")
+    with _stay_last(cluster_id) as chosen:
+        if chosen:
+            time.sleep(SIBLING_GRACE)
+            kill_until_gone(lambda: marked(f"{CLUSTER_MARK}={cluster_id}"), limit=0.2)
+
+
+@contextlib.contextmanager
+def _stay_last(cluster_id: str) -> Iterator[bool]:
+    """Whether this worker is the one. If several stayed, they would kill each other before they can exit with 110.
+
+    Linux frees an abstract socket's name with its owner's end, however it comes: unix(7).
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(f"\0eggcluster-last/{cluster_id}")
+        except OSError as error:
+            yield error.errno != errno.EADDRINUSE
+        else:
+            yield True

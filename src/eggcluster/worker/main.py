@@ -16,14 +16,15 @@ from eggcluster.ipc.handshake import read_first
 from eggcluster.logs import configure_logs
 from eggcluster.model.role import Role
 from eggcluster.worker.current import become
-from eggcluster.worker.life import Life
+from eggcluster.worker.life import CLOSE_SIGNALS, Life
 from eggcluster.worker.lifeline import hold_lifeline
 
 
 def main() -> NoReturn:
     """Run the worker whose channel's file descriptor is the first argument. Only process mode calls it so."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+    for number in CLOSE_SIGNALS:
         signal.signal(number, _leave_early)
+    os.register_at_fork(after_in_child=_forget_signals)
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     order = read_first(sock, BootOrder)
@@ -31,7 +32,7 @@ def main() -> NoReturn:
     hold_lifeline(os.getppid(), speaker)
     _take_identity(order, speaker)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_live(order, sock))
+        code = _life(order, sock).run(runner)
     sys.exit(code)
 
 
@@ -46,16 +47,24 @@ def _take_identity(order: BootOrder, speaker: str) -> None:
         sys.path.insert(0, options.base_dir)
 
 
-async def _live(order: BootOrder, sock: socket.socket) -> int:
+def _life(order: BootOrder, sock: socket.socket) -> Life:
     messenger = become(Role(order.role))
     life: Callable[..., Life]
     if order.role == Role.AGENT.value:
         from eggcluster.worker.agent_life import AgentLife as life
     else:
         from eggcluster.worker.app_life import AppLife as life
-    return await life(order, sock, messenger).run()
+    return life(order, sock, messenger)
 
 
 def _leave_early(number: int, frame: Any) -> NoReturn:
     """A signal to close while the application is being imported: there is nothing to close yet."""
     raise SystemExit(0)
+
+
+def _forget_signals() -> None:
+    """In a process that the application forks. It shares the socket on which signals wake this worker's loop: a
+    SIGTERM meant for it alone would close the worker, and never reach it."""
+    signal.set_wakeup_fd(-1)
+    for number in CLOSE_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eggcluster.model.interval import next_run
+from eggcluster.worker.background import is_cancelled
 
 
 async def run_every(interval: float, function: Callable[[], Any], logger: logging.Logger, *, immediate: bool) -> None:
@@ -20,6 +21,10 @@ async def run_every(interval: float, function: Callable[[], Any], logger: loggin
             result = function()
             if asyncio.iscoroutine(result):
                 await result
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled() and isinstance(error, asyncio.CancelledError):
+                raise
             logger.exception("scheduled function %s raised", getattr(function, "__qualname__", function))
+            if is_cancelled():
+                return
         planned = next_run(planned, loop.time(), interval)

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl  # uvicorn's Config has imported it anyway
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.engine import Engine
 from eggcluster.worker.interface import Interface
+
+FIRST_REQUEST = 0.25  # seconds that a connection without a request may hold up a drain; a far client's round trip
+LOOK = 0.01  # seconds between two looks at the connections: uvicorn has no event for a first request
 
 
 class UvicornEngine(Engine):
@@ -28,9 +32,9 @@ class UvicornEngine(Engine):
         before_accept: Callable[[Server], Awaitable[None]],
     ) -> None:
         if interface == "wsgi":
-            from a2wsgi import WSGIMiddleware  # 3 MB that ASGI workers need not pay
+            from eggcluster.worker.engines.wsgi import WsgiBridge  # 3 MB that ASGI workers need not pay
 
-            app = WSGIMiddleware(app)
+            app = WsgiBridge(app)
         self._before_accept = before_accept
         self._tickers: list[asyncio.Task[None]] = []
         self._servers: list[tuple[Server, list[socket.socket]]] = []
@@ -51,9 +55,31 @@ class UvicornEngine(Engine):
         await asyncio.gather(*(self._drain(server, sockets, limit) for server, sockets in self._servers))
 
     async def _drain(self, server: Server, sockets: list[socket.socket], limit: float) -> None:
-        server.config.timeout_graceful_shutdown = limit  # type: ignore[assignment]  # given to wait_for
         if server.started:
+            for listening in server.servers:
+                listening.close()
+            for sock in sockets:
+                sock.close()
+            waited = await _first_requests(server, min(FIRST_REQUEST, limit))
+            server.config.timeout_graceful_shutdown = limit - waited  # type: ignore[assignment]  # given to wait_for
             await server.shutdown(sockets)
+
+
+async def _first_requests(server: Server, limit: float) -> float:
+    """Wait until every accepted connection has sent a request, `limit` seconds at most; gives how long that took.
+
+    uvicorn closes what has none yet, and so the connection whose client is just about to send its first one.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.sleep(LOOK)  # what the kernel has already is read meanwhile
+    while loop.time() < began + limit and any(_is_new(each) for each in server.server_state.connections):
+        await asyncio.sleep(LOOK)
+    return min(loop.time() - began, limit)
+
+
+def _is_new(connection: object) -> bool:
+    return getattr(connection, "cycle", connection) is None  # a WebSocket has no request cycle
 
 
 class _Started:
@@ -91,6 +117,7 @@ def _server(app: Callable[..., Any], options: ClusterOptions, state: dict[str, A
         ssl_certfile=options.https_cert if tls else None,
         ssl_keyfile_password=options.https_key_password if tls else None,
         ssl_ca_certs=options.https_ca if tls else None,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if tls and options.https_ca else ssl.CERT_NONE,
     )
     config.load()
     server = Server(config)

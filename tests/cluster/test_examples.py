@@ -1,0 +1,242 @@
+"""The examples are run as their table says, from a copy, and asked for what they promise to show."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+from tests.cluster.harness import Launched, Project
+from tests.waiting import DEADLINE, wait_until
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MAX_LINES = 60  # an example that is longer explains itself no more; the board is an application
+
+
+def commands() -> dict[str, list[str]]:
+    """The commands of examples/README.md by folder."""
+    table = (EXAMPLES / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\w+)\]\(\w+/\) \|.*\| `([^`]+)` \|$", table, re.MULTILINE)
+    return {name: shlex.split(command) for name, command in rows}
+
+
+def run(project: Project, name: str, *arguments: str) -> Launched:
+    """The example's command, on any free port."""
+    shutil.copytree(EXAMPLES, project.folder / "examples")
+    program, verb, *documented = commands()[name]
+    assert (program, verb) == ("eggcluster", "start")
+    return project.start(*documented, *arguments).wait_ready()
+
+
+def all_say(cluster: Launched, path: str, key: str, expected: Callable[[dict[str, Any]], bool]) -> None:
+    """Wait until every worker, named by `key` of its answer, has last answered as `expected`."""
+    said: dict[Any, bool] = {}
+
+    def agreed() -> bool:
+        answer = cluster.get(path).json()
+        said[answer[key]] = expected(answer)
+        return len(said) == len(cluster.workers()) and all(said.values())
+
+    wait_until(agreed, f"all workers say it at {path}, of {said}")
+
+
+def test_every_example_has_a_command_and_is_short() -> None:
+    folders = {path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert set(commands()) == folders
+    sources = [path for path in EXAMPLES.rglob("*.py") if path.relative_to(EXAMPLES).parts[0] != "board"]
+    assert len(sources) > len(folders)
+    too_long = {str(path): len(path.read_text().splitlines()) for path in sources}
+    assert {path: count for path, count in too_long.items() if count > MAX_LINES} == {}
+
+
+def test_fastapi_app_tells_all_workers_and_counts_in_the_agent(project: Project) -> None:
+    cluster = run(project, "fastapi_app", "--workers", "2")
+    totals = [httpx.post(f"{cluster.address}/notes/{text}").json()["total"] for text in ("a", "b", "c")]
+    assert totals == [1, 2, 3]
+    all_say(cluster, "/notes", "worker", lambda answer: sorted(answer["heard"]) == ["a", "b", "c"])
+
+
+def test_flask_app_shares_the_agent_s_sums(project: Project) -> None:
+    cluster = run(project, "flask_app", "--workers", "2")
+    assert [cluster.get(f"/pages/{name}").text for name in "xyx"] == ["This is x.\n", "This is y.\n", "This is x.\n"]
+    all_say(cluster, "/visits", "worker", lambda answer: answer["visits"] == {"x": 2, "y": 1})
+
+
+def test_django_project_asks_the_agent_from_an_async_view(project: Project) -> None:
+    cluster = run(project, "django_project", "--workers", "2")
+    assert cluster.get().text.startswith("answered by process ")
+    answers = [cluster.get("/visits/eggs").json() for _ in range(4)]
+    assert [answer["visits"] for answer in answers] == [1, 2, 3, 4]
+    assert {answer["page"] for answer in answers} == {"eggs"}
+    assert {answer["process"] for answer in answers} <= set(cluster.workers().values())
+    assert cluster.get("/visits/hens").json()["visits"] == 1
+    assert cluster.get("/nowhere").status_code == 404
+
+
+def test_django_project_passes_django_s_own_check(project: Project) -> None:
+    folder = shutil.copytree(EXAMPLES / "django_project", project.folder / "django_project")
+    check = [sys.executable, "manage.py", "check", "--fail-level", "WARNING"]
+    done = subprocess.run(check, cwd=folder, env=project.environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_asgi_callable_says_which_process_answered(project: Project) -> None:
+    cluster = run(project, "asgi_callable", "--workers", "2")
+    answer = cluster.get("/some/path").text
+    assert answer in {f"GET /some/path answered by process {pid}\n" for pid in cluster.workers().values()}
+
+
+def test_cache_refresh_follows_its_source_in_every_worker(project: Project) -> None:
+    cluster = run(project, "cache_refresh", "--workers", "2")
+    source = project.folder / "examples" / "cache_refresh" / "prices.json"
+    before = json.loads(source.read_text())
+    all_say(cluster, "/prices", "worker", lambda answer: answer["prices"] == before)
+    after = {**before, "ostrich egg": 25.0}
+    replacement = source.with_suffix(".new")
+    replacement.write_text(json.dumps(after))
+    os.utime(replacement, (1, 1))  # another time than the old file's, whatever the clock's resolution
+    replacement.rename(source)
+    all_say(cluster, "/prices", "worker", lambda answer: answer["prices"] == after)
+
+
+def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project) -> None:
+    shutil.copytree(EXAMPLES, project.folder / "examples")
+    python, *arguments = commands()["embedded"]
+    assert python == "python"
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=project.folder,
+        env=project.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = done.stderr
+    assert done.returncode == 0, said
+    assert "7 squared is {'slot': 1, 'result': 49}" in said
+    assert "8 squared is {'slot': 2, 'result': 64}" in said
+    assert re.search(r'^"Hello egg, this is app_worker#[12]\."$', said, re.MULTILINE)
+    assert "a worker told its parent whom it greeted: egg" in said
+    assert said.rstrip().endswith("closed, exit code 0")
+    assert not list(Path(project.environ["EGG_RUNTIME_DIR"]).rglob("*"))
+    assert not any(str(project.folder) in json.dumps(_environ(process)) for process in psutil.process_iter())
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+# -- the board ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def board(project: Project) -> Launched:
+    return run(project, "board")
+
+
+def generations(board: Launched) -> dict[int, int]:
+    """The generations of the listening workers by slot."""
+    status = board.status()
+    assert status is not None
+    return {w["slot"]: w["generation"] for w in status["workers"] if w["state"] == "listening"}
+
+
+def history_of(board: Launched, slot: int) -> list[Any]:
+    """What that slot's worker answers."""
+
+    def told() -> list[Any] | None:
+        answer = board.get("/api/history").json()
+        history: list[Any] = answer["history"]
+        return history if answer["served_by"]["slot"] == slot else None
+
+    return wait_until(told, f"slot {slot} answers") or []
+
+
+def test_board_shows_the_machine_s_figures_and_the_cluster(board: Launched) -> None:
+    sample = wait_until(lambda: board.get("/api/now").json()["sample"], "a first sample", 8)
+    assert len(sample["cpu"]) == psutil.cpu_count()
+    assert all(0 <= percent <= 100 for percent in sample["cpu"])
+    assert sample["memory"]["total"] == psutil.virtual_memory().total
+    assert 0 < sample["memory"]["used"] < sample["memory"]["total"]
+    assert len(sample["load"]) == 3
+    assert all(rate >= 0 for rate in sample["network"].values())
+
+    answer = board.get("/api/cluster").json()
+    assert answer["cluster"]["phase"] == "serving"
+    assert answer["cluster"]["agent"]["worker_id"] == board.agent()
+    assert {w["slot"]: w["worker_id"] for w in answer["cluster"]["workers"]} == board.workers()
+    assert board.workers()[answer["served_by"]["slot"]] == answer["served_by"]["worker_id"]
+
+    histories: dict[int, list[Any]] = {}
+
+    def all_have_it() -> bool:
+        answer = board.get("/api/history").json()
+        histories[answer["served_by"]["slot"]] = answer["history"]
+        return len(histories) == 3 and all(sample in history for history in histories.values())
+
+    wait_until(all_have_it, "one agent measures for all: every worker has the same sample")
+
+
+def test_board_serves_its_page_with_all_that_it_loads(board: Launched) -> None:
+    page = board.get()
+    assert page.headers["content-type"].startswith("text/html")
+    assert "SERVED_BY" not in page.text
+    for file in sorted((EXAMPLES / "board" / "page").glob("*.*")):
+        assert board.get(f"/page/{file.name}").text == file.read_text()
+    loaded = [path for path in re.findall(r'(?:src|href)="([^"]+)"', page.text) if not path.startswith("data:")]
+    assert "/page/board.js" in loaded
+    assert all(board.get(path).status_code == 200 for path in loaded)
+
+
+def test_board_pushes_samples_and_replaces_the_worker_that_is_made_to_crash(board: Launched) -> None:
+    assert generations(board) == {1: 1, 2: 1, 3: 1}
+    with connect(board.address.replace("http", "ws", 1) + "/ws", open_timeout=DEADLINE) as socket:
+        hello = json.loads(socket.recv(DEADLINE))
+        assert isinstance(hello["history"], list)
+        pushed = [json.loads(socket.recv(DEADLINE))["sample"] for _ in range(2)]
+        assert pushed[0]["time"] < pushed[1]["time"]
+        slot = hello["served_by"]["slot"]
+
+        crashed = httpx.post(f"{board.address}/api/crash", params={"who": f"app#{slot}"})
+        assert crashed.json() == {"crashing": f"app#{slot}"}
+        with pytest.raises(ConnectionClosedError):
+            list(socket)
+
+    expected = {1: 1, 2: 1, 3: 1, slot: 2}
+    wait_until(lambda: generations(board) == expected, f"slot {slot} has its second generation")
+
+    assert pushed[0] in history_of(board, slot)  # from before its birth
+
+
+def test_board_crashes_whoever_answers_and_nobody_unknown(board: Launched) -> None:
+    assert httpx.post(f"{board.address}/api/crash", params={"who": "master"}).status_code == 422
+    crashing = httpx.post(f"{board.address}/api/crash").json()["crashing"]
+    expected = {1: 1, 2: 1, 3: 1, int(crashing.removeprefix("app#")): 2}
+    wait_until(lambda: generations(board) == expected, f"{crashing} has its second generation")
+
+
+def test_board_s_next_agent_remembers_what_the_last_one_measured(board: Launched) -> None:
+    first = board.agent()
+    sample = wait_until(lambda: board.get("/api/now").json()["sample"], "a first sample", 8)
+    assert httpx.post(f"{board.address}/api/crash", params={"who": "agent"}).json() == {"crashing": "agent"}
+    wait_until(lambda: board.agent() not in (None, first), "the agent has been replaced")
+    # A worker born now has no memory but the agent's.
+    wait_until(lambda: board.get("/api/now").json()["sample"]["time"] > sample["time"] + 1, "it measures again")
+    httpx.post(f"{board.address}/api/crash", params={"who": "app#2"})
+    wait_until(lambda: generations(board).get(2) == 2, "the second worker has been replaced")
+
+    assert sample in history_of(board, 2)

@@ -1,0 +1,272 @@
+"""What every start mode promises of a worker, shown with real workers of each mode."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from eggcluster.ipc.boot_order import BootOrder, Listener
+from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.frame import Frame, decode_body, encode_frame
+from eggcluster.kernel.process_tree import is_running
+from eggcluster.model.message import Kind, Target
+from eggcluster.model.role import AGENT
+from eggcluster.model.worker import ExitReport
+from eggcluster.modes.process import start_by_process
+from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
+from eggcluster.options import ClusterOptions, parse_options
+from tests.waiting import DEADLINE
+
+Start = Callable[[BootOrder, Sequence[int]], WorkerHandle]
+
+MODES: dict[str, Start] = {"process": start_by_process}
+
+PLAIN = "from eggcluster import Agent\nagent = Agent()\n"
+STUBBORN = PLAIN + "import asyncio\n@agent.on_close\nasync def never(): await asyncio.sleep(1000)\n"
+PARENT = (
+    PLAIN
+    + """
+import pathlib, signal, subprocess, sys
+here = pathlib.Path(__file__).parent
+
+@agent.on_start
+def spawn():
+    code = "import pathlib, signal, time\\n" + HANDLER + "print('up', flush=True)\\ntime.sleep(1000)"
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=here, stdout=subprocess.PIPE, start_new_session=True)
+    child.stdout.readline()
+    (here / "child").write_text(str(child.pid))
+"""
+)
+TELLS = "def tell(*_):\n    pathlib.Path('terminated').touch()\n    raise SystemExit\nsignal.signal(15, tell)\n"
+DEAF = "signal.signal(15, signal.SIG_IGN)\n"
+
+
+class Worker:
+    """A started worker: its handle, and what came over its channel."""
+
+    def __init__(self, handle: WorkerHandle) -> None:
+        self.handle = handle
+        self.exit = asyncio.ensure_future(handle.wait_exit())
+        self.frames: list[Frame] = []
+        self.came = asyncio.Event()
+        self.channel: Channel
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        self.frames += frames
+        self.came.set()
+
+    async def connect(self) -> "Worker":
+        self.channel = await Channel.open(self.handle.channel, self._on_frames, lambda _: self.came.set())
+        return self
+
+    async def report(self) -> tuple[str, dict[str, Any]]:
+        """The first report that it sends."""
+        await self.came.wait()
+        frame = next(frame for frame in self.frames if frame.kind is Kind.REPORT)
+        action, details = decode_body(frame.body, tuple[str, dict[str, Any]])
+        return action, details
+
+
+class Workshop:
+    """Starts workers of one mode in a directory of their own."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self.folder = folder
+        self._start = start
+        self._workers: list[Worker] = []
+
+    async def agent(self, code: str, **details: Any) -> Worker:
+        (self.folder / "agent.py").write_text(code)
+        return await self._open(BootOrder("agent", 0, 1, self._cluster(), self._options(), **details))
+
+    async def app(self, code: str, listener: socket.socket) -> Worker:
+        (self.folder / "app.py").write_text(code)
+        listeners = [Listener(listener.fileno(), False)]
+        order = BootOrder("app", 1, 1, self._cluster(), self._options(), listeners, "http://here")
+        return await self._open(order, [listener.fileno()])
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        async def limited() -> None:
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await work
+            finally:
+                for worker in self._workers:
+                    if not worker.exit.done():
+                        worker.handle.kill()
+                        await worker.exit
+                    worker.channel.close()
+
+        asyncio.run(limited())
+
+    async def _open(self, order: BootOrder, fds: Sequence[int] = ()) -> Worker:
+        worker = Worker(self._start(order, fds))
+        self._workers.append(worker)
+        return await worker.connect()
+
+    def _options(self) -> ClusterOptions:
+        for name in ("app", "agent"):
+            if not (self.folder / f"{name}.py").exists():
+                (self.folder / f"{name}.py").write_text(PLAIN if name == "agent" else "def app(e, s): ...\n")
+        return parse_options(base_dir=str(self.folder), workers=1, port=0, env="prod")
+
+    def _cluster(self) -> str:
+        return f"{os.getpid()}-{self.folder.name}"
+
+
+@pytest.fixture(params=MODES)
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workshop]:
+    before = set(os.listdir("/dev/fd"))
+    yield Workshop(MODES[request.param], tmp_path)
+    assert set(os.listdir("/dev/fd")) <= before, "a file descriptor is left"
+
+
+def child_of(shop: Workshop) -> int:
+    return int((shop.folder / "child").read_text())
+
+
+def test_a_worker_reports_over_its_channel_that_it_has_started(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN)
+        assert (await worker.report())[0] == "agent-start"
+        assert worker.handle.worker_id > 0
+
+    shop.run(work())
+
+
+def test_a_worker_that_cannot_boot_reports_why_and_exits(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN + "import nothing_of_that_name\n")
+        action, details = await worker.report()
+        assert action == "boot-failed"
+        assert details["report"].startswith("ModuleNotFoundError")
+        assert await worker.exit == ExitReport(code=1)
+
+    shop.run(work())
+
+
+def test_an_app_worker_serves_on_the_listener_that_it_was_given(shop: Workshop) -> None:
+    async def work() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            code = "def app(environ, start):\n    start('200 OK', [])\n    return [b'hello']\n"
+            worker = await shop.app(code, listener)
+            assert await worker.report() == ("app-start", {"address": "http://here"})
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b"hello" in await reader.read()
+            writer.close()
+            assert await worker.handle.stop(grace=5) is StopOutcome.GRACEFUL
+
+    shop.run(work())
+
+
+def test_a_worker_that_closes_within_its_grace_was_graceful(shop: Workshop) -> None:
+    async def work() -> None:
+        code = PLAIN + "import pathlib\nagent.on_close(lambda: pathlib.Path(__file__).with_name('closed').touch())\n"
+        worker = await shop.agent(code)
+        await worker.report()
+        assert await worker.handle.stop(grace=10) is StopOutcome.GRACEFUL
+        assert await worker.exit == ExitReport(code=0)
+        assert (shop.folder / "closed").exists()
+
+    shop.run(work())
+
+
+def test_a_worker_that_needs_longer_is_ended_by_force(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(STUBBORN)
+        await worker.report()
+        assert await worker.handle.stop(grace=0.2) is StopOutcome.KILLED
+        assert await worker.exit == ExitReport(signal="SIGKILL")
+
+    shop.run(work())
+
+
+def test_a_second_stop_only_waits_whatever_its_grace(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(STUBBORN)
+        await worker.report()
+        first = asyncio.ensure_future(worker.handle.stop(grace=0.3))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(worker.handle.stop(grace=1000))
+        assert {await first, await second} == {StopOutcome.KILLED}
+
+    shop.run(work())
+
+
+def test_a_stop_after_the_end_returns_at_once(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN + "raise SystemExit(3)\n")
+        assert await worker.exit == ExitReport(code=3)
+        assert await worker.handle.stop(grace=1000) is StopOutcome.GRACEFUL
+
+    shop.run(work())
+
+
+@pytest.mark.parametrize("code", [PLAIN + "import time; time.sleep(1000)\n", PLAIN + "while True: pass\n", STUBBORN])
+def test_a_kill_ends_a_worker_whatever_it_is_doing(shop: Workshop, code: str) -> None:
+    async def work() -> None:
+        worker = await shop.agent(code)
+        worker.handle.kill()
+        worker.handle.kill()
+        assert await worker.exit == ExitReport(signal="SIGKILL")
+
+    shop.run(work())
+
+
+@pytest.mark.parametrize("how", ["stop", "kill", "crash"])
+def test_the_end_of_a_worker_is_the_end_of_all_that_it_started(shop: Workshop, how: str) -> None:
+    async def work() -> None:
+        worker = await shop.agent(f"HANDLER = {DEAF!r}\n" + PARENT)
+        assert (await worker.report())[0] == "agent-start"
+        assert is_running(child_of(shop))
+        if how == "stop":
+            await worker.handle.stop(grace=0.5)
+        elif how == "kill":
+            worker.handle.kill()
+        else:
+            os.kill(worker.handle.worker_id, 9)
+        await worker.exit
+        assert not is_running(child_of(shop))
+
+    shop.run(work())
+
+
+def test_what_a_stopped_worker_started_is_asked_before_it_is_killed(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(f"HANDLER = {TELLS!r}\n" + PARENT)
+        await worker.report()
+        assert await worker.handle.stop(grace=5) is StopOutcome.GRACEFUL
+        assert (shop.folder / "terminated").exists()
+        assert not is_running(child_of(shop))
+
+    shop.run(work())
+
+
+def test_nothing_of_the_order_is_on_a_command_line(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN)
+        await worker.report()
+        command_line = psutil.Process(worker.handle.worker_id).cmdline()
+        assert str(shop.folder) not in " ".join(command_line)
+
+    shop.run(work())
+
+
+def test_a_worker_hears_what_is_sent_to_it(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN + "agent.messenger.on('double', lambda n: n * 2)\n")
+        await worker.report()
+        worker.came.clear()
+        worker.channel.write(encode_frame(Kind.REQUEST, Target.AGENT, ["double", 21], request_id=7))
+        await worker.came.wait()
+        reply = worker.frames[-1]
+        assert (reply.kind, reply.request_id, reply.source) == (Kind.REPLY, 7, AGENT.pack())
+        assert decode_body(reply.body) == 42
+
+    shop.run(work())

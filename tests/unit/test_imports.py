@@ -1,0 +1,162 @@
+"""Imports go down only; what a process does not need it does not load; every file says what it is."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import eggcluster
+
+ROOT = Path(eggcluster.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Layer -> the layers of ours that it may import, at module level or lazily; itself always. `logs` is a file of
+# its own beside the layers: both ends of a cluster log.
+MAY_IMPORT = {
+    "errors": set[str](),
+    "model": {"errors"},
+    "kernel": {"errors", "model"},
+    "options": {"errors", "kernel", "model"},
+    "ipc": {"errors", "model", "options"},
+    "logs": {"options"},
+    "modes": {"errors", "model", "kernel", "options", "ipc"},
+    "master": {"errors", "model", "kernel", "options", "ipc", "modes", "logs"},
+    "worker": {"errors", "model", "kernel", "options", "ipc", "logs"},
+    "cluster": {"errors", "model", "kernel", "options", "ipc", "master"},
+    "cli": {"errors", "model", "kernel", "options", "master", "cluster"},
+    "__main__": {"cli"},
+}
+IMPURE = {"asyncio", "os", "socket", "time", "subprocess", "threading", "select", "signal", "multiprocessing"}
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere, but not for the type checker alone."""
+
+    def walk(node: ast.AST) -> Iterator[str]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from walk(other)
+            return
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child)
+
+    return walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def own_layers(path: Path) -> set[str]:
+    """The layers of ours that a file imports; public names count as the layer they come from."""
+    found = set()
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "eggcluster" and len(parts) > 1:
+            home = eggcluster._HOMES.get(parts[1])
+            found.add(home.split(".")[0] if home is not None and parts[1] != "cluster" else parts[1])
+    return found - {"__version__"}
+
+
+def every(*layers: str) -> list[Path]:
+    return [path for path in FILES if layer(path) in layers]
+
+
+def test_every_layer_has_its_rule() -> None:
+    assert {layer(path) for path in FILES} - {"__init__"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_only(path: Path) -> None:
+    if layer(path) == "__init__":
+        assert own_layers(path) == set(), "it loads what it names at the first use"
+        return
+    allowed = MAY_IMPORT[layer(path)] | {layer(path)}
+    assert own_layers(path) <= allowed
+
+
+def test_the_model_is_pure() -> None:
+    for path in every("model", "errors"):
+        assert not {name.split(".")[0] for name in imports(path)} & IMPURE, path
+
+
+def test_errors_import_nothing() -> None:
+    assert list(imports(ROOT / "errors.py")) == []
+
+
+def test_of_ipc_only_the_boot_order_knows_the_options() -> None:
+    assert [path.name for path in every("ipc") if "options" in own_layers(path)] == ["boot_order.py"]
+
+
+def test_only_the_command_line_imports_click_and_rich() -> None:
+    for path in FILES:
+        if layer(path) != "cli":
+            assert not {name.split(".")[0] for name in imports(path)} & {"click", "rich"}, path
+
+
+def test_no_layers_rule_is_wider_than_its_imports() -> None:
+    """A permission that nobody uses is taken out of the table."""
+    for name, allowed in MAY_IMPORT.items():
+        used = set().union(*(own_layers(path) for path in every(name))) - {name}
+        assert allowed - used <= {"errors", "model", "kernel", "options"}, (name, allowed - used)
+
+
+def loaded_by(module: str) -> set[str]:
+    """All modules in a fresh interpreter that has imported just this one."""
+    code = f"import sys, {module}; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    return set(answer.stdout.split())
+
+
+def heavy(loaded: set[str], names: set[str]) -> set[str]:
+    return {name for name in loaded if any(name == n or name.startswith(f"{n}.") for n in names)}
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        (
+            "eggcluster.master.master",
+            {"uvicorn", "click", "rich", "psutil", "a2wsgi", "eggcluster.worker", "eggcluster.cli"},
+        ),
+        (
+            "eggcluster.worker.main",
+            {"click", "rich", "psutil", "uvicorn", "eggcluster.master", "eggcluster.modes", "eggcluster.cli"},
+        ),
+        ("eggcluster", {"asyncio", "msgspec", "eggcluster.errors"}),
+        ("eggcluster.model.supervisor", {"asyncio", "socket", "msgspec", "subprocess"}),
+    ],
+)
+def test_a_process_does_not_load_what_it_does_not_need(module: str, unwanted: set[str]) -> None:
+    assert not heavy(loaded_by(module), unwanted)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_first_line_of_a_file_says_what_it_owns(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    assert docstring
+    assert docstring.splitlines()[0].rstrip().endswith((".", ":")), "a sentence, on one line"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_longer_than_one_can_hold_in_mind(path: Path, request: pytest.FixtureRequest) -> None:
+    if path == ROOT / "master" / "master.py":
+        request.applymarker(pytest.mark.xfail(strict=True, reason="over 500 lines: to be divided"))
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_is_longer_than_a_screen(path: Path) -> None:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, functions):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 45, f"{node.name} has {length} lines"

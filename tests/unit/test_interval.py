@@ -1,0 +1,60 @@
+"""Intervals as people write them, and the grid of a schedule."""
+
+import contextlib
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eggcluster.model.interval import next_run, parse_interval
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("500ms", 0.5),
+        ("10s", 10),
+        ("1.5s", 1.5),
+        ("5m", 300),
+        ("2h", 7200),
+        ("1d", 86400),
+        (" 10 s ", 10),
+        (3, 3),
+        (0.25, 0.25),
+        (timedelta(minutes=1), 60),
+    ],
+)
+def test_intervals(text: Any, seconds: float) -> None:
+    assert parse_interval(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "s", "-1s", "0s", "10 sec", "1h30m", 0, -1, True, None, float("nan"), float("inf"), timedelta(0), []],
+)
+def test_what_is_no_interval_is_told_with_what_would_be_one(text: Any) -> None:
+    with pytest.raises(ValueError, match='is no interval: use "500ms", "10s"'):
+        parse_interval(text)
+
+
+@given(st.text() | st.floats() | st.integers() | st.timedeltas())
+def test_anything_is_an_interval_above_0_or_a_value_error(text: Any) -> None:
+    with contextlib.suppress(ValueError):
+        assert 0 < parse_interval(text) < float("inf")
+
+
+@given(planned=st.floats(0, 1e6), late=st.floats(-10, 1e4), interval=st.floats(0.01, 1e5))
+def test_the_next_run_is_in_the_future_and_at_most_one_interval_away(
+    planned: float, late: float, interval: float
+) -> None:
+    now = planned + late
+    following = next_run(planned, now, interval)
+    assert following > now - 1e-6
+    assert following <= max(now, planned) + interval + 1e-6
+
+
+def test_missed_runs_are_left_out_and_the_grid_is_kept() -> None:
+    assert next_run(10, 10.2, 5) == 15
+    assert next_run(10, 31, 5) == 35

@@ -1,0 +1,173 @@
+"""The listening sockets: bound once, in the order of the slots, refused in one line where they cannot be had."""
+
+import os
+import socket
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eggcluster.errors import OptionsError
+from eggcluster.master.listeners import Listeners, detect_ports
+from eggcluster.options import ClusterOptions
+
+Bind = Callable[..., Listeners]
+
+
+@pytest.fixture
+def bind() -> Iterator[Bind]:
+    """`detect_ports`, closed after the test."""
+    made: list[Listeners] = []
+
+    def detect(**options: Any) -> Listeners:
+        more = {"workers": 2, "port": None if {"uds", "ports", "fd"} & set(options) else 0, **options}
+        made.append(detect_ports(ClusterOptions(**more)))
+        return made[-1]
+
+    yield detect
+    for listeners in made:
+        listeners.close()
+
+
+def refused(bind: Bind, **options: Any) -> str:
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(OptionsError) as caught:
+        bind(**options)
+    assert len(os.listdir("/dev/fd")) == before, "a socket stays open"
+    (line,) = caught.value.problems
+    return line
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one listener for each slot is Linux's")
+def test_each_slot_has_its_own_listener_at_the_same_port(bind: Bind) -> None:
+    listeners = bind(workers=3)
+    ports = {sock.getsockname()[1] for sock in listeners.own}
+    assert len(listeners.own) == 3
+    assert ports == {listeners.port}
+    fds = [listener.fd for slot in (1, 2, 3) for listener in listeners.of_slot(slot)]
+    assert fds == [sock.fileno() for sock in listeners.own]
+    assert listeners.address == f"http://127.0.0.1:{listeners.port}"
+
+
+def test_a_single_worker_has_one_plain_listener(bind: Bind) -> None:
+    listeners = bind(workers=1)
+    assert len(listeners.shared) == 1
+    assert not listeners.shared[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+
+
+def test_they_accept_from_the_first_moment(bind: Bind) -> None:
+    listeners = bind()
+    for _ in range(10):
+        socket.create_connection(("127.0.0.1", listeners.port or 0), timeout=5).close()
+
+
+def test_children_do_not_inherit_what_is_not_theirs(bind: Bind) -> None:
+    listeners = bind()
+    assert not any(sock.get_inheritable() for sock in (*listeners.own, *listeners.shared))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_taken_port_is_refused(bind: Bind, taken: int, workers: int) -> None:
+    line = refused(bind, port=taken, workers=workers)
+    assert line.startswith(f"port: {taken} on 127.0.0.1 is taken by another process")
+
+
+def test_a_port_is_taken_also_where_its_holder_would_share_it(bind: Bind) -> None:
+    """Another cluster's SO_REUSEPORT group: the kernel would let us in, and give us half of its connections."""
+    first = bind()
+    assert "is taken by another process" in refused(bind, port=first.port)
+
+
+def test_one_port_for_each_worker(bind: Bind, taken: int) -> None:
+    free = bind(workers=1).port
+    assert free is not None
+    line = refused(bind, ports=(taken, free + 1))
+    assert line.startswith(f"ports: {taken} ")
+
+
+def test_an_address_of_another_machine_is_refused(bind: Bind) -> None:
+    assert refused(bind, host="192.0.2.1").startswith('host: "192.0.2.1" is no address of this machine')
+    assert refused(bind, host="no such host").startswith('host: "no such host" is no address')
+
+
+def test_ipv6_is_written_as_a_url(bind: Bind) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 loopback")
+    listeners = bind(host="::1")
+    assert listeners.address == f"http://[::1]:{listeners.port}"
+
+
+def test_the_debug_port_is_plain_beside_tls(bind: Bind) -> None:
+    listeners = bind(https_cert="cert.pem", debug_port=0)
+    assert [listener.tls for listener in listeners.of_slot(1)] == [True, False]
+    assert listeners.address.startswith("https://")
+
+
+def test_a_unix_socket_is_shared_and_its_file_is_removed(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "egg.sock"
+    listeners = bind(uds=str(path))
+    assert stat.S_ISSOCK(path.stat().st_mode)
+    assert listeners.address == f"unix:{path}"
+    assert listeners.port is None
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    listeners.close()
+    listeners.close()
+    assert not path.exists()
+
+
+def test_the_file_of_a_dead_server_is_replaced_and_that_of_a_living_one_is_not(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "egg.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    first = bind(uds=str(path))
+    assert refused(bind, uds=str(path)).startswith(f'uds: "{path}" is taken by another process')
+    first.close()
+
+
+def test_a_file_that_is_no_socket_is_left_alone(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("mine")
+    assert "is no socket" in refused(bind, uds=str(path))
+    assert path.read_text() == "mine"
+
+
+def test_a_unix_socket_that_another_has_put_in_its_place_is_left_alone(bind: Bind, tmp_path: Path) -> None:
+    path = tmp_path / "egg.sock"
+    listeners = bind(uds=str(path))
+    path.rename(tmp_path / "old.sock")  # keeps its inode in use
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        listeners.close()
+        assert path.exists()
+
+
+def test_an_inherited_socket_is_used_as_it_is(bind: Bind) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        listeners = bind(fd=server.fileno())
+        assert listeners.port == server.getsockname()[1]
+
+
+def test_what_is_no_socket_cannot_be_inherited(bind: Bind, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        assert refused(bind, fd=file.fileno()).startswith(f"fd: {file.fileno()} is no socket")
+
+
+def test_the_agents_followers_have_a_port_of_their_own_on_loopback(bind: Bind) -> None:
+    listeners = bind(host="0.0.0.0")
+    assert listeners.cluster_socket is not None
+    assert listeners.cluster_socket.getsockname() == ("127.0.0.1", listeners.cluster_port)

@@ -1,0 +1,145 @@
+"""A world without processes for the supervisor to rule: it carries out commands, and asserts what always holds."""
+
+from typing import TypeVar
+
+from eggcluster.model.command import Command, Fork, Kill, ReloadEnded, Stop
+from eggcluster.model.phase import Phase
+from eggcluster.model.supervisor import Plan, Supervisor
+from eggcluster.model.worker import AgentWorker, AppWorker, ExitReport, Worker, WorkerState
+
+C = TypeVar("C", bound=Command)
+
+KILLED = ExitReport(signal="SIGKILL")
+FAILED = ExitReport(code=1)
+
+
+class World:
+    """Whoever is forked lives until `exits` says otherwise. Each event is followed by a tick, as in the master."""
+
+    def __init__(self, workers: int = 2, **plan: float) -> None:
+        self.now = 1000.0
+        self.supervisor = Supervisor(Plan(workers, **plan))  # type: ignore[arg-type]
+        self.living: list[Worker] = []
+        self.all: list[Worker] = []
+        self.ordered: dict[Worker, float] = {}  # who has been told to stop, and with which grace
+        self.killed: set[Worker] = set()
+        self.reloading = False
+        self.commands: list[Command] = []  # what the last event led to
+
+    # -- events --------------------------------------------------------------------------------------------
+
+    def boot(self) -> "World":
+        return self._carry_out(self.supervisor.boot(self.now))
+
+    def started(self, worker: Worker) -> "World":
+        return self._carry_out(self.supervisor.started(worker, self.now))
+
+    def exits(self, worker: Worker, exit: ExitReport = KILLED, failure: str | None = None) -> "World":
+        if failure is not None:
+            worker.failure = failure
+        self.living.remove(worker)
+        return self._carry_out(self.supervisor.exited(worker, exit, self.now))
+
+    def reload(self) -> "World":
+        self.reloading = self.reloading or self.supervisor.phase is Phase.SERVING
+        return self._carry_out(self.supervisor.reload(self.now))
+
+    def close(self) -> "World":
+        return self._carry_out(self.supervisor.close(self.now))
+
+    def cut_short(self) -> "World":
+        return self._carry_out(self.supervisor.cut_short())
+
+    def pass_time(self, seconds: float) -> "World":
+        """Time passes; the supervisor is woken at each of its deadlines on the way."""
+        end = self.now + seconds
+        collected: list[Command] = []
+        while (deadline := self.supervisor.next_deadline()) is not None and deadline <= end:
+            self.now = deadline
+            collected += self._carry_out([]).commands
+        self.now = end
+        self._carry_out([])
+        self.commands = collected + self.commands
+        return self
+
+    # -- what there is -------------------------------------------------------------------------------------
+
+    @property
+    def agent(self) -> Worker:
+        (agent,) = (worker for worker in self.living if isinstance(worker, AgentWorker))
+        return agent
+
+    def apps(self, slot: int | None = None) -> list[Worker]:
+        """The living app workers, the oldest first."""
+        return [w for w in self.living if isinstance(w, AppWorker) and slot in (None, w.slot)]
+
+    def app(self, slot: int) -> Worker:
+        (worker,) = self.apps(slot)
+        return worker
+
+    def given(self, kind: type[C]) -> list[C]:
+        """The commands of one kind that the last event led to."""
+        return [command for command in self.commands if isinstance(command, kind)]
+
+    def stopped(self) -> list[Worker]:
+        return [command.worker for command in self.given(Stop)]
+
+    def forked(self) -> list[Worker]:
+        return [command.worker for command in self.given(Fork)]
+
+    # -- carrying out ----------------------------------------------------------------------------------------
+
+    def _carry_out(self, commands: list[Command]) -> "World":
+        commands = commands + self.supervisor.tick(self.now)
+        self.commands = commands
+        for command in commands:
+            match command:
+                case Fork(worker):
+                    self._fork(worker)
+                case Stop(worker, grace):
+                    self._stop(worker, grace)
+                case Kill(worker):
+                    self._kill(worker)
+                case ReloadEnded():
+                    self.reloading = False
+        deadline = self.supervisor.next_deadline()
+        assert deadline is None or deadline > self.now, "the master would spin"
+        return self
+
+    def _fork(self, worker: Worker) -> None:
+        assert worker not in self.all, "an incarnation is never used again"
+        at_once_stopped = worker.state is not WorkerState.STARTING  # closing began in the same moment
+        assert self.supervisor.phase <= Phase.SERVING or at_once_stopped, "nobody is started while closing"
+        if isinstance(worker, AgentWorker):
+            assert not any(isinstance(other, AgentWorker) for other in self.living), "two agents"
+        worker.worker_id = 5000 + len(self.all)
+        self.all.append(worker)
+        self.living.append(worker)
+
+    def _stop(self, worker: Worker, grace: float) -> None:
+        assert worker in self.living
+        assert worker not in self.ordered
+        closing = self.supervisor.phase > Phase.SERVING
+        if isinstance(worker, AgentWorker):
+            assert closing
+            assert not self.apps(), "the agent closes after the app workers"
+        else:
+            assert closing or self.reloading, f"{worker} is stopped for nothing"
+        self.ordered[worker] = grace
+
+    def _kill(self, worker: Worker) -> None:
+        assert worker in self.living
+        if self.supervisor.phase <= Phase.SERVING:
+            assert worker.state is not WorkerState.LISTENING, f"{worker!r} is killed for nothing"
+            assert worker not in self.killed, "one kill is enough"
+        self.killed.add(worker)
+
+
+def booted(workers: int = 2, **plan: float) -> World:
+    """A world that serves."""
+    world = World(workers, **plan).boot()
+    world.started(world.agent)
+    for worker in world.apps():
+        world.started(worker)
+    assert world.supervisor.phase is Phase.SERVING
+    return world
