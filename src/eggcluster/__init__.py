@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from eggcluster.errors import ReservedAction as ReservedAction
     from eggcluster.ipc.messenger import Messenger as Messenger
     from eggcluster.master.master import Master as Master
+    from eggcluster.master.worker_manager import WorkerManager as WorkerManager
     from eggcluster.model.worker import AgentWorker as AgentWorker
     from eggcluster.model.worker import AppWorker as AppWorker
     from eggcluster.options import ClusterOptions as ClusterOptions
@@ -49,6 +50,7 @@ _HOMES = {
     "ClusterOptions": "options",
     "Master": "master.master",
     "Messenger": "ipc.messenger",
+    "WorkerManager": "master.worker_manager",
     "messenger": "worker.current",
     "parse_options": "options",
     "start_cluster": "cluster",

@@ -286,9 +286,7 @@ def test_a_repeated_flag_shows_what_was_given(base: Path) -> None:
 
 
 def test_ports_twice_and_ports_that_are_none(base: Path) -> None:
-    assert problems(base, ports=(1, 2, 1)) == [
-        "ports: 1 is there more than once; give each worker its own port"
-    ]
+    assert problems(base, ports=(1, 2, 1)) == ["ports: 1 is there more than once; give each worker its own port"]
     assert command_line_problems(base, ports="7001,,7002") == [
         '--ports: "7001,,7002" is not a list of port numbers from 1 to 65535'
     ]
@@ -384,9 +382,7 @@ FILES = "workers = 3\nhost = '::1'\n", "ports = [7, 8]\n", "uds = 's'\n", ""
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.fixed_dictionaries({}, optional=CHOICES), st.sampled_from(FILES), st.sampled_from(["", "80", "x"]))
-def test_parsing_a_result_again_changes_nothing(
-    base: Path, options: dict[str, object], file: str, port: str
-) -> None:
+def test_parsing_a_result_again_changes_nothing(base: Path, options: dict[str, object], file: str, port: str) -> None:
     (base / "eggcluster.toml").write_text(file)
     try:
         resolved = parse(base, {"PORT": port}, **options)

@@ -24,13 +24,9 @@ def problems(base: Path) -> list[str]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize(
-    ("file", "head"), [("pyproject.toml", "[tool.eggcluster]\n"), ("eggcluster.toml", "")]
-)
+@pytest.mark.parametrize(("file", "head"), [("pyproject.toml", "[tool.eggcluster]\n"), ("eggcluster.toml", "")])
 def test_keys_with_dashes_and_underscores(base: Path, file: str, head: str) -> None:
-    (base / file).write_text(
-        head + 'app-close-timeout = 100\nlog_format = "json"\nheaders = ["a:b"]\nports=[5, 6]\n'
-    )
+    (base / file).write_text(head + 'app-close-timeout = 100\nlog_format = "json"\nheaders = ["a:b"]\nports=[5, 6]\n')
     options = parse(base)
     assert (options.app_close_timeout, options.log_format) == (100, "json")
     assert (options.headers, options.ports, options.workers) == (("a:b",), (5, 6), 2)

@@ -64,12 +64,8 @@ def test_a_fitting_pair_moves_the_port(base: Path) -> None:
 
 
 def test_one_without_the_other(base: Path) -> None:
-    assert problems(base, https_key="key.pem") == [
-        f'--https-key: "{base}/key.pem" needs --https-cert beside it'
-    ]
-    assert problems(base, https_cert="cert.pem") == [
-        f'--https-cert: "{base}/cert.pem" needs --https-key beside it'
-    ]
+    assert problems(base, https_key="key.pem") == [f'--https-key: "{base}/key.pem" needs --https-cert beside it']
+    assert problems(base, https_cert="cert.pem") == [f'--https-cert: "{base}/cert.pem" needs --https-key beside it']
     [line] = problems(base, https_ca="cert.pem")
     assert line.endswith("needs --https-key and --https-cert beside it")
 
@@ -84,9 +80,7 @@ def test_files_that_are_missing(base: Path) -> None:
 
 def test_a_key_that_does_not_fit(base: Path) -> None:
     [line] = problems(base, https_key="other-key.pem", https_cert="cert.pem")
-    assert line.startswith(
-        f'--https-key: "{base}/other-key.pem" does not fit the certificate "{base}/cert.pem"'
-    )
+    assert line.startswith(f'--https-key: "{base}/other-key.pem" does not fit the certificate "{base}/cert.pem"')
 
 
 def test_a_key_of_another_kind(base: Path) -> None:

@@ -36,9 +36,7 @@ def judged(base: Path, line: str, target: str = "app:app", **options: Any) -> li
 
 def test_unknown_module_with_a_near_miss(base: Path) -> None:
     [line] = problems(base, "ap:app")
-    assert line == (
-        f'app: "ap:app" is not there: no module "ap" in {base} or on Python\'s path; did you mean "app"?'
-    )
+    assert line == (f'app: "ap:app" is not there: no module "ap" in {base} or on Python\'s path; did you mean "app"?')
 
 
 def test_unknown_submodule_with_a_near_miss(base: Path) -> None:

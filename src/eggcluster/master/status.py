@@ -15,7 +15,7 @@ def describe_cluster(
     options: ClusterOptions,
     supervisor: Supervisor,
     switchboard: Switchboard,
-    listeners: Listeners | None,
+    listeners: Listeners,
     started_at: float,
     now: float,
 ) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def describe_cluster(
         "version": __version__,
         "pid": os.getpid(),
         "started_at": started_at,
-        "address": listeners.address if listeners is not None else None,
+        "address": listeners.address or None,
         "base_dir": options.base_dir,
         "env": options.env,
         "start_mode": options.start_mode,

@@ -48,16 +48,25 @@ class Switchboard:
         self, sock: socket.socket, worker: Worker | None = None, max_bytes: int = MAX_MESSAGE_BYTES
     ) -> Link:
         """Take over the master's end of a channel: a worker's, or the parent's where `worker` is None."""
+        link = self.expect(worker)
+        await self.open(link, sock, max_bytes)
+        return link
+
+    def expect(self, worker: Worker | None) -> Link:
+        """A link that is to be opened: from now on what is sent to its worker is kept for it."""
         link = Link(worker.address if worker is not None else PARENT, worker)
         self._links.append(link)
         (self._live if link.live else self._booting)[link.address] = link
+        return link
+
+    async def open(self, link: Link, sock: socket.socket, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        """Open an expected link over the master's end of its channel."""
         link.channel = await Channel.open(
             sock,
             lambda frames: self._receive(link, frames),
             lambda failure: self._on_closed(link, failure),
             read_limit(max_bytes),
         )
-        return link
 
     def go_live(self, worker: Worker) -> None:
         """The worker has started: it takes its seat, and gets what was kept for it."""

@@ -1,5 +1,6 @@
 """Intervals as people write them: "500ms", "10s", "5m", "2h", "1d", or seconds as a number. Pure."""
 
+import contextlib
 import re
 from datetime import timedelta
 
@@ -16,7 +17,8 @@ def parse_interval(interval: str | float | timedelta) -> float:
         if match := _PATTERN.fullmatch(interval.strip()):
             seconds = float(match[1]) * _UNITS[match[2]]
     elif isinstance(interval, (int, float)) and not isinstance(interval, bool):
-        seconds = float(interval)
+        with contextlib.suppress(OverflowError):
+            seconds = float(interval)
     if seconds is None or not 0 < seconds < float("inf"):
         raise ValueError(f'{interval!r} is no interval: use "500ms", "10s", "5m", "2h", "1d" or seconds above 0')
     return seconds

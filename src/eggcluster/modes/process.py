@@ -1,6 +1,7 @@
 """Process mode: a fresh interpreter for each worker, leader of its own session. Runs in the master."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -42,7 +43,8 @@ def start_by_process(order: BootOrder, fds: Sequence[int]) -> "ProcessWorker":
         except OSError:
             ours.close()
             raise
-    send_first(ours, order)
+    with contextlib.suppress(BrokenPipeError):  # it has died at once: its exit will tell
+        send_first(ours, order)
     return ProcessWorker(process, ours, f"{WORKER_MARK}={mark}")
 
 

@@ -44,6 +44,7 @@ class Life(ABC):
         self._hooks: Hooks | None = None
         self._booting: Coroutine[Any, Any, None] | None = None
         self._watch: StartWatch | None = None
+        self._watch_sock: socket.socket | None = None
 
     @abstractmethod
     def load(self) -> Hooks:
@@ -128,7 +129,9 @@ class Life(ABC):
     def _start_watch(self) -> None:
         agent = self.order.role == Role.AGENT.value
         timeout = self.options.agent_start_timeout if agent else self.options.app_start_timeout
-        sock = self._sock.dup()  # of its own: the loop's may be closed when it is wanted
+        # Of its own: the loop's may be closed when it is wanted. It ends with the watch, or the master would not see
+        # that the channel is closed.
+        self._watch_sock = sock = self._sock.dup()
 
         def report(text: str) -> None:
             send_from_thread(sock, self._report_frame("boot-failed", {"report": text, "bad_option": False}))
@@ -136,8 +139,9 @@ class Life(ABC):
         self._watch = StartWatch(self.order.start_deadline, timeout, report, lambda: self._booting)
 
     def _stop_watch(self) -> None:
-        if self._watch is not None:
+        if self._watch is not None and self._watch_sock is not None:
             self._watch.stop()
+            self._watch_sock.close()
 
     async def _report_failure(self, error: Exception) -> int:
         """The master prints the report: one for the whole cluster, not one for each worker."""

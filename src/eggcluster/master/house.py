@@ -1,0 +1,99 @@
+"""What a master holds for its whole life: signals, name, pid file, sockets, control socket. Runs in the master."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from types import TracebackType
+
+from eggcluster.errors import MessengerClosed
+from eggcluster.kernel.subreaper import become_subreaper
+from eggcluster.master.control import Controlled, ControlServer
+from eggcluster.master.event import CloseRequested, SignalReceived
+from eggcluster.master.link import Link
+from eggcluster.master.listeners import Listeners, detect_ports
+from eggcluster.master.pid_file import PidFile
+from eggcluster.master.runtime_dir import RuntimeDir
+from eggcluster.master.signals import MasterSignals
+from eggcluster.master.switchboard import Switchboard
+from eggcluster.options import ClusterOptions
+
+LAST_WORDS = 1.0  # seconds in which parent and command line may hear how it ended
+
+
+class House:
+    """Taken by `move_in`, in its order, and given back in reverse at the end of the `with` block, whatever happens.
+
+    `owns_process`: this process is nothing but the master, so its title, its orphans and its exit are ours.
+    """
+
+    def __init__(self, options: ClusterOptions, *, owns_process: bool, parent: socket.socket | None) -> None:
+        self.listeners = Listeners()
+        self._options = options
+        self._owns_process = owns_process
+        self._parent = parent
+        self._control: ControlServer | None = None
+        self._parent_watch: asyncio.Task[None] | None = None
+        self._keys = contextlib.ExitStack()
+
+    async def move_in(self, master: Controlled, switchboard: Switchboard, reap: Callable[[], None]) -> None:
+        """Take everything."""
+        options, inbox = self._options, master.inbox
+        # Signals first: none must end the process while it holds anything else.
+        on_child = reap if self._owns_process else lambda: None
+        self._keys.enter_context(
+            MasterSignals(lambda number: inbox.put(SignalReceived(number)), on_child, self._owns_process)
+        )
+        runtime_dir = RuntimeDir(options.name)
+        self._keys.callback(runtime_dir.release)
+        runtime_dir.claim(options.base_dir)
+        if options.pid_file is not None:
+            pid_file = PidFile(options.pid_file)
+            self._keys.callback(pid_file.release)
+            pid_file.claim()
+        self.listeners = detect_ports(options)
+        self._keys.callback(self.listeners.close)
+        if self._parent is not None:
+            await self._welcome(self._parent, master, switchboard)
+        if self._owns_process:
+            self._take_process()
+        self._control = await ControlServer.open(runtime_dir.control_socket, master)
+        self._keys.callback(self._control.close)
+
+    async def say_goodbye(self, switchboard: Switchboard) -> None:
+        """Let the last words reach the command line and the parent."""
+        if self._control is not None:
+            await self._control.finish(LAST_WORDS)
+        if self._parent_watch is not None:
+            self._parent_watch.cancel()
+        link = switchboard.parent
+        if link is not None and link.channel is not None:
+            with contextlib.suppress(MessengerClosed, TimeoutError):
+                async with asyncio.timeout(LAST_WORDS):
+                    await link.channel.drain()
+            link.channel.close()
+
+    async def _welcome(self, sock: socket.socket, master: Controlled, switchboard: Switchboard) -> None:
+        link = await switchboard.connect(sock, max_bytes=self._options.max_message_bytes)
+        if not self._options.daemon:
+            self._parent_watch = asyncio.get_running_loop().create_task(_follow_parent(link, master))
+
+    def _take_process(self) -> None:
+        import setproctitle
+
+        setproctitle.setproctitle(f"egg-master: {self._options.name}")
+        become_subreaper()
+
+    def __enter__(self) -> "House":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._keys.close()
+
+
+async def _follow_parent(link: Link, master: Controlled) -> None:
+    """A cluster that a program started ends with that program; a daemon stays."""
+    await link.gone.wait()
+    master.inbox.put(CloseRequested())

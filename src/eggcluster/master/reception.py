@@ -1,0 +1,96 @@
+"""What reaches the master over its channels: reports of its children, requests, orders of the parent.
+
+It makes events of them for the inbox, and tells those who gave an order how it ended. Runs in the master.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from eggcluster.errors import FrameError
+from eggcluster.master.event import BootFailed, CloseRequested, ReloadRequested, Started
+from eggcluster.master.inbox import Inbox
+from eggcluster.master.link import Link
+from eggcluster.master.progress import Progress
+from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.message import Kind
+from eggcluster.model.role import PARENT
+from eggcluster.model.worker import AgentWorker, Worker
+
+
+class Reception:
+    """Anybody may ask for the status; only the parent may give orders. `status` gives the cluster's."""
+
+    def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]]) -> None:
+        self._inbox = inbox
+        self._status = status
+        self._closers: list[Progress] = []  # who asked for the end
+        self._reloaders: list[Progress] = []  # who asked for new workers: a close ends it for them as a failure
+        self._answering: set[asyncio.Task[None]] = set()
+
+    # -- over the channels -----------------------------------------------------------------------------
+
+    def report(self, worker: Worker, action: str, details: dict[str, Any]) -> None:
+        """A child reported about itself; FrameError for what is no report."""
+        if action == ("agent-start" if isinstance(worker, AgentWorker) else "app-start"):
+            self._inbox.put(Started(worker))
+        elif action == "boot-failed":
+            text, bad_option = str(details.get("report", "")), details.get("bad_option") is True
+            self._inbox.put(BootFailed(worker, text, bad_option))
+        else:
+            raise FrameError(f'no report is called "{action}"')
+
+    def request(self, switchboard: Switchboard, link: Link, request_id: int, action: str) -> None:
+        """Somebody asked the master itself."""
+        if action == "status":
+            switchboard.answer(link, request_id, Kind.REPLY, self._status())
+        elif link.address is PARENT and action in ("close", "reload"):
+            progress = Progress()
+            self._inbox.put(CloseRequested(progress) if action == "close" else ReloadRequested(progress))
+            task = asyncio.get_running_loop().create_task(_answer(switchboard, link, request_id, progress))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+        else:
+            text = f'the master does not answer "{action}"'
+            switchboard.answer(link, request_id, Kind.FAILURE, ["NoHandler", text, ""])
+
+    # -- those who gave an order -----------------------------------------------------------------------
+
+    def follow_close(self, progress: Progress | None) -> None:
+        """`progress` wants to hear of the end."""
+        if progress is not None:
+            self._closers.append(progress)
+
+    def follow_reload(self, progress: Progress | None) -> None:
+        """`progress` wants to hear of the reload."""
+        if progress is not None:
+            self._reloaders.append(progress)
+
+    def say(self, line: str) -> None:
+        """A line for those who wait for a reload."""
+        for progress in self._reloaders:
+            progress.say(line)
+
+    def end_reload(self, failure: str | None) -> None:
+        """The reload is over for all who asked for it."""
+        _end(self._reloaders, failure)
+
+    async def end_close(self, limit: float) -> None:
+        """The cluster has closed; wait until the parent's orders are answered, for `limit` seconds at most."""
+        _end(self._closers, None)
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=limit)
+
+
+def _end(followers: list[Progress], failure: str | None) -> None:
+    for progress in followers:
+        progress.end(failure)
+    followers.clear()
+
+
+async def _answer(switchboard: Switchboard, link: Link, request_id: int, progress: Progress) -> None:
+    lines = [line async for line in progress.lines()]
+    if progress.failure is not None:
+        switchboard.answer(link, request_id, Kind.FAILURE, ["ControlError", progress.failure, ""])
+    else:
+        switchboard.answer(link, request_id, Kind.REPLY, lines)

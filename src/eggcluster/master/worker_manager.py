@@ -1,0 +1,102 @@
+"""The worker manager: our grip on each living incarnation. It forks, watches, stops and kills. Runs in the master."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.kernel.subreaper import reap_adopted
+from eggcluster.master.event import ChannelBroke, Exited
+from eggcluster.master.inbox import Inbox
+from eggcluster.master.link import Link
+from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.worker import ExitReport, Worker
+from eggcluster.modes.process import start_by_process
+from eggcluster.modes.worker_handle import WorkerHandle
+
+LAST_WORDS = 1.0  # seconds that a dead worker's channel may take to deliver what it sent before it died
+CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel: it is about to exit, or astray
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+class WorkerManager:
+    """Holds a handle for each incarnation from its fork until its end, which it reports as an event."""
+
+    def __init__(self, inbox: Inbox, switchboard: Switchboard, max_message_bytes: int) -> None:
+        self._inbox = inbox
+        self._switchboard = switchboard
+        self._max_message_bytes = max_message_bytes
+        self._handles: dict[Worker, WorkerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def fork(self, worker: Worker, order: BootOrder, fds: Sequence[int]) -> None:
+        """Start an incarnation that inherits `fds`. Where the system refuses, that is its death."""
+        try:
+            handle = start_by_process(order, fds)
+        except OSError as error:
+            worker.failure = f"the process could not be started: {error}"
+            self._inbox.put(Exited(worker, ExitReport()))
+            return
+        worker.worker_id = handle.worker_id
+        self._handles[worker] = handle
+        _logger.debug("%s forked", worker)
+        link = self._switchboard.expect(worker)
+        self._run(self._watch(worker, handle, link))
+
+    def stop(self, worker: Worker, grace: float) -> None:
+        """Ask it to close; after `grace` seconds its process tree gets SIGKILL. Returns at once."""
+        handle = self._handles.get(worker)
+        if handle is not None:
+            _logger.info("send kill SIGTERM to %s, will kill it after %dms", worker, grace * 1000)
+            self._run(self._stop(worker, handle, grace))
+
+    def kill(self, worker: Worker) -> None:
+        """SIGKILL for its process tree. Returns at once."""
+        handle = self._handles.get(worker)
+        if handle is not None:
+            _logger.warning("send kill SIGKILL to %s", worker)
+            handle.kill()
+
+    def forget(self, worker: Worker) -> None:
+        """It is known dead."""
+        self._handles.pop(worker, None)
+
+    def reap(self) -> None:
+        """SIGCHLD: an adopted orphan may have ended; our own children have somebody who waits for them."""
+        reap_adopted({handle.worker_id for handle in self._handles.values()})
+
+    def abandon(self) -> None:
+        """The master ends: wait for nobody any more, such as a process that the kernel does not let go."""
+        for task in self._tasks:
+            task.cancel()
+
+    def channel_lost(self, worker: Worker) -> None:
+        """Its channel was closed. At a normal exit that comes a moment before the end: no event yet."""
+        if worker in self._handles:
+            asyncio.get_running_loop().call_later(CHANNEL_LOST_GRACE, self._check_lost, worker)
+
+    def _check_lost(self, worker: Worker) -> None:
+        if worker in self._handles:
+            self._inbox.put(ChannelBroke(worker, None))
+
+    async def _watch(self, worker: Worker, handle: WorkerHandle, link: Link) -> None:
+        """Open its channel, and wait for its end."""
+        await self._switchboard.open(link, handle.channel, self._max_message_bytes)
+        exit = await handle.wait_exit()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await link.gone.wait()
+        self._inbox.put(Exited(worker, exit))
+
+    async def _stop(self, worker: Worker, handle: WorkerHandle, grace: float) -> None:
+        outcome = await handle.stop(grace=grace)
+        _logger.debug("%s: stop was %s", worker, outcome.name.lower())
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that is not lost to the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
