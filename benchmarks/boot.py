@@ -477,14 +477,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Start-to-ready and memory against Egg and uvicorn.")
     parser.add_argument("--runs", type=int, default=7, help="counted runs of each (default: 7)")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument(
-        "--only", action="append", choices=NAMES, help="measure this one, not all (repeatable)"
-    )
+    parser.add_argument("--only", action="append", choices=NAMES, help="measure this one, not all (repeatable)")
     parser.add_argument("--rest", type=float, default=3.0, help="seconds of rest before memory is read")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds that one start may take")
-    parser.add_argument(
-        "--cache", type=Path, default=home / "eggcluster-bench", help="Egg is installed there"
-    )
+    parser.add_argument("--cache", type=Path, default=home / "eggcluster-bench", help="Egg is installed there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a dated page")
     return parser.parse_args()

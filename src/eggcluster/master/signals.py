@@ -26,6 +26,7 @@ class MasterSignals:
         self._on_signal = on_signal
         self._on_child = on_child
         self._for_good = for_good
+        self._pending: set[int] = set()  # came, and not yet delivered
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> None:
@@ -38,11 +39,18 @@ class MasterSignals:
         _taking.append(self)
 
     def take(self, number: int) -> None:
-        """A signal has come; what it means is done in the master's loop."""
+        """A signal has come; what it means is done in the master's loop. As in the kernel, the same one again is
+        none as long as the first waits: a hail of signals must not keep the loop from everything else."""
+        if number not in self._pending:
+            self._pending.add(number)
+            self._loop.call_soon_threadsafe(self._deliver, number)
+
+    def _deliver(self, number: int) -> None:
+        self._pending.discard(number)
         if number == signal.SIGCHLD:
-            self._loop.call_soon_threadsafe(self._on_child)
+            self._on_child()
         else:
-            self._loop.call_soon_threadsafe(self._on_signal, number)
+            self._on_signal(number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
