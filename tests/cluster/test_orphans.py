@@ -65,6 +65,10 @@ class Fostered(Launched):
     def pid(self) -> int:
         return self._pid
 
+    def wait_ready(self) -> "Fostered":
+        super().wait_ready()
+        return self
+
     def kill_master(self) -> dict[int, End]:
         """Kill the master; how and when every other descendant ended."""
         out, _ = self.process.communicate(b"kill\n", timeout=20)
@@ -88,12 +92,11 @@ Start = Callable[..., Fostered]
 
 @pytest.fixture
 def foster(project: Project) -> Iterator[Start]:
-    """Starts such a cluster."""
+    """Starts such a cluster, not waited for."""
     started: list[Fostered] = []
 
     def start(*arguments: str) -> Fostered:
         started.append(Fostered(obedient(project), *arguments))
-        started[-1].wait_ready()
         return started[-1]
 
     yield start
@@ -107,7 +110,7 @@ def latest(ends: dict[int, End]) -> float:
 
 
 def test_idle_workers_leave_by_themselves(foster: Start) -> None:
-    cluster = foster("--workers", "2")
+    cluster = foster("--workers", "2").wait_ready()
     agent, workers = cluster.agent(), cluster.workers()
     ends = cluster.kill_master()
     assert {pid: code for pid, (code, _) in ends.items()} == dict.fromkeys([agent, *workers.values()], 110)
@@ -115,7 +118,7 @@ def test_idle_workers_leave_by_themselves(foster: Start) -> None:
 
 
 def test_blocked_workers_are_gone_as_well(foster: Start, project: Project) -> None:
-    cluster = foster("--workers", "3")
+    cluster = foster("--workers", "3").wait_ready()
     workers = cluster.workers()
     with connect(cluster, 1) as sleeping, connect(cluster, 2) as computing:
         sleeping.send("mark('blocked'); time.sleep(1000)")
@@ -130,13 +133,32 @@ def test_blocked_workers_are_gone_as_well(foster: Start, project: Project) -> No
 
 @pytest.mark.xfail(strict=True, reason="whoever holds its GIL can only be ended by another one; here all do")
 def test_not_even_workers_that_all_hold_their_gil_stay(foster: Start, project: Project) -> None:
-    cluster = foster("--workers", "1")
+    cluster = foster("--workers", "1").wait_ready()
     with connect(cluster, 1) as connection:
         forever = "mark('blocked'); re.match('(a+)+$', 'a' * 64 + 'b')"
         connection.send(f"messenger.send_to_agent('run', [{forever!r}, None]); await messenger.drain(); {forever}")
         wait_until(lambda: len(marks(project, "blocked")) == 2, "agent and worker are blocked")
         ends = cluster.kill_master()
     assert latest(ends) < LIMIT
+
+
+# Makes an interpreter slow to start where it is to be a worker: its master dies before it has run a line of ours.
+SLOW_START = """
+import sys, time
+if "eggcluster.worker" in sys.orig_argv:
+    open("starting", "w").close()
+    time.sleep(0.5)
+"""
+
+
+def test_a_worker_whose_master_is_killed_while_its_interpreter_starts_is_gone(foster: Start, project: Project) -> None:
+    project.write(sitecustomize=SLOW_START)
+    project.environ["PYTHONPATH"] = str(project.folder)
+    cluster = foster("--workers", "1")
+    wait_until((project.folder / "starting").exists, "the agent's interpreter starts")
+    ends = cluster.kill_master()
+    assert [code for code, _ in ends.values()] == [110]
+    assert latest(ends) < LIMIT + 0.5
 
 
 DAEMON = """
@@ -165,7 +187,7 @@ CHILDREN = {
 
 
 def test_what_workers_and_agent_started_goes_with_them(foster: Start) -> None:
-    cluster = foster("--workers", "2")
+    cluster = foster("--workers", "2").wait_ready()
     before = {process.pid for process in cluster.family()}
     with connect(cluster, 1) as connection:
         for source in CHILDREN.values():
@@ -179,7 +201,7 @@ def test_what_workers_and_agent_started_goes_with_them(foster: Start) -> None:
 
 
 def test_children_outlive_their_blocked_worker_no_longer(foster: Start, project: Project) -> None:
-    cluster = foster("--workers", "1")
+    cluster = foster("--workers", "1").wait_ready()
     with connect(cluster, 1) as connection:
         connection.tell(CHILDREN["a child deaf to SIGTERM"])
         connection.tell(DAEMON)
@@ -192,7 +214,7 @@ def test_children_outlive_their_blocked_worker_no_longer(foster: Start, project:
 
 def test_the_next_cluster_starts_where_a_killed_one_stood(foster: Start, project: Project) -> None:
     pid_file = str(project.folder / "pid")
-    first = foster("--workers", "1", "--pid-file", pid_file)
+    first = foster("--workers", "1", "--pid-file", pid_file).wait_ready()
     first.kill_master()
     second = project.start("--workers", "1", "--pid-file", pid_file).wait_ready()
     assert not is_running(first.pid)

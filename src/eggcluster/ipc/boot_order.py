@@ -30,3 +30,8 @@ class BootOrder(msgspec.Struct, frozen=True):
     start_deadline: float = float("inf")
     cluster_port: int = 0
     cluster_fd: int | None = None
+
+    @property
+    def master(self) -> int:
+        """The master's pid. A worker's own parent may be another process by the time it asks: the master's heir."""
+        return int(self.cluster_id.partition("-")[0])

@@ -29,7 +29,7 @@ def main() -> NoReturn:
     sock.set_inheritable(False)
     order = read_first(sock, BootOrder)
     speaker = "agent_worker" if order.role == Role.AGENT.value else f"app_worker#{order.slot}"
-    hold_lifeline(os.getppid(), speaker)
+    hold_lifeline(order.master, speaker)
     _take_identity(order, speaker)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = _life(order, sock).run(runner)
