@@ -28,7 +28,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return 1000.0 + self._jumping.skipped
 
 
-def in_no_time(work: Coroutine[Any, Any, None]) -> None:
+def in_no_time(work: Coroutine[Any, Any, object]) -> None:
     """Run a coroutine in a loop whose clock jumps."""
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         runner.run(work)

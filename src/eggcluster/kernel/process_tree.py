@@ -30,6 +30,11 @@ def marked(mark: str) -> list[int]:
     return _select(lambda pid: _carries(pid, wanted))
 
 
+def children_of(parent: int) -> list[int]:
+    """The living children of a process, adopted ones included."""
+    return _select(lambda pid: _parent(pid) == parent)
+
+
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
     """Send a signal to each that still exists and may be signalled."""
     for pid in pids:
@@ -84,6 +89,14 @@ def _all_pids() -> list[int]:
         import psutil  # macOS only: there is no /proc
 
         return list(psutil.pids())
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return -1
 
 
 def _session(pid: int) -> int:

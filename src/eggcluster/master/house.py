@@ -30,7 +30,7 @@ class House:
     def __init__(self, options: ClusterOptions, *, owns_process: bool, parent: socket.socket | None) -> None:
         self.listeners = Listeners()
         self._options = options
-        self._owns_process = owns_process
+        self.owns_process = owns_process
         self._parent = parent
         self._control: ControlServer | None = None
         self._parent_watch: asyncio.Task[None] | None = None
@@ -40,9 +40,9 @@ class House:
         """Take everything."""
         options, inbox = self._options, master.inbox
         # Signals first: none must end the process while it holds anything else.
-        on_child = reap if self._owns_process else lambda: None
+        on_child = reap if self.owns_process else lambda: None
         self._keys.enter_context(
-            MasterSignals(lambda number: inbox.put(SignalReceived(number)), on_child, self._owns_process)
+            MasterSignals(lambda number: inbox.put(SignalReceived(number)), on_child, self.owns_process)
         )
         runtime_dir = RuntimeDir(options.name)
         self._keys.callback(runtime_dir.release)
@@ -55,7 +55,7 @@ class House:
         self._keys.callback(self.listeners.close)
         if self._parent is not None:
             await self._welcome(self._parent, master, switchboard)
-        if self._owns_process:
+        if self.owns_process:
             self._take_process()
         self._control = await ControlServer.open(runtime_dir.control_socket, master)
         self._keys.callback(self._control.close)

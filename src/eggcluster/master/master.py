@@ -148,6 +148,8 @@ class Master:
         await self.reception.end_close(LAST_WORDS)
         await self.house.say_goodbye(self.switchboard)
         self.worker_manager.abandon()
+        if self.house.owns_process:
+            self.worker_manager.end_orphans()
         _logger.info("close done, exiting with code:%d", self.supervisor.exit_code)
 
     # -- what happened -----------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.kernel.process_tree import children_of, kill_until_gone
 from eggcluster.kernel.subreaper import reap_adopted
 from eggcluster.master.event import ChannelBroke, Exited
 from eggcluster.master.inbox import Inbox
@@ -67,6 +69,13 @@ class WorkerManager:
     def reap(self) -> None:
         """SIGCHLD: an adopted orphan may have ended; our own children have somebody who waits for them."""
         reap_adopted({handle.worker_id for handle in self._handles.values()})
+
+    def end_orphans(self) -> None:
+        """SIGKILL for what the master adopted: children of workers that left both session and environment behind.
+
+        Only at the very end, when nobody else's can be among them, and only in a process of the master's own.
+        """
+        kill_until_gone(lambda: children_of(os.getpid()), limit=1.0)
 
     def abandon(self) -> None:
         """The master ends: wait for nobody any more, such as a process that the kernel does not let go."""

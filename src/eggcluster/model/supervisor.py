@@ -97,7 +97,7 @@ class Supervisor:
         was_successor = worker is seat.successor
         seat.bury(worker)
         if before is WorkerState.STOPPING:
-            return [*self._next_stop(now), *self._reload_on(seat, now)]
+            return [*self._check_close(worker, exit), *self._next_stop(now), *self._reload_on(seat, now)]
         if before is WorkerState.STARTING or self.phase < Phase.SERVING:
             worker.failure = worker.failure or f"{worker} died while {before.value} ({exit})"
         report = ReportDeath(worker, exit, before.value)
@@ -231,6 +231,13 @@ class Supervisor:
                 seat.retire(worker)
                 stops.append(Stop(worker, grace))
         return stops
+
+    def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
+        """A worker whose closing raised says so with its exit code; one that had to be killed was just late."""
+        if not exit.code or self.phase < Phase.APPS_STOP:
+            return []
+        self.exit_code = self.exit_code or ExitCode.FAILED
+        return [Say(logging.ERROR, f"{worker} failed while closing ({exit})")]
 
     def _next_stop(self, now: float) -> list[Command]:
         """Closing: once the last app worker is gone it is the agent's turn, then the master's."""

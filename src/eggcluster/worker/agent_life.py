@@ -22,5 +22,5 @@ class AgentLife(Life):
     async def boot(self) -> None:
         await self.agent.run_start()
 
-    async def close(self) -> None:
-        await self.agent.run_close()
+    async def close(self) -> bool:
+        return await self.agent.run_close()

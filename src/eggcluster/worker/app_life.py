@@ -30,12 +30,11 @@ class AppLife(Life):
         self.engine = self._engine(interface)
         await self.engine.start()
 
-    async def close(self) -> None:
+    async def close(self) -> bool:
         timeout = self.options.app_close_timeout / 1000
         await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
-        if self.lifespan is not None:
-            await self.lifespan.shutdown()
-        await self.app.run_close()
+        shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True
+        return await self.app.run_close() and shut_down
 
     def _interface(self) -> Interface:
         if self.options.interface == "auto":

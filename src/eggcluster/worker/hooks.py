@@ -76,19 +76,20 @@ class Hooks:
         for hook in self._ready_hooks:
             await self._call_logged(hook, "on_ready")
 
-    async def run_close(self) -> None:
-        """Cancel the background tasks, then run the close hooks, the last registered first."""
+    async def run_close(self) -> bool:
+        """Cancel the background tasks, then run the close hooks, the last registered first; False if one raised."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for hook in reversed(self._close_hooks):
-            await self._call_logged(hook, "on_close")
+        return all([await self._call_logged(hook, "on_close") for hook in reversed(self._close_hooks)])
 
-    async def _call_logged(self, hook: Hook, kind: str) -> None:
+    async def _call_logged(self, hook: Hook, kind: str) -> bool:
         try:
             await call(hook)
         except Exception:
             self.logger.exception("%s: %s raised", kind, getattr(hook, "__qualname__", hook))
+            return False
+        return True
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:

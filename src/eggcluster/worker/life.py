@@ -55,8 +55,8 @@ class Life(ABC):
         """Start what was loaded. Whatever it raises is the boot's failure."""
 
     @abstractmethod
-    async def close(self) -> None:
-        """Close what was booted, in order. Called only after a boot that succeeded."""
+    async def close(self) -> bool:
+        """Close what was booted, in order; False if something raised. Called only after a boot that succeeded."""
 
     def run(self, runner: asyncio.Runner) -> int:
         """Live until the master says so; gives the exit code.
@@ -80,13 +80,19 @@ class Life(ABC):
         except Exception as error:
             return await self._report_failure(error)
         self._stop_watch()
-        if booted:
-            self._report(self.start_report, {"address": self.order.listening_at})
-            await self._closing.wait()
-            await self._close()
+        code = await self._live() if booted else ExitCode.CLOSED
         await self._leave()
-        _logger.info("exit with code:0")
-        return ExitCode.CLOSED
+        _logger.info("exit with code:%d", code)
+        return code
+
+    async def _live(self) -> ExitCode:
+        self._report(self.start_report, {"address": self.order.listening_at})
+        await self._closing.wait()
+        try:
+            return ExitCode.CLOSED if await self.close() else ExitCode.FAILED
+        except Exception:
+            _logger.exception("closing failed")
+            return ExitCode.FAILED
 
     # -- boot ------------------------------------------------------------------------------------------
 
@@ -152,12 +158,6 @@ class Life(ABC):
         return ExitCode.FAILED
 
     # -- close -----------------------------------------------------------------------------------------
-
-    async def _close(self) -> None:
-        try:
-            await self.close()
-        except Exception:
-            _logger.exception("closing failed")
 
     async def _leave(self) -> None:
         """Let what was sent reach the master before the process ends."""

@@ -43,15 +43,18 @@ class Lifespan:
             error = self._task.exception() if self._task.done() else None
             raise error or BootError(f"lifespan startup failed: {answer.get('message', '')}")
 
-    async def shutdown(self) -> None:
-        """Wait until the application has shut down; what it raises is logged."""
+    async def shutdown(self) -> bool:
+        """Wait until the application has shut down; what it raises is logged, and gives False."""
         if self._task is None or self._task.done():
-            return
+            return True
         answer = await self._tell("lifespan.shutdown")
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
             _logger.error("lifespan shutdown failed: %s", answer.get("message", ""))
-        elif answer is None and (error := self._task.exception()):
+            return False
+        if answer is None and (error := self._task.exception()):
             _logger.error("lifespan shutdown raised", exc_info=error)
+            return False
+        return True
 
     async def _run(self) -> None:
         scope = {
