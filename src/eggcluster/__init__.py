@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from eggcluster.errors import ControlError as ControlError
     from eggcluster.errors import EggclusterError as EggclusterError
     from eggcluster.errors import MessageTooLarge as MessageTooLarge
+    from eggcluster.errors import MessengerBusy as MessengerBusy
     from eggcluster.errors import MessengerClosed as MessengerClosed
     from eggcluster.errors import MessengerError as MessengerError
     from eggcluster.errors import NotSerializable as NotSerializable
@@ -62,6 +63,7 @@ _HOMES = {
             "ControlError",
             "EggclusterError",
             "MessageTooLarge",
+            "MessengerBusy",
             "MessengerClosed",
             "MessengerError",
             "NotSerializable",

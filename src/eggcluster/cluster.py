@@ -62,13 +62,13 @@ class _ParentEnd:
         except RemoteError as error:
             raise ControlError(error.message) from None
 
-    async def _attach(self, sock: socket.socket, max_bytes: int) -> None:
+    async def _attach(self, sock: socket.socket, options: ClusterOptions) -> None:
         self._verdict = asyncio.get_running_loop().create_future()
         self.messenger.on("egg-ready", self._on_ready)
         self.messenger.on("egg-workers", self._on_workers)
         self.messenger.on("boot-failed", self._on_boot_failed)
-        channel = await Channel.open(sock, self._on_frames, self._on_closed, read_limit(max_bytes))
-        self.messenger.attach(channel, PARENT, max_bytes)
+        channel = await Channel.open(sock, self._on_frames, self._on_closed, read_limit(options.max_message_bytes))
+        self.messenger.attach(channel, PARENT, options.max_message_bytes, options.max_queue_bytes)
 
     def _on_frames(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -141,7 +141,7 @@ class Cluster(_ParentEnd):
         self.options = parse_options(self._given, **self._more)
         self._process, sock = _spawn_master(self.options, detached, output)
         try:
-            await self._attach(sock, self.options.max_message_bytes)
+            await self._attach(sock, self.options)
             assert self._verdict is not None
             await self._verdict
         except BaseException:
@@ -207,7 +207,7 @@ async def start_cluster(options: ClusterOptions | str | None = None, /, **more: 
     task = asyncio.get_running_loop().create_task(_run(master))
     cluster = LocalCluster(master, task)
     try:
-        await cluster._attach(ours, resolved.max_message_bytes)
+        await cluster._attach(ours, resolved)
         assert cluster._verdict is not None
         pending: set[asyncio.Future[Any]] = {cluster._verdict, task}
         await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)

@@ -55,6 +55,13 @@ class MessageTooLarge(MessengerError, ValueError):
     """The message is larger than `max_message_bytes`; send a reference to the data instead."""
 
 
+class MessengerBusy(MessengerError):
+    """More is waiting to leave this process than `max_queue_bytes`: the receiver is slower than you are.
+
+    `await messenger.drain()`, then send again; nothing of what was sent before is lost.
+    """
+
+
 class MessengerClosed(MessengerError):
     """Nothing can be sent: this process is not part of a cluster, or its channel has been closed."""
 

@@ -241,7 +241,7 @@ def test_a_message_to_an_agent_that_is_dying_is_kept_before_it_is_known_dead() -
                 async with asyncio.timeout(DEADLINE):
                     received = await asyncio.get_running_loop().sock_recv(agent_end, 1000)
                 assert [frame.raw for frame in frames(received)] == [raw]
-                assert switchboard.to_nobody == 0
+                assert switchboard.lost.total == 0
             switchboard.disconnect(sender)
             switchboard.disconnect(successor)
 

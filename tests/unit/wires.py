@@ -10,6 +10,7 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.master.link import Link
+from eggcluster.master.mailbox import MAX_QUEUE_BYTES
 from eggcluster.master.switchboard import Switchboard
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.role import PARENT, Address
@@ -58,8 +59,8 @@ class Child:
 class Wires:
     """The switchboard, and what it tells the master."""
 
-    def __init__(self, slots: int = 2) -> None:
-        self.switchboard = Switchboard(slots, self._on_report, self._on_broken, self._on_ask)
+    def __init__(self, slots: int = 2, max_queue_bytes: int = MAX_QUEUE_BYTES) -> None:
+        self.switchboard = Switchboard(slots, self._on_report, self._on_broken, self._on_ask, max_queue_bytes)
         self.reports: list[tuple[Worker, str]] = []
         self.broken: list[tuple[Worker, FrameError | None]] = []
         self._last_id = 100

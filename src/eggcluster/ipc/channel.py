@@ -13,7 +13,8 @@ class Channel(asyncio.Protocol):
     """Frames in, frames out. What is written in one turn of the loop leaves in one system call.
 
     `on_frames` gets the frames of each read. `on_closed` is called once, when the other side has gone (None) or
-    has sent what is no frame (the FrameError).
+    has sent what is no frame (the FrameError). `high_water` is how many bytes may wait here before the channel is
+    `congested`, until `on_relieved` is called; 0 makes it so for as long as anything waits.
     """
 
     def __init__(
@@ -21,10 +22,16 @@ class Channel(asyncio.Protocol):
         on_frames: Callable[[list[Frame]], None],
         on_closed: Callable[[FrameError | None], None],
         max_bytes: int = MAX_MESSAGE_BYTES,
+        *,
+        high_water: int = 0,
+        on_relieved: Callable[[], None] | None = None,
+        runs: bool = False,
     ) -> None:
+        self.reader = FrameReader(max_bytes, runs=runs)
         self._on_frames = on_frames
         self._on_closed = on_closed
-        self._reader = FrameReader(max_bytes)
+        self._high_water = high_water
+        self._on_relieved = on_relieved
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[bytes] = []
@@ -41,10 +48,14 @@ class Channel(asyncio.Protocol):
         on_frames: Callable[[list[Frame]], None],
         on_closed: Callable[[FrameError | None], None],
         max_bytes: int = MAX_MESSAGE_BYTES,
+        *,
+        high_water: int = 0,
+        on_relieved: Callable[[], None] | None = None,
+        runs: bool = False,
     ) -> "Channel":
-        """A channel over a connected stream socket, which it owns from now on."""
+        """A channel over a connected stream socket, which it owns from now on; the rest as for the class."""
         sock.setblocking(False)
-        channel = cls(on_frames, on_closed, max_bytes)
+        channel = cls(on_frames, on_closed, max_bytes, high_water=high_water, on_relieved=on_relieved, runs=runs)
         await channel._loop.create_connection(lambda: channel, sock=sock)
         return channel
 
@@ -56,6 +67,11 @@ class Channel(asyncio.Protocol):
     def queued_bytes(self) -> int:
         """What waits here because the other side does not read."""
         return self._outgoing_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
+
+    @property
+    def congested(self) -> bool:
+        """Whether more than `high_water` bytes wait for the other side to read."""
+        return not self._writable.is_set()
 
     def write(self, data: bytes) -> None:
         """Queue the bytes of whole frames; returns at once. MessengerClosed when the channel is closed."""
@@ -93,16 +109,26 @@ class Channel(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def pause_reading(self) -> None:
+        """Read no more for now: the kernel's buffer fills up, then the other side's."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     # -- asyncio's side --------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
         # High water 0 makes "may write again" mean "nothing is left here", which is what drain() waits for.
-        self._transport.set_write_buffer_limits(high=0)
+        self._transport.set_write_buffer_limits(high=self._high_water)
 
     def data_received(self, data: bytes) -> None:
         try:
-            frames = self._reader.feed(data)
+            frames = self.reader.feed(data)
         except FrameError as error:
             self.fail(error)
             return
@@ -114,6 +140,8 @@ class Channel(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable.set()
+        if self._on_relieved is not None:
+            self._on_relieved()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writable.set()

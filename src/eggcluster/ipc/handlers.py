@@ -34,10 +34,11 @@ class Handlers:
         if not registered:
             return []
         handlers = list(registered)
-        for handler in handlers:
-            if registered[handler]:
-                del registered[handler]
-        self._tidy(action)
+        if any(registered.values()):
+            for handler in handlers:
+                if registered[handler]:
+                    del registered[handler]
+            self._tidy(action)
         return handlers
 
     def _tidy(self, action: str) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, overload
@@ -18,8 +17,9 @@ from eggcluster.errors import (
     RequestTimeout,
 )
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, encode_frame
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame
 from eggcluster.ipc.handlers import Handler, Handlers
+from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.model.message import RESERVED_ACTIONS, Kind, Receiver, Target, check_action, parse_receiver
 from eggcluster.model.role import Address, Role
 
@@ -36,16 +36,15 @@ class Messenger:
     Sending returns at once and may be done from any thread of the process; `await drain()` waits until all has
     left it. `data` is what MessagePack can carry: None, bool, int (64 bit), float, str, bytes, list, dict, and
     datetime with a time zone; a tuple arrives as a list. Every sending call raises `ReservedAction`, `BadReceiver`,
-    `NotSerializable`, `MessageTooLarge`, or `MessengerClosed` where no cluster runs. Handlers are plain or async
+    `NotSerializable`, `MessageTooLarge`, `MessengerBusy` where more than `max_queue_bytes` wait already (`await
+    drain()`, then send again), or `MessengerClosed` where no cluster runs. Handlers are plain or async
     functions of one argument, the data; they run in the worker's event loop, and what they raise is logged.
     """
 
     def __init__(self, role: Role = Role.APP) -> None:
         self._role = role
         self._handlers = Handlers()
-        self._channel: Channel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: int | None = None
+        self._outbox: Outbox | None = None
         self._max_bytes = MAX_MESSAGE_BYTES
         self._address = 0
         self._request_id = random.getrandbits(32)  # a successor must not take its predecessor's answers for its own
@@ -88,12 +87,11 @@ class Messenger:
 
     def _send(self, action: str, data: Any, target: Target, target_id: int = 0) -> None:
         check_action(action)
-        self._write(self._encode(Kind.MESSAGE, target, [action, data], target_id))
+        self._attached().write(self._encode(Kind.MESSAGE, target, [action, data], target_id))
 
     async def drain(self) -> None:
         """Wait until all that was sent has left this process; MessengerClosed if the channel closes meanwhile."""
-        channel = self._attached()
-        await self._on_loop(channel.drain())
+        await self._attached().drain()
 
     # -- asking ----------------------------------------------------------------------------------------
 
@@ -108,8 +106,7 @@ class Messenger:
         """
         check_action(action)
         target, target_id = self._one_receiver(to)
-        self._attached()
-        return await self._on_loop(self._request(action, data, target, target_id, timeout))
+        return await self._attached().on_loop(self._request(action, data, target, target_id, timeout))
 
     def _one_receiver(self, to: Receiver | None) -> tuple[Target, int]:
         target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
@@ -123,7 +120,7 @@ class Messenger:
         answer = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = answer
         try:
-            self._write(frame)
+            self._attached().write(frame)
             async with asyncio.timeout(timeout):
                 return await answer
         except TimeoutError:
@@ -137,7 +134,7 @@ class Messenger:
 
     def _cancel_remote(self, target: Target, target_id: int, request_id: int) -> None:
         with contextlib.suppress(MessengerClosed):
-            self._write(self._encode(Kind.CANCEL, target, None, target_id, request_id))
+            self._attached().write(self._encode(Kind.CANCEL, target, None, target_id, request_id))
 
     # -- receiving -------------------------------------------------------------------------------------
 
@@ -194,18 +191,22 @@ class Messenger:
         """This messenger is `role`'s: it decides where a message goes that names no receiver."""
         self._role = role
 
-    def attach(self, channel: Channel, address: Address, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def attach(
+        self,
+        channel: Channel,
+        address: Address,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+        max_queue_bytes: int = MAX_QUEUE_BYTES,
+    ) -> None:
         """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in."""
         self._role = address.role
         self._address = address.pack()
-        self._channel = channel
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
+        self._outbox = Outbox(channel, max_queue_bytes)
         self._max_bytes = max_bytes
 
     def detach(self) -> None:
         """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
-        self._channel = None
+        self._outbox = None
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(MessengerClosed("the channel to the master was closed"))
@@ -215,7 +216,7 @@ class Messenger:
     def receive(self, frame: Frame) -> None:
         """Act on one frame from the master. Nothing that a frame holds raises here: it is logged and dropped."""
         try:
-            if frame.kind in (Kind.MESSAGE, Kind.EVENT):
+            if frame.kind is Kind.MESSAGE or frame.kind is Kind.EVENT:
                 self._receive_message(frame)
             elif frame.kind is Kind.REQUEST:
                 self._receive_request(frame)
@@ -233,7 +234,7 @@ class Messenger:
             self._call(handler, action, data)
 
     def _receive_message(self, frame: Frame) -> None:
-        action, data = decode_body(frame.body, tuple[str, Any])
+        action, data = decode_message(frame.body)
         if frame.kind is Kind.MESSAGE and action in RESERVED_ACTIONS:
             raise FrameError(f'"{action}" does not come from the master')
         self.dispatch(action, data)
@@ -244,11 +245,11 @@ class Messenger:
         except Exception:
             _logger.exception('a handler of "%s" raised', action)
             return
-        if isinstance(result, Coroutine):
+        if result is not None and isinstance(result, Coroutine):
             self._run(_logged(result, action))
 
     def _receive_request(self, frame: Frame) -> None:
-        action, data = decode_body(frame.body, tuple[str, Any])
+        action, data = decode_message(frame.body)
         if action in RESERVED_ACTIONS:
             raise FrameError(f'"{action}" does not come from the master')
         key = (frame.source, frame.request_id)
@@ -264,7 +265,7 @@ class Messenger:
                 answer = self._encode(kind, back[0], content, back[1], back[2])
             except Exception as error:  # what the handler returned cannot travel
                 answer = self._encode(Kind.FAILURE, back[0], [type(error).__name__, str(error), ""], back[1], back[2])
-            self._write(answer)
+            self._attached().write(answer)
 
     async def _outcome(self, action: str, data: Any) -> tuple[Kind, Any]:
         handlers = self._handlers.take(action)
@@ -290,10 +291,10 @@ class Messenger:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _attached(self) -> Channel:
-        if self._channel is None:
+    def _attached(self) -> Outbox:
+        if self._outbox is None:
             raise MessengerClosed("no cluster runs here: the messenger works in an agent, an app worker or a Cluster")
-        return self._channel
+        return self._outbox
 
     def _encode(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> bytes:
         return encode_frame(
@@ -305,28 +306,6 @@ class Messenger:
             request_id=request_id,
             max_bytes=self._max_bytes,
         )
-
-    def _write(self, frame: bytes) -> None:
-        channel = self._attached()
-        if threading.get_ident() == self._thread:
-            channel.write(frame)
-        elif self._loop is None or self._loop.is_closed():
-            raise MessengerClosed("the worker's event loop has been closed")
-        else:
-            self._loop.call_soon_threadsafe(self._write_late, frame)
-
-    def _write_late(self, frame: bytes) -> None:
-        """The loop's half of a send from another thread: nobody is there any more to catch an error."""
-        try:
-            self._write(frame)
-        except MessengerClosed:
-            _logger.warning("a message was not sent: the channel to the master is closed")
-
-    async def _on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Await `work` in the channel's loop, also from another one (an async view under WSGI has its own)."""
-        if self._loop is None or asyncio.get_running_loop() is self._loop:
-            return await work
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that is not lost to the garbage collector."""

@@ -1,77 +1,90 @@
 """One channel of the master with the child, or the parent, at its other end. Runs in the master."""
 
 import asyncio
-from collections import deque
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import Frame
+from eggcluster.master.mailbox import MAX_QUEUE_BYTES, Mailbox
 from eggcluster.model.role import Address
 from eggcluster.model.worker import Worker
 
-MAX_QUEUE_BYTES = 64 * 1024 * 1024  # for each receiver; the contract's default
-
-
-class Mailbox:
-    """Frames for a receiver that is not there yet: kept in order, bounded in bytes."""
-
-    def __init__(self, max_bytes: int = MAX_QUEUE_BYTES) -> None:
-        self._frames: deque[Frame] = deque()
-        self._bytes = 0
-        self._max_bytes = max_bytes
-
-    def put(self, frame: Frame) -> bool:
-        """Keep the frame; False where there is no room for it."""
-        if self._bytes + len(frame.raw) > self._max_bytes:
-            return False
-        self._frames.append(frame)
-        self._bytes += len(frame.raw)
-        return True
-
-    def take(self) -> list[Frame]:
-        """All frames, the oldest first; the mailbox is empty afterwards."""
-        frames = list(self._frames)
-        self._frames.clear()
-        self._bytes = 0
-        return frames
-
-    def __len__(self) -> int:
-        return len(self._frames)
+HIGH_WATER = 1024 * 1024  # bytes that may wait for a receiver before those who send to it are slowed down
 
 
 class Link:
     """The master's end of one channel. `worker` is None for the parent. A link is live once its worker has started;
-    until then frames for it wait in its mailbox."""
+    until then frames for it wait in its mailbox.
 
-    def __init__(self, address: Address, worker: Worker | None = None) -> None:
+    `slowed_by` are the receivers for whose sake nothing is read from this one; `stalled` says that it has stopped
+    reading itself, so that nobody waits for it any more.
+    """
+
+    def __init__(self, address: Address, worker: Worker | None = None, max_queue_bytes: int = MAX_QUEUE_BYTES) -> None:
         self.address = address
         self.packed = address.pack()
         self.worker = worker
         self.channel: Channel | None = None
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(max_queue_bytes)
         self.live = worker is None
         self.gone = asyncio.Event()
         self.failure: FrameError | None = None
+        self.slowed_by: set[Link] = set()
+        self.stalled = False
         self.sent = 0
         self.relayed = 0
         self.dropped = 0
+        self.written = 0
+        self.open_requests = 0
+        self._max_queue_bytes = max_queue_bytes
 
     @property
     def queued_bytes(self) -> int:
         return self.channel.queued_bytes if self.channel is not None else 0
 
+    @property
+    def closed(self) -> bool:
+        return self.channel is None or self.channel.closed
+
+    @property
+    def congested(self) -> bool:
+        """Whether it reads more slowly than others send to it."""
+        return self.channel is not None and self.channel.congested
+
+    @property
+    def delivered_bytes(self) -> int:
+        """What has left for it so far; it stands still when the other side does not read."""
+        return self.written - self.queued_bytes
+
     def write(self, raw: bytes) -> bool:
-        """Send whole frames; False where the other side is gone, or has not read for too long."""
-        if self.channel is None or self.channel.closed or self.queued_bytes > MAX_QUEUE_BYTES:
+        """Send whole frames; False where the other side is gone, or has not read for so long that the queue is full."""
+        channel = self.channel
+        if channel is None or channel.closed:
             return False
-        self.channel.write(raw)
+        if channel.congested and channel.queued_bytes + len(raw) > self._max_queue_bytes:
+            return False
+        channel.write(raw)
+        self.written += len(raw)
         return True
 
-    def counters(self) -> dict[str, int]:
+    def slow_down(self, receiver: "Link") -> None:
+        """Read nothing more from this sender until `receiver` has caught up."""
+        if not self.slowed_by and self.channel is not None:
+            self.channel.pause_reading()
+        self.slowed_by.add(receiver)
+
+    def speed_up(self, receiver: "Link") -> None:
+        """`receiver` is no reason any more; with the last reason gone this sender is read again."""
+        if receiver in self.slowed_by:
+            self.slowed_by.remove(receiver)
+            if not self.slowed_by and self.channel is not None:
+                self.channel.resume_reading()
+
+    def counters(self) -> dict[str, int | bool]:
         """For the status: messages this one sent, messages relayed to it, messages to it that were dropped."""
         return {
             "sent": self.sent,
             "relayed": self.relayed,
             "dropped": self.dropped,
             "queued_bytes": self.queued_bytes,
+            "stalled": self.stalled,
         }

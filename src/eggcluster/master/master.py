@@ -69,7 +69,9 @@ class Master:
         self.inbox = Inbox()
         self.house = House(options, owns_process=owns_process, parent=parent)
         self.reception = Reception(self.inbox, self.status)
-        self.switchboard = Switchboard(options.workers, self.reception.report, self._on_broken, self._on_ask)
+        self.switchboard = Switchboard(
+            options.workers, self.reception.report, self._on_broken, self._on_ask, options.max_queue_bytes
+        )
         self.worker_manager = WorkerManager(self.inbox, self.switchboard, options.max_message_bytes)
         self.announcer = Announcer(options.name, self.supervisor, self.switchboard)
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"

@@ -32,7 +32,7 @@ def describe_cluster(
         "start_mode": options.start_mode,
         "agent": _describe_seat(supervisor.agent, switchboard, now),
         "workers": [{"slot": s.slot, **_describe_seat(s, switchboard, now)} for s in supervisor.slots],
-        "messages_to_nobody": switchboard.to_nobody,
+        "messages_to_nobody": switchboard.lost.total,
     }
 
 

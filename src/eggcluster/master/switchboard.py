@@ -1,6 +1,5 @@
 """The switchboard: relays frames between agent, app workers and parent without reading them. Runs in the master."""
 
-import logging
 import random
 import socket
 from collections.abc import Callable, Iterable
@@ -8,17 +7,20 @@ from typing import Any
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, encode_frame, read_limit
-from eggcluster.master.link import Link, Mailbox
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame, read_limit
+from eggcluster.master.flow import FlowControl
+from eggcluster.master.link import HIGH_WATER, Link
+from eggcluster.master.lost_messages import LostMessages
+from eggcluster.master.mailbox import MAX_QUEUE_BYTES, Mailbox
+from eggcluster.master.open_requests import OpenRequests
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.role import AGENT, MASTER, PARENT, Address, Role, app
 from eggcluster.model.worker import Worker
 
-_logger = logging.getLogger("eggcluster.master")
-
 Report = Callable[[Worker, str, dict[str, Any]], None]
 Broken = Callable[[Worker, FrameError | None], None]
 Ask = Callable[[Link, int, str, Any], None]
+Observe = Callable[[Link, Frame], None]
 
 
 class Switchboard:
@@ -29,18 +31,28 @@ class Switchboard:
     master, `on_broken` whose channel is no good any more, `on_ask` the requests to the master itself.
     """
 
-    def __init__(self, slots: int, on_report: Report, on_broken: Broken, on_ask: Ask) -> None:
+    def __init__(
+        self,
+        slots: int,
+        on_report: Report,
+        on_broken: Broken,
+        on_ask: Ask,
+        max_queue_bytes: int = MAX_QUEUE_BYTES,
+    ) -> None:
+        self.lost = LostMessages("went to nobody")
+        self.dropped = LostMessages("dropped")
         self._apps = [app(slot) for slot in range(1, slots + 1)]
         self._on_report = on_report
         self._on_broken = on_broken
         self._on_ask = on_ask
+        self._max_queue_bytes = max_queue_bytes
         self._links: list[Link] = []
         self._live: dict[Address, Link] = {}
         self._booting: dict[Address, Link] = {}
         self._vacant: dict[Address, Mailbox] = {}  # for seats in which nobody sits at the moment
-        # (source, request id) -> who has to answer, who asked
-        self._requests: dict[tuple[int, int], tuple[Link, Link]] = {}
-        self.to_nobody = 0
+        self._flow = FlowControl(self._links)
+        self._requests = OpenRequests()
+        self._observers: list[Observe] = []
 
     # -- connections -----------------------------------------------------------------------------------
 
@@ -54,7 +66,7 @@ class Switchboard:
 
     def expect(self, worker: Worker | None) -> Link:
         """A link that is to be opened: from now on what is sent to its worker is kept for it."""
-        link = Link(worker.address if worker is not None else PARENT, worker)
+        link = Link(worker.address if worker is not None else PARENT, worker, self._max_queue_bytes)
         self._links.append(link)
         (self._live if link.live else self._booting)[link.address] = link
         return link
@@ -66,6 +78,9 @@ class Switchboard:
             lambda frames: self._receive(link, frames),
             lambda failure: self._on_closed(link, failure),
             read_limit(max_bytes),
+            high_water=min(HIGH_WATER, self._max_queue_bytes // 2),
+            on_relieved=lambda: self._flow.relieved(link),
+            runs=not self._observers,
         )
 
     def go_live(self, worker: Worker) -> None:
@@ -79,7 +94,7 @@ class Switchboard:
         self._live[link.address] = link
         vacant = self._vacant.pop(link.address, None)
         for frame in [*(vacant.take() if vacant else ()), *link.mailbox.take()]:
-            self._hand_over(link, frame)
+            self._hand_over(link, frame, self._sitting_at(Address.unpack(frame.source)))
 
     def disconnect(self, worker: Worker) -> None:
         """The worker is dead: whoever waits for its answer is told so, what was kept for it is kept for the next."""
@@ -88,7 +103,8 @@ class Switchboard:
             return
         self._links.remove(link)
         self._vacate(link)
-        self._forget_requests(link)
+        self._end_requests(link)
+        self._flow.relieved(link)
         if link.channel is not None:
             link.channel.close()
 
@@ -99,7 +115,8 @@ class Switchboard:
                 del seats[link.address]
         if link.address not in self._live:
             for frame in link.mailbox.take():
-                self._keep(link.address, frame)
+                if frame.target is Target.WORKER or not self._keep(link.address, frame):
+                    self._lose(self._sitting_at(Address.unpack(frame.source)), frame, f"{link.worker} has died")
 
     def link_of(self, worker: Worker) -> Link | None:
         """The worker's link, None once it is disconnected."""
@@ -119,7 +136,8 @@ class Switchboard:
         elif self._live.get(PARENT) is link:
             del self._live[PARENT]
             self._links.remove(link)
-            self._forget_requests(link)
+            self._end_requests(link)
+        self._flow.relieved(link)
 
     # -- the master's own messages -----------------------------------------------------------------------
 
@@ -141,6 +159,23 @@ class Switchboard:
         """All addresses with somebody live at them."""
         return list(self._live)
 
+    # -- looking on ----------------------------------------------------------------------------------------
+
+    def observe(self, observer: Observe) -> None:
+        """Show every frame that is sent to `observer`, one by one, until `ignore`; it must not raise."""
+        self._observers.append(observer)
+        self._read_runs(False)
+
+    def ignore(self, observer: Observe) -> None:
+        """Show it nothing more."""
+        self._observers.remove(observer)
+        self._read_runs(not self._observers)
+
+    def _read_runs(self, runs: bool) -> None:
+        for link in self._links:
+            if link.channel is not None:
+                link.channel.reader.runs = runs
+
     # -- relaying ----------------------------------------------------------------------------------------
 
     def _receive(self, link: Link, frames: list[Frame]) -> None:
@@ -156,13 +191,17 @@ class Switchboard:
     def _accept(self, link: Link, frame: Frame) -> None:
         if frame.source != link.packed:
             raise FrameError(f"{link.address} sent a frame as {frame.source:#x}")
-        link.sent += 1
-        if frame.kind in (Kind.MESSAGE, Kind.REQUEST):
+        link.sent += frame.count
+        for observer in self._observers:
+            observer(link, frame)
+        if frame.kind is Kind.MESSAGE or frame.kind is Kind.REQUEST:
             self._relay(link, frame)
-        elif frame.kind in (Kind.REPLY, Kind.FAILURE):
-            self._relay_answer(link, frame)
+        elif frame.kind is Kind.REPLY or frame.kind is Kind.FAILURE:
+            asker = self._requests.answered(link, frame)
+            if asker is not None:  # else it is late, or was never asked for
+                asker.write(frame.raw)
         elif frame.kind is Kind.CANCEL:
-            self._relay_cancel(frame)
+            self._cancel(frame)
         elif frame.kind is Kind.REPORT and link.worker is not None:
             action, details = decode_body(frame.body, tuple[str, dict[str, Any]])
             self._on_report(link.worker, action, details)
@@ -175,9 +214,9 @@ class Switchboard:
         elif frame.target is Target.WORKER:
             receiver = self._worker(frame.target_id)
             if receiver is None or not self._deliver_to(receiver, frame, link):
-                self._reach_nobody(link, frame)
+                self._lose(link, frame)
         elif not sum(self._deliver(address, frame, link) for address in self._addresses(frame)):
-            self._reach_nobody(link, frame)
+            self._lose(link, frame)
 
     def _addresses(self, frame: Frame) -> list[Address]:
         """The seats behind a frame's target."""
@@ -216,33 +255,46 @@ class Switchboard:
         return next((k for k in self._links if k.worker is not None and k.worker.worker_id == worker_id), None)
 
     def _keep(self, address: Address, frame: Frame) -> bool:
-        return self._vacant.setdefault(address, Mailbox()).put(frame)
+        return self._vacant.setdefault(address, Mailbox(self._max_queue_bytes)).put(frame)
 
-    def _hand_over(self, link: Link, frame: Frame, asker: Link | None = None) -> bool:
-        if not link.write(frame.raw):
-            link.dropped += 1
+    def _hand_over(self, receiver: Link, frame: Frame, sender: Link | None) -> bool:
+        if receiver.closed:
             return False
-        link.relayed += 1
-        if frame.kind is Kind.REQUEST and (asker := asker or self._sitting_at(Address.unpack(frame.source))):
-            self._requests[(frame.source, frame.request_id)] = (link, asker)
+        if not receiver.write(frame.raw):
+            self._drop(receiver, frame, sender)
+            return True
+        receiver.relayed += frame.count
+        if receiver.congested and sender is not None:
+            self._flow.congested(sender, receiver)
+        if frame.kind is Kind.REQUEST and sender is not None:
+            self._requests.opened(frame, sender, receiver)
         return True
 
     def _sitting_at(self, address: Address) -> Link | None:
         """Who waits for the answer to a request that was kept: it may still be booting itself."""
         return self._live.get(address) or self._booting.get(address)
 
-    def _reach_nobody(self, link: Link, frame: Frame) -> None:
-        self.to_nobody += 1
-        text = f"nobody there: {frame.target.name.lower()} {frame.target_id or ''}".rstrip()
-        if frame.kind is Kind.REQUEST:
-            self.answer(link, frame.request_id, Kind.LOST, text)
-        _logger.warning("a message from %s went to nobody (%s)", link.address, text)
+    def _drop(self, receiver: Link, frame: Frame, sender: Link | None) -> None:
+        """`receiver` has stopped reading, and its queue is full."""
+        receiver.dropped += frame.count
+        name = str(receiver.worker or receiver.address)
+        self.dropped.add(frame.count, f"{name} does not read")
+        if frame.kind is Kind.REQUEST and sender is not None:
+            self.answer(sender, frame.request_id, Kind.LOST, f"{name} does not read")
+
+    def _lose(self, sender: Link | None, frame: Frame, why: str = "") -> None:
+        """Nobody gets this frame."""
+        where = f"{frame.target.name.lower()} {frame.target_id or ''}".strip()
+        name = sender.address if sender is not None else "somebody who has gone"
+        self.lost.add(frame.count, f"{why or f'nobody there: {where}'}, from {name}")
+        if frame.kind is Kind.REQUEST and sender is not None:
+            self.answer(sender, frame.request_id, Kind.LOST, why or f"nobody there: {where}")
 
     # -- requests ----------------------------------------------------------------------------------------
 
     def _ask_master(self, link: Link, frame: Frame) -> None:
         try:
-            action, data = decode_body(frame.body, tuple[str, Any])
+            action, data = decode_message(frame.body)
         except FrameError as error:
             if frame.kind is Kind.REQUEST:
                 self.answer(link, frame.request_id, Kind.FAILURE, ["FrameError", str(error), ""])
@@ -250,25 +302,20 @@ class Switchboard:
         if frame.kind is Kind.REQUEST:
             self._on_ask(link, frame.request_id, action, data)
         else:
-            self.to_nobody += 1
-            _logger.debug('the master does not listen to "%s" from %s', action, link.address)
+            self.lost.add(1, f'the master does not listen to "{action}", from {link.address}')
 
-    def _relay_answer(self, link: Link, frame: Frame) -> None:
-        key = (frame.target_id, frame.request_id)
-        receiver, asker = self._requests.get(key, (None, None))
-        if receiver is link and asker is not None:  # else it is late, or was never asked for
-            del self._requests[key]
-            asker.write(frame.raw)
-
-    def _relay_cancel(self, frame: Frame) -> None:
-        receiver, _ = self._requests.pop((frame.source, frame.request_id), (None, None))
+    def _cancel(self, frame: Frame) -> None:
+        """Whoever asked does not wait any more: tell the one who answers, or forget what was kept for it."""
+        receiver = self._requests.cancelled(frame)
         if receiver is not None:
             receiver.write(frame.raw)
+            return
+        for mailbox in [*self._vacant.values(), *(link.mailbox for link in self._booting.values())]:
+            if mailbox.cancel(frame.source, frame.request_id):
+                return
 
-    def _forget_requests(self, link: Link) -> None:
+    def _end_requests(self, link: Link) -> None:
         """`link` is gone: nobody waits for it, and it waits for nobody."""
-        for key, (receiver, asker) in list(self._requests.items()):
-            if link in (receiver, asker):
-                del self._requests[key]
-                if asker is not link:
-                    self.answer(asker, key[1], Kind.LOST, f"{link.worker or link.address} died before it answered")
+        for asker, request_id in self._requests.gone(link):
+            text = f"{link.worker or link.address} died before it answered"
+            self.answer(asker, request_id, Kind.LOST, text)

@@ -99,6 +99,7 @@ class ClusterOptions(_Memory):
     agent_start_timeout: float = 60.0
 
     max_message_bytes: int = 16 * 1024 * 1024
+    max_queue_bytes: int = 64 * 1024 * 1024
 
     @property
     def given(self) -> frozenset[str]:

@@ -218,6 +218,7 @@ OPTIONS = (
     _option("app_start_timeout", seconds(), "seconds an app worker has to start", "SECONDS"),
     _option("agent_start_timeout", seconds(), "seconds the agent has to start", "SECONDS"),
     _option("max_message_bytes", BYTES, "the largest message between processes, in bytes", "BYTES"),
+    _option("max_queue_bytes", BYTES, "how much may wait for a receiver, or in a sender, in bytes", "BYTES"),
 )
 
 BY_FIELD = {option.field: option for option in OPTIONS}

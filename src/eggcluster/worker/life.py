@@ -100,7 +100,7 @@ class Life(ABC):
         role = Role(self.order.role)
         limit = self.options.max_message_bytes
         self._channel = await Channel.open(self._sock, self._on_frames, self._on_channel_closed, read_limit(limit))
-        self.messenger.attach(self._channel, Address(role, self.order.slot), limit)
+        self.messenger.attach(self._channel, Address(role, self.order.slot), limit, self.options.max_queue_bytes)
         self.messenger.on("egg-ready", self._on_ready)
 
     def _load(self) -> Hooks:
