@@ -15,7 +15,7 @@ from eggcluster.master.control import MAX_LINE, ControlServer
 from eggcluster.master.event import CloseRequested, ReloadRequested
 from eggcluster.master.inbox import Inbox
 from tests.unit.conftest import Run
-from tests.unit.wires import until
+from tests.unit.wires import Wires, until
 
 
 class Controlled:
@@ -23,6 +23,8 @@ class Controlled:
 
     def __init__(self) -> None:
         self.inbox = Inbox()
+        self.wires = Wires()
+        self.switchboard = self.wires.switchboard
 
     def status(self) -> dict[str, Any]:
         return {"phase": "serving"}
@@ -131,6 +133,42 @@ def test_a_client_that_goes_away_does_not_disturb_the_command(run: Run, path: Pa
                 await asyncio.sleep(0)
             event.progress.end()
             assert await ask(path, command("status"))
+
+    run(work())
+
+
+def test_who_looks_on_sees_each_message_as_it_passes_and_costs_nothing_afterwards(run: Run, path: Path) -> None:
+    async def work() -> None:
+        async with controlled(path) as master:
+            agent, one = await master.wires.agent(), await master.wires.app(1)
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b'{"command": "messages", "payload": true}\n')
+            await until(lambda: not master.wires.link(one).channel.reader.runs)  # type: ignore[union-attr]
+            for number in range(3):
+                one.messenger.send_to_agent("note", number)
+            seen = [json.loads(await reader.readline())["progress"] for _ in range(3)]
+            assert [(m["from"], m["to"], m["kind"], m["action"], m["data"]) for m in seen] == [
+                ("app#1", "agent", "message", "note", str(number)) for number in range(3)
+            ]
+            assert agent.got == [0, 1, 2]
+            writer.close()
+            await until(lambda: master.wires.link(one).channel.reader.runs)  # type: ignore[union-attr]
+
+    run(work())
+
+
+def test_who_looks_on_without_asking_for_it_does_not_see_the_data(run: Run, path: Path) -> None:
+    async def work() -> None:
+        async with controlled(path) as master:
+            one = await master.wires.app(1)
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(command("messages"))
+            await until(lambda: not master.wires.link(one).channel.reader.runs)  # type: ignore[union-attr]
+            one.messenger.send_to("app#1", "login", {"password": "secret"})
+            line = await reader.readline()
+            assert b"login" in line
+            assert b"secret" not in line
+            writer.close()
 
     run(work())
 

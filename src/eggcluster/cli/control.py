@@ -14,8 +14,8 @@ from eggcluster.master.runtime_dir import Description, RuntimeDir
 from eggcluster.model.phase import ExitCode
 
 
-def ask(cluster: Description, command: str) -> Generator[str, None, Any]:
-    """Send a command; yields the lines of its progress. The generator's value is the answer.
+def ask(cluster: Description, command: str, **details: Any) -> Generator[Any, None, Any]:
+    """Send a command; yields what it tells on the way. The generator's value is the answer.
 
     ControlError where the master refuses, ClusterNotRunning where nobody answers, or no longer.
     """
@@ -25,13 +25,13 @@ def ask(cluster: Description, command: str) -> Generator[str, None, Any]:
         text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
         raise ClusterNotRunning(text) from None
     with sock, contextlib.suppress(ConnectionError, EOFError):
-        sock.sendall(msgspec.json.encode({"command": command}) + b"\n")
+        sock.sendall(msgspec.json.encode({"command": command, **details}) + b"\n")
         with sock.makefile("rb") as lines:
             return (yield from _follow(lines))
     raise ClusterNotRunning(f'"{cluster.name}" (pid {cluster.pid}) ended before it had answered')
 
 
-def _follow(lines: BinaryIO) -> Generator[str, None, Any]:
+def _follow(lines: BinaryIO) -> Generator[Any, None, Any]:
     for line in lines:
         answer = msgspec.json.decode(line, type=dict[str, Any])
         if "progress" in answer:

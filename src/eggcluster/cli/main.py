@@ -76,6 +76,17 @@ def reload(**which: str | None) -> int:
     return reload_cluster(_find(which))
 
 
+@command.command()
+@_which
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--payload", is_flag=True, help="Show the data, too; it may hold secrets.")
+def messages(as_json: bool, payload: bool, **which: str | None) -> int:
+    """Follow the messages between agent, app workers and parent, live."""
+    from eggcluster.cli.messages import follow_messages
+
+    return follow_messages(_find(which), as_json=as_json, payload=payload)
+
+
 def _find(which: dict[str, str | None]) -> Any:
     from eggcluster.cli.find import find_cluster
 

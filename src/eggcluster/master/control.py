@@ -1,4 +1,4 @@
-"""The control socket: `eggcluster status`, `stop` and `reload` talk to the master here. Runs in the master.
+"""The control socket: `eggcluster status`, `stop`, `reload`, `messages` talk to the master here. Runs in the master.
 
 One JSON object a line: `{"command": "status"}` in; `{"progress": "..."}` lines out, then `{"done": ...}` or
 `{"error": "..."}`. Only the owner can open it: the directory around it is private.
@@ -14,7 +14,9 @@ import msgspec
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.event import CloseRequested, ReloadRequested
 from eggcluster.master.inbox import Inbox
+from eggcluster.master.message_watch import MessageWatch
 from eggcluster.master.progress import Progress
+from eggcluster.master.switchboard import Switchboard
 
 MAX_LINE = 64 * 1024  # bytes; a command has some dozen
 PATIENCE = 10.0  # seconds for a client to say what it wants
@@ -24,6 +26,7 @@ class Controlled(Protocol):
     """What the control socket needs of the master."""
 
     inbox: Inbox
+    switchboard: Switchboard
 
     def status(self) -> dict[str, Any]: ...
 
@@ -32,6 +35,7 @@ class Command(msgspec.Struct):
     """What a client asks for."""
 
     command: str
+    payload: bool = False
 
 
 class ControlServer:
@@ -84,13 +88,16 @@ class ControlServer:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(PATIENCE):
             line = await reader.readline()
-        match msgspec.json.decode(line, type=Command).command:
+        order = msgspec.json.decode(line, type=Command)
+        match order.command:
             case "status":
                 await _say(writer, {"done": self._master.status()})
             case "stop":
                 await self._follow(CloseRequested, writer)
             case "reload":
                 await self._follow(ReloadRequested, writer)
+            case "messages":
+                await self._show_messages(MessageWatch(order.payload), reader, writer)
             case other:
                 await _say(writer, {"error": f'no command is called "{other}"'})
 
@@ -103,6 +110,22 @@ class ControlServer:
         async for line in progress.lines():
             await _say(writer, {"progress": line})
         await _say(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
+
+    async def _show_messages(
+        self, watch: MessageWatch, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        gone = asyncio.ensure_future(reader.read())  # a client that looks on says nothing more: this is its end
+        self._master.switchboard.observe(watch.see)
+        try:
+            while not gone.done():
+                coming = asyncio.ensure_future(watch.next())
+                await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if coming.done():
+                    await _say(writer, {"progress": coming.result()})
+                coming.cancel()
+        finally:
+            self._master.switchboard.ignore(watch.see)
+            gone.cancel()
 
 
 async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
