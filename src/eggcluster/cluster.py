@@ -67,7 +67,9 @@ class _ParentEnd:
         self.messenger.on("egg-ready", self._on_ready)
         self.messenger.on("egg-workers", self._on_workers)
         self.messenger.on("boot-failed", self._on_boot_failed)
-        channel = await Channel.open(sock, self._on_frames, self._on_closed, read_limit(options.max_message_bytes))
+        channel = await Channel.open(
+            sock, self._on_frames, self._on_closed, read_limit(options.max_message_bytes), runs=True
+        )
         self.messenger.attach(channel, PARENT, options.max_message_bytes, options.max_queue_bytes)
 
     def _on_frames(self, frames: list[Frame]) -> None:

@@ -34,6 +34,7 @@ class Channel(asyncio.Protocol):
         self._on_relieved = on_relieved
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._open = False
         self._outgoing: list[bytes] = []
         self._outgoing_bytes = 0
         self._flush_scheduled = False
@@ -61,7 +62,7 @@ class Channel(asyncio.Protocol):
 
     @property
     def closed(self) -> bool:
-        return self._transport is None or self._transport.is_closing()
+        return not self._open
 
     @property
     def queued_bytes(self) -> int:
@@ -73,9 +74,13 @@ class Channel(asyncio.Protocol):
         """Whether more than `high_water` bytes wait for the other side to read."""
         return not self._writable.is_set()
 
+    def exceeds(self, limit: int) -> bool:
+        """Whether more than `limit` bytes wait here; asked for each message, so it first asks what is cheap."""
+        return (self._outgoing_bytes > limit or self.congested) and self.queued_bytes > limit
+
     def write(self, data: bytes) -> None:
         """Queue the bytes of whole frames; returns at once. MessengerClosed when the channel is closed."""
-        if self.closed:
+        if not self._open:
             raise MessengerClosed("the channel to the master is closed")
         self._outgoing.append(data)
         self._outgoing_bytes += len(data)
@@ -87,7 +92,7 @@ class Channel(asyncio.Protocol):
         """Hand over to the kernel what was written in this turn of the loop."""
         self._flush_scheduled = False
         outgoing, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
-        if outgoing and self._transport is not None and not self._transport.is_closing():
+        if outgoing and self._open and self._transport is not None:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
 
     async def drain(self) -> None:
@@ -100,12 +105,14 @@ class Channel(asyncio.Protocol):
     def close(self) -> None:
         """Close after what was written has been sent; may be called again."""
         self.flush()
+        self._open = False
         if self._transport is not None:
             self._transport.close()
 
     def fail(self, error: FrameError) -> None:
         """Close at once, without sending what is queued: the other side has broken the protocol."""
         self._failure = error
+        self._open = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -125,6 +132,7 @@ class Channel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
         # High water 0 makes "may write again" mean "nothing is left here", which is what drain() waits for.
         self._transport.set_write_buffer_limits(high=self._high_water)
+        self._open = True
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -144,5 +152,6 @@ class Channel(asyncio.Protocol):
             self._on_relieved()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._open = False
         self._writable.set()
         self._on_closed(self._failure)

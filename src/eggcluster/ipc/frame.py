@@ -6,6 +6,7 @@ The header alone tells the master where a frame goes, so it relays bodies withou
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -49,12 +50,19 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     def body(self) -> memoryview:
         return memoryview(self.raw)[HEADER.size :]
 
+    def bodies(self) -> Iterator[memoryview]:
+        """The bodies of a run, one after the other."""
+        view, offset, size, unpack = memoryview(self.raw), 0, HEADER.size, _LENGTH.unpack_from
+        while offset < len(view):
+            start = offset + size
+            offset = start + unpack(view, offset)[0]
+            yield view[start:offset]
+
 
 def encode_frame(
     kind: Kind,
     target: Target,
     content: Any,
-    *,
     target_id: int = 0,
     source: int = 0,
     request_id: int = 0,

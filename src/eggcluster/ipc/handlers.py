@@ -12,16 +12,21 @@ class Handlers:
 
     def __init__(self) -> None:
         self._by_action: dict[str, dict[Handler, bool]] = {}  # handler -> only once?
+        self._lasting: dict[
+            str, tuple[Handler, ...]
+        ] = {}  # the same where nobody is registered for once: a flood's way
 
     def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
         """Register; TypeError where the handler cannot be called with the data alone."""
         if not isinstance(action, str):
             raise TypeError(f"an action is a string, not {action!r}")
         check_handler(handler)
+        self._lasting.pop(action, None)
         self._by_action.setdefault(action, {})[handler] = once
 
     def discard(self, action: str, handler: Handler | None = None) -> None:
         """Forget one handler of the action, or all where None; one that is not there is no error."""
+        self._lasting.pop(action, None)
         if handler is None:
             self._by_action.pop(action, None)
         elif action in self._by_action:
@@ -30,15 +35,20 @@ class Handlers:
 
     def take(self, action: str) -> list[Handler]:
         """The handlers to call now; those registered for once are forgotten."""
+        lasting = self._lasting.get(action)
+        if lasting is not None:
+            return lasting
         registered = self._by_action.get(action)
         if not registered:
             return []
         handlers = list(registered)
-        if any(registered.values()):
-            for handler in handlers:
-                if registered[handler]:
-                    del registered[handler]
-            self._tidy(action)
+        if not any(registered.values()):
+            self._lasting[action] = handlers
+            return handlers
+        for handler in handlers:
+            if registered[handler]:
+                del registered[handler]
+        self._tidy(action)
         return handlers
 
     def _tidy(self, action: str) -> None:

@@ -87,7 +87,9 @@ class Messenger:
 
     def _send(self, action: str, data: Any, target: Target, target_id: int = 0) -> None:
         check_action(action)
-        self._attached().write(self._encode(Kind.MESSAGE, target, [action, data], target_id))
+        outbox = self._outbox or self._attached()
+        message = (action, data)
+        outbox.write(encode_frame(Kind.MESSAGE, target, message, target_id, self._address, 0, self._max_bytes))
 
     async def drain(self) -> None:
         """Wait until all that was sent has left this process; MessengerClosed if the channel closes meanwhile."""
@@ -214,10 +216,10 @@ class Messenger:
             task.cancel()
 
     def receive(self, frame: Frame) -> None:
-        """Act on one frame from the master. Nothing that a frame holds raises here: it is logged and dropped."""
+        """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
         try:
             if frame.kind is Kind.MESSAGE or frame.kind is Kind.EVENT:
-                self._receive_message(frame)
+                self._receive_messages(frame)
             elif frame.kind is Kind.REQUEST:
                 self._receive_request(frame)
             elif frame.kind is Kind.CANCEL:
@@ -226,18 +228,26 @@ class Messenger:
             elif frame.kind is not Kind.REPORT:
                 self._receive_answer(frame)
         except FrameError as error:
-            _logger.warning("dropped a message from %s: %s", _name(frame.source), error)
+            self._complain(frame, error)
 
     def dispatch(self, action: str, data: Any) -> None:
         """Call the handlers of `action` in this process."""
         for handler in self._handlers.take(action):
             self._call(handler, action, data)
 
-    def _receive_message(self, frame: Frame) -> None:
-        action, data = decode_message(frame.body)
-        if frame.kind is Kind.MESSAGE and action in RESERVED_ACTIONS:
-            raise FrameError(f'"{action}" does not come from the master')
-        self.dispatch(action, data)
+    def _receive_messages(self, frame: Frame) -> None:
+        for body in frame.bodies() if frame.count > 1 else (frame.body,):
+            try:
+                action, data = decode_message(body)
+                if action in RESERVED_ACTIONS and frame.kind is Kind.MESSAGE:
+                    raise FrameError(f'"{action}" does not come from the master')
+            except FrameError as error:
+                self._complain(frame, error)
+            else:
+                self.dispatch(action, data)
+
+    def _complain(self, frame: Frame, error: FrameError) -> None:
+        _logger.warning("dropped a message from %s: %s", _name(frame.source), error)
 
     def _call(self, handler: Handler, action: str, data: Any) -> None:
         try:
@@ -297,15 +307,7 @@ class Messenger:
         return self._outbox
 
     def _encode(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> bytes:
-        return encode_frame(
-            kind,
-            target,
-            content,
-            target_id=target_id,
-            source=self._address,
-            request_id=request_id,
-            max_bytes=self._max_bytes,
-        )
+        return encode_frame(kind, target, content, target_id, self._address, request_id, self._max_bytes)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task that is not lost to the garbage collector."""

@@ -28,7 +28,7 @@ class Outbox:
     def write(self, frame: bytes) -> None:
         """Queue a whole frame; returns at once. MessengerBusy when too much is waiting, MessengerClosed when the
         channel or its loop is closed."""
-        if self._channel.queued_bytes + self._on_its_way > self._max_queue_bytes:
+        if self._channel.exceeds(self._max_queue_bytes) or self._on_its_way > self._max_queue_bytes:
             raise MessengerBusy(f"more than {self._max_queue_bytes} bytes are waiting to be sent; await drain() first")
         if threading.get_ident() == self._thread:
             self._channel.write(frame)

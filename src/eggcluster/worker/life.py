@@ -99,7 +99,9 @@ class Life(ABC):
     async def _attach(self) -> None:
         role = Role(self.order.role)
         limit = self.options.max_message_bytes
-        self._channel = await Channel.open(self._sock, self._on_frames, self._on_channel_closed, read_limit(limit))
+        self._channel = await Channel.open(
+            self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
+        )
         self.messenger.attach(self._channel, Address(role, self.order.slot), limit, self.options.max_queue_bytes)
         self.messenger.on("egg-ready", self._on_ready)
 
