@@ -52,7 +52,8 @@ class _ParentEnd:
     async def reload(self, timeout: float = 300.0) -> None:
         """Replace the app workers, one slot after the other, new before old; returns when all are replaced.
 
-        ControlError where a new worker does not boot: the old ones go on then.
+        ControlError where a new worker does not boot: the old ones go on then. RequestTimeout after `timeout`
+        seconds; the reload goes on.
         """
         await self._order("reload", timeout)
 
@@ -138,8 +139,12 @@ class Cluster(_ParentEnd):
     async def start(self, *, detached: bool = False, output: int | None = None) -> None:
         """Start the master and wait until the cluster is ready; on failure or cancellation nothing is left.
 
+        RuntimeError when called again: make a new object.
+
         `detached` puts it into a session of its own, `output` is a file descriptor for its log.
         """
+        if self._process is not None:
+            raise RuntimeError("a Cluster is started once; make a new one")
         self.options = parse_options(self._given, **self._more)
         self._process, sock = _spawn_master(self.options, detached, output)
         try:
@@ -160,7 +165,8 @@ class Cluster(_ParentEnd):
 
     async def wait_closed(self) -> int:
         """Wait until the cluster has ended, by whatever; gives the master's exit code."""
-        assert self._process is not None, "the cluster has not been started"
+        if self._process is None:
+            raise RuntimeError("the cluster has not been started")
         if self.exit_code is None:
             self.exit_code = await wait_exited(self._process)
         return self.exit_code

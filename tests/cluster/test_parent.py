@@ -26,7 +26,7 @@ from eggcluster import (
     ReceiverDied,
     start_cluster,
 )
-from tests.cluster.harness import Project
+from tests.cluster.harness import AGENT, HELLO, Project
 from tests.cluster.remote import ask, marks, obedient
 from tests.waiting import DEADLINE, wait_until
 
@@ -352,3 +352,19 @@ def test_two_clusters_may_have_their_masters_here_and_close_in_any_order(ours: P
     asyncio.run(scenario())
     assert signal.getsignal(signal.SIGTERM) is before
     assert nothing_left(ours)
+
+
+def test_a_cluster_is_started_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EGG_RUNTIME_DIR", project.environ["EGG_RUNTIME_DIR"])
+    project.write(app=HELLO, agent=AGENT)
+
+    async def scenario() -> None:
+        cluster = Cluster("app:app", workers=1, port=0, base_dir=str(project.folder))
+        with pytest.raises(RuntimeError, match="not been started"):
+            await cluster.wait_closed()
+        async with cluster:
+            pass
+        with pytest.raises(RuntimeError, match="started once"):
+            await cluster.start()
+
+    asyncio.run(scenario())

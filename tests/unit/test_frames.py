@@ -142,7 +142,7 @@ def test_nothing_that_was_read_is_kept() -> None:
         assert len(reader.feed(raw[:700])) == 0
         assert len(reader.feed(raw[700:] + raw[:10])) == 1
         assert len(reader.feed(raw[10:])) == 1
-    assert not reader._rest
+    assert reader._used == 0
 
 
 def seconds_to_read(size: int) -> float:

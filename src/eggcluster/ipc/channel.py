@@ -8,8 +8,10 @@ from typing import cast
 from eggcluster.errors import FrameError, MessengerClosed
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, FrameReader
 
+SOCKET_BUFFER = 2 * 1024 * 1024  # bytes; the kernel takes what it allows (net.core.wmem_max)
 
-class Channel(asyncio.Protocol):
+
+class Channel(asyncio.BufferedProtocol):
     """Frames in, frames out. What is written in one turn of the loop leaves in one system call.
 
     `on_frames` gets the frames of each read. `on_closed` is called once, when the other side has gone (None) or
@@ -35,7 +37,7 @@ class Channel(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._open = False
-        self._outgoing: list[bytes] = []
+        self._outgoing: list[bytes | bytearray] = []
         self._outgoing_bytes = 0
         self._flush_scheduled = False
         self._failure: FrameError | None = None
@@ -56,6 +58,8 @@ class Channel(asyncio.Protocol):
     ) -> "Channel":
         """A channel over a connected stream socket, which it owns from now on; the rest as for the class."""
         sock.setblocking(False)
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
         channel = cls(on_frames, on_closed, max_bytes, high_water=high_water, on_relieved=on_relieved, runs=runs)
         await channel._loop.create_connection(lambda: channel, sock=sock)
         return channel
@@ -78,7 +82,7 @@ class Channel(asyncio.Protocol):
         """Whether more than `limit` bytes wait here; asked for each message, so it first asks what is cheap."""
         return (self._outgoing_bytes > limit or self.congested) and self.queued_bytes > limit
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Queue the bytes of whole frames; returns at once. MessengerClosed when the channel is closed."""
         if not self._open:
             raise MessengerClosed("the channel to the master is closed")
@@ -134,14 +138,20 @@ class Channel(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._high_water)
         self._open = True
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.reader.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            frames = self.reader.feed(data)
+            frames = self.reader.filled(nbytes)
         except FrameError as error:
             self.fail(error)
             return
         if frames:
             self._on_frames(frames)
+
+    def eof_received(self) -> None:
+        """The other side sends no more: asyncio closes the transport."""
 
     def pause_writing(self) -> None:
         self._writable.clear()

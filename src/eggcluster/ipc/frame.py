@@ -17,7 +17,10 @@ from eggcluster.model.message import Kind, Target
 HEADER = struct.Struct("<IBBHQII")
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a body's; the contract's default
 
+CHUNK = 256 * 1024  # bytes that are read at once; as uvloop, and more than a Unix socket holds by default
+
 _LENGTH = struct.Struct("<I")
+_MESSAGE = int(Kind.MESSAGE)
 _KINDS = {int(kind): kind for kind in Kind}
 _TARGETS = {int(target): target for target in Target}
 # Messages to the same receivers, one after the other, go the same way: the master relays them as one piece. Not to a
@@ -43,7 +46,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     target_id: int
     source: int
     request_id: int
-    raw: bytes
+    raw: bytes | bytearray
     count: int = 1
 
     @property
@@ -100,55 +103,89 @@ def decode_message(body: bytes | memoryview) -> tuple[str, Any]:
 class FrameReader:
     """Turns a stream's chunks into frames, however they are cut; with `runs`, messages that go the same way into one.
 
-    Lengths, kinds and targets are checked before a body is waited for; what is no frame raises FrameError, after
-    which the reader must not be fed again.
+    Feed it chunks, or let it be read into: `buffer` is where the next bytes go, `filled` says how many came. Lengths,
+    kinds and targets are checked before a body is waited for; what is no frame raises FrameError, after which the
+    reader must not be used again.
     """
 
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES, *, runs: bool = False) -> None:
         self.runs = runs
         self._max_bytes = max_bytes
-        self._rest = bytearray()
-        self._wanted = 0  # bytes of `_rest` before there is anything new to see in it
+        self._small = bytearray(CHUNK)
+        self._data = self._small  # or a buffer of its own, for one frame that is larger
+        self._view = memoryview(self._data)
+        self._used = 0
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes."""
-        if not self._rest:
-            frames, used = self._take(chunk)
-            self._rest += memoryview(chunk)[used:]
-            return frames
-        self._rest += chunk
-        if len(self._rest) < self._wanted:
-            return []
-        frames, used = self._take(self._rest)
-        del self._rest[:used]
+        frames: list[Frame] = []
+        offset = 0
+        while offset < len(chunk):
+            room = self.buffer()
+            count = min(len(room), len(chunk) - offset)
+            room[:count] = chunk[offset : offset + count]
+            frames += self.filled(count)
+            offset += count
         return frames
 
-    def _take(self, data: bytes | bytearray) -> tuple[list[Frame], int]:
-        """The complete frames at the head of `data`, and how many bytes they take."""
-        frames: list[Frame] = []
-        offset, end = 0, len(data)
-        self._wanted = 0
-        with memoryview(data) as view:
-            while end - offset >= HEADER.size:
-                header = HEADER.unpack_from(data, offset)
-                stop = offset + HEADER.size + header[0]
-                self._check(header[0], header[1], header[2])
-                if stop > end:
-                    self._wanted = stop - offset
-                    break
-                count = 1
-                if self.runs and header[1] == Kind.MESSAGE and header[2] in _RUNS:
-                    count, stop = self._run(data, offset, stop, end)
-                _, kind, target, _, target_id, source, request_id = header
-                raw = bytes(view[offset:stop])
-                frames.append(Frame(_KINDS[kind], _TARGETS[target], target_id, source, request_id, raw, count))
-                offset = stop
-        return frames, offset
+    def buffer(self) -> memoryview:
+        """Where the next bytes of the stream go; never empty."""
+        return self._view[self._used :]
 
-    def _run(self, data: bytes | bytearray, first: int, offset: int, end: int) -> tuple[int, int]:
+    def filled(self, count: int) -> list[Frame]:
+        """`count` bytes have been put into the buffer: the frames that they complete."""
+        self._used += count
+        if self._data is not self._small and self._used < len(self._data):
+            return []  # a large frame, and not all of it yet
+        frames, taken, wanted = self._take()
+        self._keep_rest(taken, wanted)
+        return frames
+
+    def _keep_rest(self, taken: int, wanted: int) -> None:
+        """Make room: what is left of the buffer goes to its head, or to a buffer as large as its frame."""
+        rest = self._view[taken : self._used]
+        if wanted > CHUNK:
+            self._switch(bytearray(wanted), rest)
+        elif self._data is not self._small:
+            self._switch(self._small, rest)
+        elif taken:
+            self._view[: len(rest)] = rest
+        self._used = len(rest)
+
+    def _switch(self, data: bytearray, rest: memoryview) -> None:
+        view = memoryview(data)
+        view[: len(rest)] = rest
+        self._data, self._view = data, view
+
+    def _take(self) -> tuple[list[Frame], int, int]:
+        """The complete frames in the buffer, how many bytes they take, and how many the next one needs."""
+        frames: list[Frame] = []
+        data, view, offset, end, size = self._data, self._view, 0, self._used, HEADER.size
+        while end - offset >= size:
+            length, kind, target, _, target_id, source, request_id = HEADER.unpack_from(data, offset)
+            if length > self._max_bytes or kind not in _KINDS or target not in _TARGETS:
+                raise FrameError(self._wrong(length, kind, target))
+            stop = offset + size + length
+            if stop > end:
+                return frames, offset, size + length
+            count = 1
+            if self.runs and kind == _MESSAGE and target in _RUNS and end - stop >= size:
+                count, stop = self._run(offset, stop, end)
+            whole = data is not self._small and stop - offset == len(data)  # then the buffer itself may go its way
+            raw = data if whole else bytes(view[offset:stop])
+            frames.append(Frame(_KINDS[kind], _TARGETS[target], target_id, source, request_id, raw, count))
+            offset = stop
+        return frames, offset, 0
+
+    def _wrong(self, length: int, kind: int, target: int) -> str:
+        if length > self._max_bytes:
+            return f"a frame of {length} bytes, the limit is {self._max_bytes}"
+        return f"no frame has kind {kind} and target {target}"
+
+    def _run(self, first: int, offset: int, end: int) -> tuple[int, int]:
         """How many frames from `first` on differ in nothing but their bodies, and where they end."""
-        same = data[first + _LENGTH.size : first + HEADER.size]
-        size, unpack = HEADER.size, _LENGTH.unpack_from
+        data, size, unpack = self._data, HEADER.size, _LENGTH.unpack_from
+        same = data[first + _LENGTH.size : first + size]
         count = 1
         while offset + size <= end and data[offset + 4 : offset + size] == same:
             length = unpack(data, offset)[0]
@@ -157,9 +194,3 @@ class FrameReader:
             offset += size + length
             count += 1
         return count, offset
-
-    def _check(self, length: int, kind: int, target: int) -> None:
-        if length > self._max_bytes:
-            raise FrameError(f"a frame of {length} bytes, the limit is {self._max_bytes}")
-        if kind not in _KINDS or target not in _TARGETS:
-            raise FrameError(f"no frame has kind {kind} and target {target}")

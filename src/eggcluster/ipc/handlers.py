@@ -12,9 +12,8 @@ class Handlers:
 
     def __init__(self) -> None:
         self._by_action: dict[str, dict[Handler, bool]] = {}  # handler -> only once?
-        self._lasting: dict[
-            str, tuple[Handler, ...]
-        ] = {}  # the same where nobody is registered for once: a flood's way
+        # The same, where nobody is registered for once only: the short way for a flood.
+        self._lasting: dict[str, list[Handler]] = {}
 
     def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
         """Register; TypeError where the handler cannot be called with the data alone."""

@@ -93,20 +93,21 @@ class ControlServer:
             case "status":
                 await _say(writer, {"done": self._master.status()})
             case "stop":
-                await self._follow(CloseRequested, writer)
+                await self._follow(CloseRequested("stop requested", Progress()), writer)
             case "reload":
-                await self._follow(ReloadRequested, writer)
+                await self._follow(ReloadRequested(Progress()), writer)
             case "messages":
                 await self._show_messages(MessageWatch(order.payload), reader, writer)
             case other:
                 await _say(writer, {"error": f'no command is called "{other}"'})
 
-    async def _follow(self, order: type[CloseRequested] | type[ReloadRequested], writer: asyncio.StreamWriter) -> None:
+    async def _follow(self, order: CloseRequested | ReloadRequested, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._followers.add(task)
-        progress = Progress()
-        self._master.inbox.put(order(progress))
+        progress = order.progress
+        assert progress is not None
+        self._master.inbox.put(order)
         async for line in progress.lines():
             await _say(writer, {"progress": line})
         await _say(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})

@@ -48,8 +48,9 @@ class SignalReceived:
 
 @dataclass(frozen=True)
 class CloseRequested:
-    """Somebody with the right to asked for the end."""
+    """Somebody with the right to asked for the end; `why` is for the log."""
 
+    why: str
     progress: Progress | None = field(default=None, repr=False)
 
 

@@ -96,4 +96,4 @@ class House:
 async def _follow_parent(link: Link, master: Controlled) -> None:
     """A cluster that a program started ends with that program; a daemon stays."""
     await link.gone.wait()
-    master.inbox.put(CloseRequested())
+    master.inbox.put(CloseRequested("the parent has gone"))

@@ -55,7 +55,7 @@ class Link:
         """What has left for it so far; it stands still when the other side does not read."""
         return self.written - self.queued_bytes
 
-    def write(self, raw: bytes) -> bool:
+    def write(self, raw: bytes | bytearray) -> bool:
         """Send whole frames; False where the other side is gone, or has not read for so long that the queue is full."""
         channel = self.channel
         if channel is None or channel.closed:

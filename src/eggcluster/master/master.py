@@ -58,7 +58,7 @@ class Master:
     """One cluster. `options` are resolved ones, from `parse_options`.
 
     `owns_process` says that this process is nothing but the master (then it takes the process title and adopts
-    orphans); `parent` is the other end of a channel to the process that started it.
+    orphans); `parent` is this master's end of a channel to the process that started it.
     """
 
     def __init__(
@@ -100,8 +100,7 @@ class Master:
             case Started(worker):
                 return self.on_app_start(worker)
             case BootFailed(worker, report, bad_option):
-                worker.failure, worker.misused_option = report, bad_option
-                return []
+                return self.supervisor.boot_failed(worker, report, bad_option)
             case Exited(AgentWorker() as agent, exit):
                 return self.on_agent_exit(agent, exit)
             case Exited(worker, exit):
@@ -109,10 +108,12 @@ class Master:
             case ChannelBroke(worker, error):
                 return self._on_channel_broke(worker, error)
             case SignalReceived(signal.SIGHUP):
+                _logger.info("receive signal SIGHUP, reloading")
                 return self._reload(None)
             case SignalReceived(number):
                 return self._on_close_signal(signal.Signals(number))
-            case CloseRequested(progress):
+            case CloseRequested(why, progress):
+                _logger.info("%s, closing", why)
                 return self._close(progress)
             case ReloadRequested(progress):
                 return self._reload(progress)
@@ -189,12 +190,8 @@ class Master:
         return self.supervisor.exited(worker, exit, self._now())
 
     def _on_channel_broke(self, worker: Worker, error: FrameError | None) -> list[Command]:
-        if not worker.alive or worker.state is WorkerState.STOPPING:
-            return []
         why = "closed its channel" if error is None else f"broke the protocol: {error}"
-        _logger.error("%s %s", worker, why)
-        worker.failure = worker.failure or f"{worker} {why}"
-        return [Kill(worker)]
+        return self.supervisor.channel_broke(worker, why)
 
     def _on_close_signal(self, number: signal.Signals) -> list[Command]:
         if self.supervisor.phase >= Phase.APPS_STOP:
@@ -241,7 +238,7 @@ class Master:
 
     def close(self) -> None:
         """Close the cluster in order; returns at once, `run` ends when it is done."""
-        self.inbox.put(CloseRequested())
+        self.inbox.put(CloseRequested("close() was called"))
 
     def status(self) -> dict[str, Any]:
         """The cluster's state as plain values; see `status.py`."""
@@ -271,7 +268,7 @@ class Master:
         if progress:
             self.reception.say(text)
 
-    # -- small things ------------------------------------------------------------------------------------
+    # -- what the switchboard tells ------------------------------------------------------------------------
 
     def _on_broken(self, worker: Worker, error: FrameError | None) -> None:
         if error is not None:
@@ -282,9 +279,12 @@ class Master:
     def _on_ask(self, link: Link, request_id: int, action: str, data: Any) -> None:
         self.reception.request(self.switchboard, link, request_id, action)
 
+    # -- small things ------------------------------------------------------------------------------------
+
     def _summary(self) -> str:
         options = self.options
-        return f"{options.name}: {options.workers} workers, env {options.env}, pid {os.getpid()}"
+        workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
+        return f"{options.name}: {workers}, env {options.env}, pid {os.getpid()}"
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,6 +1,7 @@
-"""What reaches the master over its channels: reports of its children, requests, orders of the parent.
+"""Whom the master listens to: reports of its children, requests, orders of the parent and the command line.
 
-It makes events of them for the inbox, and tells those who gave an order how it ended. Runs in the master.
+It makes events for the inbox of what comes over the channels, and tells all who gave an order how it ended. Runs in
+the master.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eggcluster.errors import FrameError
-from eggcluster.master.event import BootFailed, CloseRequested, ReloadRequested, Started
+from eggcluster.master.event import BootFailed, ReloadRequested, Started
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.link import Link
 from eggcluster.master.progress import Progress
@@ -19,7 +20,7 @@ from eggcluster.model.worker import AgentWorker, Worker
 
 
 class Reception:
-    """Anybody may ask for the status; only the parent may give orders. `status` gives the cluster's."""
+    """Anybody may ask for the status; only the parent may order a reload. `status` gives the cluster's."""
 
     def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]]) -> None:
         self._inbox = inbox
@@ -44,9 +45,9 @@ class Reception:
         """Somebody asked the master itself."""
         if action == "status":
             switchboard.answer(link, request_id, Kind.REPLY, self._status())
-        elif link.address is PARENT and action in ("close", "reload"):
+        elif link.address is PARENT and action == "reload":
             progress = Progress()
-            self._inbox.put(CloseRequested(progress) if action == "close" else ReloadRequested(progress))
+            self._inbox.put(ReloadRequested(progress))
             task = asyncio.get_running_loop().create_task(_answer(switchboard, link, request_id, progress))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)

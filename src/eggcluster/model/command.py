@@ -55,7 +55,7 @@ class CloseListeners:
 
 @dataclass(frozen=True)
 class Say:
-    """A line for the log; with `progress` also for whoever asked for the reload or the stop."""
+    """A line for the log; with `progress` also for whoever asked for the reload."""
 
     level: int
     text: str

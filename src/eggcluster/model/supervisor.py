@@ -91,6 +91,18 @@ class Supervisor:
             return [Announce(worker), *self._take_over(worker, now), PublishPids()]
         return []
 
+    def boot_failed(self, worker: Worker, report: str, bad_option: bool) -> list[Command]:
+        """`worker` told why it cannot boot; its exit follows."""
+        worker.failure, worker.misused_option = report, bad_option
+        return []
+
+    def channel_broke(self, worker: Worker, why: str) -> list[Command]:
+        """Nobody can talk with `worker` any more, and it lives on."""
+        if worker.state in (WorkerState.STOPPING, WorkerState.DEAD):
+            return []
+        worker.failure = worker.failure or f"{worker} {why}"
+        return [Say(logging.ERROR, f"{worker} {why}"), Kill(worker)]
+
     def exited(self, worker: Worker, exit: ExitReport, now: float) -> list[Command]:
         """`worker` and all of its children are known dead."""
         seat, before = self._seat(worker), worker.state
@@ -130,7 +142,7 @@ class Supervisor:
 
     def cut_short(self) -> list[Command]:
         """While closing: wait for nobody any more."""
-        self._stop(self.agent, 0)
+        self._stop(self.agent, 0)  # only for its state: its death is no failure
         return [Say(logging.WARNING, "closing is cut short"), *map(Kill, self.everybody())]
 
     def reload(self, now: float) -> list[Command]:

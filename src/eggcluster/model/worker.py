@@ -1,6 +1,6 @@
 """One incarnation in the cluster, the agent's or an app worker's, and the states it may go through."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from eggcluster.model.role import AGENT, Address, app
@@ -37,9 +37,10 @@ class ExitReport:
 
 @dataclass(eq=False)
 class Worker:
-    """The master's record of one incarnation. Only the supervisor changes it.
+    """The master's record of one incarnation. Only the supervisor changes it; the fork fills in, once,
+    what is known only then: `worker_id`, `listening_at`, or the `failure` of a fork that the system refused.
 
-    `worker_id` is known once it has been forked (the pid in process mode). `failure` is the finished report of
+    `worker_id` is the pid in process mode. `failure` is the finished report of
     a boot that failed, as the worker itself or the supervisor told it.
     """
 
@@ -53,7 +54,6 @@ class Worker:
     listening_at: str | None = None
     failure: str | None = None
     misused_option: bool = False
-    history: list[WorkerState] = field(default_factory=list, repr=False)
 
     address = AGENT  # of the seat; AppWorker has its slot's
 
@@ -61,7 +61,6 @@ class Worker:
         """Move to `state`; a move that the table does not hold is a bug of ours."""
         if state not in TRANSITIONS[self.state]:
             raise AssertionError(f"BUG: {self!r} cannot become {state.value}")
-        self.history.append(self.state)
         self.state = state
 
     @property
