@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, overload
 
@@ -12,10 +11,12 @@ from eggcluster.errors import (
     BadReceiver,
     FrameError,
     MessengerClosed,
+    MessengerError,
     ReceiverDied,
     RemoteError,
     RequestTimeout,
 )
+from eggcluster.ipc.answers import Answers
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame
 from eggcluster.ipc.handlers import Handler, Handlers
@@ -49,7 +50,7 @@ class Messenger:
         self._address = 0
         self._request_id = random.getrandbits(32)  # a successor must not take its predecessor's answers for its own
         self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._answering: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._answers = Answers(self._handlers, self._reply)
         self._running: set[asyncio.Task[Any]] = set()
 
     # -- sending ---------------------------------------------------------------------------------------
@@ -119,19 +120,17 @@ class Messenger:
     async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
         self._request_id = request_id = (self._request_id + 1) & 0xFFFFFFFF
         frame = self._encode(Kind.REQUEST, target, [action, data], target_id, request_id)
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = answer
+        loop = asyncio.get_running_loop()
+        self._waiting[request_id] = answer = loop.create_future()
+        limit = loop.call_later(timeout, _expire, answer, action, timeout)
         try:
             self._attached().write(frame)
-            async with asyncio.timeout(timeout):
-                return await answer
-        except TimeoutError:
-            self._cancel_remote(target, target_id, request_id)
-            raise RequestTimeout(f'no answer to "{action}" within {timeout:g}s') from None
-        except asyncio.CancelledError:
+            return await answer
+        except (RequestTimeout, asyncio.CancelledError):
             self._cancel_remote(target, target_id, request_id)
             raise
         finally:
+            limit.cancel()
             del self._waiting[request_id]
 
     def _cancel_remote(self, target: Target, target_id: int, request_id: int) -> None:
@@ -212,8 +211,7 @@ class Messenger:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(MessengerClosed("the channel to the master was closed"))
-        for task in self._answering.values():
-            task.cancel()
+        self._answers.cancel_all()
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
@@ -223,8 +221,7 @@ class Messenger:
             elif frame.kind is Kind.REQUEST:
                 self._receive_request(frame)
             elif frame.kind is Kind.CANCEL:
-                if task := self._answering.get((frame.source, frame.request_id)):
-                    task.cancel()
+                self._answers.cancel(frame)
             elif frame.kind is not Kind.REPORT:
                 self._receive_answer(frame)
         except FrameError as error:
@@ -262,31 +259,7 @@ class Messenger:
         action, data = decode_message(frame.body)
         if action in RESERVED_ACTIONS:
             raise FrameError(f'"{action}" does not come from the master')
-        key = (frame.source, frame.request_id)
-        task = self._run(self._answer(frame, action, data))
-        self._answering[key] = task
-        task.add_done_callback(lambda _: self._answering.pop(key, None))
-
-    async def _answer(self, frame: Frame, action: str, data: Any) -> None:
-        kind, content = await self._outcome(action, data)
-        back = (Target.ADDRESS, frame.source, frame.request_id)
-        with contextlib.suppress(MessengerClosed):
-            try:
-                answer = self._encode(kind, back[0], content, back[1], back[2])
-            except Exception as error:  # what the handler returned cannot travel
-                answer = self._encode(Kind.FAILURE, back[0], [type(error).__name__, str(error), ""], back[1], back[2])
-            self._attached().write(answer)
-
-    async def _outcome(self, action: str, data: Any) -> tuple[Kind, Any]:
-        handlers = self._handlers.take(action)
-        if not handlers:
-            return Kind.FAILURE, ["NoHandler", f'nobody here answers "{action}"', ""]
-        try:
-            result = handlers[0](data)
-            return Kind.REPLY, await result if isinstance(result, Coroutine) else result
-        except Exception as error:
-            _logger.exception('the handler of request "%s" raised', action)
-            return Kind.FAILURE, [type(error).__name__, str(error), traceback.format_exc()]
+        self._answers.give(frame, action, data)
 
     def _receive_answer(self, frame: Frame) -> None:
         answer = self._waiting.get(frame.request_id)
@@ -298,6 +271,18 @@ class Messenger:
             answer.set_exception(ReceiverDied(decode_body(frame.body, str)))
         else:
             answer.set_exception(RemoteError(*decode_body(frame.body, tuple[str, str, str])))
+
+    def _reply(self, frame: Frame, kind: Kind, content: Any) -> None:
+        """Send what a handler of ours returned or raised."""
+        try:
+            answer = self._encode(kind, Target.ADDRESS, content, frame.source, frame.request_id)
+        except MessengerError as error:  # it cannot travel
+            text = [type(error).__name__, str(error), ""]
+            answer = self._encode(Kind.FAILURE, Target.ADDRESS, text, frame.source, frame.request_id)
+        try:
+            self._attached().write(answer)
+        except MessengerError as error:
+            _logger.warning("an answer was not sent: %s", error)
 
     # -- inside ----------------------------------------------------------------------------------------
 
@@ -322,6 +307,11 @@ async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
         await work
     except Exception:
         _logger.exception('a handler of "%s" raised', action)
+
+
+def _expire(answer: asyncio.Future[Any], action: str, timeout: float) -> None:
+    if not answer.done():
+        answer.set_exception(RequestTimeout(f'no answer to "{action}" within {timeout:g}s'))
 
 
 def _name(source: int) -> str:

@@ -11,46 +11,45 @@ Key = tuple[int, int]  # the asker's address, and his number for the request
 
 
 class OpenRequests:
-    """Bounded: of an asker with too many open requests the oldest is forgotten, and its answer dropped."""
+    """Bounded: an asker with too many open requests opens no more."""
 
     def __init__(self) -> None:
-        self._open: dict[Link, dict[Key, Link]] = {}  # by asker, the oldest first; the value has to answer
+        self._open: dict[Key, tuple[Link, Link]] = {}  # who asked, who has to answer
 
-    def opened(self, frame: Frame, asker: Link, receiver: Link) -> None:
-        """`receiver` has got a request of `asker`."""
-        requests = self._open.setdefault(asker, {})
-        if len(requests) >= MAX_OPEN:
-            del requests[next(iter(requests))]
-        requests[(frame.source, frame.request_id)] = receiver
+    def open(self, frame: Frame, asker: Link, receiver: Link) -> bool:
+        """`receiver` is to get a request of `asker`; False where the asker has too many already."""
+        if asker.open_requests >= MAX_OPEN:
+            return False
+        asker.open_requests += 1
+        self._open[(frame.source, frame.request_id)] = (asker, receiver)
+        return True
 
     def answered(self, receiver: Link, frame: Frame) -> Link | None:
         """An answer came from `receiver`: who waits for it; None where nobody does, or another one should answer."""
         key = (frame.target_id, frame.request_id)
-        for asker, requests in self._open.items():
-            if asker.packed == frame.target_id and requests.get(key) is receiver:
-                del requests[key]
-                return asker
-        return None
+        found = self._open.get(key)
+        if found is None or found[1] is not receiver:
+            return None
+        return self._close(key)[0]
 
     def cancelled(self, frame: Frame) -> Link | None:
         """The asker does not wait any more: who would have answered, None where nobody has the request."""
-        for asker, requests in self._open.items():
-            if asker.packed == frame.source and (receiver := requests.pop((frame.source, frame.request_id), None)):
-                return receiver
-        return None
+        key = (frame.source, frame.request_id)
+        return self._close(key)[1] if key in self._open else None
 
     def gone(self, link: Link) -> list[tuple[Link, int]]:
         """`link` is gone. Gives the askers that wait for it in vain, with their numbers for the requests."""
-        self._open.pop(link, None)
-        waiting = []
-        for asker, requests in self._open.items():
-            for key in [key for key, receiver in requests.items() if receiver is link]:
-                del requests[key]
-                waiting.append((asker, key[1]))
-        return waiting
+        theirs = [key for key, pair in self._open.items() if link in pair]
+        closed = [(self._close(key)[0], key[1]) for key in theirs]
+        return [(asker, request_id) for asker, request_id in closed if asker is not link]
+
+    def _close(self, key: Key) -> tuple[Link, Link]:
+        pair = self._open.pop(key)
+        pair[0].open_requests -= 1
+        return pair
 
     def __iter__(self) -> Iterator[Key]:
-        return (key for requests in self._open.values() for key in requests)
+        return iter(self._open)
 
     def __len__(self) -> int:
-        return sum(map(len, self._open.values()))
+        return len(self._open)

@@ -41,12 +41,13 @@ class Switchboard:
     ) -> None:
         self.lost = LostMessages("went to nobody")
         self.dropped = LostMessages("dropped")
-        self._apps = [app(slot) for slot in range(1, slots + 1)]
+        self._apps = {slot: app(slot) for slot in range(1, slots + 1)}
         self._on_report = on_report
         self._on_broken = on_broken
         self._on_ask = on_ask
         self._max_queue_bytes = max_queue_bytes
         self._links: list[Link] = []
+        self._by_id: dict[int, Link] = {}
         self._live: dict[Address, Link] = {}
         self._booting: dict[Address, Link] = {}
         self._vacant: dict[Address, Mailbox] = {}  # for seats in which nobody sits at the moment
@@ -68,6 +69,8 @@ class Switchboard:
         """A link that is to be opened: from now on what is sent to its worker is kept for it."""
         link = Link(worker.address if worker is not None else PARENT, worker, self._max_queue_bytes)
         self._links.append(link)
+        if worker is not None and worker.worker_id is not None:
+            self._by_id[worker.worker_id] = link
         (self._live if link.live else self._booting)[link.address] = link
         return link
 
@@ -102,6 +105,8 @@ class Switchboard:
         if link is None:
             return
         self._links.remove(link)
+        if worker.worker_id is not None and self._by_id.get(worker.worker_id) is link:
+            del self._by_id[worker.worker_id]
         self._vacate(link)
         self._end_requests(link)
         self._flow.relieved(link)
@@ -212,13 +217,17 @@ class Switchboard:
         if frame.target is Target.MASTER:
             self._ask_master(link, frame)
         elif frame.target is Target.WORKER:
-            receiver = self._worker(frame.target_id)
+            receiver = self._by_id.get(frame.target_id)
             if receiver is None or not self._deliver_to(receiver, frame, link):
                 self._lose(link, frame)
-        elif not sum(self._deliver(address, frame, link) for address in self._addresses(frame)):
-            self._lose(link, frame)
+        else:
+            reached = False
+            for address in self._addresses(frame):
+                reached = self._deliver(address, frame, link) or reached
+            if not reached:
+                self._lose(link, frame)
 
-    def _addresses(self, frame: Frame) -> list[Address]:
+    def _addresses(self, frame: Frame) -> Iterable[Address]:
         """The seats behind a frame's target."""
         match frame.target:
             case Target.AGENT:
@@ -226,11 +235,11 @@ class Switchboard:
             case Target.PARENT:
                 return [PARENT]
             case Target.APPS:
-                return self._apps
+                return self._apps.values()
             case Target.ALL:
-                return [AGENT, *self._apps]
-            case Target.SLOT if app(frame.target_id) in self._apps:
-                return [app(frame.target_id)]
+                return [AGENT, *self._apps.values()]
+            case Target.SLOT if frame.target_id in self._apps:
+                return [self._apps[frame.target_id]]
             case Target.RANDOM:
                 listening = [address for address in self._live if address.role is Role.APP]
                 return [random.choice(listening)] if listening else []
@@ -251,36 +260,34 @@ class Switchboard:
     def _deliver_to(self, link: Link, frame: Frame, asker: Link) -> bool:
         return self._hand_over(link, frame, asker) if link.live else link.mailbox.put(frame)
 
-    def _worker(self, worker_id: int) -> Link | None:
-        return next((k for k in self._links if k.worker is not None and k.worker.worker_id == worker_id), None)
-
     def _keep(self, address: Address, frame: Frame) -> bool:
         return self._vacant.setdefault(address, Mailbox(self._max_queue_bytes)).put(frame)
 
     def _hand_over(self, receiver: Link, frame: Frame, sender: Link | None) -> bool:
         if receiver.closed:
             return False
+        if frame.kind is Kind.REQUEST and sender is not None and not self._requests.open(frame, sender, receiver):
+            self._drop(receiver, frame, sender, f"{sender.address} has too many open requests")
+            return True
         if not receiver.write(frame.raw):
-            self._drop(receiver, frame, sender)
+            self._requests.cancelled(frame)
+            self._drop(receiver, frame, sender, f"{receiver.worker or receiver.address} does not read")
             return True
         receiver.relayed += frame.count
         if receiver.congested and sender is not None:
             self._flow.congested(sender, receiver)
-        if frame.kind is Kind.REQUEST and sender is not None:
-            self._requests.opened(frame, sender, receiver)
         return True
 
     def _sitting_at(self, address: Address) -> Link | None:
         """Who waits for the answer to a request that was kept: it may still be booting itself."""
         return self._live.get(address) or self._booting.get(address)
 
-    def _drop(self, receiver: Link, frame: Frame, sender: Link | None) -> None:
-        """`receiver` has stopped reading, and its queue is full."""
+    def _drop(self, receiver: Link, frame: Frame, sender: Link | None, why: str) -> None:
+        """There is no room for this frame."""
         receiver.dropped += frame.count
-        name = str(receiver.worker or receiver.address)
-        self.dropped.add(frame.count, f"{name} does not read")
+        self.dropped.add(frame.count, why)
         if frame.kind is Kind.REQUEST and sender is not None:
-            self.answer(sender, frame.request_id, Kind.LOST, f"{name} does not read")
+            self.answer(sender, frame.request_id, Kind.LOST, why)
 
     def _lose(self, sender: Link | None, frame: Frame, why: str = "") -> None:
         """Nobody gets this frame."""

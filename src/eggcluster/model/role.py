@@ -12,6 +12,9 @@ class Role(Enum):
     APP = "app"
     PARENT = "parent"
 
+    # By identity, for which members are made, and not by name as in Enum: addresses are looked up for each message.
+    __hash__ = object.__hash__
+
 
 _CODES = {Role.MASTER: 0, Role.AGENT: 1, Role.APP: 2, Role.PARENT: 3}
 _ROLES = {code: role for role, code in _CODES.items()}
