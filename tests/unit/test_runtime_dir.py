@@ -113,7 +113,7 @@ def test_a_link_in_place_of_the_directory_is_refused(root: str, tmp_path: Path) 
 
 def test_a_root_that_cannot_be_made_is_an_options_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OptionsError, match="cannot be made"):
+    with pytest.raises(OptionsError, match="cannot be used"):
         RuntimeDir("shop", str(tmp_path / "file" / "run")).claim("/srv/shop")
 
 
@@ -128,3 +128,9 @@ def test_a_file_is_written_as_a_whole_and_leaves_no_temporary_one(tmp_path: Path
     write_atomically(str(path), b"two")
     assert path.read_bytes() == b"two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_that_cannot_be_made_is_not_tried_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "deeper")
+    with pytest.raises(OptionsError, match="cannot be used"):
+        RuntimeDir("board", str(tmp_path / "dangling" / "x")).claim("/srv")

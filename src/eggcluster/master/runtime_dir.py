@@ -8,6 +8,7 @@ $EGG_RUNTIME_DIR, $XDG_RUNTIME_DIR/eggcluster or /tmp/eggcluster-UID
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -17,6 +18,8 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from eggcluster.errors import OptionsError
+
+MAX_TRIES = 100  # a name can change hands; a directory that cannot be made at all must not be tried for ever
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -50,14 +53,14 @@ class RuntimeDir:
 
     def claim(self, base_dir: str) -> None:
         """Take the name; OptionsError where a living cluster has it, or the directory is not safe."""
-        while self._lock is None:
-            _make_own(self.root, forbidden=0o022)
-            _make_own(self.path, forbidden=0o077)
-            self._lock = self._try_lock()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.control_socket)
-        description = msgspec.json.encode(Description(os.getpid(), self._name, base_dir))
-        write_atomically(self._description_path, description)
+        try:
+            self._lock = self._make_and_lock()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.control_socket)
+            description = msgspec.json.encode(Description(os.getpid(), self._name, base_dir))
+            write_atomically(self._description_path, description)
+        except OSError as error:
+            raise OptionsError(_unusable(self.path, error)) from None
 
     def release(self) -> None:
         """Remove the directory; may be called again."""
@@ -89,6 +92,16 @@ class RuntimeDir:
         finally:
             os.close(fd)
         return False
+
+    def _make_and_lock(self) -> int:
+        """A cluster of the same name that ends just now may remove the directory while we make it: try again."""
+        for _ in range(MAX_TRIES):
+            _make_own(self.root, forbidden=0o022)
+            _make_own(self.path, forbidden=0o077)
+            lock = self._try_lock()
+            if lock is not None:
+                return lock
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def _try_lock(self) -> int | None:
         """The locked file descriptor; None where the directory was removed meanwhile and must be made again."""
@@ -136,6 +149,10 @@ def write_atomically(path: str, content: bytes) -> None:
         raise
 
 
+def _unusable(path: str, error: OSError) -> str:
+    return f"the runtime directory {path} cannot be used: {error.strerror}; set EGG_RUNTIME_DIR to another one"
+
+
 def _make_own(path: str, *, forbidden: int) -> None:
     """A directory of this user with none of the `forbidden` mode bits; OptionsError for one that is otherwise."""
     try:
@@ -144,6 +161,6 @@ def _make_own(path: str, *, forbidden: int) -> None:
     except FileNotFoundError:
         return  # removed by a cluster that ended just now; the caller tries again
     except OSError as error:
-        raise OptionsError(f"the runtime directory {path} cannot be made: {error.strerror}") from None
+        raise OptionsError(_unusable(path, error)) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & forbidden:
         raise OptionsError(f"the runtime directory {path} is open to others; remove it, or set EGG_RUNTIME_DIR")
