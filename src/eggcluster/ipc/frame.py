@@ -7,6 +7,7 @@ The header alone tells the master where a frame goes, so it relays bodies withou
 
 import struct
 from collections.abc import Iterator
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Any
 
 import msgspec
@@ -111,8 +112,9 @@ class FrameReader:
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES, *, runs: bool = False) -> None:
         self.runs = runs
         self._max_bytes = max_bytes
-        self._small = bytearray(CHUNK)
-        self._data = self._small  # or a buffer of its own, for one frame that is larger
+        # Anonymous memory of its own: what is never read into costs nothing, unlike a bytearray, which is written over.
+        self._small = mmap(-1, CHUNK, MAP_PRIVATE | MAP_ANONYMOUS)
+        self._data: mmap | bytearray = self._small  # or a buffer of its own, for one frame that is larger
         self._view = memoryview(self._data)
         self._used = 0
 
@@ -152,7 +154,7 @@ class FrameReader:
             self._view[: len(rest)] = rest
         self._used = len(rest)
 
-    def _switch(self, data: bytearray, rest: memoryview) -> None:
+    def _switch(self, data: mmap | bytearray, rest: memoryview) -> None:
         view = memoryview(data)
         view[: len(rest)] = rest
         self._data, self._view = data, view
@@ -171,8 +173,8 @@ class FrameReader:
             count = 1
             if self.runs and kind == _MESSAGE and target in _RUNS and end - stop >= size:
                 count, stop = self._run(offset, stop, end)
-            whole = data is not self._small and stop - offset == len(data)  # then the buffer itself may go its way
-            raw = data if whole else bytes(view[offset:stop])
+            whole = stop - offset == len(data)  # then a large frame's own buffer may go its way as it is
+            raw = data if whole and isinstance(data, bytearray) else bytes(view[offset:stop])
             frames.append(Frame(_KINDS[kind], _TARGETS[target], target_id, source, request_id, raw, count))
             offset = stop
         return frames, offset, 0

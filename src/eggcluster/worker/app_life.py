@@ -2,6 +2,7 @@
 
 from eggcluster.worker.application import Application
 from eggcluster.worker.engines.engine import Engine
+from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.interface import Interface, detect_interface
 from eggcluster.worker.life import CLOSE_RESERVE, Life
@@ -42,6 +43,7 @@ class AppLife(Life):
         return self.options.interface
 
     def _engine(self, interface: Interface) -> Engine:
+        import_uvicorn()
         from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
 
         return UvicornEngine(
