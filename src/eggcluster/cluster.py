@@ -65,13 +65,10 @@ class _ParentEnd:
 
     async def _attach(self, sock: socket.socket, options: ClusterOptions) -> None:
         self._verdict = asyncio.get_running_loop().create_future()
-        self.messenger.on("egg-ready", self._on_ready)
-        self.messenger.on("egg-workers", self._on_workers)
-        self.messenger.on("boot-failed", self._on_boot_failed)
         channel = await Channel.open(
             sock, self._on_frames, self._on_closed, read_limit(options.max_message_bytes), runs=True
         )
-        self.messenger.attach(channel, PARENT, options.max_message_bytes, options.max_queue_bytes)
+        self.messenger.attach(channel, PARENT, options.max_message_bytes, options.max_queue_bytes, self._on_event)
 
     def _on_frames(self, frames: list[Frame]) -> None:
         for frame in frames:
@@ -80,6 +77,14 @@ class _ParentEnd:
     def _on_closed(self, failure: FrameError | None) -> None:
         self.messenger.detach()
         self._settle(BootError("the master ended before the cluster was ready"))
+
+    def _on_event(self, action: str, data: Any) -> None:
+        if action == "egg-ready":
+            self._on_ready(data)
+        elif action == "egg-workers":
+            self._on_workers(data)
+        elif action == "boot-failed":
+            self._on_boot_failed(data)
 
     def _on_ready(self, data: dict[str, Any]) -> None:
         self.address = data["address"]

@@ -11,6 +11,7 @@ import pytest
 from eggcluster.errors import OptionsError
 from eggcluster.master.listeners import Listeners, detect_ports
 from eggcluster.options import ClusterOptions
+from eggcluster.options.near import shown
 from tests.cluster.harness import AGENT, HELLO, Launched, Project
 from tests.cluster.surroundings import key_pair, taken_port
 
@@ -148,6 +149,26 @@ def test_a_configuration_file_that_does_not_parse_is_refused_with_the_place(proj
 def test_a_bad_value_in_a_file_is_refused_with_the_file(project: Project) -> None:
     (project.folder / "eggcluster.toml").write_text('workers = "two"\n')
     assert 'eggcluster.toml: workers: "two" is not a number of workers' in project.refused()
+
+
+@pytest.mark.parametrize("daemon", [[], ["--daemon"]], ids=["foreground", "daemon"])
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("log.json", b"{}"), ("log.json", b"garbage"), ("log.ini", b"[loggers]\nkeys=\xff"), ("log.ini", b"")],
+    ids=["empty", "garbage", "not UTF-8", "no sections"],
+)
+def test_a_logging_configuration_that_is_none_is_refused(
+    project: Project, file: str, content: bytes, daemon: list[str]
+) -> None:
+    path = project.folder / file
+    path.write_bytes(content)
+    line = project.refused("--port", "0", "--log-config", file, *daemon)
+    assert f"log_config: {shown(str(path))} is no logging configuration: " in line
+
+
+def test_a_host_that_is_none_is_shown_without_its_control_characters(project: Project) -> None:
+    assert '--host: "a\\nb" is not a host name or address' in project.refused("--host", "a\nb")
+    assert '--host: "a\\udcff" is not a host name' in project.refused("--host", "a\udcff")
 
 
 def test_the_pid_file_of_a_living_process_is_refused_and_kept(project: Project) -> None:

@@ -204,7 +204,6 @@ def test_one_worker_of_two_that_fails_ends_the_boot_of_both(project: Project) ->
     ("death", "said"),
     [
         ("import os; os._exit(3)", "code: 3, signal: None"),
-        ("import sys; sys.exit('no settings')", "code: 1, signal: None"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "code: None, signal: SIGKILL"),
     ],
 )

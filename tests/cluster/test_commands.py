@@ -283,9 +283,8 @@ def test_a_reload_whose_master_is_killed_has_failed(project: Project) -> None:
 def test_a_reload_of_a_booting_cluster_is_refused(project: Project) -> None:
     launched = project.write(app=SLOW_START).start("--workers", "2")
     wait_until(lambda: (launched.status() or {}).get("phase") == "starting the app workers", "the workers boot")
-    answer = launched.command("reload")
-    assert answer.returncode == 1
-    assert "the cluster is starting the app workers; reload it when it serves" in answer.stderr
+    text = complaint(launched.command("reload"))
+    assert text == "eggcluster: the cluster is starting the app workers; reload it when it serves"
 
 
 # -- daemon ------------------------------------------------------------------------------------------------
@@ -331,6 +330,14 @@ def test_a_daemon_prints_only_the_report_of_this_start(project: Project) -> None
     assert "yesterday" not in answer.stderr
 
 
+def test_a_daemon_whose_log_cannot_be_written_is_refused(project: Project) -> None:
+    log = Path(project.environ["XDG_STATE_HOME"], "eggcluster", f"{project.folder.name}.log")
+    log.mkdir(parents=True)
+    line = project.write(app=HELLO).refused("--daemon", "--port", "0")
+    assert f"daemon: no log can be written to {log}: Is a directory; set XDG_STATE_HOME" in line
+    assert not Path(project.environ["EGG_RUNTIME_DIR"]).exists()
+
+
 # -- finding the cluster that is meant -------------------------------------------------------------------------
 
 
@@ -363,6 +370,14 @@ def test_clusters_are_told_apart_by_name_and_pid_file(project: Project, pair: tu
     assert left.wait_exit() == 0
     found = json.loads(said(project.command("status", "--json", "--base-dir", str(project.folder))))
     assert found["pid"] == right.pid
+
+
+def test_a_command_in_a_directory_that_is_gone_is_one_line(project: Project) -> None:
+    gone = project.folder / "gone"
+    gone.mkdir()
+    script = f"rmdir {gone}; exec {sys.executable} -m eggcluster status"
+    answer = subprocess.run(["sh", "-c", script], cwd=gone, env=project.environ, capture_output=True, text=True)
+    assert "the current directory no longer exists; say which with --name" in complaint(answer, code=2)
 
 
 # -- files ---------------------------------------------------------------------------------------------------

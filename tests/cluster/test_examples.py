@@ -1,5 +1,6 @@
 """The examples are run as their table says, from a copy, and asked for what they promise to show."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import httpx
 import psutil
 import pytest
 from websockets.exceptions import ConnectionClosedError
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.cluster.harness import Launched, Project
 from tests.waiting import DEADLINE, wait_until
@@ -65,6 +66,26 @@ def test_fastapi_app_tells_all_workers_and_counts_in_the_agent(project: Project)
     totals = [httpx.post(f"{cluster.address}/notes/{text}").json()["total"] for text in ("a", "b", "c")]
     assert totals == [1, 2, 3]
     all_say(cluster, "/notes", "worker", lambda answer: sorted(answer["heard"]) == ["a", "b", "c"])
+
+
+def test_chat_takes_what_one_writes_to_the_clients_of_every_worker(project: Project) -> None:
+    cluster = run(project, "chat")
+    assert "new WebSocket" in cluster.get().text
+    with contextlib.ExitStack() as clients:
+        by_worker: dict[str, ClientConnection] = {}
+
+        def join() -> bool:
+            """Connections are spread over the workers: join until there is a client of each."""
+            url = cluster.address.replace("http", "ws", 1) + "/ws"
+            client = clients.enter_context(connect(url, open_timeout=DEADLINE))
+            by_worker[json.loads(client.recv(DEADLINE))["hello"].rpartition(" ")[2]] = client
+            return len(by_worker) == 2
+
+        wait_until(join, "a client of each worker")
+        for worker, client in by_worker.items():
+            client.send(f"hello from {worker}")
+            for each in by_worker.values():
+                assert json.loads(each.recv(DEADLINE)) == {"text": f"hello from {worker}", "by": worker}
 
 
 def test_flask_app_shares_the_agent_s_sums(project: Project) -> None:

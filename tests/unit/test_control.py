@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from eggcluster.errors import OptionsError
 from eggcluster.master.control import MAX_LINE, ControlServer
 from eggcluster.master.event import CloseRequested, ReloadRequested
 from eggcluster.master.inbox import Inbox
@@ -183,5 +184,27 @@ def test_a_path_may_be_longer_than_a_socket_address_holds(run: Run, tmp_path: Pa
         assert (folder / "control.sock").is_socket()
         server.close()
         await until(lambda: not (folder / "control.sock").exists())
+
+    run(work())
+
+
+def test_a_socket_that_cannot_be_made_is_an_options_error(run: Run, path: Path) -> None:
+    path.mkdir()
+
+    async def work() -> None:
+        with pytest.raises(OptionsError, match="cannot be used: Address already in use; set EGG_RUNTIME_DIR"):
+            await ControlServer.open(str(path), Controlled())
+
+    run(work())
+
+
+def test_the_socket_of_another_cluster_in_its_place_is_left_alone(run: Run, path: Path) -> None:
+    async def work() -> None:
+        async with controlled(path):
+            path.unlink()
+            other = await ControlServer.open(str(path), Controlled())
+        assert await ask(path, command("status")) == [{"done": {"phase": "serving"}}]
+        other.close()
+        assert not path.exists()
 
     run(work())

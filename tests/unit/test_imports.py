@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "kernel": {"errors", "model"},
     "options": {"errors", "kernel", "model"},
     "ipc": {"errors", "model", "options"},
-    "logs": {"options"},
+    "logs": {"errors", "options"},
     "modes": {"errors", "model", "kernel", "options", "ipc"},
     "master": {"errors", "model", "kernel", "options", "ipc", "modes", "logs"},
     "worker": {"errors", "model", "kernel", "options", "ipc", "logs"},

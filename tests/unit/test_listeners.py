@@ -1,6 +1,8 @@
 """The listening sockets: bound once, in the order of the slots, refused in one line where they cannot be had."""
 
+import contextlib
 import os
+import resource
 import socket
 import stat
 import sys
@@ -171,3 +173,33 @@ def test_the_agents_followers_have_a_port_of_their_own_on_loopback(bind: Bind) -
     listeners = bind(host="0.0.0.0")
     assert listeners.cluster_socket is not None
     assert listeners.cluster_socket.getsockname() == ("127.0.0.1", listeners.cluster_port)
+
+
+def test_a_socket_whose_owner_is_stopped_is_taken_even_with_a_full_backlog(bind: Bind, tmp_path: Path) -> None:
+    path = str(tmp_path / "egg.sock")
+    with socket.socket(socket.AF_UNIX) as owner, contextlib.ExitStack() as waiting:
+        owner.bind(path)
+        owner.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(path)
+        assert refused(bind, uds=path).startswith(f'uds: "{path}" is taken by another process')
+
+
+def test_too_few_file_descriptors_are_one_line_and_leave_none_open(bind: Bind) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(fd) for fd in os.listdir("/dev/fd"))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
+        assert "Too many open files" in refused(bind, workers=200)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("host", ["no\nsuch\x1b[31m", "no\udcff"])
+def test_a_host_is_shown_without_its_control_characters(bind: Bind, host: str) -> None:
+    line = refused(bind, host=host)
+    assert line.startswith('host: "no\\')
+    assert line.isprintable()

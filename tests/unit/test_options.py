@@ -95,6 +95,7 @@ def test_auto_may_be_said_in_every_source(base: Path) -> None:
         ),
         ("proces", 'start_mode: "proces" is unknown; use "process"; did you mean "process"?'),
         ("fork", 'start_mode: "fork" is unknown; use "process"'),
+        ("threads", 'start_mode: "threads" is unknown; use "process"'),  # nothing that is not there is proposed
     ],
 )
 def test_start_modes(base: Path, mode: str, line: str) -> None:

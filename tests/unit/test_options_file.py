@@ -57,6 +57,17 @@ def test_a_file_that_is_not_utf8(base: Path) -> None:
     assert problems(base) == ["eggcluster.toml: is not UTF-8 (at line 2, column 9)"]
 
 
+def test_a_file_that_is_nested_without_end(base: Path) -> None:
+    (base / "eggcluster.toml").write_text(f"name = {'[' * 100_000}")
+    assert problems(base) == ["eggcluster.toml: is not TOML that can be read: it is nested too deeply"]
+
+
+def test_a_file_with_a_number_without_end(base: Path) -> None:
+    (base / "eggcluster.toml").write_text(f"workers = {'9' * 100_000}")
+    [line] = problems(base)
+    assert line.startswith("eggcluster.toml: is not TOML: ")
+
+
 def test_a_project_file_that_does_not_speak_of_us_is_left_alone(base: Path) -> None:
     (base / "pyproject.toml").write_text("[project\n")
     assert parse(base).app == "app:app"

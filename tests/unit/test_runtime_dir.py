@@ -134,3 +134,42 @@ def test_a_directory_that_cannot_be_made_is_not_tried_for_ever(tmp_path: Path) -
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "deeper")
     with pytest.raises(OptionsError, match="cannot be used"):
         RuntimeDir("board", str(tmp_path / "dangling" / "x")).claim("/srv")
+
+
+def test_one_whose_lock_was_removed_leaves_the_next_ones_directory_alone(claimed: RuntimeDir, root: str) -> None:
+    os.unlink(os.path.join(claimed.path, "lock"))
+    os.unlink(os.path.join(claimed.path, "cluster.json"))
+    second = RuntimeDir("shop", root)
+    second.claim("/srv/second")
+    claimed.release()
+    assert second.describe() == Description(os.getpid(), "shop", "/srv/second")
+    second.release()
+    assert not os.path.exists(root)
+
+
+@pytest.mark.parametrize("variable", ["EGG_RUNTIME_DIR", "XDG_RUNTIME_DIR"])
+def test_a_relative_root_begins_at_the_current_directory(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    assert runtime_root({variable: "run"}).startswith(f"{tmp_path}/gone/run")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OptionsError, match=f'^{variable}: "run" is relative, and the current directory no longer'):
+        runtime_root({variable: "run"})
+
+
+def test_a_base_directory_that_is_not_utf8_is_described(root: str) -> None:
+    runtime = RuntimeDir("shop", root)
+    runtime.claim("/srv/\udcff")
+    assert runtime.describe() == Description(os.getpid(), "shop", "/srv/\\udcff")
+    runtime.release()
+
+
+@pytest.mark.parametrize("name", ["lock", "control.sock", "cluster.json"])
+def test_a_directory_in_the_place_of_a_file_is_an_options_error(root: str, name: str) -> None:
+    os.makedirs(os.path.join(root, "shop", name), mode=0o700)
+    runtime = RuntimeDir("shop", root)
+    with pytest.raises(OptionsError, match=r"^the runtime directory .*/shop cannot be used: Is a directory; set EGG_"):
+        runtime.claim("/srv/shop")
+    runtime.release()

@@ -6,7 +6,8 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from eggcluster.ipc.frame import Frame
+from eggcluster.ipc.cancellation import is_cancellation
+from eggcluster.ipc.frame import Frame, printable
 from eggcluster.ipc.handlers import Handlers
 from eggcluster.model.message import Kind
 
@@ -29,7 +30,7 @@ class Answers:
             return
         try:
             result = handlers[0](data)
-        except Exception as error:
+        except BaseException as error:
             self._fail(frame, action, error)
             return
         if isinstance(result, Coroutine):
@@ -56,12 +57,22 @@ class Answers:
     async def _await(self, frame: Frame, action: str, work: Coroutine[Any, Any, Any]) -> None:
         try:
             result = await work
-        except Exception as error:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             self._fail(frame, action, error)
         else:
             self._reply(frame, Kind.REPLY, result)
 
-    def _fail(self, frame: Frame, action: str, error: Exception) -> None:
+    def _fail(self, frame: Frame, action: str, error: BaseException) -> None:
         """To be called while `error` is being handled: its traceback travels."""
         _logger.exception('the handler of request "%s" raised', action)
-        self._reply(frame, Kind.FAILURE, [type(error).__name__, str(error), traceback.format_exc()])
+        self._reply(frame, Kind.FAILURE, [type(error).__name__, _text(error), printable(traceback.format_exc())])
+
+
+def _text(error: BaseException) -> str:
+    """What the exception says; one whose own `__str__` raises says nothing."""
+    try:
+        return printable(str(error))
+    except BaseException:
+        return ""

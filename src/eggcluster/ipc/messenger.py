@@ -17,6 +17,7 @@ from eggcluster.errors import (
     RequestTimeout,
 )
 from eggcluster.ipc.answers import Answers
+from eggcluster.ipc.cancellation import is_cancellation
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame
 from eggcluster.ipc.handlers import Handler, Handlers
@@ -25,6 +26,7 @@ from eggcluster.model.message import RESERVED_ACTIONS, Kind, Receiver, Target, c
 from eggcluster.model.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
+RECEIPT_INTERVAL = 0.1  # seconds between two receipts while messages come
 
 _logger = logging.getLogger("eggcluster.messenger")
 _H = TypeVar("_H", bound=Handler)
@@ -52,6 +54,9 @@ class Messenger:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._answers = Answers(self._handlers, self._reply)
         self._running: set[asyncio.Task[Any]] = set()
+        self._on_event: Callable[[str, Any], None] | None = None
+        self._received = 0
+        self._receipt: asyncio.TimerHandle | None = None
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -108,6 +113,8 @@ class Messenger:
         `ReceiverDied` as soon as the receiver is known to be gone. Cancelling it cancels the handler.
         """
         check_action(action)
+        if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+            raise ValueError(f"timeout: {timeout!r} is no time; use seconds above 0")
         target, target_id = self._one_receiver(to)
         return await self._attached().on_loop(self._request(action, data, target, target_id, timeout))
 
@@ -198,8 +205,13 @@ class Messenger:
         address: Address,
         max_bytes: int = MAX_MESSAGE_BYTES,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
+        on_event: Callable[[str, Any], None] | None = None,
     ) -> None:
-        """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in."""
+        """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in.
+
+        `on_event` gets each message of the master itself, before the application's handlers do.
+        """
+        self._on_event = on_event
         self._role = address.role
         self._address = address.pack()
         self._outbox = Outbox(channel, max_queue_bytes)
@@ -208,6 +220,8 @@ class Messenger:
     def detach(self) -> None:
         """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
         self._outbox = None
+        if self._receipt is not None:
+            self._receipt.cancel()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(MessengerClosed("the channel to the master was closed"))
@@ -215,6 +229,8 @@ class Messenger:
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
+        if frame.kind is Kind.MESSAGE or frame.kind is Kind.REQUEST:
+            self._count(frame.count)
         try:
             if frame.kind is Kind.MESSAGE or frame.kind is Kind.EVENT:
                 self._receive_messages(frame)
@@ -226,6 +242,21 @@ class Messenger:
                 self._receive_answer(frame)
         except FrameError as error:
             self._complain(frame, error)
+
+    def give_receipt(self) -> None:
+        """Tell the master how many messages have been read here: what it sent beyond that is lost if this process
+        dies. Done by itself while messages come; before a planned end it is called once more."""
+        if self._receipt is not None:
+            self._receipt.cancel()
+            self._receipt = None
+        with contextlib.suppress(MessengerError):
+            count = self._received & 0xFFFFFFFF
+            self._attached().write(self._encode(Kind.RECEIPT, Target.MASTER, None, request_id=count))
+
+    def _count(self, messages: int) -> None:
+        self._received += messages
+        if self._receipt is None:
+            self._receipt = asyncio.get_running_loop().call_later(RECEIPT_INTERVAL, self.give_receipt)
 
     def dispatch(self, action: str, data: Any) -> None:
         """Call the handlers of `action` in this process."""
@@ -241,6 +272,8 @@ class Messenger:
             except FrameError as error:
                 self._complain(frame, error)
             else:
+                if frame.kind is Kind.EVENT and self._on_event is not None:
+                    self._on_event(action, data)
                 self.dispatch(action, data)
 
     def _complain(self, frame: Frame, error: FrameError) -> None:
@@ -249,7 +282,7 @@ class Messenger:
     def _call(self, handler: Handler, action: str, data: Any) -> None:
         try:
             result = handler(data)
-        except Exception:
+        except BaseException:
             _logger.exception('a handler of "%s" raised', action)
             return
         if result is not None and isinstance(result, Coroutine):
@@ -305,7 +338,9 @@ class Messenger:
 async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
     try:
         await work
-    except Exception:
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
         _logger.exception('a handler of "%s" raised', action)
 
 

@@ -35,6 +35,11 @@ def children_of(parent: int) -> list[int]:
     return _select(lambda pid: _parent(pid) == parent)
 
 
+def zombies_of(parent: int) -> list[int]:
+    """The children of a process that have ended and were not reaped yet; none where there is no /proc."""
+    return [pid for pid in _all_pids() if _stat(pid)[:2] == [b"Z", b"%d" % parent]]
+
+
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
     """Send a signal to each that still exists and may be signalled."""
     for pid in pids:
@@ -61,7 +66,7 @@ def is_running(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except FileNotFoundError:
         return _exists_without_proc(pid)
-    except (ProcessLookupError, PermissionError):
+    except OSError:
         return False
 
 
@@ -77,9 +82,27 @@ def _exists_without_proc(pid: int) -> bool:
     return True
 
 
+_reserve: int | None = None
+
+
+def keep_reserve() -> None:
+    """Keep one file descriptor back for searches: a master that has none left must still be able to kill."""
+    global _reserve
+    with contextlib.suppress(OSError):
+        _reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _select(wanted: Callable[[int], bool]) -> list[int]:
+    global _reserve
+    held, _reserve = _reserve, None
+    if held is not None:
+        os.close(held)
     me = os.getpid()
-    return [pid for pid in _all_pids() if pid != me and wanted(pid) and is_running(pid)]
+    try:
+        return [pid for pid in _all_pids() if pid != me and wanted(pid) and is_running(pid)]
+    finally:
+        if held is not None:
+            keep_reserve()
 
 
 def _all_pids() -> list[int]:
@@ -92,11 +115,17 @@ def _all_pids() -> list[int]:
 
 
 def _parent(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[1]) if fields else -1
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Of /proc/PID/stat the fields behind the name: state, parent, …; nothing where it is gone (proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[1])
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return -1
+        return []
 
 
 def _session(pid: int) -> int:

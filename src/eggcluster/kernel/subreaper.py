@@ -1,7 +1,10 @@
 """PR_SET_CHILD_SUBREAPER: orphans of our workers become children of the master instead of init's. Linux only."""
 
+import contextlib
 import os
 import sys
+
+from eggcluster.kernel.process_tree import zombies_of
 
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
@@ -17,14 +20,31 @@ def become_subreaper() -> bool:
 
 
 def reap_adopted(own: set[int]) -> None:
-    """Reap the zombies among our children that are not in `own` (those have somebody who waits for them)."""
-    skipped = set()
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+    """Reap all zombies among our children that are not in `own` (those have somebody who waits for them)."""
+    while (zombie := _first_zombie()) is not None:
+        if zombie in own:
+            # The kernel goes on showing this one first, until its own watcher has reaped it.
+            _reap_behind(own)
             return
-        if found is None or found.si_pid in own or found.si_pid in skipped:
-            return
-        skipped.add(found.si_pid)
-        os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
+        _reap(zombie)
+
+
+def _first_zombie() -> int | None:
+    """The zombie child that the kernel shows first; it stays one."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found is not None else None
+
+
+def _reap_behind(own: set[int]) -> None:
+    """A look through /proc: only at the death of a child of our own, which is rare."""
+    for zombie in zombies_of(os.getpid()):
+        if zombie not in own:
+            _reap(zombie)
+
+
+def _reap(zombie: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, zombie, os.WEXITED | os.WNOHANG)

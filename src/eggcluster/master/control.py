@@ -16,9 +16,11 @@ from eggcluster.master.event import CloseRequested, ReloadRequested
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.message_watch import MessageWatch
 from eggcluster.master.progress import Progress
+from eggcluster.master.runtime_dir import unusable
 from eggcluster.master.switchboard import Switchboard
 
 MAX_LINE = 64 * 1024  # bytes; a command has some dozen
+MAX_CLIENTS = 64  # at a time: they must not take the master's last file descriptors
 PATIENCE = 10.0  # seconds for a client to say what it wants
 
 
@@ -44,16 +46,25 @@ class ControlServer:
     def __init__(self, path: str, master: Controlled) -> None:
         self._path = path
         self._master = master
+        self._inode = 0
         self._server: asyncio.AbstractServer | None = None
         self._clients: set[asyncio.Task[None]] = set()
         self._followers: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, path: str, master: Controlled) -> "ControlServer":
+        """Listen; OptionsError where the runtime directory does not take the socket."""
         control = cls(path, master)
-        sock = bind_unix(path)
-        os.chmod(path, 0o600)
-        control._server = await asyncio.start_unix_server(control._serve, sock=sock, limit=MAX_LINE)
+        try:
+            sock = bind_unix(path)
+            with contextlib.ExitStack() as on_failure:
+                on_failure.callback(sock.close)
+                os.chmod(path, 0o600)
+                control._inode = os.stat(path).st_ino
+                control._server = await asyncio.start_unix_server(control._serve, sock=sock, limit=MAX_LINE)
+                on_failure.pop_all()
+        except OSError as error:
+            raise unusable(os.path.dirname(path), error) from None
         return control
 
     async def finish(self, limit: float) -> None:
@@ -63,21 +74,26 @@ class ControlServer:
 
     def close(self) -> None:
         """Stop listening and drop the clients."""
+        # While it listens its inode is in use: another cluster's socket at this path cannot have the same.
+        with contextlib.suppress(OSError):
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
         if self._server is not None:
             self._server.close()
         for client in self._clients:
             client.cancel()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._clients) >= MAX_CLIENTS:
+            writer.close()
+            return
         self._clients.add(task)
         try:
             await self._answer(reader, writer)
-        except (OSError, ValueError, TimeoutError, msgspec.MsgspecError):
-            pass  # a client that goes away, is silent, or speaks something else
+        except (OSError, ValueError, TimeoutError, RuntimeError, msgspec.MsgspecError):
+            pass  # a client that goes away (uvloop: RuntimeError), is silent, or speaks something else
         except asyncio.CancelledError:
             pass  # by close(); asyncio's streams of Python 3.11 would log a task that ends as cancelled
         finally:

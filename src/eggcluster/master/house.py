@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from eggcluster.errors import MessengerClosed
+from eggcluster.kernel.process_tree import keep_reserve
 from eggcluster.kernel.subreaper import become_subreaper
 from eggcluster.master.control import Controlled, ControlServer
 from eggcluster.master.event import CloseRequested, SignalReceived
@@ -81,6 +82,7 @@ class House:
     def _take_process(self) -> None:
         import setproctitle
 
+        keep_reserve()
         setproctitle.setproctitle(f"egg-master: {self._options.name}")
         become_subreaper()
 

@@ -14,6 +14,7 @@ from eggcluster.ipc.boot_order import Listener
 from eggcluster.kernel.reuseport import attach_steering
 from eggcluster.model.steering import encode, steer_to
 from eggcluster.options import ClusterOptions
+from eggcluster.options.near import shown
 
 _logger = logging.getLogger("eggcluster.master")
 
@@ -90,6 +91,9 @@ def detect_ports(options: ClusterOptions) -> Listeners:
         for sock in (*listeners.own, *listeners.shared, *listeners.debug):
             sock.listen(options.backlog)
         _note_address(listeners)
+    except OSError as error:
+        listeners.close()
+        raise OptionsError(f"the listening sockets cannot be had: {error.strerror or error}") from None
     except BaseException:
         listeners.close()
         raise
@@ -133,13 +137,18 @@ def _group(first: socket.socket, count: int) -> list[socket.socket]:
     that: with SO_REUSEADDR two may be, as long as neither listens, and both would then open themselves.
     """
     group = [first]
-    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    while len(group) < count:
-        sibling = socket.socket(first.family)
-        group.append(sibling)
-        sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sibling.bind(first.getsockname())
+    try:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        while len(group) < count:
+            sibling = socket.socket(first.family)
+            group.append(sibling)
+            sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sibling.bind(first.getsockname())
+    except OSError:
+        for sock in group:
+            sock.close()
+        raise
     return group
 
 
@@ -158,7 +167,7 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise OptionsError(f'host: "{host}" is no address of this machine ({error})') from None
+        raise OptionsError(f"host: {shown(host)} is no address of this machine ({error})") from None
     # "localhost" and "" give both families: the first IPv4 address, as the other servers do
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     sock = socket.socket(family)
@@ -172,6 +181,7 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
 
 
 def _refused(host: str, port: int, option: str, error: OSError) -> str:
+    host = shown(host)[1:-1]
     if error.errno == errno.EADDRINUSE:
         return f"{option}: {port} on {host} is taken by another process; free it or use another one (0: any free one)"
     if error.errno == errno.EACCES:
@@ -202,11 +212,14 @@ def _clear_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise OptionsError(f'uds: "{path}" exists and is no socket; remove it or use another path')
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # an owner that is stopped, its backlog full, would keep us waiting
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
             return
+        except BlockingIOError:
+            pass
     raise OptionsError(f'uds: "{path}" is taken by another process; stop it or use another path')
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from eggcluster.errors import OptionsError
+from eggcluster.options.near import shown
 
 MAX_TRIES = 100  # a name can change hands; a directory that cannot be made at all must not be tried for ever
 
@@ -32,10 +33,13 @@ class Description(msgspec.Struct, frozen=True):
 
 def runtime_root(environ: Mapping[str, str] = os.environ) -> str:
     """Where the runtime directories of this user's clusters are."""
-    if explicit := environ.get("EGG_RUNTIME_DIR"):
-        return os.path.abspath(explicit)
-    if session := environ.get("XDG_RUNTIME_DIR"):
-        return os.path.join(session, "eggcluster")
+    for variable, below in (("EGG_RUNTIME_DIR", ""), ("XDG_RUNTIME_DIR", "eggcluster")):
+        if given := environ.get(variable):
+            try:
+                return os.path.abspath(os.path.join(given, below))
+            except FileNotFoundError:
+                why = "is relative, and the current directory no longer exists"
+                raise OptionsError(f"{variable}: {shown(given)} {why}; name an absolute one") from None
     return f"/tmp/eggcluster-{os.getuid()}"
 
 
@@ -57,19 +61,27 @@ class RuntimeDir:
             self._lock = self._make_and_lock()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.control_socket)
-            description = msgspec.json.encode(Description(os.getpid(), self._name, base_dir))
-            write_atomically(self._description_path, description)
+            description = Description(os.getpid(), storable(self._name), storable(base_dir))
+            write_atomically(self._description_path, msgspec.json.encode(description))
         except OSError as error:
-            raise OptionsError(_unusable(self.path, error)) from None
+            raise unusable(self.path, error) from None
 
     def release(self) -> None:
         """Remove the directory; may be called again."""
         if self._lock is not None:
-            shutil.rmtree(self.path, ignore_errors=True)
+            if self._is_still_ours(self._lock):
+                shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
             with contextlib.suppress(OSError):  # not empty: other clusters of this user
                 os.rmdir(self.root)
+
+    def _is_still_ours(self, lock: int) -> bool:
+        """Somebody may have removed the lock under us; then the next cluster of the name has one of its own."""
+        try:
+            return os.path.samestat(os.fstat(lock), os.stat(self._lock_path))
+        except OSError:
+            return False
 
     def describe(self) -> Description | None:
         """The living cluster of that name, None where there is none."""
@@ -111,13 +123,14 @@ class RuntimeDir:
             return None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_ino == os.stat(self._lock_path).st_ino:
+            if self._is_still_ours(fd):
                 return fd
         except BlockingIOError:
             os.close(fd)
             raise OptionsError(self._already_running()) from None
-        except FileNotFoundError:
-            pass
+        except OSError:
+            os.close(fd)
+            raise
         os.close(fd)
         return None
 
@@ -149,8 +162,15 @@ def write_atomically(path: str, content: bytes) -> None:
         raise
 
 
-def _unusable(path: str, error: OSError) -> str:
-    return f"the runtime directory {path} cannot be used: {error.strerror}; set EGG_RUNTIME_DIR to another one"
+def storable(text: str) -> str:
+    """A path or a name as it can stand in JSON: one that is not UTF-8 has its odd bytes escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def unusable(path: str, error: OSError) -> OptionsError:
+    """What is raised where anything in the runtime directory `path` cannot be had."""
+    why = f"{error.strerror or error}; set EGG_RUNTIME_DIR to another one"
+    return OptionsError(f"the runtime directory {storable(path)} cannot be used: {why}")
 
 
 def _make_own(path: str, *, forbidden: int) -> None:
@@ -161,6 +181,6 @@ def _make_own(path: str, *, forbidden: int) -> None:
     except FileNotFoundError:
         return  # removed by a cluster that ended just now; the caller tries again
     except OSError as error:
-        raise OptionsError(_unusable(path, error)) from None
+        raise unusable(path, error) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & forbidden:
         raise OptionsError(f"the runtime directory {path} is open to others; remove it, or set EGG_RUNTIME_DIR")

@@ -33,6 +33,7 @@ def describe_cluster(
         "agent": _describe_seat(supervisor.agent, switchboard, now),
         "workers": [{"slot": s.slot, **_describe_seat(s, switchboard, now)} for s in supervisor.slots],
         "messages_to_nobody": switchboard.lost.total,
+        "messages_dropped": switchboard.dropped.total,
     }
 
 

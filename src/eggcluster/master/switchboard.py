@@ -110,6 +110,8 @@ class Switchboard:
         self._vacate(link)
         self._end_requests(link)
         self._flow.relieved(link)
+        if link.unread:
+            self.dropped.add(link.unread, f"{worker} died before it gave a receipt for them")
         if link.channel is not None:
             link.channel.close()
 
@@ -196,7 +198,8 @@ class Switchboard:
     def _accept(self, link: Link, frame: Frame) -> None:
         if frame.source != link.packed:
             raise FrameError(f"{link.address} sent a frame as {frame.source:#x}")
-        link.sent += frame.count
+        if frame.kind is not Kind.RECEIPT:
+            link.sent += frame.count
         for observer in self._observers:
             observer(link, frame)
         if frame.kind is Kind.MESSAGE or frame.kind is Kind.REQUEST:
@@ -205,6 +208,8 @@ class Switchboard:
             asker = self._requests.answered(link, frame)
             if asker is not None:  # else it is late, or was never asked for
                 asker.write(frame.raw)
+        elif frame.kind is Kind.RECEIPT:
+            link.read = frame.request_id
         elif frame.kind is Kind.CANCEL:
             self._cancel(frame)
         elif frame.kind is Kind.REPORT and link.worker is not None:

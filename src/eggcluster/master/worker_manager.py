@@ -94,7 +94,11 @@ class WorkerManager:
     async def _watch(self, worker: Worker, handle: WorkerHandle, link: Link) -> None:
         """Open its channel, and wait for its end."""
         await self._switchboard.open(link, handle.channel, self._max_message_bytes)
-        exit = await handle.wait_exit()
+        try:
+            exit = await handle.wait_exit()
+        except Exception:
+            _logger.exception("BUG: waiting for %s failed; it counts as dead", worker)
+            exit = ExitReport()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await link.gone.wait()

@@ -25,7 +25,7 @@ RESERVED_ACTIONS = frozenset(
 
 
 class Kind(IntEnum):
-    """What a frame is. The last three are the master's own language with its children."""
+    """What a frame is. The last four are the master's own language with its children."""
 
     MESSAGE = 1  # an application's; no answer
     REQUEST = 2  # an application's; somebody waits for REPLY, FAILURE or LOST
@@ -35,6 +35,7 @@ class Kind(IntEnum):
     LOST = 6  # master only: the receiver went away before it answered, or there is none
     EVENT = 7  # master only: a lifecycle message or an order
     REPORT = 8  # child to master only: "agent-start", "app-start", "boot-failed"
+    RECEIPT = 9  # to master only: how many messages it has read so far, as the request id, modulo 2**32
 
 
 class Target(IntEnum):

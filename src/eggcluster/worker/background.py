@@ -5,6 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from eggcluster.ipc.cancellation import is_cancellation, is_cancelled
+
 FIRST_DELAY = 0.5  # seconds
 MAX_DELAY = 30.0  # seconds; as long as a broker's own reconnects take at most
 STEADY_AFTER = 60.0  # seconds of running after which the delays start anew
@@ -19,8 +21,8 @@ async def keep_running(task: Callable[[], Awaitable[Any]], logger: logging.Logge
         try:
             await task()
             return
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled() and isinstance(error, asyncio.CancelledError):
+        except BaseException as error:
+            if is_cancellation(error):
                 raise
             if loop.time() - began > STEADY_AFTER:
                 delay = FIRST_DELAY
@@ -31,12 +33,3 @@ async def keep_running(task: Callable[[], Awaitable[Any]], logger: logging.Logge
             logger.exception("background task %s raised, next try in %gs", name, delay)
         await asyncio.sleep(delay)
         delay = min(delay * 2, MAX_DELAY)
-
-
-def is_cancelled() -> bool:
-    """Whether the current task is being cancelled: it must end then, also where the cleanup raised something else.
-
-    A CancelledError alone does not tell: it may come from a future that somebody else has cancelled.
-    """
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -7,6 +7,7 @@ import traceback
 
 import eggcluster
 from eggcluster.errors import BootError, OptionsError
+from eggcluster.ipc.frame import printable
 
 # Ours, the import system's (its frozen part and its files), and what starts a module or a loop.
 _MACHINERY = (
@@ -23,6 +24,10 @@ def describe_failure(error: BaseException) -> str:
 
     The first line stands alone: `ModuleNotFoundError: No module named 'x'`.
     """
+    return printable(_describe(error))
+
+
+def _describe(error: BaseException) -> str:
     if isinstance(error, (OptionsError, BootError)):
         return str(error)
     described = traceback.TracebackException.from_exception(error)

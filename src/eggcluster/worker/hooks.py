@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from eggcluster.ipc.cancellation import is_cancellation
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.role import Role
 from eggcluster.worker.background import keep_running
@@ -86,7 +87,9 @@ class Hooks:
     async def _call_logged(self, hook: Hook, kind: str) -> bool:
         try:
             await call(hook)
-        except Exception:
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
             self.logger.exception("%s: %s raised", kind, getattr(hook, "__qualname__", hook))
             return False
         return True

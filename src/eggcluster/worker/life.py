@@ -29,6 +29,10 @@ CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan shutdown and on_close
 
 
+class LeaveEarly(SystemExit):
+    """A signal to close came while the application was being imported: there is nothing to close yet."""
+
+
 class Life(ABC):
     """One incarnation, seen from inside. A subclass says what there is to boot and to close."""
 
@@ -42,6 +46,7 @@ class Life(ABC):
         self._channel: Channel | None = None
         self._closing = asyncio.Event()
         self._hooks: Hooks | None = None
+        self._ready: asyncio.Task[None] | None = None
         self._booting: Coroutine[Any, Any, None] | None = None
         self._watch: StartWatch | None = None
         self._watch_sock: socket.socket | None = None
@@ -69,7 +74,9 @@ class Life(ABC):
         runner.run(self._attach())
         try:
             self._hooks = self._load()
-        except Exception as error:
+        except LeaveEarly:
+            raise
+        except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
             return runner.run(self._report_failure(error))
         return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
 
@@ -77,7 +84,7 @@ class Life(ABC):
         self._take_signals()
         try:
             booted = await self._boot_or_close()
-        except Exception as error:
+        except BaseException as error:
             return await self._report_failure(error)
         self._stop_watch()
         code = await self._live() if booted else ExitCode.CLOSED
@@ -90,7 +97,7 @@ class Life(ABC):
         await self._closing.wait()
         try:
             return ExitCode.CLOSED if await self.close() else ExitCode.FAILED
-        except Exception:
+        except BaseException:
             _logger.exception("closing failed")
             return ExitCode.FAILED
 
@@ -102,8 +109,8 @@ class Life(ABC):
         self._channel = await Channel.open(
             self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
         )
-        self.messenger.attach(self._channel, Address(role, self.order.slot), limit, self.options.max_queue_bytes)
-        self.messenger.on("egg-ready", self._on_ready)
+        address, room = Address(role, self.order.slot), self.options.max_queue_bytes
+        self.messenger.attach(self._channel, address, limit, room, self._on_event)
 
     def _load(self) -> Hooks:
         """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
@@ -122,16 +129,16 @@ class Life(ABC):
     async def _boot_or_close(self) -> bool:
         """Boot, but not longer than until a signal says close; False then."""
         self._booting = self.boot()
-        booting = asyncio.ensure_future(self._booting)
+        booting = asyncio.ensure_future(_captured(self._booting))
         closing = asyncio.ensure_future(self._closing.wait())
         await asyncio.wait({booting, closing}, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
         if booting.done():
-            booting.result()
+            if error := booting.result():
+                raise error
             return True
         booting.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await booting
+        await asyncio.wait({booting})
         return False
 
     def _start_watch(self) -> None:
@@ -151,7 +158,7 @@ class Life(ABC):
             self._watch.stop()
             self._watch_sock.close()
 
-    async def _report_failure(self, error: Exception) -> int:
+    async def _report_failure(self, error: BaseException) -> int:
         """The master prints the report: one for the whole cluster, not one for each worker."""
         self._stop_watch()
         details = {"report": describe_failure(error), "bad_option": isinstance(error, OptionsError)}
@@ -163,6 +170,7 @@ class Life(ABC):
 
     async def _leave(self) -> None:
         """Let what was sent reach the master before the process ends."""
+        self.messenger.give_receipt()
         with contextlib.suppress(MessengerClosed):
             await self.messenger.drain()
 
@@ -187,6 +195,15 @@ class Life(ABC):
             _logger.error("the master's channel broke: %s", failure)
         self.messenger.detach()
 
-    async def _on_ready(self, _: Any) -> None:
-        if self._hooks is not None:
-            await self._hooks.run_ready()
+    def _on_event(self, action: str, data: Any) -> None:
+        if action == "egg-ready" and self._hooks is not None:
+            self._ready = asyncio.get_running_loop().create_task(self._hooks.run_ready())
+
+
+async def _captured(work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """What `work` raises, as a value: a task that raised SystemExit would end the loop at once."""
+    try:
+        await work
+    except BaseException as error:
+        return error
+    return None

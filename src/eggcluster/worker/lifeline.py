@@ -8,11 +8,11 @@ import contextlib
 import errno
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
 
+from eggcluster.kernel.parent_death import wake_when_parent_dies
 from eggcluster.kernel.process_exit import block_until_parent_exits
 from eggcluster.kernel.process_tree import (
     CLUSTER_MARK,
@@ -28,14 +28,15 @@ SIBLING_GRACE = 0.3  # seconds in which the others can end by themselves, with e
 
 def hold_lifeline(master: int, speaker: str) -> None:
     """Start watching the master's process; to be called once, first of all."""
+    wake_when_parent_dies()
     threading.Thread(target=_watch, args=(master, speaker), name="egg-lifeline", daemon=True).start()
 
 
 def _watch(master: int, speaker: str) -> None:
-    block_until_parent_exits(master)
-    with contextlib.suppress(OSError, ValueError):
-        os.write(sys.stderr.fileno(), f"[{speaker}] the master has vanished, exit with code:110\n".encode())
     try:
+        block_until_parent_exits(master)
+        with contextlib.suppress(OSError):  # not sys.stderr: the application may have put anything in its place
+            os.write(2, f"[{speaker}] the master has vanished, exit with code:110\n".encode())
         _end_everything()
     finally:
         os._exit(ExitCode.MASTER_VANISHED)

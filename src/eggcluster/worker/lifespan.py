@@ -28,20 +28,19 @@ class Lifespan:
         self._asked = False
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._error: BaseException | None = None
 
     async def startup(self) -> None:
         """Wait until the application has started; raises what it raised, or BootError with its message."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._tell("lifespan.startup")
         if answer is None:
-            error = self._task.exception()
             self._task = None
-            if error is not None and self._asked:
-                raise error
+            if self._error is not None and self._asked:
+                raise self._error
         elif answer["type"] == "lifespan.startup.failed":
             await asyncio.wait({self._task}, timeout=1.0)  # Starlette says "failed", then raises the reason
-            error = self._task.exception() if self._task.done() else None
-            raise error or BootError(f"lifespan startup failed: {answer.get('message', '')}")
+            raise self._error or BootError(f"lifespan startup failed: {answer.get('message', '')}")
 
     async def shutdown(self) -> bool:
         """Wait until the application has shut down; what it raises is logged, and gives False."""
@@ -51,8 +50,8 @@ class Lifespan:
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
             _logger.error("lifespan shutdown failed: %s", answer.get("message", ""))
             return False
-        if answer is None and (error := self._task.exception()):
-            _logger.error("lifespan shutdown raised", exc_info=error)
+        if answer is None and self._error is not None:
+            _logger.error("lifespan shutdown raised", exc_info=self._error)
             return False
         return True
 
@@ -62,7 +61,10 @@ class Lifespan:
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self.state,
         }
-        await self._app(scope, self._receive, self._send)
+        try:
+            await self._app(scope, self._receive, self._send)
+        except BaseException as error:  # as a value: a task that raised SystemExit would end the loop at once
+            self._error = error
 
     async def _receive(self) -> dict[str, Any]:
         self._asked = True

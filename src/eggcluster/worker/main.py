@@ -13,15 +13,17 @@ import uvloop
 
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import read_first
+from eggcluster.kernel.standard_streams import open_standard_streams
 from eggcluster.logs import configure_logs
 from eggcluster.model.role import Role
 from eggcluster.worker.current import become
-from eggcluster.worker.life import CLOSE_SIGNALS, Life
+from eggcluster.worker.life import CLOSE_SIGNALS, LeaveEarly, Life
 from eggcluster.worker.lifeline import hold_lifeline
 
 
 def main() -> NoReturn:
     """Run the worker whose channel's file descriptor is the first argument. Only process mode calls it so."""
+    open_standard_streams()
     for number in CLOSE_SIGNALS:
         signal.signal(number, _leave_early)
     os.register_at_fork(after_in_child=_forget_signals)
@@ -58,8 +60,7 @@ def _life(order: BootOrder, sock: socket.socket) -> Life:
 
 
 def _leave_early(number: int, frame: Any) -> NoReturn:
-    """A signal to close while the application is being imported: there is nothing to close yet."""
-    raise SystemExit(0)
+    raise LeaveEarly(0)
 
 
 def _forget_signals() -> None:

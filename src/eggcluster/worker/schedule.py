@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from eggcluster.ipc.cancellation import is_cancellation, is_cancelled
 from eggcluster.model.interval import next_run
-from eggcluster.worker.background import is_cancelled
 
 
 async def run_every(interval: float, function: Callable[[], Any], logger: logging.Logger, *, immediate: bool) -> None:
@@ -21,8 +21,8 @@ async def run_every(interval: float, function: Callable[[], Any], logger: loggin
             result = function()
             if asyncio.iscoroutine(result):
                 await result
-        except (Exception, asyncio.CancelledError) as error:
-            if is_cancelled() and isinstance(error, asyncio.CancelledError):
+        except BaseException as error:
+            if is_cancellation(error):
                 raise
             logger.exception("scheduled function %s raised", getattr(function, "__qualname__", function))
             if is_cancelled():

@@ -1,0 +1,29 @@
+"""What a subreaper reaps and what it leaves to others, with real children, in a process of their own."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import os, subprocess, time
+from eggcluster.kernel.process_tree import zombies_of
+from eggcluster.kernel.subreaper import reap_adopted
+
+children = [subprocess.Popen(["true"]) for _ in range(4)]
+pids = [child.pid for child in children]
+deadline = time.monotonic() + 10
+while sorted(zombies_of(os.getpid())) != sorted(pids) and time.monotonic() < deadline:
+    time.sleep(0.01)
+own = {pids[OWN]}
+reap_adopted(own)
+assert set(zombies_of(os.getpid())) == own, (pids, zombies_of(os.getpid()))
+reap_adopted(set())
+assert zombies_of(os.getpid()) == []
+reap_adopted(set())
+for child in children:
+    child.wait()
+"""
+
+
+def test_adopted_zombies_are_reaped_wherever_one_of_our_own_stands_among_them() -> None:
+    for own in range(4):
+        subprocess.run([sys.executable, "-c", SCRIPT.replace("OWN", str(own))], check=True, timeout=60)

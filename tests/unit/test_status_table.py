@@ -1,0 +1,65 @@
+"""The table of `eggcluster status`, printed from a status as the master gives it."""
+
+from typing import Any
+
+import pytest
+
+from eggcluster.cli.status import print_table, short_death
+
+SEAT: dict[str, Any] = {
+    "worker_id": 4711,
+    "generation": 2,
+    "state": "listening",
+    "age": 3.0,
+    "deaths": 1,
+    "last_death": "code: None, signal: SIGKILL",
+    "next_try": None,
+    "successor": None,
+    "rss": 50 * 1024 * 1024,
+}
+
+
+def printed(capsys: pytest.CaptureFixture[str], **seat: Any) -> list[str]:
+    """The lines for a cluster of one worker that is so."""
+    status = {
+        "name": "[shop]",
+        "phase": "serving",
+        "address": "http://[::1]:7001",
+        "env": "prod",
+        "start_mode": "process",
+        "version": "0.1.0",
+        "pid": 4700,
+        "rss": None,
+        "agent": {**SEAT, "last_death": None},
+        "workers": [{**SEAT, "slot": 1, **seat}],
+    }
+    print_table(status)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, last_death="ValueError: [/x] is no [bold]tag[/bold]")
+    assert lines[0].startswith("[shop] serving on http://[::1]:7001  (env prod")
+    assert "ValueError: [/x] is no [bold]tag[/bold]" in lines[-1]
+
+
+def test_without_a_terminal_each_worker_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "ModuleNotFoundError: No module named 'a_module_with_a_rather_long_name'"
+    lines = printed(capsys, last_death=reason, state="dead", next_try=2.5)
+    assert len(lines) == 5
+    assert "dead, next try in 2.5s" in lines[-1]
+    assert lines[-1].count(reason) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("code: None, signal: SIGKILL", "SIGKILL"),
+        ("code: 1, signal: None", "exit 1"),
+        ("app_worker#2:7 died while starting (code: 3, signal: None)", "app_worker#2:7 died while starting (exit 3)"),
+        ("start timeout: not ready after 60s", "start timeout: not ready after 60s"),
+        ("code: None, signal: None", "code: None, signal: None"),
+    ],
+)
+def test_a_death_is_shortened(told: str, shown: str) -> None:
+    assert short_death(told) == shown
