@@ -5,13 +5,16 @@ PORT ?= 7001
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check unit bench clean
+.PHONY: help demo test check unit bench clean python
+
+help:  ## this list
+	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
 # Make dies of a Ctrl-C that reaches it, whatever the cluster's exit code: on a terminal the cluster gets a process
 # group of its own (set -m), so that the key is for it alone and its 0 is make's.
-demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001, Ctrl-C ends it
+demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001 (PORT=...); Ctrl-C ends it
 	@echo "open http://127.0.0.1:$(PORT) — Ctrl-C ends it"
-	@bash -c 'if [ -t 0 ]; then set -m; fi; $(BIN)/eggcluster start --base-dir examples/board --port $(PORT); exit $$?'
+	@bash -c 'if [ -t 0 ]; then set -m; fi; $(BIN)/eggcluster start --base-dir examples/board --port $(PORT) --workers 3; exit $$?'
 
 test: check  ## everything: style, types, all tests
 	$(BIN)/pytest
@@ -26,12 +29,20 @@ unit: $(VENV)/test  ## the tests without processes: seconds
 
 bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/boot.py
+	$(BIN)/python benchmarks/messenger.py
 
-clean:
+clean:  ## remove .venv and what the tools have cached
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# Looked at each time and before anything else: what pip says of a Python that is too old fills a page.
+python:
+	@python=$(PYTHON); how="make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12"; \
+	if [ -e $(BIN)/python ] || [ -L $(BIN)/python ]; then python=$(BIN)/python; how="make clean, then $$how"; fi; \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "eggcluster needs Python 3.11 or later, and $$python is none: $$how" >&2; exit 1; }
+
 # The package is installed as its users get it, a built wheel, and not as a link to the sources: the tests test that.
-$(VENV)/demo $(VENV)/test: $(VENV)/%: pyproject.toml $(shell find src -name '*.py' 2>/dev/null)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/demo $(VENV)/test: $(VENV)/%: pyproject.toml $(shell find src -name '*.py' 2>/dev/null) | python
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[$*]'
 	touch $@

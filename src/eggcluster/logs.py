@@ -5,6 +5,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from eggcluster.errors import OptionsError
+from eggcluster.options.near import shown
+
 if TYPE_CHECKING:
     from eggcluster.options import ClusterOptions
 
@@ -36,13 +39,17 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+        try:
+            return msgspec.json.encode(line).decode()
+        except UnicodeEncodeError:  # a lone surrogate in the message
+            line["message"] = record.getMessage().encode("utf-8", "backslashreplace").decode()
+            return msgspec.json.encode(line).decode()
 
 
 def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> None:
     """Send this process's log to standard error, or where `log_config` says. Call it once, before anything logs.
 
-    `speaker` is the word in brackets: `master`, `agent_worker`, `app_worker#2`.
+    `speaker` is the word in brackets: `master`, `agent_worker`, `app_worker#2`. OptionsError where that cannot be.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter((JsonFormatter if options.log_format == "json" else TextFormatter)(speaker))
@@ -51,7 +58,12 @@ def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> None:
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger().level))
     if options.log_config:
-        _load(options.log_config)
+        try:
+            _load(options.log_config)
+        except Exception as error:  # a handler's own class may raise anything
+            causes = [str(each) or type(each).__name__ for each in (error, error.__cause__) if each is not None]
+            why = " ".join(": ".join(causes).split())
+            raise OptionsError(f"log_config: {shown(options.log_config)} is no logging configuration: {why}") from None
 
 
 def _load(path: str) -> None:

@@ -30,7 +30,7 @@ export class TimeChart {
 
     const style = getComputedStyle(this.canvas);
     const color = (name) => style.getPropertyValue(name).trim();
-    const scale = this.scale(samples);
+    const scale = { ...this.scale(samples), known: samples.length > 0 };
     const right = width - MARGIN.right;
     const bottom = height - MARGIN.bottom;
     const x = (time) => right - ((end - time) / SPAN) * (right - MARGIN.left);
@@ -57,9 +57,9 @@ export class TimeChart {
     for (let value = 0; value <= scale.top * 1.001; value += scale.step) {
       const at = Math.round(y(value)) + 0.5;
       this.line([MARGIN.left, at], [right, at]);
-      pen.fillText(this.format(value), MARGIN.left - 8, Math.max(at, 6));
+      if (scale.known) pen.fillText(this.format(value), MARGIN.left - 8, Math.max(at, 6));
     }
-    if (scale.mark) {
+    if (scale.known && scale.mark) {
       pen.strokeStyle = color("--soft");
       pen.setLineDash([3, 4]);
       const at = Math.round(y(scale.mark.at)) + 0.5;

@@ -65,9 +65,13 @@ def stop_cluster(cluster: Description) -> int:
 
 def reload_cluster(cluster: Description) -> int:
     """Reload the cluster; the lines of its progress are printed as they come."""
+    began = False
     try:
         for line in ask(cluster, "reload"):
+            began = True
             click.echo(line)
     except ControlError as error:
+        if not began:  # the master would not even start
+            raise
         raise ControlError(f"reload stopped, the workers so far go on\n{error}") from None
     return ExitCode.CLOSED

@@ -4,7 +4,7 @@ import os
 
 from eggcluster.errors import ClusterNotRunning, OptionsError
 from eggcluster.master.pid_file import read_pid
-from eggcluster.master.runtime_dir import Description, running_clusters, runtime_root
+from eggcluster.master.runtime_dir import Description, running_clusters, runtime_root, storable
 
 
 def find_cluster(name: str | None = None, pid_file: str | None = None, base_dir: str | None = None) -> Description:
@@ -15,7 +15,10 @@ def find_cluster(name: str | None = None, pid_file: str | None = None, base_dir:
     if pid_file is not None:
         pid = read_pid(pid_file)
         return _one([c for c in found if c.pid == pid], f'of the pid file "{pid_file}"', found)
-    folder = os.path.realpath(base_dir or os.curdir)
+    try:
+        folder = storable(os.path.realpath(base_dir or os.curdir))
+    except FileNotFoundError:
+        raise OptionsError("base_dir: the current directory no longer exists; say which with --name") from None
     return _one([c for c in found if os.path.realpath(c.base_dir) == folder], f"in {folder}", found)
 
 

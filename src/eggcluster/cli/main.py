@@ -1,7 +1,8 @@
 """The command `eggcluster` and its subcommands. Runs in the user's shell; `start` becomes the master."""
 
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -9,6 +10,11 @@ from eggcluster import __version__
 from eggcluster.cli.flags import cluster_flags, given_flags
 from eggcluster.errors import EggclusterError, OptionsError
 from eggcluster.model.phase import ExitCode
+
+if TYPE_CHECKING:
+    from eggcluster.master.runtime_dir import Description
+
+_C = TypeVar("_C", bound=Callable[..., Any])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,13 +45,12 @@ def _start(parameters: dict[str, Any], default_env: str) -> int:
     return start_daemon(options) if options.daemon else start_foreground(options)
 
 
-def _which(function: Any) -> Any:
+def _which(command: _C) -> _C:
     """The ways to name a running cluster."""
-    function = click.option("--base-dir", help="The cluster of this base directory [default: the current one].")(
-        function
-    )
-    function = click.option("--pid-file", help="The cluster whose master's pid is in this file.")(function)
-    return click.option("--name", help="The cluster of this name.")(function)
+    base_dir = click.option("--base-dir", help="The cluster of this base directory [default: the current one].")
+    pid_file = click.option("--pid-file", help="The cluster whose master's pid is in this file.")
+    name = click.option("--name", help="The cluster of this name.")
+    return name(pid_file(base_dir(command)))
 
 
 @command.command()
@@ -87,7 +92,7 @@ def messages(as_json: bool, payload: bool, **which: str | None) -> int:
     return follow_messages(_find(which), as_json=as_json, payload=payload)
 
 
-def _find(which: dict[str, str | None]) -> Any:
+def _find(which: dict[str, str | None]) -> "Description":
     from eggcluster.cli.find import find_cluster
 
     return find_cluster(**which)

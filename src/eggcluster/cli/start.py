@@ -20,7 +20,10 @@ def start_foreground(options: ClusterOptions) -> int:
 def start_daemon(options: ClusterOptions) -> int:
     """Start a master that outlives this command; returns once the cluster is ready, or has failed."""
     path = _log_path(options.name)
-    output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OptionsError(f"daemon: no log can be written to {path}: {error.strerror}; set XDG_STATE_HOME") from None
     begin = os.fstat(output).st_size
     try:
         pid, address = asyncio.run(_wait_ready(options, output))

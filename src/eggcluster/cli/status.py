@@ -1,5 +1,7 @@
 """`eggcluster status`: the cluster as a table, or as JSON. Runs in the user's shell."""
 
+import re
+import sys
 from typing import Any
 
 import click
@@ -8,7 +10,11 @@ from eggcluster.cli.control import answer_to
 from eggcluster.master.runtime_dir import Description
 from eggcluster.model.phase import ExitCode
 
-_COLOURS = {"listening": "green", "starting": "yellow", "stopping": "yellow", "dead": "red"}
+HEADINGS = ("who", "worker id", "gen", "state", "age", "deaths", "last death", "memory")
+RIGHT = ("worker id", "gen", "age", "memory")
+COLOURS = {"listening": "green", "starting": "yellow", "stopping": "yellow", "dead": "red"}
+WIDE = 160  # columns where there is no terminal to ask: a log or a pipe wants one line for each worker
+_EXIT = re.compile(r"code: (?:None, signal: (?P<signal>SIG\w+)|(?P<code>-?\d+), signal: None)")
 
 
 def show_status(cluster: Description, *, as_json: bool) -> int:
@@ -22,45 +28,59 @@ def show_status(cluster: Description, *, as_json: bool) -> int:
 
         click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2))
     else:
-        _print_table(status)
+        print_table(status)
     return ExitCode.CLOSED
 
 
-def _print_table(status: dict[str, Any]) -> None:
+def print_table(status: dict[str, Any]) -> None:
+    """Print a status as the master gives it, with an `rss` for each process; colours only on a terminal."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
-    console.print(
-        f"[bold]{status['name']}[/] {status['phase']} on {status['address']}  "
-        f"(env {status['env']}, {status['start_mode']} mode, eggcluster {status['version']})",
-        highlight=False,
-    )
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console.print(Text.assemble((status["name"], "bold"), f" {_headline(status)}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False)
-    for heading in ("who", "worker id", "gen", "state", "age", "deaths", "last death", "memory"):
-        table.add_column(heading, justify="right" if heading in ("worker id", "gen", "age", "memory") else "left")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading in RIGHT else "left", no_wrap=heading != "last death")
     table.add_row("master", str(status["pid"]), "", "", "", "", "", _memory(status["rss"]))
-    table.add_row("agent", *_row(status["agent"]))
-    for seat in status["workers"]:
-        table.add_row(f"app#{seat['slot']}", *_row(seat))
+    for who, seat in [("agent", status["agent"]), *((f"app#{seat['slot']}", seat) for seat in status["workers"])]:
+        colour = COLOURS.get(seat["state"], "")
+        # Text and not str, which rich would read as its markup: a death's reason may be any exception's text.
+        cells = zip(HEADINGS, (who, *_row(seat)), strict=True)
+        table.add_row(*(Text(cell, colour if heading == "state" else "") for heading, cell in cells))
     console.print(table)
 
 
+def _headline(status: dict[str, Any]) -> str:
+    more = f"env {status['env']}, {status['start_mode']} mode, eggcluster {status['version']}"
+    return f"{status['phase']} on {status['address']}  ({more})"
+
+
 def _row(seat: dict[str, Any]) -> list[str]:
-    state = f"[{_COLOURS.get(seat['state'], 'white')}]{seat['state']}[/]"
+    return [
+        str(seat["worker_id"] or "-"),
+        str(seat["generation"]),
+        _state(seat),
+        "-" if seat["age"] is None else _age(seat["age"]),
+        str(seat["deaths"]),
+        short_death(seat["last_death"] or ""),
+        _memory(seat["rss"]),
+    ]
+
+
+def _state(seat: dict[str, Any]) -> str:
+    state = str(seat["state"])
     if seat["next_try"] is not None:
         state += f", next try in {seat['next_try']:.1f}s"
     if seat["successor"] is not None:
         state += f", successor {seat['successor']} starting"
-    return [
-        str(seat["worker_id"] or "-"),
-        str(seat["generation"]),
-        state,
-        "-" if seat["age"] is None else _age(seat["age"]),
-        str(seat["deaths"]),
-        seat["last_death"] or "",
-        _memory(seat["rss"]),
-    ]
+    return state
+
+
+def short_death(text: str) -> str:
+    """`code: None, signal: SIGKILL` as `SIGKILL`, `code: 1, signal: None` as `exit 1`; what is more stays."""
+    return _EXIT.sub(lambda found: found["signal"] or f"exit {found['code']}", text)
 
 
 def _age(seconds: float) -> str:

@@ -54,5 +54,7 @@ def _parse(content: bytes, file: str) -> dict[str, Any]:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
         raise OptionsError(f"{file}: is not UTF-8 (at line {line}, column {column})") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number that is too long for int()
         raise OptionsError(f"{file}: is not TOML: {error}") from None
+    except RecursionError:
+        raise OptionsError(f"{file}: is not TOML that can be read: it is nested too deeply") from None

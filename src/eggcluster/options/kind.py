@@ -125,7 +125,7 @@ def start_mode() -> Kind:
             return "process"
         if value in ("thread", "interpreter"):
             raise Wrong('is known, but not available in this version; use "process"')
-        raise Wrong(f'is unknown; use "process"{near_miss(str(value), ["process", "thread", "interpreter"])}')
+        raise Wrong(f'is unknown; use "process"{near_miss(str(value), ["process"])}')
 
     return Kind('"process"', str, take)
 

@@ -57,6 +57,7 @@ class Option:
 SWITCH = switch()
 MODULE_NAME = text("the name of a module, such as package.module", MODULE)
 TARGET = text('module:attribute, for instance "app:app"', rf"{MODULE}:{MODULE}")
+HOST = text("a host name or address", r"[^\0-\x20\x7f\ud800-\udfff]+")  # no blanks, no bytes that are not UTF-8
 PORT = whole("a port number", 0, 65535)
 OWN_PORTS = many("a list of port numbers from 1 to 65535", whole("a port number", 1, 65535), separator=",")
 WORKERS = whole_or("auto", whole("a number of workers", 1, 1024))
@@ -103,7 +104,13 @@ OPTIONS = (
         flags=("-w", "--workers"),
         env=("EGG_WORKERS", "WEB_CONCURRENCY"),
     ),
-    _option("host", text("a host name or address"), "the address to listen on", "HOST", env=("HOST",)),
+    _option(
+        "host",
+        HOST,
+        "the address to listen on",
+        "HOST",
+        env=("HOST",),
+    ),
     _option(
         "port",
         PORT,

@@ -1,0 +1,55 @@
+"""A chat over WebSockets: what one client writes, `send_to_app` takes to the clients of every worker."""
+
+import asyncio
+
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import HTMLResponse
+
+from eggcluster import Application
+
+PAGE = """<!doctype html>
+<title>Chat</title>
+<p id="state">connecting</p>
+<form><input autofocus autocomplete="off" maxlength="500"><button>Send</button></form>
+<ul></ul>
+<script>
+const [input, list] = [document.querySelector("input"), document.querySelector("ul")];
+const socket = new WebSocket(`${location.protocol.replace("http", "ws")}//${location.host}/ws`);
+socket.onclose = () => { document.querySelector("#state").textContent = "disconnected"; };
+socket.onmessage = ({ data }) => {
+  const { hello, text, by } = JSON.parse(data);
+  if (hello) document.querySelector("#state").textContent = hello;
+  else list.prepend(Object.assign(document.createElement("li"), { textContent: `${text} (by ${by})` }));
+};
+document.querySelector("form").onsubmit = (event) => {
+  event.preventDefault();
+  socket.send(input.value);
+  input.value = "";
+};
+</script>"""
+
+api = FastAPI()
+app = Application(api)
+clients: set[WebSocket] = set()  # this worker's own
+
+
+@api.get("/", response_class=HTMLResponse)
+async def page() -> str:
+    return PAGE
+
+
+@api.websocket("/ws")
+async def chat(socket: WebSocket) -> None:
+    await socket.accept()
+    clients.add(socket)
+    try:
+        await socket.send_json({"hello": f"you are with app_worker#{app.slot}"})
+        async for text in socket.iter_text():
+            app.messenger.send_to_app("said", {"text": text, "by": f"app_worker#{app.slot}"})
+    finally:
+        clients.discard(socket)
+
+
+@app.messenger.on("said")
+async def tell(message: dict[str, str]) -> None:  # in every worker, the one that sent it too
+    await asyncio.gather(*(client.send_json(message) for client in clients), return_exceptions=True)
