@@ -44,7 +44,7 @@ class ReservedAction(MessengerError, ValueError):
 
 
 class BadReceiver(MessengerError, ValueError):
-    """The receiver's name is none: use a worker id, "agent", "app", "app#2", "master" or "parent"."""
+    """The receiver's name is none: use a worker id, "agent", "app", "app#2", "all", "master" or "parent"."""
 
 
 class NotSerializable(MessengerError, TypeError):

@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from eggcluster.errors import OptionsError
-from eggcluster.options.near import shown
 
 if TYPE_CHECKING:
     from eggcluster.options import ClusterOptions
@@ -61,6 +60,8 @@ def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> None:
         try:
             _load(options.log_config)
         except Exception as error:  # a handler's own class may raise anything
+            from eggcluster.options.near import shown
+
             causes = [str(each) or type(each).__name__ for each in (error, error.__cause__) if each is not None]
             why = " ".join(": ".join(causes).split())
             raise OptionsError(f"log_config: {shown(options.log_config)} is no logging configuration: {why}") from None

@@ -75,11 +75,11 @@ async def master_of(cluster: Cluster) -> psutil.Process:
     return psutil.Process((await cluster.status())["pid"])
 
 
-async def agent_of(cluster: Cluster) -> int:
-    """The pid of an agent that listens, once there is one."""
+async def agent_after(cluster: Cluster, last: int) -> int:
+    """The pid of the next agent, once it listens."""
     while True:
         agent = (await cluster.status())["agent"]
-        if agent["state"] == "listening":
+        if agent["state"] == "listening" and agent["worker_id"] != last:
             return int(agent["worker_id"])
         await asyncio.sleep(0.01)
 
@@ -303,11 +303,13 @@ return state["sent"]
         async with impatient(project, workers=4) as cluster:
             for slot in range(1, 5):
                 await ask(cluster.messenger, f"app#{slot}", sending)
+            agent = 0
             for _ in range(10):
-                agent = await agent_of(cluster)
+                agent = await agent_after(cluster, agent)
                 book = project.folder / f"book-{agent}"
                 await until(lambda book=book: book.exists() and book.stat().st_size > 2_000)  # type: ignore[misc]
                 os.kill(agent, signal.SIGKILL)
+            await agent_after(cluster, agent)
             sent = {slot: await ask(cluster.messenger, f"app#{slot}", ending) for slot in range(1, 5)}
             books = list(project.folder.glob("book-*"))
             assert len(books) == 11

@@ -201,7 +201,7 @@ def test_a_second_stop_only_waits_whatever_its_grace(shop: Workshop) -> None:
 
 def test_a_stop_after_the_end_returns_at_once(shop: Workshop) -> None:
     async def work() -> None:
-        worker = await shop.agent(PLAIN + "raise SystemExit(3)\n")
+        worker = await shop.agent(PLAIN + "import os\nos._exit(3)\n")
         assert await worker.exit == ExitReport(code=3)
         assert await worker.handle.stop(grace=1000) is StopOutcome.GRACEFUL
 

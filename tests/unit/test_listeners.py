@@ -193,7 +193,7 @@ def test_too_few_file_descriptors_are_one_line_and_leave_none_open(bind: Bind) -
     highest = max(int(fd) for fd in os.listdir("/dev/fd"))
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 20, hard))
-        assert "Too many open files" in refused(bind, workers=200)
+        assert "Too many open files" in refused(bind, workers=highest + 100)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

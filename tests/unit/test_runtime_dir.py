@@ -168,7 +168,8 @@ def test_a_base_directory_that_is_not_utf8_is_described(root: str) -> None:
 
 @pytest.mark.parametrize("name", ["lock", "control.sock", "cluster.json"])
 def test_a_directory_in_the_place_of_a_file_is_an_options_error(root: str, name: str) -> None:
-    os.makedirs(os.path.join(root, "shop", name), mode=0o700)
+    for folder in (root, os.path.join(root, "shop"), os.path.join(root, "shop", name)):
+        os.mkdir(folder, mode=0o700)
     runtime = RuntimeDir("shop", root)
     with pytest.raises(OptionsError, match=r"^the runtime directory .*/shop cannot be used: Is a directory; set EGG_"):
         runtime.claim("/srv/shop")

@@ -16,7 +16,7 @@ from eggcluster.errors import FrameError, MessageTooLarge, NotSerializable
 from eggcluster.model.message import Kind, Target
 
 HEADER = struct.Struct("<IBBHQII")
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a body's; the contract's default
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a body's; as in docs/options.md
 
 CHUNK = 256 * 1024  # bytes that are read at once; as uvloop, and more than a Unix socket holds by default
 

@@ -22,12 +22,11 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame
 from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
+from eggcluster.ipc.receipts import Receipts
 from eggcluster.model.message import RESERVED_ACTIONS, Kind, Receiver, Target, check_action, parse_receiver
 from eggcluster.model.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
-RECEIPT_INTERVAL = 0.1  # seconds between two receipts while messages come
-
 _logger = logging.getLogger("eggcluster.messenger")
 _H = TypeVar("_H", bound=Handler)
 _DEFAULT_TARGETS = {Role.APP: Target.AGENT, Role.AGENT: Target.APPS, Role.PARENT: Target.MASTER}
@@ -55,8 +54,7 @@ class Messenger:
         self._answers = Answers(self._handlers, self._reply)
         self._running: set[asyncio.Task[Any]] = set()
         self._on_event: Callable[[str, Any], None] | None = None
-        self._received = 0
-        self._receipt: asyncio.TimerHandle | None = None
+        self.receipts = Receipts(self._send_receipt)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -83,7 +81,7 @@ class Messenger:
         self._send(action, data, Target.RANDOM)
 
     def send_to(self, worker_id: Receiver, action: str, data: Any = None) -> None:
-        """Send to one: a worker id, "agent", "master", "parent", or a slot such as "app#2"."""
+        """Send to one: a worker id, "agent", "master", "parent", or "app#2"; "app" and "all" are many."""
         target, target_id = parse_receiver(worker_id)
         self._send(action, data, target, target_id)
 
@@ -220,8 +218,7 @@ class Messenger:
     def detach(self) -> None:
         """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
         self._outbox = None
-        if self._receipt is not None:
-            self._receipt.cancel()
+        self.receipts.stop()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(MessengerClosed("the channel to the master was closed"))
@@ -230,7 +227,7 @@ class Messenger:
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
         if frame.kind is Kind.MESSAGE or frame.kind is Kind.REQUEST:
-            self._count(frame.count)
+            self.receipts.count(frame.count)
         try:
             if frame.kind is Kind.MESSAGE or frame.kind is Kind.EVENT:
                 self._receive_messages(frame)
@@ -243,20 +240,9 @@ class Messenger:
         except FrameError as error:
             self._complain(frame, error)
 
-    def give_receipt(self) -> None:
-        """Tell the master how many messages have been read here: what it sent beyond that is lost if this process
-        dies. Done by itself while messages come; before a planned end it is called once more."""
-        if self._receipt is not None:
-            self._receipt.cancel()
-            self._receipt = None
+    def _send_receipt(self, count: int) -> None:
         with contextlib.suppress(MessengerError):
-            count = self._received & 0xFFFFFFFF
             self._attached().write(self._encode(Kind.RECEIPT, Target.MASTER, None, request_id=count))
-
-    def _count(self, messages: int) -> None:
-        self._received += messages
-        if self._receipt is None:
-            self._receipt = asyncio.get_running_loop().call_later(RECEIPT_INTERVAL, self.give_receipt)
 
     def dispatch(self, action: str, data: Any) -> None:
         """Call the handlers of `action` in this process."""

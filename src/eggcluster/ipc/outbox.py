@@ -9,7 +9,7 @@ from typing import Any
 from eggcluster.errors import MessengerBusy, MessengerClosed
 from eggcluster.ipc.channel import Channel
 
-MAX_QUEUE_BYTES = 64 * 1024 * 1024  # the contract's default
+MAX_QUEUE_BYTES = 64 * 1024 * 1024  # as in docs/options.md
 
 _logger = logging.getLogger("eggcluster.messenger")
 

@@ -56,12 +56,12 @@ class Link:
         """What has left for it so far; it stands still when the other side does not read."""
         return self.written - self.queued_bytes
 
-    def write(self, raw: bytes | bytearray) -> bool:
-        """Send whole frames; False where the other side is gone, or has not read for so long that the queue is full."""
+    def write(self, raw: bytes | bytearray, *, bounded: bool = True) -> bool:
+        """Send whole frames; False where the other side is gone, or, if `bounded`, where the queue is full."""
         channel = self.channel
         if channel is None or channel.closed:
             return False
-        if channel.congested and channel.queued_bytes + len(raw) > self._max_queue_bytes:
+        if bounded and channel.congested and channel.queued_bytes + len(raw) > self._max_queue_bytes:
             return False
         channel.write(raw)
         self.written += len(raw)

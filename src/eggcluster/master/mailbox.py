@@ -5,7 +5,7 @@ from collections import deque
 from eggcluster.ipc.frame import Frame
 from eggcluster.model.message import Kind
 
-MAX_QUEUE_BYTES = 64 * 1024 * 1024  # for each receiver; the contract's default
+MAX_QUEUE_BYTES = 64 * 1024 * 1024  # for each receiver; as in docs/options.md
 FRAME_OVERHEAD = 200  # bytes that a kept frame costs beside its own: the bound must hold for tiny ones, too
 
 

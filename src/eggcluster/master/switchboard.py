@@ -274,7 +274,9 @@ class Switchboard:
         if frame.kind is Kind.REQUEST and sender is not None and not self._requests.open(frame, sender, receiver):
             self._drop(receiver, frame, sender, f"{sender.address} has too many open requests")
             return True
-        if not receiver.write(frame.raw):
+        # While the receiver reads, its queue is bounded by slowing its senders down: all of them may have sent something
+        # large in the same turn, and none of that may be lost.
+        if not receiver.write(frame.raw, bounded=sender is None or receiver.stalled):
             self._requests.cancelled(frame)
             self._drop(receiver, frame, sender, f"{receiver.worker or receiver.address} does not read")
             return True

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from eggcluster.errors import BadReceiver, ReservedAction
 
-# The lifecycle messages of the contract. Whoever receives one knows that the master sent it.
+# The lifecycle messages of docs/messenger.md. Whoever receives one knows that the master sent it.
 RESERVED_ACTIONS = frozenset(
     {
         "agent-start",

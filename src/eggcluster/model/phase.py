@@ -26,7 +26,7 @@ class Phase(IntEnum):
 
 
 class ExitCode(IntEnum):
-    """The exit codes of the contract."""
+    """The exit codes of docs/signals.md."""
 
     CLOSED = 0
     FAILED = 1

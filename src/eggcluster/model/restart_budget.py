@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-MAX_DELAY = 15.0  # seconds; the contract's upper end
+MAX_DELAY = 15.0  # seconds; as in docs/restarts.md
 HEALTHY_AFTER = 30.0  # seconds of listening after which a death counts as the first again
 SECOND_DELAY = 0.5  # seconds; Erlang's and systemd's default (100 ms) spin on a worker that fails at its import
 

@@ -170,7 +170,7 @@ class Life(ABC):
 
     async def _leave(self) -> None:
         """Let what was sent reach the master before the process ends."""
-        self.messenger.give_receipt()
+        self.messenger.receipts.give()
         with contextlib.suppress(MessengerClosed):
             await self.messenger.drain()
 

@@ -34,7 +34,7 @@ class StartWatch:
         self._coroutine = coroutine
         self._main = threading.get_ident()
         delay = deadline - min(MAX_MARGIN, timeout * MARGIN) - time.monotonic()
-        self._timer = threading.Timer(max(0.0, delay), self._tell)
+        self._timer = threading.Timer(min(max(0.0, delay), threading.TIMEOUT_MAX), self._tell)
         self._timer.name, self._timer.daemon = "egg-start-watch", True
         self._timer.start()
 
