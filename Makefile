@@ -5,7 +5,7 @@ PORT ?= 7001
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check unit bench clean python
+.PHONY: help demo test check unit long bench clean python
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ check: $(VENV)/test  ## style and types
 
 unit: $(VENV)/test  ## the tests without processes: seconds
 	$(BIN)/pytest tests/unit
+
+long: $(VENV)/test  ## ten million messages, a thousand garbage senders: minutes
+	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py
 
 bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/boot.py

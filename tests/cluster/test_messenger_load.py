@@ -90,6 +90,12 @@ async def messages(cluster: Cluster, slot: int) -> dict[str, Any]:
     return counters
 
 
+async def until_it_reads_again(cluster: Cluster, slot: int) -> None:
+    async with asyncio.timeout(60):
+        while (await messages(cluster, slot))["stalled"]:
+            await asyncio.sleep(0.01)
+
+
 async def until_sent(cluster: Cluster, place: str, source: str) -> None:
     """Wait until `source` gives something true in a worker."""
     async with asyncio.timeout(60):
@@ -180,6 +186,7 @@ def test_a_receiver_that_has_stopped_loses_only_its_own_and_the_masters_memory_i
             finally:
                 os.kill(deaf, signal.SIGCONT)
 
+            await until_it_reads_again(cluster, 2)
             await until_sent(cluster, "app#2", f"return count[0] >= {total - stopped['dropped']}")
             await ask(cluster.messenger, "agent", "messenger.send_to_app('number', ['agent', 10**9])")
             await until_sent(cluster, "app#2", "return last['agent'] == 10**9")
@@ -230,6 +237,7 @@ state["task"] = asyncio.ensure_future(flood())
             finally:
                 os.kill(deaf, signal.SIGCONT)
                 await asyncio.to_thread(http.close)
+            await until_it_reads_again(cluster, 2)
             assert await ask(cluster.messenger, "app#2", "return me.slot") == 2
 
     asyncio.run(scenario())
@@ -317,8 +325,8 @@ return state["sent"]
             received = {tuple(map(int, line.split())) for line in lines}
             assert len(received) == len(lines)  # nothing twice
             missing = {(slot, number) for slot, count in sent.items() for number in range(count)} - received
-            status = await cluster.status()
-            reported = status.get("messages_dropped", 0) + status["messages_to_nobody"]
+            reported = (await cluster.status()).get("messages_dropped", 0)
+            print(f"{len(missing)} missing, {reported} reported")  # noqa: T201
             assert len(missing) <= reported, f"{len(missing)} of {sum(sent.values())} missing, {reported} reported"
 
     asyncio.run(scenario())

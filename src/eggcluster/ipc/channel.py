@@ -76,7 +76,7 @@ class Channel(asyncio.BufferedProtocol):
     @property
     def congested(self) -> bool:
         """Whether more than `high_water` bytes wait for the other side to read."""
-        return not self._writable.is_set()
+        return not self._writable.is_set() or self._outgoing_bytes > self._high_water > 0
 
     def exceeds(self, limit: int) -> bool:
         """Whether more than `limit` bytes wait here; asked for each message, so it first asks what is cheap."""
@@ -95,9 +95,12 @@ class Channel(asyncio.BufferedProtocol):
     def flush(self) -> None:
         """Hand over to the kernel what was written in this turn of the loop."""
         self._flush_scheduled = False
+        congested = self.congested
         outgoing, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
         if outgoing and self._open and self._transport is not None:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+            if congested and not self.congested and self._on_relieved is not None:
+                self._on_relieved()  # the kernel took all at once, so that resume_writing will not be called
 
     async def drain(self) -> None:
         """Wait until all that was written has left this process; MessengerClosed if the channel closes meanwhile."""

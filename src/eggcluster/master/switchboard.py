@@ -205,9 +205,7 @@ class Switchboard:
         if frame.kind is Kind.MESSAGE or frame.kind is Kind.REQUEST:
             self._relay(link, frame)
         elif frame.kind is Kind.REPLY or frame.kind is Kind.FAILURE:
-            asker = self._requests.answered(link, frame)
-            if asker is not None:  # else it is late, or was never asked for
-                asker.write(frame.raw)
+            self._relay_answer(link, frame)
         elif frame.kind is Kind.RECEIPT:
             link.read = frame.request_id
         elif frame.kind is Kind.CANCEL:
@@ -274,8 +272,8 @@ class Switchboard:
         if frame.kind is Kind.REQUEST and sender is not None and not self._requests.open(frame, sender, receiver):
             self._drop(receiver, frame, sender, f"{sender.address} has too many open requests")
             return True
-        # While the receiver reads, its queue is bounded by slowing its senders down: all of them may have sent something
-        # large in the same turn, and none of that may be lost.
+        # While the receiver reads, its queue is bounded by slowing its senders down: each of them may have sent
+        # something large in the same turn, and none of that may be lost.
         if not receiver.write(frame.raw, bounded=sender is None or receiver.stalled):
             self._requests.cancelled(frame)
             self._drop(receiver, frame, sender, f"{receiver.worker or receiver.address} does not read")
@@ -317,6 +315,15 @@ class Switchboard:
             self._on_ask(link, frame.request_id, action, data)
         else:
             self.lost.add(1, f'the master does not listen to "{action}", from {link.address}')
+
+    def _relay_answer(self, link: Link, frame: Frame) -> None:
+        asker = self._requests.answered(link, frame)
+        if asker is None:
+            return  # it is late, or was never asked for
+        if not asker.write(frame.raw, bounded=asker.stalled):
+            self._drop(asker, frame, None, f"{asker.worker or asker.address} does not read")
+        elif asker.congested:
+            self._flow.congested(link, asker)
 
     def _cancel(self, frame: Frame) -> None:
         """Whoever asked does not wait any more: tell the one who answers, or forget what was kept for it."""
