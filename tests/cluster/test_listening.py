@@ -294,7 +294,7 @@ def test_every_line_of_a_json_log_is_an_object(project: Project) -> None:
     launched = project.start("--workers", "2", "--log-format", "json", "--access-log").wait_ready()
     launched.allows_traceback = True
     launched.get("/looked-for")
-    assert launched.close() == 0
+    assert launched.close() == 1  # the hook raised
     lines = [json.loads(line) for line in launched.log.splitlines()]
     assert {line["speaker"] for line in lines} == {"master", "agent_worker", "app_worker#1", "app_worker#2"}
     assert all({"time", "level", "pid", "logger", "message"} <= line.keys() for line in lines)
