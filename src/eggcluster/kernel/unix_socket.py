@@ -3,27 +3,24 @@
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 def bind_unix(path: str) -> socket.socket:
     """A socket bound at `path`; OSError as of bind(2)."""
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        with _short(path) as short:
-            sock.bind(short)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return _open(path, socket.socket.bind)
 
 
 def connect_unix(path: str) -> socket.socket:
     """A socket connected to the one at `path`; OSError as of connect(2)."""
+    return _open(path, socket.socket.connect)
+
+
+def _open(path: str, act: Callable[[socket.socket, str], None]) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         with _short(path) as short:
-            sock.connect(short)
+            act(sock, short)
     except BaseException:
         sock.close()
         raise
