@@ -159,14 +159,17 @@ class Supervisor:
     def tick(self, now: float) -> list[Command]:
         """Time has passed: do what is due."""
         commands: list[Command] = []
-        for seat in (self.agent, *self.slots):
-            commands += self._check_start(seat, now)
-            if seat.next_try is not None and now >= seat.next_try:
-                commands.append(self._fork(seat, now))
+        # First what may end it all: then nobody is started in the same moment.
         if self._close_deadline is not None and now >= self._close_deadline:
             commands += self._give_up(now)
         if self._next_check is not None and now >= self._next_check:
             commands += self._check_health(now)
+        if self.finished:
+            return commands
+        for seat in (self.agent, *self.slots):
+            commands += self._check_start(seat, now)
+            if seat.next_try is not None and now >= seat.next_try:
+                commands.append(self._fork(seat, now))
         return commands
 
     # -- what may be asked ---------------------------------------------------------------------------------
