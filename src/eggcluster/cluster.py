@@ -19,6 +19,7 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, read_limit
 from eggcluster.ipc.handshake import send_first
 from eggcluster.ipc.messenger import Messenger
+from eggcluster.kernel.inherited import SD_LISTEN_FDS_START
 from eggcluster.kernel.process_exit import wait_exited
 from eggcluster.model.role import PARENT, Role
 from eggcluster.options import ClusterOptions, parse_options
@@ -246,7 +247,7 @@ def _spawn_master(
     """Start a master as a child; gives its process and this side's end of the channel."""
     ours, theirs = socket.socketpair()
     inherited = [options.fd] if options.fd is not None else []
-    inherited += range(3, 3 + options.listen_fds)
+    inherited += range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + options.listen_fds)
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "eggcluster.master", str(theirs.fileno())],

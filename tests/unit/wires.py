@@ -9,8 +9,8 @@ from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame
 from eggcluster.ipc.messenger import Messenger
+from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.master.link import Link
-from eggcluster.master.mailbox import MAX_QUEUE_BYTES
 from eggcluster.master.switchboard import Switchboard
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.role import PARENT, Address

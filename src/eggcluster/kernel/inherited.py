@@ -2,6 +2,8 @@
 
 import socket
 
+SD_LISTEN_FDS_START = 3  # the first socket that systemd passes: sd_listen_fds(3)
+
 
 def inherited_socket(fd: int) -> socket.socket:
     """The socket behind an inherited file descriptor, non-blocking; what the application starts does not get it."""

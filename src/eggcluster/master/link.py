@@ -4,7 +4,8 @@ import asyncio
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
-from eggcluster.master.mailbox import MAX_QUEUE_BYTES, Mailbox
+from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
+from eggcluster.master.mailbox import Mailbox
 from eggcluster.model.role import Address
 from eggcluster.model.worker import Worker
 

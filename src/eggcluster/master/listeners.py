@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 
 from eggcluster.errors import OptionsError
 from eggcluster.ipc.boot_order import Listener
+from eggcluster.kernel.inherited import SD_LISTEN_FDS_START
 from eggcluster.kernel.reuseport import attach_steering
 from eggcluster.model.steering import encode, steer_to
 from eggcluster.options import ClusterOptions
 from eggcluster.options.near import shown
 
 _logger = logging.getLogger("eggcluster.master")
-
-SD_LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
 @dataclass

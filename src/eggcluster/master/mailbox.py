@@ -3,9 +3,9 @@
 from collections import deque
 
 from eggcluster.ipc.frame import Frame
+from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.model.message import Kind
 
-MAX_QUEUE_BYTES = 64 * 1024 * 1024  # for each receiver; as in docs/options.md
 FRAME_OVERHEAD = 200  # bytes that a kept frame costs beside its own: the bound must hold for tiny ones, too
 
 

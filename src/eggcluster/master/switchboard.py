@@ -8,10 +8,11 @@ from typing import Any
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame, read_limit
+from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.master.flow import FlowControl
 from eggcluster.master.link import HIGH_WATER, Link
 from eggcluster.master.lost_messages import LostMessages
-from eggcluster.master.mailbox import MAX_QUEUE_BYTES, Mailbox
+from eggcluster.master.mailbox import Mailbox
 from eggcluster.master.open_requests import OpenRequests
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.role import AGENT, MASTER, PARENT, Address, Role, app

@@ -64,10 +64,6 @@ class Worker:
         self.state = state
 
     @property
-    def alive(self) -> bool:
-        return self.state is not WorkerState.DEAD
-
-    @property
     def label(self) -> str:
         """The one way to name it in logs: `app_worker#2:4711`."""
         raise NotImplementedError
