@@ -14,6 +14,7 @@ import pytest
 from eggcluster.errors import OptionsError
 from eggcluster.master.control import MAX_LINE, ControlServer
 from eggcluster.master.event import CloseRequested, ReloadRequested
+from eggcluster.master.event_feed import EventFeed
 from eggcluster.master.inbox import Inbox
 from tests.unit.conftest import Run
 from tests.unit.wires import Wires, until
@@ -24,6 +25,7 @@ class Controlled:
 
     def __init__(self) -> None:
         self.inbox = Inbox()
+        self.feed = EventFeed()
         self.wires = Wires()
         self.switchboard = self.wires.switchboard
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "model": {"errors"},
     "kernel": {"errors", "model"},
     "options": {"errors", "kernel", "model"},
-    "ipc": {"errors", "model", "options"},
+    "ipc": {"errors", "model", "options", "kernel"},
     "logs": {"errors", "options"},
     "modes": {"errors", "model", "kernel", "options", "ipc"},
     "master": {"errors", "model", "kernel", "options", "ipc", "modes", "logs"},

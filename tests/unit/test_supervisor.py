@@ -6,7 +6,7 @@ import pytest
 
 from eggcluster.model.command import Announce, CloseListeners, Fork, Kill, PublishPids, ReloadEnded, ReportDeath, Say
 from eggcluster.model.phase import ExitCode, Phase
-from eggcluster.model.supervisor import Plan
+from eggcluster.model.plan import Plan
 from eggcluster.model.worker import AgentWorker, ExitReport, WorkerState
 from tests.unit.world import FAILED, World, booted
 

@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from eggcluster.model.phase import Phase
+from eggcluster.model.vital_signs import LOOK_INTERVAL, VitalSigns
+from eggcluster.model.wear import Limits
 from eggcluster.model.worker import ExitReport, Worker, WorkerState
 from tests.unit.world import World
 
@@ -16,7 +18,9 @@ class AnyLife(RuleBasedStateMachine):
 
     @initialize(workers=st.integers(1, 3), replace=st.booleans(), strict=st.booleans(), boots=st.integers(0, 3))
     def boot(self, workers: int, replace: bool, strict: bool, boots: int) -> None:
-        self.world = World(workers, replace_apps=replace, strict=strict, app_start_timeout=8, agent_start_timeout=9)
+        times = {"app_start_timeout": 8, "agent_start_timeout": 9, "worker_timeout": 3, "agent_timeout": 4}
+        limits = Limits(requests=100, lifetime=60)
+        self.world = World(workers, replace_apps=replace, strict=strict, limits=limits, **times)
         self.world.boot()
         if boots:  # most lives begin with a boot that goes well
             self._start_all()
@@ -60,25 +64,46 @@ class AnyLife(RuleBasedStateMachine):
     def the_newest_app_worker_dies(self, exit: ExitReport) -> None:
         self.world.exits(self.world.apps()[-1], exit)
 
-    @precondition(lambda self: self.world.ordered or self.world.killed)
+    @precondition(lambda self: self.world.ordered or self.world.killed or self.world.aborted)
     @rule()
     def who_was_told_to_exits(self) -> None:
-        for worker in [w for w in self.world.living if w in self.world.ordered or w in self.world.killed]:
+        for worker in [w for w in self.world.living if self._told(w)]:
             self.world.exits(worker)
 
     @rule()
     def the_next_deadline_comes(self) -> None:
-        deadline = self.world.supervisor.next_deadline()
-        if deadline is not None and deadline < float("inf"):
-            self.world.pass_time(deadline - self.world.now)
+        """The next one at which something is due: at a look everything may be as it was."""
+        if (deadline := self._next_due()) < float("inf"):
+            self.world.pass_time(max(0.0, deadline - self.world.now))
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 1.0, 8.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.pass_time(seconds)
 
+    @rule(agent=st.booleans())
+    def reload(self, agent: bool) -> None:
+        self.world.reload(agent=agent)
+
+    @precondition(lambda self: self.world.living)
+    @rule(data=st.data())
+    def a_loop_stands_still(self, data: st.DataObject) -> None:
+        self.world.falls_silent(data.draw(st.sampled_from(self.world.living)))
+
     @rule()
-    def reload(self) -> None:
-        self.world.reload()
+    def all_loops_move_again(self) -> None:
+        self.world.silent.clear()
+
+    @rule(seconds=st.sampled_from([2.0, 5.0, 100.0]))
+    def the_master_does_not_run(self, seconds: float) -> None:
+        before = self.world.killed | self.world.aborted
+        due_anyway = self._next_due() < self.world.now + 2 * LOOK_INTERVAL
+        self.world.oversleeps(seconds)
+        assert due_anyway or self.world.killed | self.world.aborted == before
+
+    @precondition(lambda self: self.world.apps())
+    @rule(data=st.data(), requests=st.integers(0, 200))
+    def requests_come(self, data: st.DataObject, requests: int) -> None:
+        self.world.loads[data.draw(st.sampled_from(self.world.apps()))] = VitalSigns(requests=requests)
 
     @precondition(lambda self: self.phase is Phase.SERVING)
     @rule()
@@ -110,15 +135,19 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def its_books_agree_with_the_world(self) -> None:
-        assert set(self.world.supervisor.everybody()) == set(self.world.living)
-        assert all(seat.successor is None or self.world.reloading for seat in self.world.supervisor.slots)
+        assert set(self.world.supervisor.roster.everybody()) == set(self.world.living)
+        successors = [seat for seat in self.world.supervisor.slots if seat.successor is not None]
+        rolling = self.world.supervisor._rollout is not None
+        assert len(successors) <= 1 if rolling or self.world.reloading else not successors
+        assert self.world.supervisor.agent.successor is None
 
     @invariant()
     def nobody_is_dead_and_forgotten(self) -> None:
         supervisor = self.world.supervisor
         if self.phase is Phase.SERVING:
             for seat in (supervisor.agent, *supervisor.slots):
-                filled = seat.current is not None or seat.next_try is not None
+                rolling = seat.slot == 0 and seat.retiring and self.world.reloading  # stopped first, then started
+                filled = seat.current is not None or seat.next_try is not None or rolling
                 assert filled or (seat.slot and not supervisor.plan.replace_apps)
 
     def teardown(self) -> None:
@@ -133,6 +162,14 @@ class AnyLife(RuleBasedStateMachine):
             else:
                 self.the_next_deadline_comes()
         assert self.world.supervisor.finished
+
+    def _told(self, worker: Worker) -> bool:
+        return worker in self.world.ordered or worker in self.world.killed or worker in self.world.aborted
+
+    def _next_due(self) -> float:
+        supervisor = self.world.supervisor
+        due = (*supervisor.roster.deadlines(), supervisor._health.due, supervisor._close_deadline)
+        return min((instant for instant in due if instant is not None), default=float("inf"))
 
     def _starting(self) -> list[Worker]:
         return [worker for worker in self.world.living if worker.state is WorkerState.STARTING]

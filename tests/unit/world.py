@@ -1,10 +1,13 @@
 """A world without processes for the supervisor to rule: it carries out commands, and asserts what always holds."""
 
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from eggcluster.model.command import Command, Fork, Kill, ReloadEnded, Stop
+from eggcluster.model.command import Abort, Command, Fork, Kill, Look, ReloadEnded, Say, Stop
 from eggcluster.model.phase import Phase
-from eggcluster.model.supervisor import Plan, Supervisor
+from eggcluster.model.plan import Plan
+from eggcluster.model.supervisor import Supervisor
+from eggcluster.model.vital_signs import VitalSigns
 from eggcluster.model.worker import AgentWorker, AppWorker, ExitReport, Worker, WorkerState
 
 C = TypeVar("C", bound=Command)
@@ -14,15 +17,21 @@ FAILED = ExitReport(code=1)
 
 
 class World:
-    """Whoever is forked lives until `exits` says otherwise. Each event is followed by a tick, as in the master."""
+    """Whoever is forked lives until `exits` says otherwise. Each event is followed by a tick, as in the master.
 
-    def __init__(self, workers: int = 2, **plan: float) -> None:
+    Every worker's loop moves but for those in `silent`; `loads` are the requests and connections of some.
+    """
+
+    def __init__(self, workers: int = 2, **plan: Any) -> None:
         self.now = 1000.0
-        self.supervisor = Supervisor(Plan(workers, **plan))  # type: ignore[arg-type]
+        self.supervisor = Supervisor(Plan(workers, **plan))
         self.living: list[Worker] = []
         self.all: list[Worker] = []
         self.ordered: dict[Worker, float] = {}  # who has been told to stop, and with which grace
         self.killed: set[Worker] = set()
+        self.aborted: set[Worker] = set()
+        self.silent: dict[Worker, float] = {}  # whose loop stands still, and since when
+        self.loads: dict[Worker, VitalSigns] = {}
         self.reloading = False
         self.commands: list[Command] = []  # what the last event led to
 
@@ -40,9 +49,19 @@ class World:
         self.living.remove(worker)
         return self._carry_out(self.supervisor.exited(worker, exit, self.now))
 
-    def reload(self) -> "World":
+    def reload(self, *, agent: bool = False) -> "World":
         self.reloading = self.reloading or self.supervisor.phase is Phase.SERVING
-        return self._carry_out(self.supervisor.reload(self.now))
+        return self._carry_out(self.supervisor.reload(self.now, agent=agent))
+
+    def falls_silent(self, worker: Worker) -> "World":
+        """Its loop stands still from now on."""
+        self.silent[worker] = self.now
+        return self
+
+    def oversleeps(self, seconds: float) -> "World":
+        """The master itself does not run for so long."""
+        self.now += seconds
+        return self._carry_out([])
 
     def close(self) -> "World":
         return self._carry_out(self.supervisor.close(self.now))
@@ -91,6 +110,9 @@ class World:
 
     def _carry_out(self, commands: list[Command]) -> "World":
         commands = commands + self.supervisor.tick(self.now)
+        if Look() in commands:
+            commands.remove(Look())  # of no interest to those who ask what an event led to
+            commands += self.supervisor.looked(self._signs(), self.now)
         self.commands = commands
         for command in commands:
             match command:
@@ -100,11 +122,20 @@ class World:
                     self._stop(worker, grace)
                 case Kill(worker):
                     self._kill(worker)
+                case Abort(worker):
+                    self._abort(worker)
                 case ReloadEnded():
                     self.reloading = False
         deadline = self.supervisor.next_deadline()
         assert deadline is None or deadline > self.now, "the master would spin"
         return self
+
+    def _signs(self) -> dict[Worker, VitalSigns]:
+        signs = {}
+        for worker in self.living:
+            load = self.loads.get(worker, VitalSigns())
+            signs[worker] = replace(load, beat=self.silent.get(worker, self.now))
+        return signs
 
     def _fork(self, worker: Worker) -> None:
         assert worker not in self.all, "an incarnation is never used again"
@@ -120,11 +151,10 @@ class World:
         assert worker in self.living
         assert worker not in self.ordered
         closing = self.supervisor.phase > Phase.SERVING
-        if isinstance(worker, AgentWorker):
-            assert closing
+        recycled = any(isinstance(command, Say) and "taken over" in command.text for command in self.commands)
+        assert closing or self.reloading or recycled, f"{worker} is stopped for nothing"
+        if isinstance(worker, AgentWorker) and closing:
             assert not self.apps(), "the agent closes after the app workers"
-        else:
-            assert closing or self.reloading, f"{worker} is stopped for nothing"
         self.ordered[worker] = grace
 
     def _kill(self, worker: Worker) -> None:
@@ -134,8 +164,15 @@ class World:
             assert worker not in self.killed, "one kill is enough"
         self.killed.add(worker)
 
+    def _abort(self, worker: Worker) -> None:
+        assert worker in self.living
+        assert worker in self.silent, f"{worker!r} moves, and is taken for hung"
+        assert worker.state is WorkerState.LISTENING
+        assert worker not in self.aborted, "once is enough"
+        self.aborted.add(worker)
 
-def booted(workers: int = 2, **plan: float) -> World:
+
+def booted(workers: int = 2, **plan: Any) -> World:
     """A world that serves."""
     world = World(workers, **plan).boot()
     world.started(world.agent)

@@ -28,6 +28,13 @@ class Kill:
 
 
 @dataclass(frozen=True)
+class Abort:
+    """Its event loop stands still: let it write all its stacks and die, then kill its process tree."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True)
 class Announce:
     """Send `egg-ready`: to this one, or to everybody and the parent where it is None."""
 
@@ -37,6 +44,19 @@ class Announce:
 @dataclass(frozen=True)
 class PublishPids:
     """The agent or the set of listening workers changed: send `egg-pids`."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """See how the workers are, and tell it with `looked`."""
+
+
+@dataclass(frozen=True)
+class Steer:
+    """The loops of `changed` stopped or move again, or the load of some has changed: tell the kernel where new
+    connections go."""
+
+    changed: tuple[Worker, ...]
 
 
 @dataclass(frozen=True)
@@ -69,4 +89,17 @@ class ReloadEnded:
     failure: str | None
 
 
-Command = Fork | Stop | Kill | Announce | PublishPids | ReportDeath | CloseListeners | Say | ReloadEnded
+Command = (
+    Fork
+    | Stop
+    | Kill
+    | Abort
+    | Announce
+    | PublishPids
+    | Look
+    | Steer
+    | ReportDeath
+    | CloseListeners
+    | Say
+    | ReloadEnded
+)

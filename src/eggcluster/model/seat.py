@@ -25,12 +25,12 @@ class Seat:
     next_try: float | None = None
     last_death: str | None = None
 
-    def seat_new(self, now: float) -> Worker:
+    def seat_new(self, now: float, jitter: float = 0.0) -> Worker:
         """A new incarnation in this seat: the current one, or the successor of one that lives."""
         self.generation += 1
         self.next_try = None
         kind = AppWorker if self.slot else AgentWorker
-        worker = kind(self.slot, self.generation, now, now + self.start_timeout)
+        worker = kind(self.slot, self.generation, now, now + self.start_timeout, jitter=jitter)
         if self.current is None:
             self.current = worker
         else:
@@ -49,6 +49,20 @@ class Seat:
         if worker in self.retiring:
             self.retiring.remove(worker)
         self._vacate(worker)
+
+    def overdue(self, now: float) -> Iterator[Worker]:
+        """Those whose start takes too long; each is given once."""
+        for worker in self.living():
+            if worker.state is WorkerState.STARTING and now >= worker.start_deadline:
+                # A worker that can still run Python has just told where it was: that report is the better one.
+                worker.failure = worker.failure or f"start timeout: not ready after {self.start_timeout:g}s"
+                worker.start_deadline = float("inf")
+                yield worker
+
+    @property
+    def name(self) -> str:
+        """How the log calls the place, whoever sits there."""
+        return f"app_worker#{self.slot}" if self.slot else "agent_worker"
 
     def _vacate(self, worker: Worker) -> None:
         if worker is self.successor:

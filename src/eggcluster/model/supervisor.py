@@ -5,47 +5,32 @@ The master owns the only instance, calls one method for each event, and carries 
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 from eggcluster.model.command import (
+    Abort,
     Announce,
     CloseListeners,
     Command,
     Fork,
     Kill,
+    Look,
     PublishPids,
     ReloadEnded,
     ReportDeath,
     Say,
+    Steer,
     Stop,
 )
+from eggcluster.model.health import HealthCheck
 from eggcluster.model.phase import ExitCode, Phase
-from eggcluster.model.restart_budget import RestartBudget
+from eggcluster.model.plan import Plan
+from eggcluster.model.rollout import Recycling, Rollout
+from eggcluster.model.roster import Roster
 from eggcluster.model.seat import Seat
+from eggcluster.model.vital_signs import LOOK_INTERVAL, OVERSLEPT_AFTER, Vigil, VitalSigns
+from eggcluster.model.wear import PAUSE, PAUSE_AFTER_FAILURE, worn_out
 from eggcluster.model.worker import ExitReport, Worker, WorkerState
-
-AGENT_FIRST_DELAY = 1.0  # seconds; Egg's: an agent that fails at once must not spin
-CHECK_INTERVAL = 10.0  # seconds between two looks at whether anybody serves; Egg's
-CHECKS_FAILED = 3  # looks in a row with nobody there before the cluster gives up; Egg's
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The options that the supervisor's decisions depend on. All times in seconds."""
-
-    workers: int
-    app_start_timeout: float = 60.0
-    agent_start_timeout: float = 60.0
-    app_close_timeout: float = 5.0
-    agent_close_timeout: float = 5.0
-    close_timeout: float = 15.0
-    replace_apps: bool = True
-    strict: bool = False
-
-    @property
-    def close_limit(self) -> float:
-        """The whole closing's limit: never so short that the two parts of it could not have theirs."""
-        return max(self.close_timeout, self.app_close_timeout + self.agent_close_timeout + 5.0)
 
 
 class Supervisor:
@@ -53,27 +38,31 @@ class Supervisor:
 
     Every method takes `now`, a monotonic instant in seconds, and gives the commands to carry out. After each
     call `next_deadline()` says when `tick` wants to be called at the latest, `finished` whether all is over.
+    `chance` gives a number from 0 to 1: the only thing that is left to it is which moment in a range is taken.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, chance: Callable[[], float] = lambda: 1.0) -> None:
         self.plan = plan
+        self._chance = chance
         self.phase = Phase.AGENT_BOOT
         self.exit_code = ExitCode.CLOSED
         self.boot_failure: Worker | None = None
-        self.agent = Seat(0, plan.agent_start_timeout, RestartBudget(AGENT_FIRST_DELAY))
-        self.slots = [Seat(n, plan.app_start_timeout, RestartBudget()) for n in range(1, plan.workers + 1)]
+        self.roster = Roster(plan)
+        self.agent, self.slots = self.roster.agent, self.roster.slots
         self._close_deadline: float | None = None
-        self._next_check: float | None = None
-        self._checks_without_app = 0
-        self._checks_without_agent = 0
-        self._reload: list[Seat] = []  # still to come; the first is the one under way
-        self._reload_began = 0.0
-        self._reload_wanted = False  # another reload was asked for while one was under way
+        self._health = HealthCheck()
+        self._rollout: Rollout | None = None  # what is being replaced
+        self._reload_wanted: bool | None = None  # asked for while another was under way: with the agent or without
+        self._next_recycling = 0.0
+        self._vigil = Vigil()
+        self._next_look: float | None = None
 
     # -- what happened -------------------------------------------------------------------------------------
 
     def boot(self, now: float) -> list[Command]:
         """Begin: the agent first."""
+        self._vigil.restart(now)
+        self._next_look = now + LOOK_INTERVAL
         return [self._fork(self.agent, now)]
 
     def started(self, worker: Worker, now: float) -> list[Command]:
@@ -88,7 +77,8 @@ class Supervisor:
         if self.phase is Phase.APPS_BOOT:
             return self._ready(now) if all(seat.listening for seat in self.slots) else []
         if self.phase is Phase.SERVING:
-            return [Announce(worker), *self._take_over(worker, now), PublishPids()]
+            taken_over = self._rollout.started(self.roster.seat_of(worker), worker, now) if self._rollout else []
+            return [Announce(worker), *self._rolled(taken_over, now), PublishPids()]
         return []
 
     def boot_failed(self, worker: Worker, report: str, bad_option: bool) -> list[Command]:
@@ -105,23 +95,23 @@ class Supervisor:
 
     def exited(self, worker: Worker, exit: ExitReport, now: float) -> list[Command]:
         """`worker` and all of its children are known dead."""
-        seat, before = self._seat(worker), worker.state
+        seat, before = self.roster.seat_of(worker), worker.state
         was_successor = worker is seat.successor
         seat.bury(worker)
         if before is WorkerState.STOPPING:
-            return [*self._check_close(worker, exit), *self._next_stop(now), *self._reload_on(seat, now)]
+            rolled = self._rollout.retired(seat, now) if self._rollout else []
+            return [*self._check_close(worker, exit), *self._next_stop(now), *self._rolled(rolled, now)]
         if before is WorkerState.STARTING or self.phase < Phase.SERVING:
-            worker.failure = worker.failure or f"{worker} died while {before.value} ({exit})"
+            worker.failure = worker.failure or f"{worker} died while {before.value} ({worker.verdict or exit})"
         report = ReportDeath(worker, exit, before.value)
-        seat.last_death = worker.failure.splitlines()[0] if worker.failure else str(exit)
+        seat.last_death = worker.failure.splitlines()[0] if worker.failure else worker.verdict or str(exit)
         if self.phase < Phase.SERVING:
             return [report, *self._fail_boot(worker, now)]
         if self.phase > Phase.SERVING:
             return [report, *self._next_stop(now)]
-        stopped = self._stop_reload(worker) if self._ends_reload(seat, worker, before) else []
-        if was_successor:
-            return [report, *stopped]
-        return [report, *stopped, *self._replace(seat, worker, now), PublishPids()]
+        rolled = self._rollout.died(seat, worker, before, self._stays_empty(seat)) if self._rollout else []
+        replaced = [] if was_successor else [*self._replace(seat, worker, now), PublishPids()]
+        return [report, *self._rolled(rolled, now), *replaced]
 
     def close(self, now: float, code: ExitCode = ExitCode.CLOSED) -> list[Command]:
         """Close in order: app workers, agent, master. Asked again, it changes nothing."""
@@ -129,45 +119,74 @@ class Supervisor:
             return []
         self.phase = Phase.APPS_STOP
         self.exit_code = code
+        self._health.end()
         self._close_deadline = now + self.plan.close_limit
         commands: list[Command] = [CloseListeners()]
-        if self._reload:
+        if self._rollout is not None:
+            commands += self._rollout.aborted()
+            self._rollout = None
+        if self._reload_wanted is not None:
             commands.append(ReloadEnded("the cluster is closing"))
-            self._reload.clear()
-        for seat in (self.agent, *self.slots):
+        for seat in self.roster:
             seat.next_try = None
         for seat in self.slots:
-            commands += self._stop(seat, self.plan.app_close_timeout)
+            commands += self._stop(seat, self.plan.grace(seat.slot))
         return commands + self._next_stop(now)
 
     def cut_short(self) -> list[Command]:
         """While closing: wait for nobody any more."""
         self._stop(self.agent, 0)  # only for its state: its death is no failure
-        return [Say(logging.WARNING, "closing is cut short"), *map(Kill, self.everybody())]
+        return [Say(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.everybody())]
 
-    def reload(self, now: float) -> list[Command]:
-        """Replace every app worker, one slot after the other, new before old."""
+    def reload(self, now: float, *, agent: bool = False) -> list[Command]:
+        """Replace every app worker, one slot after the other, new before old; before them the agent, if so asked."""
         if self.phase is not Phase.SERVING:
             return [ReloadEnded(f"the cluster is {self.phase.word}; reload it when it serves")]
-        if self._reload:
-            self._reload_wanted = True
-            return [Say(logging.INFO, "a reload is under way, another one follows it", progress=True)]
-        self._reload = list(self.slots)
-        self._reload_began = now
-        return [Say(logging.INFO, "reload started", progress=True), *self._reload_slot(now)]
+        if self._rollout is not None:
+            self._reload_wanted = agent or bool(self._reload_wanted)
+            recycling = isinstance(self._rollout, Recycling)
+            what = "a worker is being recycled, the reload" if recycling else "a reload is under way, another one"
+            return [Say(logging.INFO, f"{what} follows it", progress=True)]
+        seats = [self.agent, *self.slots] if agent else self.slots
+        rollout = Rollout(seats, now, self._fork, self.plan.grace)
+        return [Say(logging.INFO, "reload started", progress=True), *self._roll(rollout, now)]
+
+    def looked(self, signs: Mapping[Worker, VitalSigns], now: float) -> list[Command]:
+        """What was seen of the workers, as `Look` asked for."""
+        loaded = False
+        for worker, seen in signs.items():
+            loaded = loaded or seen.load != worker.signs.load
+            worker.signs = seen
+        if self.phase >= Phase.APPS_STOP:
+            return []
+        watched = self.roster.listening()  # who boots, or closes, has another limit
+        changed = self._vigil.look(watched, now)
+        steer = [Steer(tuple(changed))] if changed or loaded else []
+        hung = [command for worker in watched for command in self._end_hung(worker, now)]
+        return [*steer, *hung, *self._recycle(now)]
+
+    def slept(self, seconds: float, now: float) -> list[Command]:
+        """This process itself did not run for so long (it was stopped, or starved): what was due meanwhile is put off
+        by as much, and nobody's silence counts."""
+        self._vigil.restart(now)
+        self.roster.put_off(seconds)
+        if self._close_deadline is not None:
+            self._close_deadline += seconds
+        self._health.put_off(seconds)
+        return [Say(logging.WARNING, f"the master did not run for {seconds:.1f}s; nobody is blamed for that")]
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed: do what is due."""
-        commands: list[Command] = []
+        commands = self._look(now)
         # First what may end it all: then nobody is started in the same moment.
         if self._close_deadline is not None and now >= self._close_deadline:
             commands += self._give_up(now)
-        if self._next_check is not None and now >= self._next_check:
+        if self._health.due is not None and now >= self._health.due:
             commands += self._check_health(now)
         if self.finished:
             return commands
-        for seat in (self.agent, *self.slots):
-            commands += self._check_start(seat, now)
+        for seat in self.roster:
+            commands += map(Kill, seat.overdue(now))
             if seat.next_try is not None and now >= seat.next_try:
                 commands.append(self._fork(seat, now))
         return commands
@@ -180,31 +199,29 @@ class Supervisor:
 
     def next_deadline(self) -> float | None:
         """The earliest instant at which `tick` has something to do; None: only an event can change anything."""
-        due: list[float | None] = [self._close_deadline, self._next_check]
-        for seat in (self.agent, *self.slots):
-            due.append(seat.next_try)
-            due += [w.start_deadline for w in seat.living() if w.state is WorkerState.STARTING]
+        due = (self._close_deadline, self._health.due, self._next_look, *self.roster.deadlines())
         return min((instant for instant in due if instant is not None), default=None)
 
     def listening_apps(self) -> list[Worker]:
         """The app workers that serve, in the order of their slots."""
-        return [seat.current for seat in self.slots if seat.current is not None and seat.listening]
-
-    def everybody(self) -> list[Worker]:
-        """All incarnations that are not known dead, the agent's first."""
-        return [worker for seat in (self.agent, *self.slots) for worker in seat.living()]
+        return [worker for worker in self.roster.listening() if worker.slot]
 
     # -- boot and replacement ------------------------------------------------------------------------------
 
-    def _seat(self, worker: Worker) -> Seat:
-        return self.slots[worker.slot - 1] if worker.slot else self.agent
-
     def _fork(self, seat: Seat, now: float) -> Fork:
-        return Fork(seat.seat_new(now))
+        return Fork(seat.seat_new(now, self._chance()))
+
+    def _look(self, now: float) -> list[Command]:
+        """Look at the workers at short intervals; a look that comes much too late tells that nothing could be seen."""
+        if self._next_look is None or now < self._next_look:
+            return []
+        late, self._next_look = now - self._next_look, now + LOOK_INTERVAL
+        slept = self.slept(late, now) if late > OVERSLEPT_AFTER else []
+        return [*slept, Look()]
 
     def _ready(self, now: float) -> list[Command]:
         self.phase = Phase.SERVING
-        self._next_check = now + CHECK_INTERVAL
+        self._health.begin(now)
         return [Announce(None), PublishPids()]
 
     def _fail_boot(self, worker: Worker, now: float) -> list[Command]:
@@ -213,29 +230,23 @@ class Supervisor:
 
     def _replace(self, seat: Seat, worker: Worker, now: float) -> list[Command]:
         since = worker.listening_since
-        delay = seat.budget.died(None if since is None else now - since)
+        delay = seat.budget.died(now, None if since is None else now - since, self._chance())
         if seat.current is not None:
             return []  # its successor, starting already, has moved up
         if self._stays_empty(seat):
             return [Say(logging.WARNING, f"slot {seat.slot} stays empty in this environment: fix it, then reload")]
+        warning = self._warn_of_deaths(seat, now)
         if delay == 0:
-            return [self._fork(seat, now)]
+            return [*warning, self._fork(seat, now)]
         seat.next_try = now + delay
-        name = f"app_worker#{seat.slot}" if seat.slot else "agent_worker"
-        return [Say(logging.INFO, f"try to start a new {name} after {delay:g}s ...")]
+        return [*warning, Say(logging.INFO, f"try to start a new {seat.name} after {delay:.3g}s ...")]
+
+    def _warn_of_deaths(self, seat: Seat, now: float) -> list[Command]:
+        deaths = seat.budget.keeps_dying(now)
+        return [Say(logging.WARNING, f"{seat.name} keeps dying: {deaths} deaths in ten minutes")] if deaths else []
 
     def _stays_empty(self, seat: Seat) -> bool:
         return seat.slot > 0 and seat.current is None and not self.plan.replace_apps
-
-    def _check_start(self, seat: Seat, now: float) -> list[Command]:
-        commands: list[Command] = []
-        for worker in seat.living():
-            if worker.state is WorkerState.STARTING and now >= worker.start_deadline:
-                # A worker that can still run Python has just told where it was: that report is the better one.
-                worker.failure = worker.failure or f"start timeout: not ready after {seat.start_timeout:g}s"
-                worker.start_deadline = float("inf")
-                commands.append(Kill(worker))
-        return commands
 
     # -- closing -------------------------------------------------------------------------------------------
 
@@ -256,92 +267,79 @@ class Supervisor:
 
     def _next_stop(self, now: float) -> list[Command]:
         """Closing: once the last app worker is gone it is the agent's turn, then the master's."""
-        if self.phase is Phase.APPS_STOP and not any(True for seat in self.slots for _ in seat.living()):
+        if self.phase is Phase.APPS_STOP and not self.roster.any_app:
             self.phase = Phase.AGENT_STOP
-            stops = self._stop(self.agent, self.plan.agent_close_timeout)
+            stops = self._stop(self.agent, self.plan.grace(0))
             if stops:
                 return stops
-        if self.phase is Phase.AGENT_STOP and not any(True for _ in self.agent.living()):
+        if self.phase is Phase.AGENT_STOP and not self.roster.everybody():
             self.phase = Phase.STOPPED
-            self._close_deadline = self._next_check = None
+            self._close_deadline = self._next_look = None
         return []
 
     def _give_up(self, now: float) -> list[Command]:
         self._close_deadline = None
         self.phase = Phase.STOPPED
         self.exit_code = ExitCode.CLOSE_TIMEOUT
-        left = ", ".join(map(str, self.everybody()))
+        left = ", ".join(map(str, self.roster.everybody()))
         text = f"close timeout: not done after {self.plan.close_limit:g}s, killing {left}"
-        return [Say(logging.ERROR, text), *map(Kill, self.everybody())]
+        return [Say(logging.ERROR, text), *map(Kill, self.roster.everybody())]
 
-    # -- reload --------------------------------------------------------------------------------------------
+    # -- reload and recycling --------------------------------------------------------------------------------
 
-    def _reload_slot(self, now: float) -> list[Command]:
-        """Start the next slot's new worker, or end the reload."""
-        if not self._reload:
-            if self._reload_wanted:
-                self._reload_wanted = False
-                return self.reload(now)  # who asked for the first is told after the second: both asked for the newest
-            return [Say(logging.INFO, "reload done", progress=True), ReloadEnded(None)]
-        seat = self._reload[0]
-        seat.budget.forgive()
-        if seat.current is not None and not seat.listening:
-            return []  # its replacement is starting just now: two at once would hide which of them fails
-        return [self._fork(seat, now)]
+    def _roll(self, rollout: Rollout, now: float) -> list[Command]:
+        self._rollout = rollout
+        return self._rolled(rollout.step(now), now)
 
-    def _take_over(self, worker: Worker, now: float) -> list[Command]:
-        """A started worker of the slot under reload: its predecessor goes, or the next slot comes."""
-        seat = self._seat(worker)
-        if not self._reload or self._reload[0] is not seat:
+    def _rolled(self, commands: list[Command], now: float) -> list[Command]:
+        """After a step of the rollout: where it is over, the reload that was asked for meanwhile follows."""
+        rollout = self._rollout
+        if rollout is None or not rollout.over:
+            return commands
+        recycling = isinstance(rollout, Recycling)
+        self._rollout = None
+        self._next_recycling = now + (PAUSE_AFTER_FAILURE if rollout.failed and recycling else PAUSE)
+        wanted, self._reload_wanted = self._reload_wanted, None
+        if wanted is None or (rollout.failed and not recycling):
+            return commands
+        # Who asked for the first is told after the second: both asked for the newest.
+        commands = [each for each in commands if each != ReloadEnded(None)]
+        return commands + self.reload(now, agent=wanted)
+
+    def _recycle(self, now: float) -> list[Command]:
+        """Replace a worn worker, if there is one, and nothing else is being replaced."""
+        if self._rollout is not None or self.phase is not Phase.SERVING or now < self._next_recycling:
             return []
-        if worker.born < self._reload_began:
-            return [self._fork(seat, now)]  # it was starting when the reload began: it may hold the old version
-        text = f"slot {seat.slot} of {len(self.slots)} reloaded: {worker}"
-        commands: list[Command] = [Say(logging.INFO, text, progress=True)]
-        if worker is seat.successor and seat.current is not None:
-            old = seat.current
-            seat.retire(old)
-            return [*commands, Stop(old, self.plan.app_close_timeout)]
-        self._reload.pop(0)
-        return commands + self._reload_slot(now)
+        # The oldest first: with a short limit the others would else never have their turn.
+        for worker in sorted(self.listening_apps(), key=lambda worker: worker.listening_since or 0.0):
+            why = worn_out(worker, self.plan.limits, now)
+            if why is not None:
+                text = f"recycling {worker} after {why}"
+                rollout = Recycling([self.roster.seat_of(worker)], now, self._fork, self.plan.grace)
+                return [Say(logging.INFO, text), *self._roll(rollout, now)]
+        return []
 
-    def _reload_on(self, seat: Seat, now: float) -> list[Command]:
-        """A retired worker is gone: the next slot, if it was the one that the reload waited for."""
-        if self.phase is not Phase.SERVING or not self._reload or self._reload[0] is not seat:
+    # -- hung workers ----------------------------------------------------------------------------------------
+
+    def _end_hung(self, worker: Worker, now: float) -> list[Command]:
+        """Its loop has stood still for too long."""
+        timeout = self.plan.patience(worker.slot)
+        if not timeout or worker.verdict is not None or self._vigil.silence(worker, now) < timeout:
             return []
-        if seat.successor is not None or not seat.listening:
-            return []  # not who it waits for; or the new one died meanwhile, and its replacement ends this step
-        self._reload.pop(0)
-        return self._reload_slot(now)
-
-    def _ends_reload(self, seat: Seat, worker: Worker, before: WorkerState) -> bool:
-        """Whether this death is the new version's, or leaves nobody whom the reload could wait for."""
-        if not self._reload or self._reload[0] is not seat:
-            return False
-        is_new = worker.born >= self._reload_began
-        return (before is WorkerState.STARTING and is_new) or self._stays_empty(seat)
-
-    def _stop_reload(self, worker: Worker) -> list[Command]:
-        """The new version does not boot: the old one goes on."""
-        self._reload.clear()
-        self._reload_wanted = False
-        why = worker.failure or f"{worker} died"
-        text = f"reload stopped, the workers so far go on: {why.splitlines()[0]}"
-        return [Say(logging.ERROR, text), ReloadEnded(why)]
+        worker.verdict = f"its event loop had not moved for {timeout:g}s"
+        return [Say(logging.ERROR, f"{worker} is hung: {worker.verdict}"), Abort(worker)]
 
     # -- health --------------------------------------------------------------------------------------------
 
     def _check_health(self, now: float) -> list[Command]:
-        """Egg's check: three looks in a row at an empty house end it."""
-        self._next_check = now + CHECK_INTERVAL if self.phase is Phase.SERVING else None
-        if self.phase is not Phase.SERVING or not self.plan.replace_apps:
+        if not self.plan.replace_apps:
+            self._health.end()  # in this environment an empty slot is what is wanted
             return []
-        self._checks_without_app = 0 if self.listening_apps() else self._checks_without_app + 1
-        self._checks_without_agent = 0 if self.agent.listening else self._checks_without_agent + 1
-        if self._checks_without_app >= CHECKS_FAILED:
+        self._health.look(now, apps=bool(self.listening_apps()), agent=self.agent.listening)
+        if self._health.no_app:
             text = "no app worker has been listening for three checks in a row, closing"
             return [Say(logging.ERROR, text), *self.close(now, ExitCode.FAILED)]
-        if self._checks_without_agent >= CHECKS_FAILED:
+        if self._health.no_agent:
             text = "no agent has been alive for three checks in a row"
             closing = self.close(now, ExitCode.FAILED) if self.plan.strict else []
             return [Say(logging.ERROR, text), *closing]

@@ -1,9 +1,10 @@
 """One incarnation in the cluster, the agent's or an app worker's, and the states it may go through."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from eggcluster.model.role import AGENT, Address, app
+from eggcluster.model.vital_signs import VitalSigns
 
 
 class WorkerState(Enum):
@@ -41,7 +42,9 @@ class Worker:
     what is known only then: `worker_id`, `listening_at`, or the `failure` of a fork that the system refused.
 
     `worker_id` is the pid in process mode. `failure` is the finished report of
-    a boot that failed, as the worker itself or the supervisor told it.
+    a boot that failed, as the worker itself or the supervisor told it; `verdict` is why the supervisor ended one that
+    had booted. `signs` and `rss` (bytes, 0: not looked at) are from the last look at it, `moves` is what
+    they say of its event loop. `jitter`, from 0 to 1, spreads what would else happen to all workers at once.
     """
 
     slot: int
@@ -54,6 +57,11 @@ class Worker:
     listening_at: str | None = None
     failure: str | None = None
     misused_option: bool = False
+    verdict: str | None = None
+    signs: VitalSigns = field(default_factory=VitalSigns)
+    rss: int = 0
+    moves: bool = True
+    jitter: float = 0.0
 
     address = AGENT  # of the seat; AppWorker has its slot's
 

@@ -1,0 +1,57 @@
+"""What is seen of a living worker from outside: whether its event loop moves, and how much it has to do. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eggcluster.model.worker import Worker
+
+BEAT_INTERVAL = 0.2  # seconds between two beats of a worker's loop
+LOOK_INTERVAL = 0.2  # seconds between two looks of the master
+# A slot whose loop stands still gets no new connections: within a second, beat, look and a late timer included.
+STALLED_AFTER = 0.6
+OVERSLEPT_AFTER = 1.0  # seconds that a look may be late before the master takes itself for the one who slept
+
+
+@dataclass(frozen=True, slots=True)
+class VitalSigns:
+    """What a worker last wrote. `beat` is an instant of CLOCK_MONOTONIC, 0 before the first; `lag` is by how much
+    that beat came too late, in seconds; `accepting` is False while it takes no new connections of its own accord."""
+
+    beat: float = 0.0
+    lag: float = 0.0
+    requests: int = 0
+    connections: int = 0
+    accepting: bool = True
+
+    @property
+    def load(self) -> tuple[int, bool]:
+        """What matters for the next connection."""
+        return self.connections, self.accepting
+
+
+class Vigil:
+    """Judges by their beats whose loop moves. A master that slept itself accuses nobody: it looks anew from then on."""
+
+    def __init__(self) -> None:
+        self._watching_since = 0.0
+
+    def restart(self, now: float) -> None:
+        """Whatever was silent up to now may have had no chance to speak."""
+        self._watching_since = now
+
+    def silence(self, worker: "Worker", now: float) -> float:
+        """For how long its loop has not moved, in seconds."""
+        heard = max(worker.signs.beat, worker.listening_since or 0.0, self._watching_since)
+        return max(0.0, now - heard)
+
+    def look(self, workers: Iterable["Worker"], now: float) -> list["Worker"]:
+        """Note who stands still; gives those for whom that has changed."""
+        changed = []
+        for worker in workers:
+            moves = self.silence(worker, now) < STALLED_AFTER
+            if moves is not worker.moves:
+                worker.moves = moves
+                changed.append(worker)
+        return changed

@@ -1,0 +1,137 @@
+"""Worn workers are replaced by fresh ones: start before stop, one at a time, never during a reload."""
+
+from typing import Any
+
+import pytest
+
+from eggcluster.model.command import ReloadEnded, Say
+from eggcluster.model.vital_signs import VitalSigns
+from eggcluster.model.wear import JITTER, PAUSE_AFTER_FAILURE, Limits, worn_out
+from eggcluster.model.worker import AppWorker, ExitReport, Worker
+from tests.unit.world import FAILED, World, booted
+
+
+def worker(**more: Any) -> Worker:
+    return AppWorker(1, 1, 0.0, 60.0, listening_since=0.0, **more)
+
+
+@pytest.mark.parametrize(
+    ("limits", "signs", "rss", "now", "why"),
+    [
+        (Limits(requests=100), VitalSigns(requests=99), 0, 1.0, None),
+        (Limits(requests=100), VitalSigns(requests=100), 0, 1.0, "100 requests"),
+        (Limits(lifetime=60), VitalSigns(), 0, 59.9, None),
+        (Limits(lifetime=60), VitalSigns(), 0, 60.0, "60s of age"),
+        (Limits(rss=1024**2), VitalSigns(), 1024**2, 60.0, None),
+        (Limits(rss=1024**2), VitalSigns(), 3 * 1024**2, 60.0, "3 MiB of memory"),
+        (Limits(rss=1024**2), VitalSigns(), 3 * 1024**2, 4.9, None),  # too young: it may be what it needs
+        (Limits(), VitalSigns(requests=10**9), 10**12, 10**9, None),
+    ],
+)
+def test_a_worker_is_worn_out_at_its_limit(
+    limits: Limits, signs: VitalSigns, rss: int, now: float, why: str | None
+) -> None:
+    assert worn_out(worker(signs=signs, rss=rss), limits, now) == why
+
+
+def test_the_jitter_makes_it_early_by_a_tenth_at_most() -> None:
+    early = worker(jitter=1.0, signs=VitalSigns(requests=90))
+    assert worn_out(early, Limits(requests=100), 1.0) == "90 requests"
+    early.signs = VitalSigns(requests=89)
+    assert worn_out(early, Limits(requests=100), 1.0) is None
+    assert JITTER == 0.1
+
+
+def busy(workers: int = 2) -> World:
+    """A world whose workers have all had their share of requests."""
+    world = booted(workers=workers, limits=Limits(requests=10))
+    for each in world.apps():
+        world.loads[each] = VitalSigns(requests=10)
+    return world
+
+
+def test_the_new_one_starts_before_the_old_one_stops_and_one_slot_comes_after_the_other() -> None:
+    world = busy()
+    first, second = world.apps()
+    world.pass_time(0.2)
+    assert [each.slot for each in world.forked()] == [1]
+    assert not world.pass_time(5).forked(), "the second one waits"
+    new = world.apps(1)[-1]
+    assert world.started(new).stopped() == [first]
+    assert not world.pass_time(3).forked(), "until the first one is gone"
+    world.exits(first, ExitReport(code=0))
+    world.pass_time(2)
+    assert [each.slot for each in world.forked()] == [2]
+    world.started(world.apps(2)[-1]).exits(second, ExitReport(code=0))
+    assert not world.pass_time(100).forked(), "the new ones are fresh"
+
+
+def test_a_worn_worker_whose_successor_does_not_start_goes_on_and_has_time_until_the_next_try() -> None:
+    world = busy(workers=1)
+    old = world.app(1)
+    world.pass_time(0.2)
+    world.exits(world.apps()[-1], FAILED, failure="SyntaxError: x")
+    assert world.supervisor.listening_apps() == [old]
+    assert not world.given(ReloadEnded)
+    assert any("goes on" in say.text for say in world.given(Say))
+    assert not world.pass_time(PAUSE_AFTER_FAILURE - 1).forked()
+    assert world.pass_time(2).forked()
+
+
+def test_a_worn_worker_that_dies_meanwhile_is_followed_by_its_successor() -> None:
+    world = busy(workers=1)
+    old = world.app(1)
+    new = world.pass_time(0.2).forked()[0]
+    world.exits(old)
+    assert world.started(new).apps() == [new]
+    assert not world.ordered
+
+
+def test_nobody_is_recycled_while_a_reload_runs() -> None:
+    world = booted(workers=2, limits=Limits(requests=10))
+    first, second = world.apps()
+    world.reload()
+    world.loads[second] = VitalSigns(requests=10)
+    assert not world.pass_time(10).forked()
+    world.started(world.apps(1)[-1]).exits(first, ExitReport(code=0))
+    assert world.forked() == [world.apps(2)[-1]], "that is the reload's own next step"
+
+
+def test_a_reload_that_is_asked_for_meanwhile_follows() -> None:
+    world = busy(workers=1)
+    old = world.app(1)
+    new = world.pass_time(0.2).forked()[0]
+    world.reload()
+    assert any("the reload follows it" in say.text for say in world.given(Say))
+    world.started(new).exits(old, ExitReport(code=0))
+    third = world.forked()[0]
+    world.started(third).exits(new, ExitReport(code=0))
+    assert world.given(ReloadEnded) == [ReloadEnded(None)]
+    assert world.apps() == [third]
+
+
+def test_a_reload_that_waited_for_a_recycling_that_failed_begins_all_the_same() -> None:
+    world = busy(workers=1)
+    world.pass_time(0.2)
+    world.reload().exits(world.apps()[-1], FAILED)
+    assert len(world.forked()) == 1
+    assert not world.given(ReloadEnded)
+
+
+def test_closing_during_a_recycling_ends_both_workers() -> None:
+    world = busy(workers=1)
+    world.pass_time(0.2).close()
+    assert len(world.stopped()) == 2
+    assert not world.given(ReloadEnded)
+
+
+def test_with_a_limit_that_all_exceed_again_and_again_each_slot_has_its_turn() -> None:
+    world = booted(workers=3, limits=Limits(lifetime=1))
+    turns = []
+    for _ in range(6):
+        world.pass_time(2)
+        (new,) = world.forked()
+        turns.append(new.slot)
+        (old,) = world.started(new).stopped()
+        world.exits(old, ExitReport(code=0))
+    assert turns == [1, 2, 3, 1, 2, 3]
