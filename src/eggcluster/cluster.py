@@ -50,17 +50,20 @@ class _ParentEnd:
         status: dict[str, Any] = await self.messenger.request("status", to="master")
         return status
 
-    async def reload(self, timeout: float = 300.0) -> None:
+    async def reload(self, timeout: float = 300.0, *, agent: bool | None = None) -> None:
         """Replace the app workers, one slot after the other, new before old; returns when all are replaced.
+
+        Before them the agent, the new one once the old one is gone: where `agent` says so, or, if it is None, where
+        one of the files that the agent's code came from has changed.
 
         ControlError where a new worker does not boot: the old ones go on then. RequestTimeout after `timeout`
         seconds; the reload goes on.
         """
-        await self._order("reload", timeout)
+        await self._order("reload", timeout, agent)
 
-    async def _order(self, order: str, timeout: float) -> None:
+    async def _order(self, order: str, timeout: float, data: Any = None) -> None:
         try:
-            await self.messenger.request(order, to="master", timeout=timeout)
+            await self.messenger.request(order, data, to="master", timeout=timeout)
         except RemoteError as error:
             raise ControlError(error.message) from None
 

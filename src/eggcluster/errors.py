@@ -27,6 +27,10 @@ class ClusterNotRunning(EggclusterError):
     """No cluster answers under that name, pid file or base directory. Start one, or name the right one."""
 
 
+class ClusterEnded(ClusterNotRunning):
+    """The cluster ended while it was being asked: nobody's fault where its end was to come."""
+
+
 class ControlError(EggclusterError):
     """The running cluster refused a command, or could not carry it out; the text says why."""
 

@@ -136,10 +136,9 @@ def test_a_slot_that_cannot_boot_waits_longer_each_time_and_comes_back_when_mend
         flag.unlink()
         wait_until(lambda: replaced(cluster, 2, victim), "the mended slot listens")
         assert connection.tell("return os.getpid()") == healthy
-    at_once, second, third = (float(words[0]) for words in marks(project, "tries"))
-    assert second - at_once > 0.5
-    assert third - second > 1.0
-    assert born(project, "app#2")[-1][1] - third > 2.0
+    _, second, third = (float(words[0]) for words in marks(project, "tries"))
+    assert third - second > 0.5
+    assert born(project, "app#2")[-1][1] - third > 1.0
     assert len(born(project, "app#1")) == 1
 
 
@@ -216,7 +215,7 @@ def test_an_agent_that_dies_again_and_again_is_never_there_twice(project: Projec
         wait_until(lambda pid=pid: cluster.agent() not in (pid, None), "there is a new agent")  # type: ignore[misc]
     first, second, third = (instant for _, instant in born(project, "agent"))
     assert second - first > 0.95
-    assert third - second > 1.95
+    assert third - second > 0.95
     assert not marks(project, "overlaps")
 
 

@@ -51,7 +51,7 @@ return busy
 # The restart budget makes a seat that dies again and again wait for minutes. Its patience is not what is tested here.
 IMPATIENT = """
 from eggcluster.model.restart_budget import RestartBudget
-RestartBudget.delay = lambda self: 0.02
+RestartBudget.delay = lambda self, chance: 0.02
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from eggcluster.ipc.frame import Frame, decode_body, encode_frame
 from eggcluster.kernel.process_tree import is_running
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.role import AGENT
+from eggcluster.model.vital_signs import BEAT_INTERVAL
 from eggcluster.model.worker import ExitReport
 from eggcluster.modes.process import start_by_process
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
@@ -101,6 +103,7 @@ class Workshop:
                         worker.handle.kill()
                         await worker.exit
                     worker.channel.close()
+                    worker.handle.record.close()
 
         asyncio.run(limited())
 
@@ -268,5 +271,33 @@ def test_a_worker_hears_what_is_sent_to_it(shop: Workshop) -> None:
         reply = worker.frames[-1]
         assert (reply.kind, reply.request_id, reply.source) == (Kind.REPLY, 7, AGENT.pack())
         assert decode_body(reply.body) == 42
+
+    shop.run(work())
+
+
+def test_an_aborted_worker_says_where_it_was_and_is_gone(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN + "open(__file__ + '.imported', 'w').close()\nwhile True: pass\n")
+        while not (shop.folder / "agent.py.imported").exists():
+            await asyncio.sleep(0.01)
+        await worker.handle.abort()
+        assert (await worker.exit).signal == "SIGABRT"
+        assert 'agent.py", line' in worker.handle.record.last_words()
+
+    shop.run(work())
+
+
+def test_a_workers_pulse_beats_while_its_loop_moves_and_no_longer(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN)
+        assert (await worker.report())[0] == "agent-start"
+        record, first = worker.handle.record, worker.handle.record.read().beat
+        assert first > 0
+        while record.read().beat == first:
+            await asyncio.sleep(0.01)
+        os.kill(worker.handle.worker_id, signal.SIGSTOP)
+        last = record.read().beat
+        await asyncio.sleep(4 * BEAT_INTERVAL)  # nothing is to happen in it
+        assert record.read().beat == last
 
     shop.run(work())

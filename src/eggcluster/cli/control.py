@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
-from eggcluster.errors import ClusterNotRunning, ControlError
+from eggcluster.errors import ClusterEnded, ClusterNotRunning, ControlError
 from eggcluster.kernel.process_exit import wait_until_gone
 from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.master.runtime_dir import Description, RuntimeDir
@@ -28,7 +28,7 @@ def ask(cluster: Description, command: str, **details: Any) -> Generator[Any, No
         sock.sendall(msgspec.json.encode({"command": command, **details}) + b"\n")
         with sock.makefile("rb") as lines:
             return (yield from _follow(lines))
-    raise ClusterNotRunning(f'"{cluster.name}" (pid {cluster.pid}) ended before it had answered')
+    raise ClusterEnded(f'"{cluster.name}" (pid {cluster.pid}) ended before it had answered')
 
 
 def _follow(lines: BinaryIO) -> Generator[Any, None, Any]:
@@ -63,11 +63,11 @@ def stop_cluster(cluster: Description) -> int:
     return ExitCode.CLOSED
 
 
-def reload_cluster(cluster: Description) -> int:
+def reload_cluster(cluster: Description, *, agent: bool | None) -> int:
     """Reload the cluster; the lines of its progress are printed as they come."""
     began = False
     try:
-        for line in ask(cluster, "reload"):
+        for line in ask(cluster, "reload", agent=agent):
             began = True
             click.echo(line)
     except ControlError as error:

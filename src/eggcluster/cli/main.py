@@ -74,11 +74,16 @@ def stop(**which: str | None) -> int:
 
 @command.command()
 @_which
-def reload(**which: str | None) -> int:
+@click.option(
+    "--agent/--no-agent",
+    default=None,
+    help="Restart the agent, too, before them [default: if its code has changed].",
+)
+def reload(agent: bool | None, **which: str | None) -> int:
     """Replace the app workers by new ones, one slot after the other, new before old."""
     from eggcluster.cli.control import reload_cluster
 
-    return reload_cluster(_find(which))
+    return reload_cluster(_find(which), agent=agent)
 
 
 @command.command()
@@ -90,6 +95,16 @@ def messages(as_json: bool, payload: bool, **which: str | None) -> int:
     from eggcluster.cli.messages import follow_messages
 
     return follow_messages(_find(which), as_json=as_json, payload=payload)
+
+
+@command.command()
+@_which
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def events(as_json: bool, **which: str | None) -> int:
+    """Follow deaths, starts and reloads, live."""
+    from eggcluster.cli.events import follow_events
+
+    return follow_events(_find(which), as_json=as_json)
 
 
 def _find(which: dict[str, str | None]) -> "Description":

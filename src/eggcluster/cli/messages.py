@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from eggcluster.cli.control import ask
+from eggcluster.errors import ClusterEnded
 from eggcluster.master.runtime_dir import Description
 from eggcluster.model.phase import ExitCode
 
@@ -16,7 +17,7 @@ def follow_messages(cluster: Description, *, as_json: bool, payload: bool) -> in
     try:
         for message in ask(cluster, "messages", payload=payload):
             click.echo(msgspec.json.encode(message).decode() if as_json else _line(message))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ClusterEnded):
         pass
     return ExitCode.CLOSED
 

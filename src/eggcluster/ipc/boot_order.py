@@ -17,7 +17,7 @@ class BootOrder(msgspec.Struct, frozen=True):
 
     `start_deadline` is the instant of CLOCK_MONOTONIC at which the master's patience ends, `listening_at` the address
     to report in `app-start`, `cluster_port` the loopback port that is kept for the agent's followers; the agent
-    inherits its bound socket as `cluster_fd`.
+    inherits its bound socket as `cluster_fd`. `record_fd` is the memory file of its vital record.
     """
 
     role: str
@@ -30,6 +30,7 @@ class BootOrder(msgspec.Struct, frozen=True):
     start_deadline: float = float("inf")
     cluster_port: int = 0
     cluster_fd: int | None = None
+    record_fd: int = -1
 
     @property
     def master(self) -> int:

@@ -1,4 +1,4 @@
-"""The control socket: `eggcluster status`, `stop`, `reload`, `messages` talk to the master here. Runs in the master.
+"""The control socket: `eggcluster status`, `stop`, `reload` and others talk to the master here. Runs in the master.
 
 One JSON object a line: `{"command": "status"}` in; `{"progress": "..."}` lines out, then `{"done": ...}` or
 `{"error": "..."}`. Only the owner can open it: the directory around it is private.
@@ -7,14 +7,17 @@ One JSON object a line: `{"command": "status"}` in; `{"progress": "..."}` lines 
 import asyncio
 import contextlib
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.event import CloseRequested, ReloadRequested
+from eggcluster.master.event_feed import EventFeed
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.message_watch import MessageWatch
+from eggcluster.master.onlooker import Onlooker
 from eggcluster.master.progress import Progress
 from eggcluster.master.runtime_dir import unusable
 from eggcluster.master.switchboard import Switchboard
@@ -29,6 +32,7 @@ class Controlled(Protocol):
 
     inbox: Inbox
     switchboard: Switchboard
+    feed: EventFeed
 
     def status(self) -> dict[str, Any]: ...
 
@@ -38,6 +42,7 @@ class Command(msgspec.Struct):
 
     command: str
     payload: bool = False
+    agent: bool | None = None
 
 
 class ControlServer:
@@ -111,9 +116,15 @@ class ControlServer:
             case "stop":
                 await self._follow(CloseRequested("stop requested", Progress()), writer)
             case "reload":
-                await self._follow(ReloadRequested(Progress()), writer)
+                await self._follow(ReloadRequested(order.agent, Progress()), writer)
             case "messages":
-                await self._show_messages(MessageWatch(order.payload), reader, writer)
+                watch = MessageWatch(order.payload)
+                self._master.switchboard.observe(watch.see)
+                await _show(watch, reader, writer, lambda: self._master.switchboard.ignore(watch.see))
+            case "events":
+                onlooker = Onlooker()
+                self._master.feed.observe(onlooker)
+                await _show(onlooker, reader, writer, lambda: self._master.feed.ignore(onlooker))
             case other:
                 await _say(writer, {"error": f'no command is called "{other}"'})
 
@@ -128,21 +139,22 @@ class ControlServer:
             await _say(writer, {"progress": line})
         await _say(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
 
-    async def _show_messages(
-        self, watch: MessageWatch, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        gone = asyncio.ensure_future(reader.read())  # a client that looks on says nothing more: this is its end
-        self._master.switchboard.observe(watch.see)
-        try:
-            while not gone.done():
-                coming = asyncio.ensure_future(watch.next())
-                await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if coming.done():
-                    await _say(writer, {"progress": coming.result()})
-                coming.cancel()
-        finally:
-            self._master.switchboard.ignore(watch.see)
-            gone.cancel()
+
+async def _show(
+    watch: MessageWatch | Onlooker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end: Callable[[], None]
+) -> None:
+    """Tell what is to be seen as it comes, until the client goes away."""
+    gone = asyncio.ensure_future(reader.read())  # a client that looks on says nothing more: this is its end
+    try:
+        while not gone.done():
+            coming = asyncio.ensure_future(watch.next())
+            await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                await _say(writer, {"progress": coming.result()})
+            coming.cancel()
+    finally:
+        end()
+        gone.cancel()
 
 
 async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:

@@ -3,15 +3,17 @@
 from dataclasses import dataclass, field
 
 from eggcluster.errors import FrameError
+from eggcluster.kernel.source_stamps import Stamp
 from eggcluster.master.progress import Progress
 from eggcluster.model.worker import ExitReport, Worker
 
 
 @dataclass(frozen=True)
 class Started:
-    """`agent-start` or `app-start` came from it."""
+    """`agent-start` or `app-start` came from it; `sources` are the files that its code was loaded from."""
 
     worker: Worker
+    sources: tuple[Stamp, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,9 @@ class CloseRequested:
 
 @dataclass(frozen=True)
 class ReloadRequested:
-    """Somebody with the right to asked for new workers."""
+    """Somebody with the right to asked for new workers, and for a new agent, too; None: if its code has changed."""
 
+    agent: bool | None = None
     progress: Progress | None = field(default=None, repr=False)
 
 

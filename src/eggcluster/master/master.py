@@ -7,6 +7,7 @@ it, and carries out what it answers.
 import asyncio
 import logging
 import os
+import random
 import signal
 import socket
 import time
@@ -14,6 +15,8 @@ from typing import Any
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.frame import printable
+from eggcluster.kernel.source_stamps import Stamp, any_changed
 from eggcluster.master.announcer import Announcer
 from eggcluster.master.event import (
     BootFailed,
@@ -25,29 +28,34 @@ from eggcluster.master.event import (
     SignalReceived,
     Started,
 )
+from eggcluster.master.event_feed import EventFeed
 from eggcluster.master.house import LAST_WORDS, House
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.link import Link
+from eggcluster.master.plan import plan_for
 from eggcluster.master.progress import Progress
 from eggcluster.master.reception import Reception
 from eggcluster.master.status import describe_cluster
 from eggcluster.master.switchboard import Switchboard
 from eggcluster.master.worker_manager import WorkerManager
 from eggcluster.model.command import (
+    Abort,
     Announce,
     CloseListeners,
     Command,
     Fork,
     Kill,
+    Look,
     PublishPids,
     ReloadEnded,
     ReportDeath,
     Say,
+    Steer,
     Stop,
 )
 from eggcluster.model.phase import ExitCode, Phase
 from eggcluster.model.role import Role
-from eggcluster.model.supervisor import Plan, Supervisor
+from eggcluster.model.supervisor import Supervisor
 from eggcluster.model.worker import AgentWorker, ExitReport, Worker, WorkerState
 from eggcluster.options import ClusterOptions
 
@@ -65,8 +73,9 @@ class Master:
         self, options: ClusterOptions, *, owns_process: bool = False, parent: socket.socket | None = None
     ) -> None:
         self.options = options
-        self.supervisor = Supervisor(_plan(options))
+        self.supervisor = Supervisor(plan_for(options), random.random)
         self.inbox = Inbox()
+        self.feed = EventFeed()
         self.house = House(options, owns_process=owns_process, parent=parent)
         self.reception = Reception(self.inbox, self.status)
         self.switchboard = Switchboard(
@@ -76,6 +85,8 @@ class Master:
         self.announcer = Announcer(options.name, self.supervisor, self.switchboard)
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._started_at = time.time()
+        self._agent_sources: tuple[Stamp, ...] = ()
+        self._comparing: asyncio.Task[None] | None = None
 
     # -- the life of a cluster ---------------------------------------------------------------------------
 
@@ -94,8 +105,10 @@ class Master:
         return self.supervisor.exit_code
 
     def _decide(self, event: Event) -> list[Command]:
+        self.feed.happened(event)
         match event:
-            case Started(AgentWorker() as agent):
+            case Started(AgentWorker() as agent, sources):
+                self._agent_sources = sources
                 return self.on_agent_start(agent)
             case Started(worker):
                 return self.on_app_start(worker)
@@ -109,14 +122,14 @@ class Master:
                 return self._on_channel_broke(worker, error)
             case SignalReceived(signal.SIGHUP):
                 _logger.info("receive signal SIGHUP, reloading")
-                return self._reload(None)
+                return self._reload(None, None)
             case SignalReceived(number):
                 return self._on_close_signal(signal.Signals(number))
             case CloseRequested(why, progress):
                 _logger.info("%s, closing", why)
                 return self._close(progress)
-            case ReloadRequested(progress):
-                return self._reload(progress)
+            case ReloadRequested(agent, progress):
+                return self._reload(agent, progress)
 
     def _carry_out(self, commands: list[Command]) -> None:
         for command in commands:
@@ -131,10 +144,18 @@ class Master:
                     self.kill_app_workers(worker, grace=grace)
                 case Kill(worker):
                     self.worker_manager.kill(worker)
+                case Abort(worker):
+                    self.worker_manager.abort(worker)
                 case Announce(worker):
                     self.announcer.ready(self.house.listeners, worker)
                 case PublishPids():
-                    self._publish_pids()
+                    self._steer()
+                    self.announcer.pids()
+                case Look():
+                    signs = self.worker_manager.look(memory=bool(self.options.max_rss))
+                    self._carry_out(self.supervisor.looked(signs, self._now()))
+                case Steer():
+                    self._steer()
                 case ReportDeath(worker, exit, state):
                     self.announcer.death(worker, exit, state)
                 case CloseListeners():
@@ -143,6 +164,7 @@ class Master:
                     self._say(level, text, progress)
                 case ReloadEnded(failure):
                     self.reception.end_reload(failure)
+            self.feed.ordered(command)
 
     async def _move_out(self) -> None:
         """All are gone: tell those who wait for it, and why."""
@@ -182,7 +204,9 @@ class Master:
         return self._on_exit(worker, exit)
 
     def _on_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        self.worker_manager.forget(worker)
+        last_words = self.worker_manager.forget(worker)
+        if last_words:
+            _logger.error("%s, where its threads were: %s", worker, printable(last_words))
         self.switchboard.disconnect(worker)
         self.announcer.exit(worker, exit)
         if worker.state is WorkerState.STOPPING:
@@ -207,9 +231,17 @@ class Master:
             _logger.info("send kill SIGTERM to app workers, will exit with code:%d", self.supervisor.exit_code)
         return commands
 
-    def _reload(self, progress: Progress | None) -> list[Command]:
+    def _reload(self, agent: bool | None, progress: Progress | None) -> list[Command]:
+        if agent is None:
+            self._comparing = asyncio.get_running_loop().create_task(self._compare_sources(progress))
+            return []
         self.reception.follow_reload(progress)
-        return self.supervisor.reload(self._now())
+        return self.supervisor.reload(self._now(), agent=agent)
+
+    async def _compare_sources(self, progress: Progress | None) -> None:
+        """Has the agent's code changed? Then the reload is its, too."""
+        changed = await asyncio.to_thread(any_changed, self._agent_sources)
+        self.inbox.put(ReloadRequested(changed, progress))
 
     # -- what to do --------------------------------------------------------------------------------------
 
@@ -233,7 +265,10 @@ class Master:
             self.worker_manager.stop(worker, grace)
 
     def kill_agent_worker(self, agent: Worker, grace: float) -> None:
-        """As `kill_app_workers`, for the agent."""
+        """As `kill_app_workers`, for the agent; messages that come meanwhile are kept for the next one, if there is
+        to be one."""
+        if self.supervisor.phase is Phase.SERVING:
+            self.switchboard.leave(agent)
         self.worker_manager.stop(agent, grace)
 
     def close(self) -> None:
@@ -258,10 +293,10 @@ class Master:
             **details,
         )
 
-    def _publish_pids(self) -> None:
-        """The set of those who are there has changed: tell the kernel, and them."""
-        self.house.listeners.steer([worker.slot for worker in self.supervisor.listening_apps()])
-        self.announcer.pids()
+    def _steer(self) -> None:
+        """Tell the kernel who takes new connections."""
+        apps = self.supervisor.listening_apps()
+        self.house.listeners.steer([worker.slot for worker in apps if worker.moves and worker.signs.accepting])
 
     def _say(self, level: int, text: str, progress: bool) -> None:
         _logger.log(level, "%s", text)
@@ -277,7 +312,7 @@ class Master:
             self.worker_manager.channel_lost(worker)
 
     def _on_ask(self, link: Link, request_id: int, action: str, data: Any) -> None:
-        self.reception.request(self.switchboard, link, request_id, action)
+        self.reception.request(self.switchboard, link, request_id, action, data)
 
     # -- small things ------------------------------------------------------------------------------------
 
@@ -291,17 +326,3 @@ class Master:
 
     def _age(self, worker: Worker) -> float:
         return (self._now() - worker.born) * 1000
-
-
-def _plan(options: ClusterOptions) -> Plan:
-    """The supervisor's part of the options, all times in seconds."""
-    return Plan(
-        workers=options.workers,
-        app_start_timeout=options.app_start_timeout,
-        agent_start_timeout=options.agent_start_timeout,
-        app_close_timeout=options.app_close_timeout / 1000,
-        agent_close_timeout=options.agent_close_timeout / 1000,
-        close_timeout=options.close_timeout / 1000,
-        replace_apps=options.env != "local",
-        strict=options.strict,
-    )

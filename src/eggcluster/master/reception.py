@@ -8,7 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from eggcluster.errors import FrameError
+from eggcluster.kernel.source_stamps import Stamp
 from eggcluster.master.event import BootFailed, ReloadRequested, Started
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.link import Link
@@ -34,20 +37,20 @@ class Reception:
     def report(self, worker: Worker, action: str, details: dict[str, Any]) -> None:
         """A child reported about itself; FrameError for what is no report."""
         if action == ("agent-start" if isinstance(worker, AgentWorker) else "app-start"):
-            self._inbox.put(Started(worker))
+            self._inbox.put(Started(worker, _stamps(details.get("sources"))))
         elif action == "boot-failed":
             text, bad_option = str(details.get("report", "")), details.get("bad_option") is True
             self._inbox.put(BootFailed(worker, text, bad_option))
         else:
             raise FrameError(f'no report is called "{action}"')
 
-    def request(self, switchboard: Switchboard, link: Link, request_id: int, action: str) -> None:
+    def request(self, switchboard: Switchboard, link: Link, request_id: int, action: str, data: Any) -> None:
         """Somebody asked the master itself."""
         if action == "status":
             switchboard.answer(link, request_id, Kind.REPLY, self._status())
         elif link.address is PARENT and action == "reload":
             progress = Progress()
-            self._inbox.put(ReloadRequested(progress))
+            self._inbox.put(ReloadRequested(data if isinstance(data, bool) else None, progress))
             task = asyncio.get_running_loop().create_task(_answer(switchboard, link, request_id, progress))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
@@ -81,6 +84,14 @@ class Reception:
         _end(self._closers, None)
         if self._answering:
             await asyncio.wait(self._answering, timeout=limit)
+
+
+def _stamps(told: Any) -> tuple[Stamp, ...]:
+    """The files that a worker told; nothing else of what it may have sent."""
+    try:
+        return msgspec.convert(told, tuple[Stamp, ...])
+    except msgspec.ValidationError:
+        return ()
 
 
 def _end(followers: list[Progress], failure: str | None) -> None:

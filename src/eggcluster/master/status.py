@@ -6,8 +6,10 @@ from typing import Any
 from eggcluster import __version__
 from eggcluster.master.listeners import Listeners
 from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.restart_budget import MINUTE
 from eggcluster.model.seat import Seat
 from eggcluster.model.supervisor import Supervisor
+from eggcluster.model.worker import Worker, WorkerState
 from eggcluster.options import ClusterOptions
 
 
@@ -46,8 +48,20 @@ def _describe_seat(seat: Seat, switchboard: Switchboard, now: float) -> dict[str
         "state": seat.state.value,
         "age": round(now - worker.born, 3) if worker is not None else None,
         "deaths": seat.budget.deaths,
+        "deaths_last_minute": seat.budget.deaths_within(MINUTE, now),
         "last_death": seat.last_death,
         "next_try": round(max(0.0, seat.next_try - now), 3) if seat.next_try is not None else None,
         "successor": seat.successor.worker_id if seat.successor is not None else None,
+        "requests": worker.signs.requests if worker is not None else None,
+        "connections": worker.signs.connections if worker is not None else None,
+        "loop_delay": round(worker.signs.lag, 4) if worker is not None else None,
+        "silent_for": _silent_for(worker, now),
         "messages": link.counters() if link is not None else None,
     }
+
+
+def _silent_for(worker: Worker | None, now: float) -> float | None:
+    """For how long its loop stands still, None while it moves."""
+    if worker is None or worker.moves or worker.state is not WorkerState.LISTENING:
+        return None
+    return round(now - worker.signs.beat, 3)

@@ -100,6 +100,12 @@ class Switchboard:
         for frame in [*(vacant.take() if vacant else ()), *link.mailbox.take()]:
             self._hand_over(link, frame, self._sitting_at(Address.unpack(frame.source)))
 
+    def leave(self, worker: Worker) -> None:
+        """The worker is to close, and its successor starts only then: what is sent to its seat is kept from now on."""
+        link = self.link_of(worker)
+        if link is not None:
+            self._vacate(link)
+
     def disconnect(self, worker: Worker) -> None:
         """The worker is dead: whoever waits for its answer is told so, what was kept for it is kept for the next."""
         link = self.link_of(worker)

@@ -8,12 +8,14 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.kernel.memory_use import resident_bytes
 from eggcluster.kernel.process_tree import children_of, kill_until_gone
 from eggcluster.kernel.subreaper import reap_adopted
 from eggcluster.master.event import ChannelBroke, Exited
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.link import Link
 from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.vital_signs import VitalSigns
 from eggcluster.model.worker import ExitReport, Worker
 from eggcluster.modes.process import start_by_process
 from eggcluster.modes.worker_handle import WorkerHandle
@@ -62,9 +64,28 @@ class WorkerManager:
             _logger.warning("send kill SIGKILL to %s", worker)
             handle.kill()
 
-    def forget(self, worker: Worker) -> None:
-        """It is known dead."""
-        self._handles.pop(worker, None)
+    def abort(self, worker: Worker) -> None:
+        """Its loop stands still: let it write its stacks, then SIGKILL for its process tree. Returns at once."""
+        handle = self._handles.get(worker)
+        if handle is not None:
+            _logger.warning("send kill SIGABRT to %s", worker)
+            self._run(handle.abort())
+
+    def look(self, *, memory: bool) -> dict[Worker, VitalSigns]:
+        """How all of them are; where `memory` is of interest it is noted at the workers themselves."""
+        if memory:
+            for worker, handle in self._handles.items():
+                worker.rss = resident_bytes(handle.worker_id)
+        return {worker: handle.record.read() for worker, handle in self._handles.items()}
+
+    def forget(self, worker: Worker) -> str:
+        """It is known dead; gives its last words."""
+        handle = self._handles.pop(worker, None)
+        if handle is None:
+            return ""
+        words = handle.record.last_words()
+        handle.record.close()
+        return words
 
     def reap(self) -> None:
         """SIGCHLD: an adopted orphan may have ended; our own children have somebody who waits for them."""
@@ -81,6 +102,8 @@ class WorkerManager:
         """The master ends: wait for nobody any more, such as a process that the kernel does not let go."""
         for task in self._tasks:
             task.cancel()
+        for handle in self._handles.values():
+            handle.record.close()
 
     def channel_lost(self, worker: Worker) -> None:
         """Its channel was closed. At a normal exit that comes a moment before the end: no event yet."""

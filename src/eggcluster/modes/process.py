@@ -9,8 +9,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import msgspec
+
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import send_first
+from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.kernel.process_exit import wait_exited
 from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, session_members, signal_all
 from eggcluster.model.worker import ExitReport
@@ -18,6 +21,7 @@ from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
 TREE_POLL = 0.02  # seconds between two looks at a dying tree; there is no event for "a session is empty"
 LEFTOVER_GRACE = 0.5  # seconds that children outliving their worker get between SIGTERM and SIGKILL, at the least
+ABORT_GRACE = 1.0  # seconds to write the stacks in; with many threads on a busy machine it takes some milliseconds
 TITLE_ROOM = " " * 64
 
 
@@ -26,6 +30,8 @@ def start_by_process(order: BootOrder, fds: Sequence[int]) -> "ProcessWorker":
 
     The order travels over the channel: nothing of it, secrets above all, is on a command line.
     """
+    record = VitalRecord.create(f"egg-{order.role}#{order.slot}")
+    order = msgspec.structs.replace(order, record_fd=record.fd)
     ours, theirs = socket.socketpair()
     mark = f"{order.cluster_id}/{order.role}#{order.slot}.{order.generation}"
     # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for; the blank
@@ -36,24 +42,28 @@ def start_by_process(order: BootOrder, fds: Sequence[int]) -> "ProcessWorker":
             # -P: the current directory must not shadow the standard library before the worker sets its path.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "eggcluster.worker", str(theirs.fileno()), TITLE_ROOM],
-                pass_fds=(theirs.fileno(), *fds),
+                pass_fds=(theirs.fileno(), record.fd, *fds),
                 env=environment,
                 start_new_session=True,
             )
         except OSError:
             ours.close()
+            record.close()
             raise
     with contextlib.suppress(BrokenPipeError):  # it has died at once: its exit will tell
         send_first(ours, order)
-    return ProcessWorker(process, ours, f"{WORKER_MARK}={mark}")
+    return ProcessWorker(process, ours, record, f"{WORKER_MARK}={mark}")
 
 
 class ProcessWorker(WorkerHandle):
     """A worker that is a process. Its tree is its session and whatever carries its mark."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", channel: socket.socket, mark: str) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", channel: socket.socket, record: VitalRecord, mark: str
+    ) -> None:
         self.worker_id = process.pid
         self.channel = channel
+        self.record = record
         self._process = process
         self._mark = mark
         self._leader_gone = asyncio.Event()
@@ -79,6 +89,17 @@ class ProcessWorker(WorkerHandle):
                 self.kill()
         await self._gone.wait()
         return StopOutcome.KILLED if self._killed else StopOutcome.GRACEFUL
+
+    async def abort(self) -> None:
+        # faulthandler answers SIGABRT in C, with the GIL held by whomever; one that is stopped has to be woken for it.
+        signal_all([self.worker_id], signal.SIGABRT)
+        signal_all([self.worker_id], signal.SIGCONT)
+        try:
+            async with asyncio.timeout(ABORT_GRACE):
+                await self._leader_gone.wait()
+        except TimeoutError:
+            self.kill()
+        await self._gone.wait()
 
     def kill(self) -> None:
         self._killed = True

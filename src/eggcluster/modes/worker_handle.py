@@ -4,6 +4,7 @@ import socket
 from abc import ABC, abstractmethod
 from enum import Enum, auto
 
+from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.model.worker import ExitReport
 
 
@@ -16,10 +17,12 @@ class StopOutcome(Enum):
 
 
 class WorkerHandle(ABC):
-    """One incarnation, whatever it is made of. `channel` is the master's end of its socket pair."""
+    """One incarnation, whatever it is made of. `channel` is the master's end of its socket pair, `record` of its vital
+    record; whoever holds the handle closes both."""
 
     worker_id: int
     channel: socket.socket
+    record: VitalRecord
 
     @abstractmethod
     async def wait_exit(self) -> ExitReport:
@@ -31,6 +34,11 @@ class WorkerHandle(ABC):
 
         Called again while it waits, with any grace, it only waits. What escalation means is the mode's business.
         """
+
+    @abstractmethod
+    async def abort(self) -> None:
+        """Let one whose event loop stands still write where all its threads are, as its last words, and end it and
+        all that it started by force. Returns once it is known dead; called again while it waits, it only waits."""
 
     @abstractmethod
     def kill(self) -> None:

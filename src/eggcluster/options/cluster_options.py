@@ -97,6 +97,12 @@ class ClusterOptions(_Memory):
     close_timeout: int = 15000
     app_start_timeout: float = 60.0
     agent_start_timeout: float = 60.0
+    worker_timeout: float = 30.0
+    agent_timeout: float = 30.0
+
+    max_requests: int = 0
+    max_lifetime: float = 0.0
+    max_rss: int = 0
 
     max_message_bytes: int = 16 * 1024 * 1024
     max_queue_bytes: int = 64 * 1024 * 1024

@@ -84,6 +84,33 @@ def seconds(expected: str = "a number of seconds above 0") -> Kind:
     return Kind(expected, read, take)
 
 
+def seconds_or_never() -> Kind:
+    """A time from zero on, and short of forever; zero stands for never."""
+    positive = seconds("a number of seconds, or 0 for never")
+
+    def take(value: object) -> object:
+        return 0.0 if value == 0 and not isinstance(value, bool) else positive.take(value)
+
+    return Kind(positive.expected, positive.read, take)
+
+
+def size(expected: str, least: int, most: int) -> Kind:
+    """A number of bytes; text may have a unit: KiB, MiB, GiB, or K, M, G for the same."""
+    number = whole(expected, least, most)
+    units = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+
+    def read(raw: str) -> object:
+        found = re.fullmatch(r"([0-9]{1,19})\s*(?:([KMG])(?:i?B)?)?", raw.strip(), re.IGNORECASE)
+        if found is None:
+            raise Wrong
+        return int(found[1]) * units[(found[2] or "").upper()]
+
+    def take(value: object) -> object:
+        return number.take(read(value) if isinstance(value, str) else value)
+
+    return Kind(f"{expected} in bytes, or with a unit: 512MiB, 2GiB", read, take)
+
+
 def switch() -> Kind:
     """On or off."""
 

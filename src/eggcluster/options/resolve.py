@@ -38,6 +38,7 @@ def resolve(
         "access_log": _access_log(given),
         "name": given.get("name") or default_name(base_dir),
         "close_timeout": _close_timeout(given),
+        **{field: _hang_timeout(given, field) for field in ("worker_timeout", "agent_timeout")},
     }
     return ClusterOptions(**settled).remembering(frozenset(entries) | {"base_dir", "env"})
 
@@ -84,6 +85,12 @@ def _port(given: Mapping[str, Any]) -> int | None:
 
 def _access_log(given: Mapping[str, Any]) -> bool:
     return bool(given.get("access_log", given["env"] == "local"))
+
+
+def _hang_timeout(given: Mapping[str, Any], field: str) -> float:
+    # A developer stops in the debugger for as long as it takes.
+    timeout: float = given.get(field, 0.0 if given["env"] == "local" else default_of(field))
+    return timeout
 
 
 def _close_timeout(given: Mapping[str, Any]) -> int:

@@ -1,9 +1,12 @@
 """The agent worker's life. Runs in the agent."""
 
+from typing import Any
+
 from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.worker.agent import Agent
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.life import Life
+from eggcluster.worker.sources import source_files
 from eggcluster.worker.target import load_agent
 
 
@@ -21,6 +24,9 @@ class AgentLife(Life):
 
     async def boot(self) -> None:
         await self.agent.run_start()
+
+    def start_details(self) -> dict[str, Any]:
+        return {"sources": source_files()}
 
     async def close(self) -> bool:
         return await self.agent.run_close()

@@ -17,11 +17,13 @@ from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame, read_limit
 from eggcluster.ipc.messenger import Messenger
+from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.phase import ExitCode
 from eggcluster.model.role import Address, Role
 from eggcluster.worker.boot_failure import describe_failure
 from eggcluster.worker.hooks import Hooks
+from eggcluster.worker.pulse import Load, Pulse
 from eggcluster.worker.start_watch import StartWatch, send_from_thread
 
 _logger = logging.getLogger("eggcluster.worker")
@@ -92,8 +94,17 @@ class Life(ABC):
         _logger.info("exit with code:%d", code)
         return code
 
+    def start_details(self) -> dict[str, Any]:
+        """What the master is told with the start."""
+        return {"address": self.order.listening_at}
+
+    def load_now(self) -> Load:
+        """What it serves."""
+        return Load()
+
     async def _live(self) -> ExitCode:
-        self._report(self.start_report, {"address": self.order.listening_at})
+        Pulse(VitalRecord(self.order.record_fd), self.load_now).start()
+        self._report(self.start_report, self.start_details())
         await self._closing.wait()
         try:
             return ExitCode.CLOSED if await self.close() else ExitCode.FAILED

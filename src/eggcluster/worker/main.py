@@ -1,6 +1,7 @@
 """A worker process from its first line to its exit code. Runs in the agent and in the app workers."""
 
 import asyncio
+import faulthandler
 import os
 import signal
 import socket
@@ -31,6 +32,8 @@ def main() -> NoReturn:
     sock.set_inheritable(False)
     order = read_first(sock, BootOrder)
     speaker = "agent_worker" if order.role == Role.AGENT.value else f"app_worker#{order.slot}"
+    # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
+    faulthandler.enable(order.record_fd, all_threads=True)
     hold_lifeline(order.master, speaker)
     _take_identity(order, speaker)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

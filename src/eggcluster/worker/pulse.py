@@ -1,0 +1,35 @@
+"""The pulse: says several times a second that the event loop moves, and what it has to do. Runs in every worker."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.model.vital_signs import BEAT_INTERVAL, VitalSigns
+
+
+class Load(NamedTuple):
+    """What a worker has served since its start, what it serves now, and whether it takes more."""
+
+    requests: int = 0
+    connections: int = 0
+    accepting: bool = True
+
+
+class Pulse:
+    """Beats from `start` on as long as the loop runs; a loop that stands still is one that is silent."""
+
+    def __init__(self, record: VitalRecord, load: Callable[[], Load]) -> None:
+        self._record = record
+        self._load = load
+
+    def start(self) -> None:
+        """Beat for the first time, at once."""
+        self._beat(time.monotonic())
+
+    def _beat(self, due: float) -> None:
+        now = time.monotonic()  # not the loop's own clock, which uvloop rounds to milliseconds
+        requests, connections, accepting = self._load()
+        self._record.write(VitalSigns(now, max(0.0, now - due), requests, connections, accepting))
+        asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat, now + BEAT_INTERVAL)

@@ -1,0 +1,90 @@
+"""Workers that have done enough are replaced by fresh ones, and no request is lost by it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.cluster.harness import Launched, Project
+from tests.cluster.remote import connect, obedient
+from tests.waiting import wait_until
+
+
+def generations(cluster: Launched) -> list[int]:
+    status = cluster.status()
+    assert status is not None
+    return [worker["generation"] for worker in status["workers"]]
+
+
+def test_after_so_many_requests_a_worker_is_replaced_and_every_one_of_them_answered(project: Project) -> None:
+    cluster = obedient(project).start("--workers", "2", "--max-requests", "50").wait_ready()
+
+    def served_until_replaced() -> bool:
+        return cluster.get().status_code == 200 and min(generations(cluster)) > 2
+
+    wait_until(served_until_replaced, "each slot has been recycled twice", 60)
+    assert "recycling app_worker#1:" in cluster.log
+    assert "died" not in cluster.log
+    assert cluster.close() == 0
+
+
+def test_a_worker_that_has_grown_is_replaced(project: Project) -> None:
+    cluster = obedient(project).start("--workers", "1", "--max-rss", "300MiB").wait_ready()
+    old = cluster.workers()[1]
+    with connect(cluster, 1) as worker:
+        worker.tell("import remote; remote.hog = b'x' * (300 << 20)")
+    wait_until(lambda: cluster.workers().get(1, old) != old, "it has been recycled")
+    assert "MiB of memory" in cluster.log
+    assert cluster.close() == 0
+
+
+def test_a_worker_of_a_certain_age_is_replaced(project: Project) -> None:
+    cluster = obedient(project).start("--workers", "2", "--max-lifetime", "1").wait_ready()
+    wait_until(lambda: min(generations(cluster)) > 1, "both have been recycled")
+    assert "died" not in cluster.log
+    assert cluster.close() == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "right"),
+    [
+        ("--max-rss", "lots", "is not an amount of memory in bytes, or with a unit: 512MiB, 2GiB"),
+        ("--max-requests", "-1", "is not a number of requests from 0 to"),
+        ("--worker-timeout", "soon", "is not a number of seconds, or 0 for never"),
+        ("--max-lifetime", "inf", "is not a number of seconds, or 0 for never"),
+    ],
+)
+def test_a_bad_limit_is_one_line(project: Project, option: str, value: str, right: str) -> None:
+    launched = obedient(project).start(option, value)
+    assert launched.wait_exit() == 2
+    assert right in launched.log
+    assert len(launched.log.splitlines()) == 1
+
+
+def test_events_are_followed_as_they_happen(project: Project) -> None:
+    cluster = obedient(project).start("--workers", "1").wait_ready()
+    follower = subprocess.Popen(
+        [sys.executable, "-m", "eggcluster", "events", "--json"],
+        cwd=project.folder,
+        env=cluster.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert follower.stdout is not None
+    with follower.stdout as lines:
+        old = cluster.workers()[1]
+
+        def heard() -> bool:
+            """A reload shows that it listens already."""
+            cluster.command("reload")
+            return bool(lines.readline())
+
+        wait_until(heard, "it follows")
+        assert cluster.close() == 0
+        events = [json.loads(line) for line in lines]
+    assert follower.wait(10) == 0
+    kinds = [event["event"] for event in events]
+    assert kinds.index("started") < kinds.index("stopping") < kinds.index("exited") < kinds.index("closing")
+    stopping = next(event for event in events if event["event"] == "stopping")
+    assert (stopping["who"], stopping["worker_id"]) == ("app#1", old)
