@@ -1,6 +1,15 @@
 """What a worker asks of an HTTP engine, whichever it is."""
 
+import socket
 from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+
+class Load(NamedTuple):
+    """What an engine has to do: requests answered since its start, and connections that are open now."""
+
+    requests: int
+    connections: int
 
 
 class Engine(ABC):
@@ -9,6 +18,20 @@ class Engine(ABC):
     @abstractmethod
     async def start(self) -> None:
         """Begin to accept connections. Called once, after the application has started."""
+
+    @abstractmethod
+    def take(self, connection: socket.socket, *, tls: bool) -> None:
+        """Serve a connection that somebody else has accepted as if this worker had; returns at once.
+
+        The socket is non-blocking, and the engine's from now on. `tls`: the client begins with a TLS handshake; one
+        that fails closes the connection, quietly as everywhere. During a drain the connection is served like the
+        others that are open then; before the start and after the drain it is closed. Never raises.
+        """
+
+    @property
+    @abstractmethod
+    def load(self) -> Load:
+        """Costs next to nothing: may be read many times a second. WebSockets are connections, too."""
 
     @abstractmethod
     async def drain(self, limit: float) -> None:

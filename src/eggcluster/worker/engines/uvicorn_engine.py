@@ -12,7 +12,8 @@ from uvicorn.server import Server
 from eggcluster.ipc.boot_order import Listener
 from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.options import ClusterOptions
-from eggcluster.worker.engines.engine import Engine
+from eggcluster.worker.engines.engine import Engine, Load
+from eggcluster.worker.engines.intake import Intake
 from eggcluster.worker.interface import Interface
 
 FIRST_REQUEST = 0.25  # seconds that a connection without a request may hold up a drain; a far client's round trip
@@ -38,6 +39,7 @@ class UvicornEngine(Engine):
         self._before_accept = before_accept
         self._tickers: list[asyncio.Task[None]] = []
         self._servers: list[tuple[Server, list[socket.socket]]] = []
+        self._intakes: dict[bool, Intake] = {}
         for tls in sorted({listener.tls for listener in listeners}, reverse=True):
             sockets = [inherited_socket(listener.fd) for listener in listeners if listener.tls is tls]
             self._servers.append((_server(app, options, state, tls=tls), sockets))
@@ -46,13 +48,27 @@ class UvicornEngine(Engine):
         for server, sockets in self._servers:
             await self._before_accept(server)
             await server.on_tick(0)  # the first response has its date header, too
+            self._intakes[server.config.is_ssl] = Intake(server)
             await server.startup(sockets)
             self._tickers.append(asyncio.get_running_loop().create_task(server.main_loop()))
+
+    def take(self, connection: socket.socket, *, tls: bool) -> None:
+        intake = self._intakes.get(tls)
+        if intake is None:
+            connection.close()
+        else:
+            intake.take(connection)
+
+    @property
+    def load(self) -> Load:
+        states = [server.server_state for server, _ in self._servers]
+        return Load(sum(state.total_requests for state in states), sum(len(state.connections) for state in states))
 
     async def drain(self, limit: float) -> None:
         for ticker in self._tickers:
             ticker.cancel()
         await asyncio.gather(*(self._drain(server, sockets, limit) for server, sockets in self._servers))
+        self._intakes.clear()
 
     async def _drain(self, server: Server, sockets: list[socket.socket], limit: float) -> None:
         if server.started:
