@@ -184,12 +184,12 @@ def test_after_the_drain_a_connection_is_closed(run: Run) -> None:
 def test_the_load_counts_requests_and_open_connections(run: Run) -> None:
     async def work() -> None:
         async with Standing() as standing:
-            assert standing.engine.load == (0, 0)
+            assert standing.engine.load[:2] == (0, 0)
             first, second = await standing.connect(), await standing.connect()
             await first.get()
             await first.get()
             await second.get()
-            assert standing.engine.load == (3, 2)
+            assert standing.engine.load[:2] == (3, 2)
             first.writer.close()
             while standing.engine.load.connections != 1:
                 await asyncio.sleep(0)

@@ -1,7 +1,7 @@
 """An app worker's life. Runs in the app workers."""
 
 from eggcluster.worker.application import Application
-from eggcluster.worker.engines.engine import Engine
+from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.interface import Interface, detect_interface
@@ -30,6 +30,9 @@ class AppLife(Life):
             await self.lifespan.startup()
         self.engine = self._engine(interface)
         await self.engine.start()
+
+    def load_now(self) -> Load:
+        return self.engine.load
 
     async def close(self) -> bool:
         timeout = self.options.app_close_timeout / 1000

@@ -22,8 +22,9 @@ from eggcluster.model.message import Kind, Target
 from eggcluster.model.phase import ExitCode
 from eggcluster.model.role import Address, Role
 from eggcluster.worker.boot_failure import describe_failure
+from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.hooks import Hooks
-from eggcluster.worker.pulse import Load, Pulse
+from eggcluster.worker.pulse import Pulse
 from eggcluster.worker.start_watch import StartWatch, send_from_thread
 
 _logger = logging.getLogger("eggcluster.worker")

@@ -3,18 +3,10 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.model.vital_signs import BEAT_INTERVAL, VitalSigns
-
-
-class Load(NamedTuple):
-    """What a worker has served since its start, what it serves now, and whether it takes more."""
-
-    requests: int = 0
-    connections: int = 0
-    accepting: bool = True
+from eggcluster.worker.engines.engine import Load
 
 
 class Pulse:

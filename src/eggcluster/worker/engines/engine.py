@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 
 class Load(NamedTuple):
-    """What an engine has to do: requests answered since its start, and connections that are open now."""
+    """What an engine has to do: requests answered since its start, connections that are open now, and whether it
+    takes more."""
 
-    requests: int
-    connections: int
+    requests: int = 0
+    connections: int = 0
+    accepting: bool = True
 
 
 class Engine(ABC):
