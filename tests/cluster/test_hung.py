@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -124,4 +125,21 @@ def test_a_crash_in_c_shows_where_it_was(project: Project) -> None:
         crashing.send("import ctypes; ctypes.string_at(0)")
         wait_until(lambda: replaced(cluster, 1, before[1]), "slot 1 has a new worker")
     assert "where its threads were: Fatal Python error: Segmentation fault" in cluster.log
+    assert cluster.close() == 0
+
+
+def test_a_cluster_that_was_stopped_as_a_whole_goes_on_as_if_nothing_had_been(project: Project) -> None:
+    cluster = start(project, "--worker-timeout", "1", "--agent-timeout", "1")
+    before, agent = cluster.workers(), cluster.agent()
+    everybody = [cluster.pid, agent, *before.values()]
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in everybody:
+            assert pid is not None
+            os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            time.sleep(3)  # for which nothing is to happen
+    cluster.wait_log("nobody is blamed for that")
+    for _ in range(10):
+        assert cluster.get().json()["slot"] in (1, 2)
+    assert (cluster.workers(), cluster.agent()) == (before, agent)
     assert cluster.close() == 0

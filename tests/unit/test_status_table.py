@@ -12,6 +12,11 @@ SEAT: dict[str, Any] = {
     "state": "listening",
     "age": 3.0,
     "deaths": 1,
+    "deaths_last_minute": 1,
+    "requests": 12,
+    "connections": 3,
+    "loop_delay": 0.0004,
+    "silent_for": None,
     "last_death": "code: None, signal: SIGKILL",
     "next_try": None,
     "successor": None,
@@ -63,3 +68,12 @@ def test_without_a_terminal_each_worker_is_one_line(capsys: pytest.CaptureFixtur
 )
 def test_a_death_is_shortened(told: str, shown: str) -> None:
     assert short_death(told) == shown
+
+
+def test_a_slot_that_waits_says_for_how_long_and_why(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, state="dead", next_try=3.14, deaths_last_minute=4)
+    assert "dead, next try in 3.1s, 4 deaths in the last minute" in lines[-1]
+
+
+def test_a_loop_that_stands_still_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "listening, loop has not moved for 12.3s" in printed(capsys, silent_for=12.3)[-1]

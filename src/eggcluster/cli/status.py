@@ -10,10 +10,10 @@ from eggcluster.cli.control import answer_to
 from eggcluster.master.runtime_dir import Description
 from eggcluster.model.phase import ExitCode
 
-HEADINGS = ("who", "worker id", "gen", "state", "age", "deaths", "last death", "memory")
-RIGHT = ("worker id", "gen", "age", "memory")
+HEADINGS = ("who", "worker id", "gen", "state", "age", "requests", "conns", "delay", "memory", "deaths", "last death")
+RIGHT = ("worker id", "gen", "age", "requests", "conns", "delay", "memory")
 COLOURS = {"listening": "green", "starting": "yellow", "stopping": "yellow", "dead": "red"}
-WIDE = 160  # columns where there is no terminal to ask: a log or a pipe wants one line for each worker
+WIDE = 240  # columns where there is no terminal to ask: a log or a pipe wants one line for each worker
 _EXIT = re.compile(r"code: (?:None, signal: (?P<signal>SIG\w+)|(?P<code>-?\d+), signal: None)")
 
 
@@ -43,7 +43,7 @@ def print_table(status: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in RIGHT else "left", no_wrap=heading != "last death")
-    table.add_row("master", str(status["pid"]), "", "", "", "", "", _memory(status["rss"]))
+    table.add_row("master", str(status["pid"]), *[""] * 6, _memory(status["rss"]))
     for who, seat in [("agent", status["agent"]), *((f"app#{seat['slot']}", seat) for seat in status["workers"])]:
         colour = COLOURS.get(seat["state"], "")
         # Text and not str, which rich would read as its markup: a death's reason may be any exception's text.
@@ -63,19 +63,28 @@ def _row(seat: dict[str, Any]) -> list[str]:
         str(seat["generation"]),
         _state(seat),
         "-" if seat["age"] is None else _age(seat["age"]),
+        str(seat["requests"]) if seat.get("slot") and seat["requests"] is not None else "",
+        str(seat["connections"]) if seat.get("slot") and seat["connections"] is not None else "",
+        "-" if seat["loop_delay"] is None else f"{seat['loop_delay'] * 1000:.0f} ms",
+        _memory(seat["rss"]),
         str(seat["deaths"]),
         short_death(seat["last_death"] or ""),
-        _memory(seat["rss"]),
     ]
 
 
 def _state(seat: dict[str, Any]) -> str:
     state = str(seat["state"])
+    if seat["silent_for"] is not None:
+        state += f", loop has not moved for {seat['silent_for']:.1f}s"
     if seat["next_try"] is not None:
-        state += f", next try in {seat['next_try']:.1f}s"
+        state += f", next try in {seat['next_try']:.1f}s, {_deaths(seat['deaths_last_minute'])} in the last minute"
     if seat["successor"] is not None:
         state += f", successor {seat['successor']} starting"
     return state
+
+
+def _deaths(count: int) -> str:
+    return "1 death" if count == 1 else f"{count} deaths"
 
 
 def short_death(text: str) -> str:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any
 
+from eggcluster.model.vital_signs import OVERSLEPT_AFTER
 from eggcluster.worker.boot_failure import is_machinery
 
 MARGIN = 0.1  # of the start timeout, 0.3 s at most: the report has to reach the master before it acts
 MAX_MARGIN = 0.3
+SLICE = 1.0  # seconds of one wait: a process that was stopped meanwhile had less time than the clock says
 
 
 class StartWatch:
@@ -33,14 +35,23 @@ class StartWatch:
         self._report = report
         self._coroutine = coroutine
         self._main = threading.get_ident()
-        delay = deadline - min(MAX_MARGIN, timeout * MARGIN) - time.monotonic()
-        self._timer = threading.Timer(min(max(0.0, delay), threading.TIMEOUT_MAX), self._tell)
-        self._timer.name, self._timer.daemon = "egg-start-watch", True
-        self._timer.start()
+        self._left = max(0.0, deadline - min(MAX_MARGIN, timeout * MARGIN) - time.monotonic())
+        self._over = threading.Event()
+        threading.Thread(target=self._run, name="egg-start-watch", daemon=True).start()
 
     def stop(self) -> None:
         """The boot is over; may be called again."""
-        self._timer.cancel()
+        self._over.set()
+
+    def _run(self) -> None:
+        while self._left > 0:
+            slice = min(SLICE, self._left)
+            began = time.monotonic()
+            if self._over.wait(slice):
+                return
+            took = time.monotonic() - began
+            self._left -= took if took < slice + OVERSLEPT_AFTER else slice
+        self._tell()
 
     def _tell(self) -> None:
         boot = self._coroutine()
