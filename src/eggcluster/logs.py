@@ -1,11 +1,12 @@
 """Log lines: who says them, in which form, at which level. Runs in the master and in every worker."""
 
 import logging
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from eggcluster.errors import OptionsError
+from eggcluster.kernel.unblocking import Output
+from eggcluster.log_handler import LogHandler
 
 if TYPE_CHECKING:
     from eggcluster.options import ClusterOptions
@@ -45,12 +46,13 @@ class JsonFormatter(logging.Formatter):
             return msgspec.json.encode(line).decode()
 
 
-def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> None:
+def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> LogHandler:
     """Send this process's log to standard error, or where `log_config` says. Call it once, before anything logs.
 
     `speaker` is the word in brackets: `master`, `agent_worker`, `app_worker#2`. OptionsError where that cannot be.
+    Gives the handler of standard error, which wants to know the loop (`run_in`).
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogHandler(Output(2))
     handler.setFormatter((JsonFormatter if options.log_format == "json" else TextFormatter)(speaker))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # uvicorn tells at INFO what our own lines tell already; what it has to complain about stays.
@@ -65,6 +67,7 @@ def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> None:
             causes = [str(each) or type(each).__name__ for each in (error, error.__cause__) if each is not None]
             why = " ".join(": ".join(causes).split())
             raise OptionsError(f"log_config: {shown(options.log_config)} is no logging configuration: {why}") from None
+    return handler
 
 
 def _load(path: str) -> None:

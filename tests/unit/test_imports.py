@@ -14,14 +14,15 @@ ROOT = Path(eggcluster.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # Layer -> the layers of ours that it may import, at module level or lazily; itself always. `logs` is a file of
-# its own beside the layers: both ends of a cluster log.
+# its own beside the layers, with its handler: both ends of a cluster log.
 MAY_IMPORT = {
     "errors": set[str](),
     "model": {"errors"},
     "kernel": {"errors", "model"},
     "options": {"errors", "kernel", "model"},
-    "ipc": {"errors", "model", "options", "kernel"},
-    "logs": {"errors", "options"},
+    "ipc": {"errors", "model", "kernel", "options"},
+    "log_handler": {"kernel", "model"},
+    "logs": {"errors", "kernel", "log_handler", "options"},
     "modes": {"errors", "model", "kernel", "options", "ipc"},
     "master": {"errors", "model", "kernel", "options", "ipc", "modes", "logs"},
     "worker": {"errors", "model", "kernel", "options", "ipc", "logs"},

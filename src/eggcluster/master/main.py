@@ -40,8 +40,9 @@ def run_master(options: ClusterOptions, parent: socket.socket | None = None) -> 
     OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
     """
     open_standard_streams()
-    configure_logs(options, "master", options.master_log_level)
+    log = configure_logs(options, "master", options.master_log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        log.run_in(runner.get_loop())
         return runner.run(_run(options, parent))
 
 

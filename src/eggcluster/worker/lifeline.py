@@ -21,6 +21,7 @@ from eggcluster.kernel.process_tree import (
     marked,
     session_members,
 )
+from eggcluster.kernel.unblocking import write_at_once
 from eggcluster.model.phase import ExitCode
 
 SIBLING_GRACE = 0.3  # seconds in which the others can end by themselves, with exit code 110
@@ -35,8 +36,8 @@ def hold_lifeline(master: int, speaker: str) -> None:
 def _watch(master: int, speaker: str) -> None:
     try:
         block_until_parent_exits(master)
-        with contextlib.suppress(OSError):  # not sys.stderr: the application may have put anything in its place
-            os.write(2, f"[{speaker}] the master has vanished, exit with code:110\n".encode())
+        # Not sys.stderr: the application may have put anything in its place, and nobody may be there to read it.
+        write_at_once(2, f"[{speaker}] the master has vanished, exit with code:110\n".encode())
         _end_everything()
     finally:
         os._exit(ExitCode.MASTER_VANISHED)

@@ -15,7 +15,7 @@ import uvloop
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import read_first
 from eggcluster.kernel.standard_streams import open_standard_streams
-from eggcluster.logs import configure_logs
+from eggcluster.logs import LogHandler, configure_logs
 from eggcluster.model.role import Role
 from eggcluster.worker.current import become
 from eggcluster.worker.life import CLOSE_SIGNALS, LeaveEarly, Life
@@ -35,21 +35,23 @@ def main() -> NoReturn:
     # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
     faulthandler.enable(order.record_fd, all_threads=True)
     hold_lifeline(order.master, speaker)
-    _take_identity(order, speaker)
+    log = _take_identity(order, speaker)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        log.run_in(runner.get_loop())
         code = _life(order, sock).run(runner)
     sys.exit(code)
 
 
-def _take_identity(order: BootOrder, speaker: str) -> None:
+def _take_identity(order: BootOrder, speaker: str) -> LogHandler:
     """Title, log, module path: what the process must have before any application code is imported."""
     options = order.options
     agent = order.role == Role.AGENT.value
     title = "egg-agent" if agent else f"egg-app#{order.slot}"
     setproctitle.setproctitle(f"{title}: {options.name}")
-    configure_logs(options, speaker, options.agent_log_level if agent else options.app_log_level)
+    log = configure_logs(options, speaker, options.agent_log_level if agent else options.app_log_level)
     if options.base_dir not in sys.path:
         sys.path.insert(0, options.base_dir)
+    return log
 
 
 def _life(order: BootOrder, sock: socket.socket) -> Life:
