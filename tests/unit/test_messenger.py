@@ -371,7 +371,7 @@ def test_who_does_not_wait_any_more_cancels_the_handler(run: Run, end: str) -> N
         await until(lambda: seen == ["began", "cancelled"])
         assert not wires.switchboard._requests
         assert not agent.messenger._answers._under_way
-        assert not apps[0].messenger._waiting
+        assert not apps[0].messenger._questions
 
     run(work())
 

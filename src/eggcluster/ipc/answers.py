@@ -7,40 +7,45 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from eggcluster.ipc.cancellation import is_cancellation
-from eggcluster.ipc.frame import Frame, printable
+from eggcluster.ipc.frame import printable
 from eggcluster.ipc.handlers import Handlers
 from eggcluster.model.message import Kind
 
+Question = tuple[int, int]  # who asks, and his number for the request
+
 _logger = logging.getLogger("eggcluster.messenger")
+_REPLY = Kind.REPLY
 
 
 class Answers:
-    """A request is answered by the first handler of its action; `reply` sends the answer to a request's frame."""
+    """A request is answered by the first handler of its action; `reply` sends the answer to a question: who asks, and
+    his number for the request."""
 
-    def __init__(self, handlers: Handlers, reply: Callable[[Frame, Kind, Any], None]) -> None:
+    def __init__(self, handlers: Handlers, reply: Callable[[Question, Kind, Any], None]) -> None:
         self._handlers = handlers
         self._reply = reply
-        self._under_way: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._under_way: dict[Question, asyncio.Task[None]] = {}
 
-    def give(self, frame: Frame, action: str, data: Any) -> None:
-        """Answer at once where the handler is a plain function, else when it is done."""
+    def give(self, question: Question, action: str, data: Any) -> bool:
+        """Answer at once where the handler is a plain function; True where it is one that takes a while."""
         handlers = self._handlers.take(action)
         if not handlers:
-            self._reply(frame, Kind.FAILURE, ["NoHandler", f'nobody here answers "{action}"', ""])
-            return
+            self._reply(question, Kind.FAILURE, ["NoHandler", f'nobody here answers "{action}"', ""])
+            return False
         try:
             result = handlers[0](data)
         except BaseException as error:
-            self._fail(frame, action, error)
-            return
-        if isinstance(result, Coroutine):
-            self._give_later(frame, action, result)
-        else:
-            self._reply(frame, Kind.REPLY, result)
+            self._fail(question, action, error)
+            return False
+        if result is not None and isinstance(result, Coroutine):
+            self._give_later(question, action, result)
+            return True
+        self._reply(question, _REPLY, result)
+        return False
 
-    def cancel(self, frame: Frame) -> None:
+    def cancel(self, question: Question) -> None:
         """Whoever asked does not wait any more: cancel the handler."""
-        if task := self._under_way.get((frame.source, frame.request_id)):
+        if task := self._under_way.get(question):
             task.cancel()
 
     def cancel_all(self) -> None:
@@ -48,26 +53,25 @@ class Answers:
         for task in self._under_way.values():
             task.cancel()
 
-    def _give_later(self, frame: Frame, action: str, work: Coroutine[Any, Any, Any]) -> None:
-        key = (frame.source, frame.request_id)
-        task = asyncio.get_running_loop().create_task(self._await(frame, action, work))
-        self._under_way[key] = task
-        task.add_done_callback(lambda _: self._under_way.pop(key, None))
+    def _give_later(self, question: Question, action: str, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(self._await(question, action, work))
+        self._under_way[question] = task
+        task.add_done_callback(lambda _: self._under_way.pop(question, None))
 
-    async def _await(self, frame: Frame, action: str, work: Coroutine[Any, Any, Any]) -> None:
+    async def _await(self, question: Question, action: str, work: Coroutine[Any, Any, Any]) -> None:
         try:
             result = await work
         except BaseException as error:
             if is_cancellation(error):
                 raise
-            self._fail(frame, action, error)
+            self._fail(question, action, error)
         else:
-            self._reply(frame, Kind.REPLY, result)
+            self._reply(question, _REPLY, result)
 
-    def _fail(self, frame: Frame, action: str, error: BaseException) -> None:
+    def _fail(self, question: Question, action: str, error: BaseException) -> None:
         """To be called while `error` is being handled: its traceback travels."""
         _logger.exception('the handler of request "%s" raised', action)
-        self._reply(frame, Kind.FAILURE, [type(error).__name__, _text(error), printable(traceback.format_exc())])
+        self._reply(question, Kind.FAILURE, [type(error).__name__, _text(error), printable(traceback.format_exc())])
 
 
 def _text(error: BaseException) -> str:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import cast
 
 from eggcluster.errors import FrameError, MessengerClosed
-from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, FrameReader
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, WAY, Frame, FrameReader
+
+Way = Callable[[bytes], bool]
 
 SOCKET_BUFFER = 2 * 1024 * 1024  # bytes; the kernel takes what it allows (net.core.wmem_max)
 
@@ -17,6 +19,9 @@ class Channel(asyncio.BufferedProtocol):
     `on_frames` gets the frames of each read. `on_closed` is called once, when the other side has gone (None) or
     has sent what is no frame (the FrameError). `high_water` is how many bytes may wait here before the channel is
     `congested`, until `on_relieved` is called; 0 makes it so for as long as anything waits.
+
+    `ways` are short cuts, by the part of the header that says where a frame goes. A read that brings one small frame
+    and no more hands it to its way; where there is none, or it returns False, the frame goes to `on_frames`.
     """
 
     def __init__(
@@ -30,6 +35,8 @@ class Channel(asyncio.BufferedProtocol):
         runs: bool = False,
     ) -> None:
         self.reader = FrameReader(max_bytes, runs=runs)
+        self.written = 0  # bytes, of which `queued_bytes` have not left yet
+        self.ways: dict[bytes, Way] = {}
         self._on_frames = on_frames
         self._on_closed = on_closed
         self._high_water = high_water
@@ -40,6 +47,8 @@ class Channel(asyncio.BufferedProtocol):
         self._outgoing: list[bytes | bytearray] = []
         self._outgoing_bytes = 0
         self._flush_scheduled = False
+        self._receiving = False
+        self._paused = False
         self._failure: FrameError | None = None
         self._writable = asyncio.Event()
         self._writable.set()
@@ -76,28 +85,49 @@ class Channel(asyncio.BufferedProtocol):
     @property
     def congested(self) -> bool:
         """Whether more than `high_water` bytes wait for the other side to read."""
-        return not self._writable.is_set() or self._outgoing_bytes > self._high_water > 0
+        return self._paused or self._outgoing_bytes > self._high_water > 0
 
     def exceeds(self, limit: int) -> bool:
         """Whether more than `limit` bytes wait here; asked for each message, so it first asks what is cheap."""
-        return (self._outgoing_bytes > limit or self.congested) and self.queued_bytes > limit
+        return self._outgoing_bytes > limit or (self._paused and self.queued_bytes > limit)
 
     def write(self, data: bytes | bytearray) -> None:
         """Queue the bytes of whole frames; returns at once. MessengerClosed when the channel is closed."""
         if not self._open:
             raise MessengerClosed("the channel to the master is closed")
+        self.written += len(data)
         self._outgoing.append(data)
         self._outgoing_bytes += len(data)
+        if not (self._flush_scheduled or self._receiving):
+            self.flush_soon()
+
+    def pass_on(self, raw: bytes) -> bool:
+        """Send one small frame without waiting for the end of the turn; False, and nothing is sent, where something
+        waits already or the channel is closed."""
+        if self._outgoing or self._paused or not self._open:
+            return False
+        self.written += len(raw)
+        self._transport.write(raw)  # type: ignore[union-attr]  # it is open
+        return True
+
+    def flush_soon(self) -> None:
+        """Flush right behind those who are scheduled to run: what they write leaves in the same turn of the loop."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self._flush_scheduled_once)
+
+    def _flush_scheduled_once(self) -> None:
+        self._flush_scheduled = False
+        self.flush()
 
     def flush(self) -> None:
         """Hand over to the kernel what was written in this turn of the loop."""
-        self._flush_scheduled = False
+        outgoing = self._outgoing
+        if not outgoing:
+            return
         congested = self.congested
-        outgoing, self._outgoing, self._outgoing_bytes = self._outgoing, [], 0
-        if outgoing and self._open and self._transport is not None:
+        self._outgoing, self._outgoing_bytes = [], 0
+        if self._open and self._transport is not None:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
             if congested and not self.congested and self._on_relieved is not None:
                 self._on_relieved()  # the kernel took all at once, so that resume_writing will not be called
@@ -145,6 +175,17 @@ class Channel(asyncio.BufferedProtocol):
         return self.reader.buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._receiving = True
+        try:
+            raw = self.reader.single(nbytes)
+            if raw is None or (way := self.ways.get(raw[WAY])) is None or not way(raw):
+                self._take(nbytes)
+        finally:
+            self._receiving = False
+            if self._outgoing:
+                self.flush()
+
+    def _take(self, nbytes: int) -> None:
         try:
             frames = self.reader.filled(nbytes)
         except FrameError as error:
@@ -157,14 +198,16 @@ class Channel(asyncio.BufferedProtocol):
         """The other side sends no more: asyncio closes the transport."""
 
     def pause_writing(self) -> None:
+        self._paused = True
         self._writable.clear()
 
     def resume_writing(self) -> None:
+        self._paused = False
         self._writable.set()
         if self._on_relieved is not None:
             self._on_relieved()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._open = False
+        self._open = self._paused = False
         self._writable.set()
         self._on_closed(self._failure)

@@ -16,11 +16,18 @@ from eggcluster.errors import FrameError, MessageTooLarge, NotSerializable
 from eggcluster.model.message import Kind, Target
 
 HEADER = struct.Struct("<IBBHQII")
+_pack = HEADER.pack
+HEADER_SIZE = HEADER.size
+WAY = slice(4, 20)  # of a header: kind, target, target id and source, which is all that says where a frame goes
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a body's; as in docs/options.md
 
+SINGLE = 4 * 1024  # bytes of a frame that is worth a short cut: to copy a larger one costs more than to judge it
 CHUNK = 256 * 1024  # bytes that are read at once; as uvloop, and more than a Unix socket holds by default
 
 _LENGTH = struct.Struct("<I")
+_length_of = _LENGTH.unpack_from
+_question_of = struct.Struct("<II").unpack_from
+_answered_by = struct.Struct("<Q4xI").unpack_from
 _MESSAGE = int(Kind.MESSAGE)
 _KINDS = {int(kind): kind for kind in Kind}
 _TARGETS = {int(target): target for target in Target}
@@ -57,6 +64,16 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     count: int = 1
 
     @property
+    def question(self) -> tuple[int, int]:
+        """Of a request and its cancellation: who asks, and his number for it."""
+        return self.source, self.request_id
+
+    @property
+    def answered(self) -> tuple[int, int]:
+        """Of an answer: who asked, and his number for the request."""
+        return self.target_id, self.request_id
+
+    @property
     def body(self) -> memoryview:
         return memoryview(self.raw)[HEADER.size :]
 
@@ -67,6 +84,16 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
             start = offset + size
             offset = start + unpack(view, offset)[0]
             yield view[start:offset]
+
+
+def question_of(raw: bytes) -> tuple[int, int]:
+    """A frame's `question`, from its bytes."""
+    return _question_of(raw, 16)
+
+
+def answered_by(raw: bytes) -> tuple[int, int]:
+    """A frame's `answered`, from its bytes."""
+    return _answered_by(raw, 8)
 
 
 def encode_frame(
@@ -85,7 +112,7 @@ def encode_frame(
         raise NotSerializable(f"MessagePack cannot carry this: {error}") from None
     if len(body) > max_bytes:
         raise MessageTooLarge(f"the message has {len(body)} bytes, max_message_bytes is {max_bytes}")
-    return HEADER.pack(len(body), kind, target, 0, target_id, source, request_id) + body
+    return _pack(len(body), kind, target, 0, target_id, source, request_id) + body
 
 
 def decode_body(body: bytes | memoryview, type: Any = Any) -> Any:
@@ -120,6 +147,7 @@ class FrameReader:
         self._max_bytes = max_bytes
         # Anonymous memory of its own: what is never read into costs nothing, unlike a bytearray, which is written over.
         self._small = mmap(-1, CHUNK, MAP_PRIVATE | MAP_ANONYMOUS)
+        self._single_limit = min(SINGLE, max_bytes + HEADER_SIZE)
         self._data: mmap | bytearray = self._small  # or a buffer of its own, for one frame that is larger
         self._view = memoryview(self._data)
         self._used = 0
@@ -138,7 +166,16 @@ class FrameReader:
 
     def buffer(self) -> memoryview:
         """Where the next bytes of the stream go; never empty."""
-        return self._view[self._used :]
+        return self._view[self._used :] if self._used else self._view
+
+    def single(self, count: int) -> bytes | None:
+        """The `count` bytes that have been put into the buffer, where they are one whole small frame and nothing
+        else waits: so it is whenever nobody hurries. Else None; then `filled` takes them."""
+        if self._used or not HEADER_SIZE <= count <= self._single_limit:
+            return None
+        if _length_of(self._data)[0] != count - HEADER_SIZE:
+            return None
+        return self._small[:count]
 
     def filled(self, count: int) -> list[Frame]:
         """`count` bytes have been put into the buffer: the frames that they complete."""

@@ -3,31 +3,24 @@
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from eggcluster.errors import (
-    BadReceiver,
-    FrameError,
-    MessengerClosed,
-    MessengerError,
-    ReceiverDied,
-    RemoteError,
-    RequestTimeout,
-)
-from eggcluster.ipc.answers import Answers
-from eggcluster.ipc.cancellation import is_cancellation
+from eggcluster.errors import BadReceiver, MessengerClosed, MessengerError, RequestTimeout
+from eggcluster.ipc.answers import Answers, Question
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, encode_frame
 from eggcluster.ipc.handlers import Handler, Handlers
+from eggcluster.ipc.intake import Intake, OnEvent
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
+from eggcluster.ipc.questions import Questions
 from eggcluster.ipc.receipts import Receipts
-from eggcluster.model.message import RESERVED_ACTIONS, Kind, Receiver, Target, check_action, parse_receiver
+from eggcluster.model.message import Kind, Receiver, Target, check_action, parse_receiver
 from eggcluster.model.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
 _logger = logging.getLogger("eggcluster.messenger")
+_MESSAGE, _REQUEST, _ADDRESS = Kind.MESSAGE, Kind.REQUEST, Target.ADDRESS
 _H = TypeVar("_H", bound=Handler)
 _DEFAULT_TARGETS = {Role.APP: Target.AGENT, Role.AGENT: Target.APPS, Role.PARENT: Target.MASTER}
 
@@ -49,11 +42,9 @@ class Messenger:
         self._outbox: Outbox | None = None
         self._max_bytes = MAX_MESSAGE_BYTES
         self._address = 0
-        self._request_id = random.getrandbits(32)  # a successor must not take its predecessor's answers for its own
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._questions: Questions | None = None
         self._answers = Answers(self._handlers, self._reply)
-        self._running: set[asyncio.Task[Any]] = set()
-        self._on_event: Callable[[str, Any], None] | None = None
+        self._intake: Intake | None = None
         self.receipts = Receipts(self._send_receipt)
 
     # -- sending ---------------------------------------------------------------------------------------
@@ -93,7 +84,7 @@ class Messenger:
         check_action(action)
         outbox = self._outbox or self._attached()
         message = (action, data)
-        outbox.write(encode_frame(Kind.MESSAGE, target, message, target_id, self._address, 0, self._max_bytes))
+        outbox.write(encode_frame(_MESSAGE, target, message, target_id, self._address, 0, self._max_bytes))
 
     async def drain(self) -> None:
         """Wait until all that was sent has left this process; MessengerClosed if the channel closes meanwhile."""
@@ -114,7 +105,9 @@ class Messenger:
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
             raise ValueError(f"timeout: {timeout!r} is no time; use seconds above 0")
         target, target_id = self._one_receiver(to)
-        return await self._attached().on_loop(self._request(action, data, target, target_id, timeout))
+        outbox = self._attached()
+        asking = self._request(action, data, target, target_id, timeout)
+        return await (asking if outbox.is_here() else outbox.on_loop(asking))
 
     def _one_receiver(self, to: Receiver | None) -> tuple[Target, int]:
         target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
@@ -123,20 +116,19 @@ class Messenger:
         return (Target.RANDOM, 0) if target is Target.APPS else (target, target_id)
 
     async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
-        self._request_id = request_id = (self._request_id + 1) & 0xFFFFFFFF
-        frame = self._encode(Kind.REQUEST, target, [action, data], target_id, request_id)
-        loop = asyncio.get_running_loop()
-        self._waiting[request_id] = answer = loop.create_future()
-        limit = loop.call_later(timeout, _expire, answer, action, timeout)
+        outbox, questions = self._attached(), self._questions
+        assert questions is not None
+        request_id = questions.next_id()
+        frame = self._encode(_REQUEST, target, (action, data), target_id, request_id)
+        answer = questions.begin(request_id, action, timeout)
         try:
-            self._attached().write(frame)
+            outbox.write(frame)
             return await answer
         except (RequestTimeout, asyncio.CancelledError):
             self._cancel_remote(target, target_id, request_id)
             raise
         finally:
-            limit.cancel()
-            del self._waiting[request_id]
+            questions.end(request_id, timeout)
 
     def _cancel_remote(self, target: Target, target_id: int, request_id: int) -> None:
         with contextlib.suppress(MessengerClosed):
@@ -203,103 +195,45 @@ class Messenger:
         address: Address,
         max_bytes: int = MAX_MESSAGE_BYTES,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
-        on_event: Callable[[str, Any], None] | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in.
 
         `on_event` gets each message of the master itself, before the application's handlers do.
         """
-        self._on_event = on_event
         self._role = address.role
         self._address = address.pack()
-        self._outbox = Outbox(channel, max_queue_bytes)
         self._max_bytes = max_bytes
+        self._outbox = Outbox(channel, max_queue_bytes)
+        self._questions = questions = Questions()
+        self._intake = Intake(channel, self._handlers, self._answers, questions, self.receipts, on_event)
 
     def detach(self) -> None:
         """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
         self._outbox = None
         self.receipts.stop()
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(MessengerClosed("the channel to the master was closed"))
+        if self._questions is not None:
+            self._questions.end_all()
         self._answers.cancel_all()
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
-        if frame.kind is Kind.MESSAGE or frame.kind is Kind.REQUEST:
-            self.receipts.count(frame.count)
-        try:
-            if frame.kind is Kind.MESSAGE or frame.kind is Kind.EVENT:
-                self._receive_messages(frame)
-            elif frame.kind is Kind.REQUEST:
-                self._receive_request(frame)
-            elif frame.kind is Kind.CANCEL:
-                self._answers.cancel(frame)
-            elif frame.kind is not Kind.REPORT:
-                self._receive_answer(frame)
-        except FrameError as error:
-            self._complain(frame, error)
+        if self._intake is not None:
+            self._intake.receive(frame)
 
     def _send_receipt(self, count: int) -> None:
         with contextlib.suppress(MessengerError):
             self._attached().write(self._encode(Kind.RECEIPT, Target.MASTER, None, request_id=count))
 
-    def dispatch(self, action: str, data: Any) -> None:
-        """Call the handlers of `action` in this process."""
-        for handler in self._handlers.take(action):
-            self._call(handler, action, data)
-
-    def _receive_messages(self, frame: Frame) -> None:
-        for body in frame.bodies() if frame.count > 1 else (frame.body,):
-            try:
-                action, data = decode_message(body)
-                if action in RESERVED_ACTIONS and frame.kind is Kind.MESSAGE:
-                    raise FrameError(f'"{action}" does not come from the master')
-            except FrameError as error:
-                self._complain(frame, error)
-            else:
-                if frame.kind is Kind.EVENT and self._on_event is not None:
-                    self._on_event(action, data)
-                self.dispatch(action, data)
-
-    def _complain(self, frame: Frame, error: FrameError) -> None:
-        _logger.warning("dropped a message from %s: %s", _name(frame.source), error)
-
-    def _call(self, handler: Handler, action: str, data: Any) -> None:
-        try:
-            result = handler(data)
-        except BaseException:
-            _logger.exception('a handler of "%s" raised', action)
-            return
-        if result is not None and isinstance(result, Coroutine):
-            self._run(_logged(result, action))
-
-    def _receive_request(self, frame: Frame) -> None:
-        action, data = decode_message(frame.body)
-        if action in RESERVED_ACTIONS:
-            raise FrameError(f'"{action}" does not come from the master')
-        self._answers.give(frame, action, data)
-
-    def _receive_answer(self, frame: Frame) -> None:
-        answer = self._waiting.get(frame.request_id)
-        if answer is None or answer.done():
-            return  # the one who asked does not wait any more
-        if frame.kind is Kind.REPLY:
-            answer.set_result(decode_body(frame.body))
-        elif frame.kind is Kind.LOST:
-            answer.set_exception(ReceiverDied(decode_body(frame.body, str)))
-        else:
-            answer.set_exception(RemoteError(*decode_body(frame.body, tuple[str, str, str])))
-
-    def _reply(self, frame: Frame, kind: Kind, content: Any) -> None:
+    def _reply(self, question: Question, kind: Kind, content: Any) -> None:
         """Send what a handler of ours returned or raised."""
         try:
-            answer = self._encode(kind, Target.ADDRESS, content, frame.source, frame.request_id)
+            answer = self._encode(kind, _ADDRESS, content, *question)
         except MessengerError as error:  # it cannot travel
             text = [type(error).__name__, str(error), ""]
-            answer = self._encode(Kind.FAILURE, Target.ADDRESS, text, frame.source, frame.request_id)
+            answer = self._encode(Kind.FAILURE, _ADDRESS, text, *question)
         try:
-            self._attached().write(answer)
+            (self._outbox or self._attached()).write(answer)
         except MessengerError as error:
             _logger.warning("an answer was not sent: %s", error)
 
@@ -312,31 +246,3 @@ class Messenger:
 
     def _encode(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> bytes:
         return encode_frame(kind, target, content, target_id, self._address, request_id, self._max_bytes)
-
-    def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """A task that is not lost to the garbage collector."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
-
-
-async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
-    try:
-        await work
-    except BaseException as error:
-        if is_cancellation(error):
-            raise
-        _logger.exception('a handler of "%s" raised', action)
-
-
-def _expire(answer: asyncio.Future[Any], action: str, timeout: float) -> None:
-    if not answer.done():
-        answer.set_exception(RequestTimeout(f'no answer to "{action}" within {timeout:g}s'))
-
-
-def _name(source: int) -> str:
-    try:
-        return str(Address.unpack(source))
-    except ValueError:
-        return f"{source:#x}"

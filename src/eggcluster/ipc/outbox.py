@@ -48,6 +48,10 @@ class Outbox:
         except MessengerClosed:
             _logger.warning("a message was not sent: the channel to the master is closed")
 
+    def is_here(self) -> bool:
+        """Whether the caller runs in the channel's loop. Its thread may have another one while this one rests."""
+        return threading.get_ident() == self._thread and self._loop.is_running()
+
     async def drain(self) -> None:
         """Wait until all that was written has left this process; MessengerClosed if the channel closes meanwhile."""
         await self.on_loop(self._channel.drain())

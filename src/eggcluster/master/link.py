@@ -35,9 +35,15 @@ class Link:
         self.relayed = 0
         self.read = 0  # modulo 2**32: of what was relayed to it, what it has said to have read
         self.dropped = 0
-        self.written = 0
         self.open_requests = 0
         self._max_queue_bytes = max_queue_bytes
+
+    @property
+    def opened(self) -> Channel:
+        """The channel of a link over which something has come or gone."""
+        if self.channel is None:
+            raise AssertionError(f"BUG: the link to {self.address} was never opened")
+        return self.channel
 
     @property
     def queued_bytes(self) -> int:
@@ -55,7 +61,7 @@ class Link:
     @property
     def delivered_bytes(self) -> int:
         """What has left for it so far; it stands still when the other side does not read."""
-        return self.written - self.queued_bytes
+        return self.channel.written - self.channel.queued_bytes if self.channel is not None else 0
 
     def write(self, raw: bytes | bytearray, *, bounded: bool = True) -> bool:
         """Send whole frames; False where the other side is gone, or, if `bounded`, where the queue is full."""
@@ -65,7 +71,6 @@ class Link:
         if bounded and channel.congested and channel.queued_bytes + len(raw) > self._max_queue_bytes:
             return False
         channel.write(raw)
-        self.written += len(raw)
         return True
 
     def slow_down(self, receiver: "Link") -> None:

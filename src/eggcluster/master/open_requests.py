@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from eggcluster.ipc.frame import Frame
 from eggcluster.master.link import Link
 
 MAX_OPEN = 65_536  # requests of one asker: beyond it he has long stopped waiting, and forgot to say so
@@ -16,25 +15,23 @@ class OpenRequests:
     def __init__(self) -> None:
         self._open: dict[Key, tuple[Link, Link]] = {}  # who asked, who has to answer
 
-    def open(self, frame: Frame, asker: Link, receiver: Link) -> bool:
+    def open(self, key: Key, asker: Link, receiver: Link) -> bool:
         """`receiver` is to get a request of `asker`; False where the asker has too many already."""
         if asker.open_requests >= MAX_OPEN:
             return False
         asker.open_requests += 1
-        self._open[(frame.source, frame.request_id)] = (asker, receiver)
+        self._open[key] = (asker, receiver)
         return True
 
-    def answered(self, receiver: Link, frame: Frame) -> Link | None:
+    def answered(self, key: Key, receiver: Link) -> Link | None:
         """An answer came from `receiver`: who waits for it; None where nobody does, or another one should answer."""
-        key = (frame.target_id, frame.request_id)
         found = self._open.get(key)
         if found is None or found[1] is not receiver:
             return None
         return self._close(key)[0]
 
-    def cancelled(self, frame: Frame) -> Link | None:
+    def cancelled(self, key: Key) -> Link | None:
         """The asker does not wait any more: who would have answered, None where nobody has the request."""
-        key = (frame.source, frame.request_id)
         return self._close(key)[1] if key in self._open else None
 
     def gone(self, link: Link) -> list[tuple[Link, int]]:

@@ -1,6 +1,5 @@
 """The switchboard: relays frames between agent, app workers and parent without reading them. Runs in the master."""
 
-import random
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,13 +8,15 @@ from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame, read_limit
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
+from eggcluster.master.addressing import Addressing
 from eggcluster.master.flow import FlowControl
 from eggcluster.master.link import HIGH_WATER, Link
 from eggcluster.master.lost_messages import LostMessages
 from eggcluster.master.mailbox import Mailbox
 from eggcluster.master.open_requests import OpenRequests
+from eggcluster.master.short_cuts import ShortCuts
 from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import AGENT, MASTER, PARENT, Address, Role, app
+from eggcluster.model.role import MASTER, PARENT, Address
 from eggcluster.model.worker import Worker
 
 Report = Callable[[Worker, str, dict[str, Any]], None]
@@ -42,7 +43,6 @@ class Switchboard:
     ) -> None:
         self.lost = LostMessages("went to nobody")
         self.dropped = LostMessages("dropped")
-        self._apps = {slot: app(slot) for slot in range(1, slots + 1)}
         self._on_report = on_report
         self._on_broken = on_broken
         self._on_ask = on_ask
@@ -50,10 +50,12 @@ class Switchboard:
         self._links: list[Link] = []
         self._by_id: dict[int, Link] = {}
         self._live: dict[Address, Link] = {}
+        self._addressing = Addressing(slots, self._live)
         self._booting: dict[Address, Link] = {}
         self._vacant: dict[Address, Mailbox] = {}  # for seats in which nobody sits at the moment
         self._flow = FlowControl(self._links)
         self._requests = OpenRequests()
+        self._short_cuts = ShortCuts(self._links, self._requests)
         self._observers: list[Observe] = []
 
     # -- connections -----------------------------------------------------------------------------------
@@ -68,6 +70,7 @@ class Switchboard:
 
     def expect(self, worker: Worker | None) -> Link:
         """A link that is to be opened: from now on what is sent to its worker is kept for it."""
+        self._short_cuts.forget()
         link = Link(worker.address if worker is not None else PARENT, worker, self._max_queue_bytes)
         self._links.append(link)
         if worker is not None and worker.worker_id is not None:
@@ -92,6 +95,7 @@ class Switchboard:
         link = self.link_of(worker)
         if link is None or link.live or link.gone.is_set():
             return  # it says so again, or has died since it said so
+        self._short_cuts.forget()
         link.live = True
         if self._booting.get(link.address) is link:
             del self._booting[link.address]
@@ -124,6 +128,7 @@ class Switchboard:
 
     def _vacate(self, link: Link) -> None:
         """Nobody can be reached over it any more: what was kept for it, and what comes now, is the next one's."""
+        self._short_cuts.forget()
         for seats in (self._live, self._booting):
             if seats.get(link.address) is link:
                 del seats[link.address]
@@ -148,6 +153,7 @@ class Switchboard:
             self._vacate(link)  # not only once it is known dead: its children may take a while to end
             self._on_broken(link.worker, failure)
         elif self._live.get(PARENT) is link:
+            self._short_cuts.forget()
             del self._live[PARENT]
             self._links.remove(link)
             self._end_requests(link)
@@ -161,13 +167,18 @@ class Switchboard:
             link = self._live.get(address)
             if link is not None:
                 raw = encode_frame(Kind.EVENT, Target.ADDRESS, [action, data], target_id=address.pack())
-                link.write(raw)
+                self._write_own(link, raw)
 
     def answer(self, link: Link, request_id: int, kind: Kind, content: Any) -> None:
         """Answer a request that was made to the master."""
         source = MASTER.pack()
         raw = encode_frame(kind, Target.ADDRESS, content, source=source, request_id=request_id)
-        link.write(raw)
+        self._write_own(link, raw)
+
+    def _write_own(self, link: Link, raw: bytes) -> None:
+        if not link.write(raw) and not link.closed:
+            link.dropped += 1
+            self.dropped.add(1, f"{link.worker or link.address} does not read")
 
     def everyone(self) -> list[Address]:
         """All addresses with somebody live at them."""
@@ -186,6 +197,7 @@ class Switchboard:
         self._read_runs(not self._observers)
 
     def _read_runs(self, runs: bool) -> None:
+        self._short_cuts.forget()
         for link in self._links:
             if link.channel is not None:
                 link.channel.reader.runs = runs
@@ -232,29 +244,10 @@ class Switchboard:
                 self._lose(link, frame)
         else:
             reached = False
-            for address in self._addresses(frame):
+            for address in self._addressing.seats(frame):
                 reached = self._deliver(address, frame, link) or reached
             if not reached:
                 self._lose(link, frame)
-
-    def _addresses(self, frame: Frame) -> Iterable[Address]:
-        """The seats behind a frame's target."""
-        match frame.target:
-            case Target.AGENT:
-                return [AGENT]
-            case Target.PARENT:
-                return [PARENT]
-            case Target.APPS:
-                return self._apps.values()
-            case Target.ALL:
-                return [AGENT, *self._apps.values()]
-            case Target.SLOT if frame.target_id in self._apps:
-                return [self._apps[frame.target_id]]
-            case Target.RANDOM:
-                listening = [address for address in self._live if address.role is Role.APP]
-                return [random.choice(listening)] if listening else []
-            case _:
-                return []
 
     def _deliver(self, address: Address, frame: Frame, asker: Link) -> bool:
         """Give a frame to whoever sits at `address`, or keep it for the one who will; False: it went nowhere."""
@@ -276,19 +269,29 @@ class Switchboard:
     def _hand_over(self, receiver: Link, frame: Frame, sender: Link | None) -> bool:
         if receiver.closed:
             return False
-        if frame.kind is Kind.REQUEST and sender is not None and not self._requests.open(frame, sender, receiver):
+        if (
+            frame.kind is Kind.REQUEST
+            and sender is not None
+            and not self._requests.open(frame.question, sender, receiver)
+        ):
             self._drop(receiver, frame, sender, f"{sender.address} has too many open requests")
             return True
         # While the receiver reads, its queue is bounded by slowing its senders down: each of them may have sent
         # something large in the same turn, and none of that may be lost.
         if not receiver.write(frame.raw, bounded=sender is None or receiver.stalled):
-            self._requests.cancelled(frame)
+            self._requests.cancelled(frame.question)
             self._drop(receiver, frame, sender, f"{receiver.worker or receiver.address} does not read")
             return True
         receiver.relayed += frame.count
-        if receiver.congested and sender is not None:
-            self._flow.congested(sender, receiver)
+        if sender is not None:
+            self._written(sender, frame, receiver)
         return True
+
+    def _written(self, sender: Link, frame: Frame, receiver: Link) -> None:
+        if receiver.congested:
+            self._flow.congested(sender, receiver)
+        elif not self._observers:
+            self._short_cuts.learn(sender, frame, receiver)
 
     def _sitting_at(self, address: Address) -> Link | None:
         """Who waits for the answer to a request that was kept: it may still be booting itself."""
@@ -324,22 +327,22 @@ class Switchboard:
             self.lost.add(1, f'the master does not listen to "{action}", from {link.address}')
 
     def _relay_answer(self, link: Link, frame: Frame) -> None:
-        asker = self._requests.answered(link, frame)
+        asker = self._requests.answered(frame.answered, link)
         if asker is None:
             return  # it is late, or was never asked for
         if not asker.write(frame.raw, bounded=asker.stalled):
             self._drop(asker, frame, None, f"{asker.worker or asker.address} does not read")
-        elif asker.congested:
-            self._flow.congested(link, asker)
+        else:
+            self._written(link, frame, asker)
 
     def _cancel(self, frame: Frame) -> None:
         """Whoever asked does not wait any more: tell the one who answers, or forget what was kept for it."""
-        receiver = self._requests.cancelled(frame)
+        receiver = self._requests.cancelled(frame.question)
         if receiver is not None:
             receiver.write(frame.raw)
             return
         for mailbox in [*self._vacant.values(), *(link.mailbox for link in self._booting.values())]:
-            if mailbox.cancel(frame.source, frame.request_id):
+            if mailbox.cancel(*frame.question):
                 return
 
     def _end_requests(self, link: Link) -> None:

@@ -1,0 +1,179 @@
+"""The intake: what becomes of the frames that reach this process. Runs in every child, in its event loop."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from eggcluster.errors import FrameError
+from eggcluster.ipc.answers import Answers
+from eggcluster.ipc.cancellation import is_cancellation
+from eggcluster.ipc.channel import Channel, Way
+from eggcluster.ipc.frame import HEADER_SIZE, WAY, Frame, decode_message, question_of
+from eggcluster.ipc.handlers import Handler, Handlers
+from eggcluster.ipc.questions import Questions
+from eggcluster.ipc.receipts import Receipts
+from eggcluster.model.message import RESERVED_ACTIONS, Kind
+from eggcluster.model.role import Address
+
+MAX_WAYS = 1024  # short cuts of a channel: one for each kind of frame, target and sender
+OnEvent = Callable[[str, Any], None]
+
+_logger = logging.getLogger("eggcluster.messenger")
+_MESSAGE, _REQUEST, _REPLY = Kind.MESSAGE, Kind.REQUEST, Kind.REPLY
+
+
+class Intake:
+    """Calls handlers, answers requests, resolves questions. Nothing that a frame holds raises here: it is logged and
+    dropped. `on_event` gets each message of the master itself, before the application's handlers do."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        handlers: Handlers,
+        answers: Answers,
+        questions: Questions,
+        receipts: Receipts,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._channel = channel
+        self._handlers = handlers
+        self._answers = answers
+        self._questions = questions
+        self._receipts = receipts
+        self._on_event = on_event
+        self._running: set[asyncio.Task[None]] = set()
+
+    def receive(self, frame: Frame) -> None:
+        """Act on one frame, or a run of messages."""
+        kind = frame.kind
+        if kind is _MESSAGE or kind is _REQUEST:
+            self._receipts.count(frame.count)
+        try:
+            if kind is _MESSAGE:
+                self._receive_messages(frame)
+                self._learn(frame, self._take_message)
+            elif kind is _REQUEST:
+                self._receive_request(frame)
+                self._learn(frame, self._take_request)
+            elif kind is Kind.EVENT:
+                self._receive_event(frame)
+            elif kind is Kind.CANCEL:
+                self._answers.cancel(frame.question)
+            elif kind is not Kind.REPORT:
+                self._receive_answer(frame)
+        except FrameError as error:
+            _complain(frame, error)
+
+    def dispatch(self, action: str, data: Any) -> None:
+        """Call the handlers of `action` in this process."""
+        for handler in self._handlers.take(action):
+            self._call(handler, action, data)
+
+    def _receive_messages(self, frame: Frame) -> None:
+        for body in frame.bodies() if frame.count > 1 else (frame.body,):
+            try:
+                action, data = _decode_unreserved(body)
+            except FrameError as error:
+                _complain(frame, error)
+            else:
+                self.dispatch(action, data)
+
+    def _receive_request(self, frame: Frame) -> None:
+        action, data = _decode_unreserved(frame.body)
+        self._give_answer(frame.question, action, data)
+
+    def _give_answer(self, question: tuple[int, int], action: str, data: Any) -> None:
+        if self._answers.give(question, action, data):
+            self._channel.flush_soon()
+
+    def _receive_answer(self, frame: Frame) -> None:
+        self._questions.resolve(frame)
+        self._channel.flush_soon()
+        if frame.kind is _REPLY:
+            self._learn(frame, self._take_reply)
+
+    def _receive_event(self, frame: Frame) -> None:
+        action, data = decode_message(frame.body)
+        if self._on_event is not None:
+            self._on_event(action, data)
+        self.dispatch(action, data)
+
+    def _call(self, handler: Handler, action: str, data: Any) -> None:
+        try:
+            result = handler(data)
+        except BaseException:
+            _logger.exception('a handler of "%s" raised', action)
+            return
+        if result is not None and isinstance(result, Coroutine):
+            self._run(_logged(result, action))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that is not lost to the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        self._channel.flush_soon()
+
+    # -- the channel's short cuts: for a frame like one that has gone the long way. False: so must this one --------
+
+    def _learn(self, frame: Frame, way: Way) -> None:
+        ways = self._channel.ways
+        if len(ways) >= MAX_WAYS:
+            ways.clear()
+        ways[bytes(frame.raw[WAY])] = way
+
+    def _take_message(self, raw: bytes) -> bool:
+        try:
+            action, data = decode_message(raw[HEADER_SIZE:])
+        except FrameError:
+            return False
+        if action in RESERVED_ACTIONS:
+            return False
+        self._receipts.count(1)
+        for handler in self._handlers.take(action):
+            self._call(handler, action, data)
+        return True
+
+    def _take_request(self, raw: bytes) -> bool:
+        try:
+            action, data = decode_message(raw[HEADER_SIZE:])
+        except FrameError:
+            return False
+        if action in RESERVED_ACTIONS:
+            return False
+        self._receipts.count(1)
+        self._give_answer(question_of(raw), action, data)
+        return True
+
+    def _take_reply(self, raw: bytes) -> bool:
+        resolved = self._questions.resolve_reply(raw)
+        self._channel.flush_soon()  # behind the one who has asked: he is likely to ask again
+        return resolved
+
+
+def _decode_unreserved(body: memoryview) -> tuple[str, Any]:
+    action, data = decode_message(body)
+    if action in RESERVED_ACTIONS:
+        raise FrameError(f'"{action}" does not come from the master')
+    return action, data
+
+
+async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
+    try:
+        await work
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
+        _logger.exception('a handler of "%s" raised', action)
+
+
+def _complain(frame: Frame, error: FrameError) -> None:
+    _logger.warning("dropped a message from %s: %s", _name(frame.source), error)
+
+
+def _name(source: int) -> str:
+    try:
+        return str(Address.unpack(source))
+    except ValueError:
+        return f"{source:#x}"
