@@ -172,7 +172,7 @@ class Channel(asyncio.BufferedProtocol):
         self._open = True
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.reader.buffer()
+        return self.reader.room
 
     def buffer_updated(self, nbytes: int) -> None:
         self._receiving = True

@@ -137,7 +137,7 @@ def decode_message(body: bytes | memoryview) -> tuple[str, Any]:
 class FrameReader:
     """Turns a stream's chunks into frames, however they are cut; with `runs`, messages that go the same way into one.
 
-    Feed it chunks, or let it be read into: `buffer` is where the next bytes go, `filled` says how many came. Lengths,
+    Feed it chunks, or let it be read into: `room` is where the next bytes go, `filled` says how many came. Lengths,
     kinds and targets are checked before a body is waited for; what is no frame raises FrameError, after which the
     reader must not be used again.
     """
@@ -151,22 +151,19 @@ class FrameReader:
         self._data: mmap | bytearray = self._small  # or a buffer of its own, for one frame that is larger
         self._view = memoryview(self._data)
         self._used = 0
+        self.room = self._view  # where the next bytes of the stream go; never empty
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes."""
         frames: list[Frame] = []
         offset = 0
         while offset < len(chunk):
-            room = self.buffer()
+            room = self.room
             count = min(len(room), len(chunk) - offset)
             room[:count] = chunk[offset : offset + count]
             frames += self.filled(count)
             offset += count
         return frames
-
-    def buffer(self) -> memoryview:
-        """Where the next bytes of the stream go; never empty."""
-        return self._view[self._used :] if self._used else self._view
 
     def single(self, count: int) -> bytes | None:
         """The `count` bytes that have been put into the buffer, where they are one whole small frame and nothing
@@ -181,6 +178,7 @@ class FrameReader:
         """`count` bytes have been put into the buffer: the frames that they complete."""
         self._used += count
         if self._data is not self._small and self._used < len(self._data):
+            self.room = self._view[self._used :]
             return []  # a large frame, and not all of it yet
         frames, taken, wanted = self._take()
         self._keep_rest(taken, wanted)
@@ -196,6 +194,7 @@ class FrameReader:
         elif taken:
             self._view[: len(rest)] = rest
         self._used = len(rest)
+        self.room = self._view[self._used :] if self._used else self._view
 
     def _switch(self, data: mmap | bytearray, rest: memoryview) -> None:
         view = memoryview(data)

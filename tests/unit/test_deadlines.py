@@ -1,0 +1,81 @@
+"""Deadlines: requests' time is up when it should be, and nothing is left of those that ended before."""
+
+import asyncio
+import time
+
+from eggcluster.ipc.deadlines import MAX_RESTING, Deadlines
+from tests.unit.conftest import Run
+from tests.unit.wires import until
+
+
+def test_each_expires_once_after_its_own_time_whatever_came_before(run: Run) -> None:
+    async def work() -> None:
+        expired: list[tuple[int, float]] = []
+        began = time.monotonic()
+        deadlines = Deadlines(lambda number, timeout: expired.append((number, time.monotonic() - began)))
+        for number, timeout in enumerate((0.06, 0.02, 0.06, 0.04)):
+            deadlines.begin(number, timeout)
+        await asyncio.sleep(0.01)
+        deadlines.begin(4, 0.02)
+        await until(lambda: len(expired) == 5)
+        assert [number for number, _ in expired] == [1, 4, 3, 0, 2]
+        for (_, after), due in zip(expired, (0.02, 0.03, 0.04, 0.06, 0.06), strict=True):
+            assert after > due - 0.003
+
+    run(work())
+
+
+def test_what_has_ended_does_not_expire_and_holds_up_nobody(run: Run) -> None:
+    async def work() -> None:
+        expired: list[int] = []
+        deadlines = Deadlines(lambda number, timeout: expired.append(number))
+        for number in range(5):
+            deadlines.begin(number, 0.02)
+        for number in (0, 2, 4):
+            deadlines.end(number, 0.02)
+        deadlines.end(4, 0.02)
+        await until(lambda: len(expired) == 2)
+        assert expired == [1, 3]
+
+    run(work())
+
+
+def test_one_timer_serves_all_of_a_length_and_rests_when_nothing_waits(run: Run) -> None:
+    async def work() -> None:
+        deadlines = Deadlines(lambda number, timeout: None)
+        for number in range(1000):
+            deadlines.begin(number, 0.03)
+            deadlines.end(number, 0.03)
+        assert len(deadlines._timers) == 1
+        await until(lambda: not deadlines._timers)
+        assert not deadlines._ends
+
+    run(work())
+
+
+def test_lengths_that_are_never_used_again_leave_nothing(run: Run) -> None:
+    async def work() -> None:
+        deadlines = Deadlines(lambda number, timeout: None)
+        for number in range(10_000):
+            deadlines.begin(number, 3600 + number / 1000)
+            deadlines.end(number, 3600 + number / 1000)
+        assert len(deadlines._timers) <= MAX_RESTING
+        assert len(deadlines._ends) <= MAX_RESTING
+        deadlines.stop()
+        assert not deadlines._timers
+
+    run(work())
+
+
+def test_many_that_expire_together_do_so_in_no_time(run: Run) -> None:
+    async def work() -> None:
+        expired: list[int] = []
+        deadlines = Deadlines(lambda number, timeout: expired.append(number))
+        for number in range(65_536):
+            deadlines.begin(number, 0.05)
+        began = time.process_time()
+        await until(lambda: len(expired) == 65_536)
+        assert time.process_time() - began < 2
+        assert expired == sorted(expired)
+
+    run(work())

@@ -1,0 +1,250 @@
+"""Short cuts: what comes one by one goes the same way as before, and not one of the rules of the long way is lost."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from eggcluster.errors import ReceiverDied
+from eggcluster.ipc.frame import SINGLE, WAY, encode_frame
+from eggcluster.master.link import Link
+from eggcluster.model.message import Kind, Target
+from tests.unit.conftest import Run
+from tests.unit.wires import Child, Wires, until
+
+MIB = 1024 * 1024
+
+
+async def one_by_one(sender: Child, receiver: Child, *notes: Any) -> None:
+    """Each note to the agent leaves only when the one before has arrived: each read of the master's brings one."""
+    for note in notes:
+        sender.messenger.send_to_agent("note", note)
+        await until(lambda: receiver.got and receiver.got[-1] == note)  # noqa: B023 - awaited before the next one
+
+
+def ways(wires: Wires, child: Child) -> set[int]:
+    """The kinds for which the master knows a short cut from `child`."""
+    return {way[0] for way in wires.link(child).opened.ways}
+
+
+def test_what_comes_one_by_one_takes_the_short_cut_and_is_counted_as_ever(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("echo", lambda data: data)
+        await one_by_one(one, agent, "the long way")
+        assert ways(wires, one) == {Kind.MESSAGE}
+        _forbid_the_long_way(wires)
+        await one_by_one(one, agent, *range(5))
+        assert agent.got == ["the long way", *range(5)]
+        assert (wires.link(one).sent, wires.link(agent).relayed) == (6, 6)
+
+    run(work())
+
+
+def _forbid_the_long_way(wires: Wires) -> None:
+    def refuse(link: Link, frame: Any) -> None:
+        raise AssertionError(f"a frame from {link.address} took the long way")
+
+    wires.switchboard._accept = refuse  # type: ignore[method-assign]
+
+
+def test_requests_and_replies_take_it_too_and_leave_nothing(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("echo", lambda data: data)
+        assert await one.messenger.request("echo", 0) == 0
+        assert (ways(wires, one), ways(wires, agent)) == ({Kind.REQUEST}, {Kind.REPLY})
+        _forbid_the_long_way(wires)
+        assert [await one.messenger.request("echo", number) for number in range(5)] == [*range(5)]
+        assert not wires.switchboard._requests
+        assert wires.link(one).open_requests == 0
+        assert (wires.link(one).sent, wires.link(agent).relayed, wires.link(agent).sent) == (6, 6, 6)
+
+    run(work())
+
+
+def test_many_requests_at_once_and_some_alone_get_their_own_answers(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("echo", lambda data: data)
+
+        async def ask(number: int) -> int:
+            await asyncio.sleep(number % 7 * 0.002)
+            answer: int = await one.messenger.request("echo", number)
+            return answer
+
+        assert await asyncio.gather(*map(ask, range(200))) == [*range(200)]
+        assert not wires.switchboard._requests
+
+    run(work())
+
+
+def test_who_takes_the_seat_gets_what_is_sent_from_then_on(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        await one_by_one(one, agent, 1, 2)
+        wires.dies(agent)
+        one.messenger.send_to_agent("note", 3)
+        successor = await wires.agent()
+        await until(lambda: successor.got == [3])
+        await one_by_one(one, successor, 4, 5)
+        assert agent.got == [1, 2]
+
+    run(work())
+
+
+def test_a_successor_that_boots_beside_the_old_one_ends_the_short_cut_when_it_is_live(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, old = await wires.agent(), await wires.app(1)
+        for number in range(3):
+            agent.messenger.send_to("app#1", "note", number)
+            await until(lambda: len(old.got) == number + 1)  # noqa: B023
+        new = await wires.app(1, live=False)
+        agent.messenger.send_to("app#1", "note", 3)
+        await until(lambda: len(old.got) == 4)
+        wires.go_live(new)
+        agent.messenger.send_to("app#1", "note", 4)
+        await until(lambda: new.got == [4])
+        assert old.got == [0, 1, 2, 3]
+
+    run(work())
+
+
+def test_who_looks_on_sees_every_message(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        await one_by_one(one, agent, 1, 2)
+        seen: list[int] = []
+
+        def observe(link: Link, frame: Any) -> None:
+            seen.append(frame.kind)
+
+        wires.switchboard.observe(observe)
+        await one_by_one(one, agent, 3, 4)
+        assert seen == [Kind.MESSAGE] * 2
+        wires.switchboard.ignore(observe)
+        await one_by_one(one, agent, 5, 6)
+        assert len(seen) == 2
+        assert ways(wires, one) == {Kind.MESSAGE}
+
+    run(work())
+
+
+@pytest.mark.parametrize("source", [0, 1 << 24, (2 << 24) + 2, 0xFFFFFFFF])
+def test_a_forged_sender_finds_no_short_cut(run: Run, source: int) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one, two = await wires.agent(), await wires.app(1), await wires.app(2)
+        await one_by_one(one, agent, 1, 2)
+        await one_by_one(two, agent, 3, 4)
+        one.write(Kind.MESSAGE, Target.AGENT, ["note", "forged"], source=source)
+        await until(lambda: one.closed)
+        await one_by_one(two, agent, 5)
+        assert agent.got == [1, 2, 3, 4, 5]
+
+    run(work())
+
+
+def test_a_lifecycle_message_of_an_application_is_not_believed_behind_true_messages_either(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("egg-ready", lambda data: agent.got.append("believed"))
+        await one_by_one(one, agent, 1, 2)
+        one.write(Kind.MESSAGE, Target.AGENT, ["egg-ready", None])
+        await until(lambda: "does not come from the master" in caplog.text)
+        one.write(Kind.MESSAGE, Target.AGENT, 7)
+        await until(lambda: "cannot be read" in caplog.text)
+        await one_by_one(one, agent, 3)
+        assert agent.got == [1, 2, 3]
+
+    caplog.set_level(logging.WARNING, "eggcluster")
+    run(work())
+
+
+def test_a_reply_to_nobody_and_one_that_cannot_be_read_harm_nobody(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("echo", lambda data: data)
+        assert await one.messenger.request("echo", 1) == 1
+        asker = one.address.pack()
+        agent.write(Kind.REPLY, Target.ADDRESS, "nobody asked", target_id=asker, request_id=12345)
+        assert await one.messenger.request("echo", 2) == 2
+        assert not agent.closed
+
+    run(work())
+
+
+def test_a_receiver_that_dies_is_told_to_those_who_asked_by_the_short_cut(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("maybe", lambda data: asyncio.sleep(60) if data else "at once")
+        assert await one.messenger.request("maybe", False) == "at once"
+        _forbid_the_long_way(wires)
+        asking = asyncio.ensure_future(one.messenger.request("maybe", True, timeout=15))
+        await until(lambda: wires.switchboard._requests)
+        wires.dies(agent)
+        with pytest.raises(ReceiverDied):
+            await asking
+
+    run(work())
+
+
+def test_small_messages_one_by_one_slow_their_sender_down_as_floods_do(run: Run) -> None:
+    """The receiver does not read. Each message comes alone, and the first ones have left a short cut."""
+
+    async def work() -> None:
+        wires = Wires(max_queue_bytes=2 * MIB)
+        agent, one = await wires.agent(), await wires.app(1)
+        await one_by_one(one, agent, 1, 2)
+        agent.channel.pause_reading()
+        raw = encode_frame(Kind.MESSAGE, Target.AGENT, ["note", bytes(SINGLE - 100)], source=one.address.pack())
+        link, sent = wires.link(one), 0
+        assert raw[WAY] in link.opened.ways
+        while not link.slowed_by:
+            one.channel.write(raw)
+            sent += 1
+            await asyncio.sleep(0)
+            assert wires.link(agent).queued_bytes < 2 * MIB
+        agent.channel.resume_reading()
+        await until(lambda: len(agent.got) == 2 + sent)
+        assert wires.switchboard.dropped.total == 0
+
+    run(work())
+
+
+def test_a_large_frame_takes_the_long_way(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        await one_by_one(one, agent, 1, bytes(SINGLE), 2, bytes(MIB), 3)
+        assert [note if isinstance(note, int) else len(note) for note in agent.got] == [1, SINGLE, 2, MIB, 3]
+
+    run(work())
+
+
+def test_the_masters_own_message_to_one_who_does_not_read_is_counted_as_dropped(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires(max_queue_bytes=MIB)
+        agent = await wires.agent()
+        agent.channel.pause_reading()
+        link = wires.link(agent)
+        for _ in range(100):
+            wires.switchboard.tell([agent.address], "egg-pids", list(range(100_000)))
+        assert link.queued_bytes <= MIB
+        assert link.dropped == wires.switchboard.dropped.total > 0
+        wires.switchboard.answer(link, 1, Kind.REPLY, bytes(MIB))
+        assert link.dropped == wires.switchboard.dropped.total
+
+    run(work())
