@@ -80,6 +80,18 @@ def test_a_keep_alive_connection_is_closed_after_the_answer_in_flight(project: P
     assert cluster.wait_exit() == 0
 
 
+def test_a_client_that_goes_on_asking_is_told_to_close_before_its_connection_is_closed(project: Project) -> None:
+    cluster = obedient(project).start("--workers", "1").wait_ready()
+    connection = http.client.HTTPConnection(cluster.address.removeprefix("http://"), timeout=10)
+    told = None
+    source = "os.kill(os.getpid(), signal.SIGTERM)"
+    while told != "close":  # what is not answered raises
+        connection.request("POST", "/", source)
+        response = connection.getresponse()
+        response.read()
+        told, source = response.getheader("connection"), "pass"
+
+
 def test_workers_close_before_the_agent_and_lifespan_before_on_close(project: Project) -> None:
     cluster = start(project)
     assert cluster.close() == 0

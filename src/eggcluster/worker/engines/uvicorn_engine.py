@@ -16,8 +16,9 @@ from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.engines.intake import Intake
 from eggcluster.worker.interface import Interface
 
-FIRST_REQUEST = 0.25  # seconds that a connection without a request may hold up a drain; a far client's round trip
-LOOK = 0.01  # seconds between two looks at the connections: uvicorn has no event for a first request
+LAST_REQUEST = 0.25  # seconds that connections without a request may hold up a drain; a far client's round trip
+LOOK = 0.01  # seconds between two looks at the connections: uvicorn has no event for a request
+CLOSE = (b"connection", b"close")
 
 
 class UvicornEngine(Engine):
@@ -76,26 +77,31 @@ class UvicornEngine(Engine):
                 listening.close()
             for sock in sockets:
                 sock.close()
-            waited = await _first_requests(server, min(FIRST_REQUEST, limit))
+            waited = await _last_requests(server, min(LAST_REQUEST, limit))
             server.config.timeout_graceful_shutdown = limit - waited  # type: ignore[assignment]  # given to wait_for
             await server.shutdown(sockets)
 
 
-async def _first_requests(server: Server, limit: float) -> float:
-    """Wait until every accepted connection has sent a request, `limit` seconds at most; gives how long that took.
+async def _last_requests(server: Server, limit: float) -> float:
+    """Answer whatever comes now for the last time; `limit` seconds at most, gives how many it took.
 
-    uvicorn closes what has none yet, and so the connection whose client is just about to send its first one.
+    uvicorn closes what has no request, at once. A client may be sending one in just that moment: its first one, on a
+    connection that was accepted a moment ago, or its next one. It would have to send it again (RFC 9112, 9.3.1), and
+    may not if it is no idempotent one. A connection whose answer says `close` is closed without that risk.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
+    server.server_state.default_headers = [*server.server_state.default_headers, CLOSE]
     await asyncio.sleep(LOOK)  # what the kernel has already is read meanwhile
-    while loop.time() < began + limit and any(_is_new(each) for each in server.server_state.connections):
+    while loop.time() < began + limit and any(_is_waiting(each) for each in server.server_state.connections):
         await asyncio.sleep(LOOK)
     return min(loop.time() - began, limit)
 
 
-def _is_new(connection: object) -> bool:
-    return getattr(connection, "cycle", connection) is None  # a WebSocket has no request cycle
+def _is_waiting(connection: object) -> bool:
+    """Whether it has no request just now."""
+    cycle = getattr(connection, "cycle", connection)  # a WebSocket has no request cycle
+    return cycle is None or getattr(cycle, "response_complete", False)
 
 
 class _Started:
