@@ -1,0 +1,96 @@
+"""Whose connections a killed worker held: the only ones that may fail. Runs in the test.
+
+How strict can this honestly be? A worker that kills or blocks itself writes down the peers of all its sockets as its
+last act: its event loop does not return, so it accepts nobody after that. One that gets a signal is stopped first
+(SIGSTOP, waited for), and while it stands still the kernel is asked which connections its file descriptors are. So
+the set is exact. What waits in a listener's queue is in no set: it must be served by somebody else. Neither is what a
+worker held that was asked to close, by a signal, a reload or a recycling: it must be finished.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.chaos.tally import Failure, Outcome
+from tests.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one worker held when it was lost."""
+
+    fault: str
+    pid: int
+    at: float  # system-wide monotonic clock
+    ports: list[int]  # the clients'
+
+    def excuses(self, failure: Failure) -> bool:
+        """Whether it broke because this worker died: it was open then, on this worker, and failed after."""
+        is_its_own = failure.port in self.ports and failure.opened <= self.at <= failure.failed
+        return failure.outcome == Outcome.RESET and is_its_own
+
+
+class Ledger:
+    """The file that workers and the test write to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def write(self, held: Held) -> None:
+        with self.path.open("ab", buffering=0) as file:
+            file.write(json.dumps(asdict(held)).encode() + b"\n")
+
+    def read(self) -> list[Held]:
+        return [Held(**json.loads(line)) for line in self.path.read_text().splitlines()]
+
+    def unexcused(self, failures: list[Failure]) -> list[Failure]:
+        """The failures that nobody's death explains."""
+        by_port: dict[int, list[Held]] = {}
+        for held in self.read():
+            for port in held.ports:
+                by_port.setdefault(port, []).append(held)
+        return [f for f in failures if not any(held.excuses(f) for held in by_port.get(f.port, []))]
+
+
+def hold_still(pid: int, server_port: int, fault: str) -> Held:
+    """Stop a process and note what it holds. ProcessLookupError if it is gone."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) in "TtZX", f"{pid} stands still", 5)
+    return Held(fault, pid, time.monotonic(), ports_of(pid, server_port))
+
+
+def state_of(pid: int) -> str:
+    """One letter, proc_pid_stat(5); "X" if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def ports_of(pid: int, server_port: int) -> list[int]:
+    """The ports of the peers of all connections to `server_port` that the process has accepted."""
+    inodes = sockets_of(pid)
+    ports = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        local, remote, inode = fields[1], fields[2], fields[9]
+        if int(local.partition(":")[2], 16) == server_port and inode in inodes:
+            ports.append(int(remote.partition(":")[2], 16))
+    return [port for port in ports if port]  # the listener's peer has none
+
+
+def sockets_of(pid: int) -> set[str]:
+    """The inodes of all sockets of a process."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{fd}")
+                if target.startswith("socket:["):
+                    found.add(target[8:-1])
+    return found

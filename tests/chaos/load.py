@@ -1,0 +1,71 @@
+"""The load generator, a process of its own: `python -m tests.chaos.load PORT REPORT KIND=COUNT/PAUSE ...`.
+
+It runs until its standard input ends, lets each client finish what it is at, and writes its tally to REPORT.
+"""
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import uvloop
+
+from tests.chaos.clients import KINDS, PATIENCE, Client
+from tests.chaos.tally import Tally
+
+ROOT = Path(__file__).parents[2]
+USUAL = ("one-shot=6/0.15", "keep-alive=6/0.1", "stream=3/0.2", "upload=2/0.2", "websocket=3/0.2")  # 120 requests/s
+
+
+class Load:
+    """The load from outside: started, and stopped for its tally. `kinds`: "name=clients/seconds of pause"."""
+
+    def __init__(self, port: int, report: Path, seed: int, kinds: tuple[str, ...] = USUAL) -> None:
+        self._report = report
+        command = [sys.executable, "-m", "tests.chaos.load", str(port), str(report), str(seed), *kinds]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+
+    def stop(self) -> Tally:
+        """Let every client finish; gives what they have seen."""
+        self._process.communicate(timeout=PATIENCE + 20)
+        assert self._process.returncode == 0
+        return Tally.from_plain(json.loads(self._report.read_text()))
+
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+    def assert_running(self) -> None:
+        assert self._process.poll() is None, "the load generator has died"
+
+
+def clients(port: int, tally: Tally, seed: int, kinds: list[str]) -> list[Client]:
+    found = []
+    for kind in kinds:
+        name, _, rate = kind.partition("=")
+        count, _, pause = rate.partition("/")
+        for number in range(int(count)):
+            found.append(KINDS[name](port, tally, random.Random(f"{seed} {name} {number}"), float(pause)))
+    return found
+
+
+async def main(port: int, tally: Tally, seed: int, kinds: list[str]) -> None:
+    everybody = clients(port, tally, seed, kinds)
+    running = [asyncio.create_task(client.run()) for client in everybody]
+    told = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    await asyncio.wait([told, *running], return_when=asyncio.FIRST_COMPLETED)  # a client that ends has a bug
+    for client in everybody:
+        client.stopping = True
+    await asyncio.gather(*running)
+
+
+if __name__ == "__main__":
+    seen = Tally()
+    uvloop.run(main(int(sys.argv[1]), seen, int(sys.argv[3]), sys.argv[4:]))
+    Path(sys.argv[2]).write_text(json.dumps(seen.to_plain()))

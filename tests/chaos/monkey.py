@@ -1,0 +1,157 @@
+"""The monkey: faults at random, the same ones in the same order when its seed is given again. Runs in the test."""
+
+import contextlib
+import http.client
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import psutil
+
+from tests.chaos.ledger import Ledger, hold_still
+from tests.cluster.harness import Launched
+
+PAUSE = (0.2, 2.5)  # seconds between two faults
+FAULT_TIMEOUT = 60.0  # seconds for a worker to answer, or to be killed
+
+
+class Monkey:
+    """Does one thing after the other to a running cluster.
+
+    It leaves the last listening worker alone, now and then excepted: with nobody left for three looks the contract
+    says that the cluster ends, and that is not what is tested here.
+    """
+
+    def __init__(self, cluster: Launched, ledger: Ledger, seed: int, faults: dict[str, int] | None = None) -> None:
+        self.cluster, self.ledger = cluster, ledger
+        self.dice = random.Random(seed)
+        self.done: Counter[str] = Counter()
+        self.weights = faults or WEIGHTS
+        self._port = urlsplit(cluster.address).port or 0
+        self._reload: subprocess.Popen[bytes] | None = None
+
+    def play(self, seconds: float, each_time: Callable[[], None]) -> None:
+        """Faults for so long; `each_time` is called after each."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            fault = self.dice.choices(list(self.weights), list(self.weights.values()))[0]
+            pause = self.dice.uniform(*PAUSE)
+            self.commit(fault)
+            each_time()
+            time.sleep(min(pause, max(0.0, end - time.monotonic())))
+
+    def commit(self, fault: str) -> None:
+        """Do this one, if the time is right for it."""
+        deadly = fault in LETHAL or fault.removeprefix("http ") in ("exit", "abort", "sleep", "gil", "spin")
+        if deadly and len(self.cluster.workers()) < 2:
+            return
+        self.done[fault] += 1
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # it was faster
+            if fault.startswith("http "):
+                self._ask(fault.removeprefix("http "))
+            else:
+                ACTS[fault](self)
+
+    # -- whom ------------------------------------------------------------------------------------------------------
+
+    def children(self) -> list[int]:
+        """The master's own ones: workers that boot, listen or close, and the agent."""
+        return [child.pid for child in psutil.Process(self.cluster.pid).children()]
+
+    def some_worker(self) -> int:
+        """The pid of any app worker, whatever it is doing just now."""
+        workers = [pid for pid in self.children() if pid != self.agent()]
+        if not workers:
+            raise ProcessLookupError
+        return self.dice.choice(sorted(workers))
+
+    def agent(self) -> int | None:
+        status = self.cluster.status()
+        assert status is not None
+        pid: int | None = status["agent"]["worker_id"]
+        return pid
+
+    # -- how -------------------------------------------------------------------------------------------------------
+
+    def strike(self, number: signal.Signals) -> None:
+        """A signal for a worker whose connections have been noted."""
+        self._strike(self.some_worker(), number)
+
+    def _strike(self, pid: int, number: signal.Signals) -> None:
+        self.ledger.write(hold_still(pid, self._port, number.name))
+        os.kill(pid, number)
+        if number is not signal.SIGSTOP:
+            os.kill(pid, signal.SIGCONT)
+
+    def massacre(self) -> None:
+        """All app workers at once."""
+        for pid in self.children():
+            if pid != self.agent():
+                with contextlib.suppress(ProcessLookupError):
+                    self._strike(pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM for a worker: it closes in order, nothing is excused."""
+        os.kill(self.some_worker(), signal.SIGTERM)
+
+    def signal_agent(self, number: signal.Signals) -> None:
+        if pid := self.agent():
+            os.kill(pid, number)
+
+    def reload(self, *arguments: str) -> None:
+        """`eggcluster reload`, not waited for; the one before may still be running."""
+        if self._reload is not None and self._reload.poll() is None:
+            return
+        command = [sys.executable, "-m", "eggcluster", "reload", *arguments]
+        folder, environ, nowhere = self.cluster.folder, self.cluster.environ, subprocess.DEVNULL
+        self._reload = subprocess.Popen(command, cwd=folder, env=environ, stdout=nowhere, stderr=nowhere)
+
+    def rest(self) -> None:
+        """Wait for what has been set going."""
+        if self._reload is not None:
+            self._reload.wait(120)
+
+    def _ask(self, kind: str) -> None:
+        """A fault that one of the workers does to itself; who, the kernel decides. It may never answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=0.3)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("POST", f"/fault/{kind}")
+            connection.getresponse().read()
+        connection.close()
+
+
+LETHAL = {"SIGKILL", "SIGABRT", "SIGSTOP"}
+ACTS: dict[str, Callable[[Monkey], None]] = {
+    "SIGKILL": lambda monkey: monkey.strike(signal.SIGKILL),
+    "SIGABRT": lambda monkey: monkey.strike(signal.SIGABRT),
+    "SIGSTOP": lambda monkey: monkey.strike(signal.SIGSTOP),
+    "SIGTERM": Monkey.terminate,
+    "massacre": Monkey.massacre,
+    "reload": Monkey.reload,
+    "SIGHUP": lambda monkey: monkey.cluster.signal(signal.SIGHUP),
+    "agent SIGKILL": lambda monkey: monkey.signal_agent(signal.SIGKILL),
+    "agent SIGTERM": lambda monkey: monkey.signal_agent(signal.SIGTERM),
+}
+# How often each, relative to the others.
+WEIGHTS = {
+    "SIGKILL": 4,
+    "SIGABRT": 2,
+    "SIGTERM": 4,
+    "massacre": 1,
+    "reload": 4,
+    "SIGHUP": 1,
+    "http exit": 2,
+    "http abort": 1,
+    "http nap": 3,
+    "http sysexit": 2,
+    "http daemon": 1,
+    "agent SIGKILL": 2,
+    "agent SIGTERM": 1,
+    "http agent-exit": 1,
+}
