@@ -2,9 +2,6 @@
 
 import os
 import random
-import shutil
-import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +11,7 @@ from tests.chaos.ledger import Ledger
 from tests.chaos.load import Load
 from tests.chaos.log_check import unexpected_tracebacks
 from tests.chaos.monkey import Monkey
+from tests.chaos.project import served, settle
 from tests.chaos.tally import Tally
 from tests.cluster.harness import Launched, Project
 from tests.waiting import wait_until
@@ -22,18 +20,16 @@ SECONDS = float(os.environ.get("EGG_CHAOS_SECONDS", "60"))
 SEED = int(os.environ.get("EGG_CHAOS_SEED") or random.randrange(2**32))
 WORKERS = 3
 BOOT = 3.0  # seconds that a boot takes at most
-SETTLE = 60.0  # seconds until all is well again: the longest backoff, the longest boot, a reload of all slots
 MIB = 2**20
 GROWTH = 3 * MIB  # of the master; measured: under 1 MiB in five minutes
-SERVED = Path(__file__).with_name("served")
-OPTIONS = ["--workers", str(WORKERS), "--log-level", "warning"]
 
 
 @pytest.mark.timeout(SECONDS + 300)
 def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project: Project) -> None:
     print(f"EGG_CHAOS_SEED={SEED} EGG_CHAOS_SECONDS={SECONDS:g}")  # noqa: T201  # pytest shows it where it fails
     ledger = Ledger(project.folder / "ledger")
-    cluster = under_fire(project, ledger)
+    cluster = served(project, workers=WORKERS, EGG_CHAOS_SEED=str(SEED), EGG_CHAOS_BOOT=str(BOOT))
+    cluster.allows_traceback = True  # looked at one by one
     before = Census.of(cluster)
     port = urlsplit(cluster.address).port
     assert port is not None
@@ -58,36 +54,6 @@ def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project
     assert not (project.folder / "agent.overlaps").exists()
     assert cluster.close() == 0
     assert unexpected_tracebacks(cluster.log) == []
-
-
-def under_fire(project: Project, ledger: Ledger) -> Launched:
-    """The application with its random boots."""
-    for module in SERVED.glob("[!_]*.py"):
-        shutil.copy(module, project.folder)
-    cluster = project.start(
-        *OPTIONS, EGG_CHAOS_SEED=str(SEED), EGG_CHAOS_BOOT=str(BOOT), EGG_CHAOS_LEDGER=str(ledger.path)
-    ).wait_ready()
-    cluster.allows_traceback = True  # looked at one by one
-    return cluster
-
-
-def settle(cluster: Launched) -> None:
-    """Wait until every slot and the agent are there, and nothing is going on any more."""
-
-    def is_well() -> bool:
-        status = cluster.status()
-        assert status is not None
-        seats = [status["agent"], *status["workers"]]
-        return all(seat["state"] == "listening" and seat["successor"] is None for seat in seats)
-
-    def stays_well() -> bool:
-        for _ in range(10):
-            if not is_well():
-                return False
-            time.sleep(0.1)
-        return True
-
-    wait_until(stays_well, "every slot is served again", SETTLE)
 
 
 def after_reload(cluster: Launched) -> None:

@@ -1,0 +1,41 @@
+"""The project under fire: a cluster that runs `served/`. Runs in the test."""
+
+import shutil
+import time
+from pathlib import Path
+
+from tests.cluster.harness import Launched, Project
+from tests.waiting import wait_until
+
+SERVED = Path(__file__).with_name("served")
+SETTLE = 60.0  # seconds until all is well again: the longest backoff, the longest boot, a reload of all slots
+
+
+def served(project: Project, *arguments: str, workers: int, **environ: str) -> Launched:
+    """A running cluster with the application that the load knows."""
+    for module in SERVED.glob("[!_]*.py"):
+        shutil.copy(module, project.folder)
+    environ = {"EGG_CHAOS_LEDGER": str(project.folder / "ledger"), **environ}
+    cluster = project.start("--workers", str(workers), "--log-level", "warning", *arguments, **environ)  # type: ignore[arg-type]
+    return cluster.wait_ready()
+
+
+def settle(cluster: Launched) -> None:
+    """Wait until every slot and the agent are there, and nothing is going on any more."""
+    wait_until(lambda: stays_well(cluster), "every slot is served again", SETTLE)
+
+
+def stays_well(cluster: Launched) -> bool:
+    """What waits in a listener's queue may still be a fault: one good moment is not enough."""
+    for _ in range(10):
+        if not is_well(cluster):
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def is_well(cluster: Launched) -> bool:
+    status = cluster.status()
+    assert status is not None
+    seats = [status["agent"], *status["workers"]]
+    return all(seat["state"] == "listening" and seat["successor"] is None for seat in seats)
