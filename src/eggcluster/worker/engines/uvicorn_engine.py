@@ -14,11 +14,11 @@ from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.engines.intake import Intake
+from eggcluster.worker.engines.websocket_door import CLOSE, websocket_protocol
 from eggcluster.worker.interface import Interface
 
 LAST_REQUEST = 0.25  # seconds that connections without a request may hold up a drain; a far client's round trip
 LOOK = 0.01  # seconds between two looks at the connections: uvicorn has no event for a request
-CLOSE = (b"connection", b"close")
 
 
 class UvicornEngine(Engine):
@@ -93,15 +93,17 @@ async def _last_requests(server: Server, limit: float) -> float:
     began = loop.time()
     server.server_state.default_headers = [*server.server_state.default_headers, CLOSE]
     await asyncio.sleep(LOOK)  # what the kernel has already is read meanwhile
-    while loop.time() < began + limit and any(_is_waiting(each) for each in server.server_state.connections):
+    while loop.time() < began + limit and any(_is_at_risk(each) for each in server.server_state.connections):
         await asyncio.sleep(LOOK)
     return min(loop.time() - began, limit)
 
 
-def _is_waiting(connection: object) -> bool:
-    """Whether it has no request just now."""
-    cycle = getattr(connection, "cycle", connection)  # a WebSocket has no request cycle
-    return cycle is None or getattr(cycle, "response_complete", False)
+def _is_at_risk(connection: object) -> bool:
+    """Whether uvicorn's shutdown may lose a request of it: one on its way here, or a WebSocket's handshake."""
+    if hasattr(connection, "handshake_complete"):
+        return not connection.handshake_complete
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or cycle.response_complete
 
 
 class _Started:
@@ -121,7 +123,7 @@ def _server(app: Callable[..., Any], options: ClusterOptions, state: dict[str, A
     config = Config(
         app,
         http="httptools",
-        ws=_websocket_protocol,  # type: ignore[arg-type]  # it calls it and wants no more
+        ws=websocket_protocol,  # type: ignore[arg-type]  # it calls it and wants no more
         ws_max_size=options.ws_max_size,
         interface="asgi3",
         lifespan="off",
@@ -145,14 +147,6 @@ def _server(app: Callable[..., Any], options: ClusterOptions, state: dict[str, A
     server = Server(config)
     server.lifespan = _Started(state)
     return server
-
-
-def _websocket_protocol(*args: Any, **kwargs: Any) -> asyncio.Protocol:
-    """uvicorn's WebSocket protocol, imported at the first upgrade: 60 ms of the start and 3 MB of each worker."""
-    from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
-
-    assert AutoWebSocketsProtocol is not None  # websockets is a dependency
-    return AutoWebSocketsProtocol(*args, **kwargs)
 
 
 def _header(header: str) -> tuple[str, str]:
