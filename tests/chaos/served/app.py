@@ -24,6 +24,9 @@ BOOT = float(os.environ.get("EGG_CHAOS_BOOT", "0"))  # seconds that a boot takes
 FOREVER = 600  # seconds; far beyond every limit of the tests
 MIB = 2**20
 
+if os.path.exists("broken"):
+    raise RuntimeError("broken, chaos asked for it")
+
 _hoard: list[bytearray] = []
 
 
