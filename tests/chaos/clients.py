@@ -15,7 +15,6 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from tests.chaos.tally import Failure, Tally, WrongAnswer, outcome_of
 from tests.chaos.wire import Connection
 
-PATIENCE = 40.0  # seconds; more than a slot waits at most for its next try, boot and all
 SERVICE_RESTART = 1012  # RFC 6455, the registry of close codes
 
 
@@ -27,6 +26,7 @@ class Client(ABC):
 
     name: str
     prompt = False  # whether its answers come at once, so that their time says something
+    patience = 40.0  # seconds that an answer may take
 
     def __init__(self, port: int, tally: Tally, dice: random.Random, pause: float) -> None:
         self.port, self.tally, self.dice, self.pause = port, tally, dice, pause
@@ -43,7 +43,7 @@ class Client(ABC):
         """One request, counted whatever becomes of it."""
         began = time.monotonic()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 await self.request()
         except (OSError, EOFError, WrongAnswer) as error:  # TimeoutError is an OSError, IncompleteReadError an EOFError
             self.tally.failed(self.failure(error, began))

@@ -17,7 +17,7 @@ import psutil
 from tests.chaos.ledger import Ledger, hold_still
 from tests.cluster.harness import Launched
 
-PAUSE = (0.2, 2.5)  # seconds between two faults
+PAUSE = (0.1, 2.0)  # seconds between two faults
 FAULT_TIMEOUT = 60.0  # seconds for a worker to answer, or to be killed
 
 

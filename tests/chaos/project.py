@@ -1,23 +1,24 @@
 """The project under fire: a cluster that runs `served/`. Runs in the test."""
 
-import shutil
+import os
 import time
 from pathlib import Path
 
 from tests.cluster.harness import Launched, Project
 from tests.waiting import wait_until
 
-SERVED = Path(__file__).with_name("served")
+ROOT = Path(__file__).parents[2]
 SETTLE = 60.0  # seconds until all is well again: the longest backoff, the longest boot, a reload of all slots
 
 
 def served(project: Project, *arguments: str, workers: int, **environ: str) -> Launched:
     """A running cluster with the application that the load knows."""
-    for module in SERVED.glob("[!_]*.py"):
-        shutil.copy(module, project.folder)
-    environ = {"EGG_CHAOS_LEDGER": str(project.folder / "ledger"), **environ}
-    cluster = project.start("--workers", str(workers), "--log-level", "warning", *arguments, **environ)  # type: ignore[arg-type]
-    return cluster.wait_ready()
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    project.environ |= {"PYTHONPATH": os.pathsep.join(paths), "EGG_CHAOS_LEDGER": str(project.folder / "ledger")}
+    project.environ |= environ
+    agent = ["--agent", "tests.chaos.served.agent:agent"]
+    more = ["--workers", str(workers), "--log-level", "warning", *arguments]
+    return project.start("tests.chaos.served.app:app", *agent, *more).wait_ready()
 
 
 def settle(cluster: Launched) -> None:

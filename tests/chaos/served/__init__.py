@@ -1,1 +1,1 @@
-"""The application that the chaos tests serve; its modules are copied into the project of each test."""
+"""What the chaos tests serve."""
