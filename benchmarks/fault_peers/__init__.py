@@ -1,0 +1,1 @@
+"""The contestants, faults, trials and reports of `benchmarks/faults.py`."""
