@@ -77,7 +77,7 @@ def eggcluster() -> Contestant:
     program = str(Path(sys.executable).with_name("eggcluster"))
 
     def command(port: int) -> list[str]:
-        fixed = ["--no-agent", "--name", f"faults-{os.getpid()}"]
+        fixed = ["--no-agent", "--worker-timeout", str(HUNG), "--name", f"faults-{os.getpid()}"]
         return [program, "start", STAGE, "--workers", str(WORKERS), "--port", str(port), *fixed]
 
     own = importlib.metadata.version("eggcluster")

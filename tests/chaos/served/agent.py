@@ -27,7 +27,7 @@ async def boot() -> None:
 @agent.messenger.on("fault")
 def fault(kind: str) -> None:
     if kind == "exit":
-        os._exit(3)
+        os._exit(7)
     time.sleep(FOREVER)
 
 

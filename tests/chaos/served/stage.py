@@ -153,7 +153,7 @@ def leave() -> None:
 
 
 FATAL: dict[str, Callable[[], Any]] = {
-    "exit": lambda: os._exit(3),
+    "exit": lambda: os._exit(7),
     "abort": os.abort,
     "sleep": lambda: time.sleep(FOREVER),
     "gil": hold_the_gil,
