@@ -269,12 +269,9 @@ class Switchboard:
     def _hand_over(self, receiver: Link, frame: Frame, sender: Link | None) -> bool:
         if receiver.closed:
             return False
-        if (
-            frame.kind is Kind.REQUEST
-            and sender is not None
-            and not self._requests.open(frame.question, sender, receiver)
-        ):
-            self._drop(receiver, frame, sender, f"{sender.address} has too many open requests")
+        asker = sender if frame.kind is Kind.REQUEST else None
+        if asker is not None and not self._requests.open(frame.question, asker, receiver):
+            self._drop(receiver, frame, sender, f"{asker.address} has too many open requests")
             return True
         # While the receiver reads, its queue is bounded by slowing its senders down: each of them may have sent
         # something large in the same turn, and none of that may be lost.

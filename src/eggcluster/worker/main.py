@@ -15,7 +15,8 @@ import uvloop
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import read_first
 from eggcluster.kernel.standard_streams import open_standard_streams
-from eggcluster.logs import LogHandler, configure_logs
+from eggcluster.log_handler import LogHandler
+from eggcluster.logs import configure_logs
 from eggcluster.model.role import Role
 from eggcluster.worker.current import become
 from eggcluster.worker.life import CLOSE_SIGNALS, LeaveEarly, Life
