@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from eggcluster.model.phase import Phase
-from eggcluster.model.vital_signs import LOOK_INTERVAL, VitalSigns
+from eggcluster.model.vital_signs import IDLE_LOOK_INTERVAL, VitalSigns
 from eggcluster.model.wear import Limits
 from eggcluster.model.worker import ExitReport, Worker, WorkerState
 from tests.unit.world import World
@@ -96,7 +96,7 @@ class AnyLife(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([2.0, 5.0, 100.0]))
     def the_master_does_not_run(self, seconds: float) -> None:
         before = self.world.killed | self.world.aborted
-        due_anyway = self._next_due() < self.world.now + 2 * LOOK_INTERVAL
+        due_anyway = self._next_due() < self.world.now + 2 * IDLE_LOOK_INTERVAL
         self.world.oversleeps(seconds)
         assert due_anyway or self.world.killed | self.world.aborted == before
 

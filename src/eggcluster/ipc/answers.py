@@ -48,6 +48,11 @@ class Answers:
         if task := self._under_way.get(question):
             task.cancel()
 
+    @property
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """The handlers that are answering just now."""
+        return set(self._under_way.values())
+
     def cancel_all(self) -> None:
         """Nobody can be answered any more."""
         for task in self._under_way.values():

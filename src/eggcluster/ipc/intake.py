@@ -70,6 +70,11 @@ class Intake:
         for handler in self._handlers.take(action):
             self._call(handler, action, data)
 
+    @property
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """The async handlers that run just now."""
+        return self._running | self._answers.under_way
+
     def _receive_messages(self, frame: Frame) -> None:
         for body in frame.bodies() if frame.count > 1 else (frame.body,):
             try:

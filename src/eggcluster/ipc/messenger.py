@@ -216,6 +216,11 @@ class Messenger:
             self._questions.end_all()
         self._answers.cancel_all()
 
+    async def settle(self, limit: float) -> None:
+        """Wait until the async handlers that run now have ended, for `limit` seconds at most."""
+        if self._intake is not None and (running := self._intake.under_way):
+            await asyncio.wait(running, timeout=limit)
+
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
         if self._intake is not None:

@@ -265,10 +265,7 @@ class Master:
             self.worker_manager.stop(worker, grace)
 
     def kill_agent_worker(self, agent: Worker, grace: float) -> None:
-        """As `kill_app_workers`, for the agent; messages that come meanwhile are kept for the next one, if there is
-        to be one."""
-        if self.supervisor.phase is Phase.SERVING:
-            self.switchboard.leave(agent)
+        """As `kill_app_workers`, for the agent."""
         self.worker_manager.stop(agent, grace)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from eggcluster.master.link import Link
 from eggcluster.master.progress import Progress
 from eggcluster.master.switchboard import Switchboard
 from eggcluster.model.message import Kind
-from eggcluster.model.role import PARENT
+from eggcluster.model.role import AGENT, PARENT
 from eggcluster.model.worker import AgentWorker, Worker
 
 
@@ -48,6 +48,9 @@ class Reception:
         """Somebody asked the master itself."""
         if action == "status":
             switchboard.answer(link, request_id, Kind.REPLY, self._status())
+        elif link.address == AGENT and action == "leave" and link.worker is not None:
+            switchboard.leave(link.worker)
+            switchboard.answer(link, request_id, Kind.REPLY, None)
         elif link.address is PARENT and action == "reload":
             progress = Progress()
             self._inbox.put(ReloadRequested(data if isinstance(data, bool) else None, progress))

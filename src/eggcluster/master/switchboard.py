@@ -105,7 +105,7 @@ class Switchboard:
             self._hand_over(link, frame, self._sitting_at(Address.unpack(frame.source)))
 
     def leave(self, worker: Worker) -> None:
-        """The worker is to close, and its successor starts only then: what is sent to its seat is kept from now on."""
+        """The worker closes, and its successor starts only then: what is sent to its seat is kept from now on."""
         link = self.link_of(worker)
         if link is not None:
             self._vacate(link)

@@ -28,7 +28,7 @@ from eggcluster.model.plan import Plan
 from eggcluster.model.rollout import Recycling, Rollout
 from eggcluster.model.roster import Roster
 from eggcluster.model.seat import Seat
-from eggcluster.model.vital_signs import LOOK_INTERVAL, OVERSLEPT_AFTER, Vigil, VitalSigns
+from eggcluster.model.vital_signs import IDLE_LOOK_INTERVAL, LOOK_INTERVAL, OVERSLEPT_AFTER, Vigil, VitalSigns
 from eggcluster.model.wear import PAUSE, PAUSE_AFTER_FAILURE, worn_out
 from eggcluster.model.worker import ExitReport, Worker, WorkerState
 
@@ -153,10 +153,13 @@ class Supervisor:
 
     def looked(self, signs: Mapping[Worker, VitalSigns], now: float) -> list[Command]:
         """What was seen of the workers, as `Look` asked for."""
-        loaded = False
+        loaded, idle = False, True
         for worker, seen in signs.items():
             loaded = loaded or seen.load != worker.signs.load
+            idle = idle and seen.is_idle_since(worker.signs)
             worker.signs = seen
+        if idle and self._next_look is not None:
+            self._next_look = now + IDLE_LOOK_INTERVAL
         if self.phase >= Phase.APPS_STOP:
             return []
         watched = self.roster.listening()  # who boots, or closes, has another limit

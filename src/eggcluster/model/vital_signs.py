@@ -9,8 +9,9 @@ if TYPE_CHECKING:
 
 BEAT_INTERVAL = 0.2  # seconds between two beats of a worker's loop
 LOOK_INTERVAL = 0.2  # seconds between two looks of the master
-# A slot whose loop stands still gets no new connections: within a second, beat, look and a late timer included.
-STALLED_AFTER = 0.6
+IDLE_LOOK_INTERVAL = 0.5  # where nothing is to do: to be woken costs more than the look
+# A slot whose loop stands still gets no new connections: within a second, the idle look and a late one included.
+STALLED_AFTER = 0.45
 OVERSLEPT_AFTER = 1.0  # seconds that a look may be late before the master takes itself for the one who slept
 
 
@@ -24,6 +25,10 @@ class VitalSigns:
     requests: int = 0
     connections: int = 0
     accepting: bool = True
+
+    def is_idle_since(self, before: "VitalSigns") -> bool:
+        """Whether nothing has been served since."""
+        return self.requests == before.requests and self.load == before.load
 
     @property
     def load(self) -> tuple[int, bool]:
