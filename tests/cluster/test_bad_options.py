@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from eggcluster.errors import OptionsError
-from eggcluster.master.listeners import Listeners, detect_ports
+from eggcluster.master.binding import detect_ports
+from eggcluster.master.listeners import Listeners
 from eggcluster.options import ClusterOptions
 from eggcluster.options.near import shown
 from tests.cluster.harness import AGENT, HELLO, Launched, Project
@@ -100,6 +101,10 @@ def test_an_unknown_required_module_is_refused(project: Project) -> None:
         (["--start-mode", "proces"], 'did you mean "process"?'),
         (["--uds", "egg.sock", "--port", "8000"], "exclude each other; give one of them"),
         (["--ports", "7001,7002,7003", "-w", "2"], "--ports: 7001,7002,7003 is 3 ports for 2 workers; give one port"),
+        (["--sticky", "--uds", "egg.sock"], "--sticky: with --uds all clients come from the proxy and have no address"),
+        (["--sticky", "--ports", "7001,7002"], "--sticky: with --ports each port is one worker already"),
+        (["--sticky", "--sticky-via", "bfp"], '--sticky-via: "bfp" is not one of bpf, acceptor; did you mean "bpf"?'),
+        (["--sticky-hold", "0"], "--sticky-hold: 0.0 is not a number of seconds above 0"),
         (["--ports", "7001,7001", "-w", "2"], "--ports: 7001 is there more than once"),
         (["--log-level", "loud"], '--log-level: "loud" is not one of DEBUG, INFO'),
         (["--name", "a/b"], '--name: "a/b" is not 1 to 64 letters'),

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import OptionsError
-from eggcluster.master.listeners import Listeners, detect_ports
+from eggcluster.master.binding import detect_ports
+from eggcluster.master.listeners import Listeners
 from eggcluster.options import ClusterOptions
 
 Bind = Callable[..., Listeners]
@@ -53,18 +54,20 @@ def taken() -> Iterator[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="one listener for each slot is Linux's")
 def test_each_slot_has_its_own_listener_at_the_same_port(bind: Bind) -> None:
     listeners = bind(workers=3)
-    ports = {sock.getsockname()[1] for sock in listeners.own}
-    assert len(listeners.own) == 3
-    assert ports == {listeners.port}
+    (door,) = listeners.doors
+    assert len(door.sockets) == 3
+    assert {sock.getsockname()[1] for sock in door.sockets} == {listeners.port}
     fds = [listener.fd for slot in (1, 2, 3) for listener in listeners.of_slot(slot)]
-    assert fds == [sock.fileno() for sock in listeners.own]
+    assert fds == [sock.fileno() for sock in door.sockets]
     assert listeners.address == f"http://127.0.0.1:{listeners.port}"
+    assert listeners.by == "bpf"
 
 
 def test_a_single_worker_has_one_plain_listener(bind: Bind) -> None:
-    listeners = bind(workers=1)
-    assert len(listeners.shared) == 1
-    assert not listeners.shared[0].getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    listeners = bind(workers=1, sticky=True)
+    (listener,) = listeners.doors[0].sockets
+    assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+    assert listeners.by == "single"
 
 
 def test_they_accept_from_the_first_moment(bind: Bind) -> None:
@@ -75,7 +78,7 @@ def test_they_accept_from_the_first_moment(bind: Bind) -> None:
 
 def test_children_do_not_inherit_what_is_not_theirs(bind: Bind) -> None:
     listeners = bind()
-    assert not any(sock.get_inheritable() for sock in (*listeners.own, *listeners.shared))
+    assert not any(sock.get_inheritable() for door in listeners.doors for sock in door.sockets)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -117,6 +120,36 @@ def test_the_debug_port_is_plain_beside_tls(bind: Bind) -> None:
     listeners = bind(https_cert="cert.pem", debug_port=0)
     assert [listener.tls for listener in listeners.of_slot(1)] == [True, False]
     assert listeners.address.startswith("https://")
+
+
+def test_the_acceptor_keeps_the_listeners_to_itself(bind: Bind) -> None:
+    listeners = bind(sticky=True, sticky_via="acceptor", https_cert="cert.pem", debug_port=0)
+    assert listeners.by == "acceptor"
+    assert [len(door.sockets) for door in listeners.doors] == [1, 1]
+    assert [(listener.fd, listener.tls) for listener in listeners.of_slot(2)] == [(None, True), (None, False)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux steers")
+@pytest.mark.parametrize(("sticky", "instead"), [(False, "bpf"), (True, "acceptor")])
+def test_more_slots_than_a_sticky_program_has_room_for_are_served_by_the_acceptor(
+    bind: Bind, caplog: pytest.LogCaptureFixture, sticky: bool, instead: str
+) -> None:
+    """227 slots: one more than 4,096 instructions can tell apart. What the kernel refuses here is real."""
+    listeners = bind(workers=227, sticky=sticky)
+    assert listeners.by == instead
+    assert listeners.address == f"http://127.0.0.1:{listeners.port}"
+    if sticky:
+        assert listeners.describe()["refused"] == "Invalid argument"
+        assert len(listeners.doors[0].sockets) == 1
+        assert len(caplog.records) == 1
+        assert "the master accepts and hands over" in caplog.text
+
+
+def test_a_unix_socket_that_was_inherited_has_no_clients_to_tell_apart(bind: Bind, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as given:
+        given.bind(str(tmp_path / "given.sock"))
+        given.listen()
+        assert refused(bind, fd=given.fileno(), sticky=True).startswith("sticky: the socket of fd is a Unix socket")
 
 
 def test_a_unix_socket_is_shared_and_its_file_is_removed(bind: Bind, tmp_path: Path) -> None:

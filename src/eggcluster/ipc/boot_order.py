@@ -6,9 +6,10 @@ from eggcluster.options import ClusterOptions
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """A listening socket that the worker inherited: its file descriptor, and whether it speaks TLS."""
+    """A place where the worker's connections come in, and whether it speaks TLS: a listening socket that it inherited,
+    or None where the master accepts and hands over."""
 
-    fd: int
+    fd: int | None
     tls: bool
 
 
@@ -17,7 +18,8 @@ class BootOrder(msgspec.Struct, frozen=True):
 
     `start_deadline` is the instant of CLOCK_MONOTONIC at which the master's patience ends, `listening_at` the address
     to report in `app-start`, `cluster_port` the loopback port that is kept for the agent's followers; the agent
-    inherits its bound socket as `cluster_fd`. `record_fd` is the memory file of its vital record.
+    inherits its bound socket as `cluster_fd`. `record_fd` is the memory file of its vital record. At `handover_fd` an
+    app worker receives connections that the master has accepted; None where it never does.
     """
 
     role: str
@@ -31,6 +33,7 @@ class BootOrder(msgspec.Struct, frozen=True):
     cluster_port: int = 0
     cluster_fd: int | None = None
     record_fd: int = -1
+    handover_fd: int | None = None
 
     @property
     def master(self) -> int:

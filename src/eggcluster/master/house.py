@@ -9,10 +9,11 @@ from types import TracebackType
 from eggcluster.errors import MessengerClosed
 from eggcluster.kernel.process_tree import keep_reserve
 from eggcluster.kernel.subreaper import become_subreaper
+from eggcluster.master.binding import detect_ports
 from eggcluster.master.control import Controlled, ControlServer
 from eggcluster.master.event import CloseRequested, SignalReceived
 from eggcluster.master.link import Link
-from eggcluster.master.listeners import Listeners, detect_ports
+from eggcluster.master.listeners import Listeners
 from eggcluster.master.pid_file import PidFile
 from eggcluster.master.runtime_dir import RuntimeDir
 from eggcluster.master.signals import MasterSignals

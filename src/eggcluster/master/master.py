@@ -55,6 +55,8 @@ from eggcluster.model.command import (
 )
 from eggcluster.model.phase import ExitCode, Phase
 from eggcluster.model.role import Role
+from eggcluster.model.seat import Seat
+from eggcluster.model.steering import SlotView
 from eggcluster.model.supervisor import Supervisor
 from eggcluster.model.worker import AgentWorker, ExitReport, Worker, WorkerState
 from eggcluster.options import ClusterOptions
@@ -205,6 +207,7 @@ class Master:
 
     def _on_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
         last_words = self.worker_manager.forget(worker)
+        self.house.listeners.forget(worker)
         if last_words:
             _logger.error("%s, where its threads were: %s", worker, printable(last_words))
         self.switchboard.disconnect(worker)
@@ -256,8 +259,12 @@ class Master:
         for worker in workers:
             listeners = self.house.listeners.of_slot(worker.slot)
             worker.listening_at = self.house.listeners.address_of(worker.slot)
-            order = self._order(worker, Role.APP, listeners=listeners, listening_at=worker.listening_at)
-            self.worker_manager.fork(worker, order, [listener.fd for listener in listeners])
+            handover = self.house.listeners.expect(worker)
+            order = self._order(
+                worker, Role.APP, listeners=listeners, listening_at=worker.listening_at, handover_fd=handover
+            )
+            fds = (*(listener.fd for listener in listeners), handover)
+            self.worker_manager.fork(worker, order, [fd for fd in fds if fd is not None])
 
     def kill_app_workers(self, *workers: Worker, grace: float) -> None:
         """Ask them to close; SIGKILL for the process trees of those that need longer than `grace` seconds."""
@@ -291,9 +298,8 @@ class Master:
         )
 
     def _steer(self) -> None:
-        """Tell the kernel who takes new connections."""
-        apps = self.supervisor.listening_apps()
-        self.house.listeners.steer([worker.slot for worker in apps if worker.moves and worker.signs.accepting])
+        """Say who takes new connections."""
+        self.house.listeners.steer([_view(seat) for seat in self.supervisor.slots], self._now())
 
     def _say(self, level: int, text: str, progress: bool) -> None:
         _logger.log(level, "%s", text)
@@ -323,3 +329,11 @@ class Master:
 
     def _age(self, worker: Worker) -> float:
         return (self._now() - worker.born) * 1000
+
+
+def _view(seat: Seat) -> SlotView:
+    """A slot as new connections see it."""
+    worker = seat.current
+    if worker is None or not seat.listening:
+        return SlotView(seat.slot, open=False)
+    return SlotView(seat.slot, worker.moves and worker.signs.accepting, worker.signs.connections)

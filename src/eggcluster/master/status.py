@@ -29,6 +29,7 @@ def describe_cluster(
         "pid": os.getpid(),
         "started_at": started_at,
         "address": listeners.address or None,
+        "steering": listeners.describe(),
         "base_dir": options.base_dir,
         "env": options.env,
         "start_mode": options.start_mode,

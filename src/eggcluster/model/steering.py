@@ -1,49 +1,137 @@
-"""Which slot gets a new connection: a small classic BPF program, built from the slots' states. Pure.
+"""Where new connections go: a course, set anew whenever a slot's state or load changes. Pure.
 
-The kernel runs it for each new connection of the SO_REUSEPORT group (socket(7), SO_ATTACH_REUSEPORT_CBPF); what it
-returns is the index of a listener in the group, and anything out of range makes the kernel fall back to its own hash.
+The kernel runs the course's program for each new connection of a SO_REUSEPORT group (socket(7),
+SO_ATTACH_REUSEPORT_CBPF); what it returns is the index of a listener in the group. The acceptor asks the same course.
 """
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import NamedTuple
 
-# <linux/bpf_common.h>, <linux/filter.h>
-LD_W_ABS = 0x20
-ALU_MOD_K = 0x94
-JMP_JEQ_K = 0x15
-RET_K = 0x06
-SKF_AD_RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM: a fresh 32-bit random number
+from eggcluster.model.affinity import affinity_program, home_of
+from eggcluster.model.balance import EVEN, slot_at, spread_program, weigh
+from eggcluster.model.bpf import Instruction
 
-FALL_BACK = 0xFFFFFFFF  # no listener has this index
-
-
-class Instruction(NamedTuple):
-    """One `struct sock_filter`."""
-
-    code: int
-    jump_true: int
-    jump_false: int
-    k: int
-
-    def encode(self) -> bytes:
-        return struct.pack("=HBBI", *self)
+EVENED_IN = 1.0  # seconds in which a difference in load is made up for, if enough connections come
+ARRIVALS_LAST = 2.0  # seconds in which a rate that was seen fades: to take it for too low would make the load swing
+ARRIVALS_UNKNOWN = 2000.0  # connections a second where the workers do not tell: many, so that nothing can swing
+_GOLDEN = 40_503  # 65536 / the golden ratio: turns that fill the circle evenly
 
 
-def steer_to(slots: Sequence[int]) -> list[Instruction]:
-    """The program that spreads new connections at random over the listeners of `slots` (counted from 1).
+class SlotView(NamedTuple):
+    """How a slot looks at the moment. `open`: its worker listens, its loop moves, and it is not draining.
 
-    Listener `slot - 1` is the slot's: they were put to listen in this order. Without a slot the kernel decides, and
-    connections wait where its hash puts them.
+    `accepted` is how many connections its worker has got since it started, 0 where nobody counts.
     """
-    if not slots:
-        return [Instruction(RET_K, 0, 0, FALL_BACK)]
-    program = [Instruction(LD_W_ABS, 0, 0, SKF_AD_RANDOM), Instruction(ALU_MOD_K, 0, 0, len(slots))]
-    for number, slot in enumerate(slots[:-1]):
-        program += [Instruction(JMP_JEQ_K, 0, 1, number), Instruction(RET_K, 0, 0, slot - 1)]
-    return [*program, Instruction(RET_K, 0, 0, slots[-1] - 1)]
+
+    slot: int
+    open: bool
+    connections: int = 0
+    accepted: int = 0
 
 
-def encode(program: Sequence[Instruction]) -> bytes:
-    """The program as the kernel takes it, an array of `struct sock_filter`."""
-    return b"".join(instruction.encode() for instruction in program)
+class SlotState(Enum):
+    """What a slot is to new connections."""
+
+    OPEN = auto()
+    HELD = auto()  # not open, but not for long: its clients wait for it
+    OUT = auto()  # not open: others take its clients
+
+
+@dataclass(frozen=True)
+class Course:
+    """Where new connections go. With `homes` each client has a slot of its own among them, else `weights` decide."""
+
+    states: dict[int, SlotState]
+    weights: dict[int, int] = field(default_factory=dict)
+    homes: tuple[int, ...] = ()
+
+    @property
+    def any_open(self) -> bool:
+        return SlotState.OPEN in self.states.values()
+
+    @property
+    def abandoned(self) -> list[int]:
+        """The slots whose waiting connections others are to take over; none while nobody could."""
+        return [slot for slot, state in self.states.items() if state is SlotState.OUT] if self.any_open else []
+
+    @property
+    def closed(self) -> list[int]:
+        return [slot for slot, state in self.states.items() if state is not SlotState.OPEN]
+
+    def program(self) -> list[Instruction]:
+        """What the kernel is to run."""
+        return affinity_program(self.homes) if self.homes else spread_program(self.weights)
+
+    def home(self, key: int) -> int | None:
+        """The client's slot, None while it is not open."""
+        slot = home_of(key, self.homes)
+        return slot if self.states[slot] is SlotState.OPEN else None
+
+    def by_weight(self, count: int) -> list[int]:
+        """The open slots for the connection number `count`: first whose turn it is, then the others."""
+        if not self.weights:
+            return []
+        first = slot_at(self.weights, count * _GOLDEN % 65_536)
+        return [first, *(slot for slot in self.weights if slot != first)]
+
+
+class Steering:
+    """Sets the course. Without `sticky` a slot that is not open is out at once; with it only after `hold` seconds,
+    in which its clients wait: then they go to the next slot in their own ranking, and come back when it is open."""
+
+    def __init__(self, slots: int, *, sticky: bool, hold: float) -> None:
+        self._slots = range(1, slots + 1)
+        self._sticky = sticky
+        self._hold = hold if sticky else 0.0
+        self._closed_since: dict[int, float] = {}
+        self._accepted: dict[int, int] = {}
+        self._arrivals = 0.0
+        self._looked = 0.0
+        # Before anybody is there they wait, with sticky where they will be served.
+        self.course = self._course(dict.fromkeys(self._slots, SlotState.HELD if sticky else SlotState.OUT), {})
+
+    def look(self, views: Sequence[SlotView], now: float) -> Course:
+        """The course from now on; the same value as before where nothing is to change."""
+        arrivals = self._count_arrivals(views, now)
+        opened = {view.slot: view.connections for view in views if view.open}
+        states = {slot: self._state(slot, slot in opened, now) for slot in self._slots}
+        weights = weigh(opened, arrivals * EVENED_IN) if opened and not self._sticky else {}
+        self.course = self._course(states, weights)
+        return self.course
+
+    def next_deadline(self) -> float | None:
+        """When a slot's hold ends: `look` again then. None while none is held."""
+        states = self.course.states
+        held = (since for slot, since in self._closed_since.items() if states[slot] is SlotState.HELD)
+        return min((since + self._hold for since in held), default=None)
+
+    def widest(self) -> Course:
+        """The course with the longest program there can be: what the kernel must be able to take."""
+        states = dict.fromkeys(self._slots, SlotState.OPEN)
+        return self._course(states, {} if self._sticky else dict.fromkeys(self._slots, EVEN))
+
+    def _course(self, states: dict[int, SlotState], weights: dict[int, int]) -> Course:
+        if not self._sticky:
+            return Course(states, weights)
+        homes = tuple(slot for slot, state in states.items() if state is not SlotState.OUT)
+        return Course(states, homes=homes or tuple(self._slots))  # nobody is there: they wait where they belong
+
+    def _state(self, slot: int, is_open: bool, now: float) -> SlotState:
+        if is_open:
+            self._closed_since.pop(slot, None)
+            return SlotState.OPEN
+        since = self._closed_since.setdefault(slot, now)
+        return SlotState.HELD if now < since + self._hold else SlotState.OUT
+
+    def _count_arrivals(self, views: Iterable[SlotView], now: float) -> float:
+        """New connections a second: the highest rate lately, fading."""
+        accepted = {view.slot: view.accepted for view in views}
+        # A new incarnation counts from 0 again.
+        came = sum(max(0, count - self._accepted.get(slot, count)) for slot, count in accepted.items())
+        passed = now - self._looked
+        faded = self._arrivals * max(0.0, 1 - passed / ARRIVALS_LAST)
+        self._accepted, self._looked = accepted, now
+        self._arrivals = max(came / max(passed, 0.1), faded)
+        return self._arrivals if any(accepted.values()) else ARRIVALS_UNKNOWN

@@ -10,6 +10,7 @@ AUTO: Final[Any] = "auto"
 
 Interface = Literal["auto", "asgi", "wsgi"]
 LogFormat = Literal["text", "json"]
+StickyVia = Literal["bpf", "acceptor"]
 StartMode = Literal["process"]
 
 T = TypeVar("T")
@@ -57,6 +58,9 @@ class ClusterOptions(_Memory):
     uds: str | None = None
     fd: int | None = None
     ports: tuple[int, ...] = ()
+    sticky: bool = False
+    sticky_via: StickyVia = "bpf"
+    sticky_hold: float = 5.0
     listen_fds: int = 0  # systemd's sockets, counted by `parse_options`; nobody sets it
 
     https_key: str | None = None

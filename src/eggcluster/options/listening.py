@@ -41,6 +41,22 @@ def check_uds(options: ClusterOptions, name: Naming) -> Iterator[str]:
         yield f"{name('uds')}: {shown(options.uds)} {why}"
 
 
+def check_sticky(options: ClusterOptions, name: Naming) -> Iterator[str]:
+    """Clients have an address of their own, and the choice is ours."""
+    if not options.sticky:
+        return
+    if options.uds is not None:
+        yield (
+            f"{name('sticky')}: with {name('uds')} all clients come from the proxy and have no address to go by; "
+            "leave sticky out, or let the proxy choose by giving each worker its own port (ports)"
+        )
+    elif options.ports:
+        yield (
+            f"{name('sticky')}: with {name('ports')} each port is one worker already, and who uses it decides; "
+            "leave sticky out"
+        )
+
+
 def not_a_socket(fd: int) -> str:
     """Why nothing can be accepted from this descriptor, or nothing."""
     import socket

@@ -3,6 +3,7 @@
 from eggcluster.worker.application import Application
 from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
+from eggcluster.worker.handover import HandoverReader
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.interface import Interface, detect_interface
 from eggcluster.worker.life import CLOSE_RESERVE, Life
@@ -17,6 +18,7 @@ class AppLife(Life):
     app: Application
     engine: Engine
     lifespan: Lifespan | None
+    handed: HandoverReader | None = None
 
     def load(self) -> Hooks:
         self.app = load_application(self.options)
@@ -30,11 +32,16 @@ class AppLife(Life):
             await self.lifespan.startup()
         self.engine = self._engine(interface)
         await self.engine.start()
+        if self.order.handover_fd is not None:
+            self.handed = HandoverReader(self.order.handover_fd, self.engine)
+            self.handed.start()
 
     def load_now(self) -> Load:
         return self.engine.load
 
     async def close(self) -> bool:
+        if self.handed is not None:
+            self.handed.finish()
         timeout = self.options.app_close_timeout / 1000
         await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
         shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True

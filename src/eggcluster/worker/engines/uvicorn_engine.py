@@ -42,7 +42,8 @@ class UvicornEngine(Engine):
         self._servers: list[tuple[Server, list[socket.socket]]] = []
         self._intakes: dict[bool, Intake] = {}
         for tls in sorted({listener.tls for listener in listeners}, reverse=True):
-            sockets = [inherited_socket(listener.fd) for listener in listeners if listener.tls is tls]
+            fds = [listener.fd for listener in listeners if listener.tls is tls]
+            sockets = [inherited_socket(fd) for fd in fds if fd is not None]
             self._servers.append((_server(app, options, state, tls=tls), sockets))
 
     async def start(self) -> None:

@@ -1,0 +1,212 @@
+"""The acceptor: takes connections in the master and hands them to workers. Runs in the master.
+
+It accepts what waits on the listeners of slots that are not open, so that nobody waits for a boot; and with
+`--sticky-via acceptor` everything, because then the address decides and no kernel program does it for us.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from eggcluster.kernel.handover import Handover
+from eggcluster.model.affinity import client_key
+from eggcluster.model.steering import Course
+from eggcluster.model.worker import Worker, WorkerState
+
+BATCH = 64  # connections accepted in a row before the loop's other work has its turn
+RETRY = 0.05  # seconds until the next try when there was no room, in a worker's socket or for another open file
+COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say so
+MOST_KNOWN = 10_000  # clients whose slot is remembered, some 100 bytes each
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+class Arrival(NamedTuple):
+    """An accepted connection that has no worker yet. `client` is its address, with a port and more behind it."""
+
+    connection: socket.socket
+    tls: bool
+    client: tuple[Any, ...]
+
+
+class Acceptor:
+    """Accepts where it is told to, and hands over by the course. Each connection is with exactly one process: on its
+    way to a worker that dies or hangs it is taken back and goes to another.
+
+    What cannot go yet, because its slot is held or its worker does not read, waits here, `most_waiting` at the most:
+    above that nothing more is accepted.
+    """
+
+    def __init__(self, most_waiting: int) -> None:
+        self.handed_over = 0
+        self._most_waiting = most_waiting
+        self._course = Course({})
+        self._handovers: dict[Worker, Handover] = {}
+        self._open: dict[int, Handover] = {}  # of the worker that listens in each slot
+        self._sources: dict[socket.socket, bool] = {}  # where it is to accept, and whether that speaks TLS
+        self._accepting: set[socket.socket] = set()
+        self._waiting: deque[Arrival] = deque()
+        self._known: dict[str, int | None] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._complained = float("-inf")
+        self._closed = False
+
+    # -- workers ---------------------------------------------------------------------------------------------
+
+    def expect(self, worker: Worker) -> int:
+        """A worker is about to be started; gives the file descriptor at which it receives. OSError: socketpair(2)."""
+        handover = self._handovers[worker] = Handover()
+        return handover.worker_fd
+
+    def forget(self, worker: Worker) -> None:
+        """It is known dead, or was never there: what it has not received goes to others."""
+        handover = self._handovers.pop(worker, None)
+        if handover is None:
+            return
+        if self._open.get(worker.slot) is handover:
+            del self._open[worker.slot]
+        self._take_back(worker, handover)
+        handover.close()
+        self._settle()
+
+    # -- the course ------------------------------------------------------------------------------------------
+
+    def follow(self, course: Course) -> None:
+        """Hand over by this course from now on."""
+        self._course = course
+        self._known.clear()
+        closed = set(course.closed)
+        listening = {w: h for w, h in self._handovers.items() if w.state is WorkerState.LISTENING}
+        self._open = {worker.slot: handover for worker, handover in listening.items()}
+        for worker, handover in listening.items():
+            if worker.slot in closed:
+                self._take_back(worker, handover)
+        self._settle()
+
+    def accept_at(self, sources: dict[socket.socket, bool]) -> None:
+        """Accept from these listeners and no others from now on; each with whether its connections speak TLS."""
+        self._sources = sources
+        self._set_readers()
+
+    def start_master_socket_server(self, sources: dict[socket.socket, bool]) -> None:
+        """Accept every connection in the master, as long as any slot is open; else they wait in the listeners."""
+        self.accept_at(sources if self._course.any_open else {})
+
+    def sticky_worker(self, host: str) -> int | None:
+        """The slot that a client at this address belongs to, None while that is not open."""
+        if host not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[host] = self._course.home(client_key(_packed(host)))
+        return self._known[host]
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Accept nothing more; who still waits is closed. May be called again."""
+        self._closed = True
+        self.accept_at({})
+        if self._retry is not None:
+            self._retry.cancel()
+        self._settle()
+
+    # -- accepting -------------------------------------------------------------------------------------------
+
+    def _set_readers(self) -> None:
+        wanted = set(self._sources) if len(self._waiting) < self._most_waiting else set[socket.socket]()
+        if wanted == self._accepting:
+            return
+        loop = asyncio.get_running_loop()
+        for listener in self._accepting - wanted:
+            loop.remove_reader(listener)
+        for listener in wanted - self._accepting:
+            listener.setblocking(False)
+            loop.add_reader(listener, self._accept, listener)
+        self._accepting = wanted
+
+    def _accept(self, listener: socket.socket) -> None:
+        tls = self._sources[listener]
+        for _ in range(BATCH):
+            try:
+                connection, client = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._hand_over(Arrival(connection, tls, client))
+            if len(self._waiting) >= self._most_waiting:
+                self._set_readers()
+                return
+
+    def _pause(self, error: OSError) -> None:
+        """No file descriptor or memory for one more: they wait in the kernel."""
+        loop = asyncio.get_running_loop()
+        if loop.time() > self._complained + COMPLAINT_INTERVAL:
+            self._complained = loop.time()
+            _logger.warning("the master cannot accept: %s", error)
+        for listener in self._accepting:
+            loop.remove_reader(listener)
+        self._accepting = set()
+        self._try_again()
+
+    # -- handing over ----------------------------------------------------------------------------------------
+
+    def _hand_over(self, arrival: Arrival) -> None:
+        """Pass it on to its worker, or let it wait."""
+        slots = self._slots_for(arrival)
+        for slot in slots:
+            handover = self._open.get(slot)
+            if handover is not None and handover.send(arrival.connection, tls=arrival.tls):
+                arrival.connection.close()
+                self.handed_over += 1
+                return
+        self._waiting.append(arrival)
+        if slots:
+            self._try_again()
+
+    def _slots_for(self, arrival: Arrival) -> Sequence[int]:
+        """Where it may go, the first choice first; nothing while it has to wait."""
+        if not self._course.homes:
+            return self._course.by_weight(self.handed_over)
+        slot = self.sticky_worker(arrival.client[0])
+        return () if slot is None else (slot,)
+
+    def _take_back(self, worker: Worker, handover: Handover) -> None:
+        taken = handover.take_back()
+        if taken:
+            _logger.info("%s did not receive %d connections: others get them", worker, len(taken))
+        for connection, tls in taken:
+            try:
+                self._waiting.append(Arrival(connection, tls, connection.getpeername()))
+            except OSError:  # the client has left
+                connection.close()
+
+    def _settle(self) -> None:
+        """Something has changed: try again for all that wait."""
+        for _ in range(len(self._waiting)):
+            arrival = self._waiting.popleft()
+            if self._closed:
+                arrival.connection.close()
+            else:
+                self._hand_over(arrival)
+        self._set_readers()
+
+    def _try_again(self) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(RETRY, self._retried)
+
+    def _retried(self) -> None:
+        self._retry = None
+        self._settle()
+
+
+def _packed(host: str) -> bytes:
+    if ":" in host:
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return socket.inet_aton(host)
