@@ -1,15 +1,23 @@
-"""What a cluster finds around it: ports that others hold, keys and certificates."""
+"""What a cluster finds around it: ports that others hold, keys and certificates, a network of its own."""
 
 import contextlib
+import ctypes
 import socket
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+T = TypeVar("T")
+CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 
 
 def free_port() -> str:
@@ -50,3 +58,28 @@ def key_pair(folder: Path, name: str) -> tuple[str, str]:
     )
     certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return str(key_file), str(certificate_file)
+
+
+def own_network(*setup: str) -> list[str]:
+    """A launcher that runs its command in a network namespace of its own, prepared by these shell commands; the test
+    is skipped where that cannot be had."""
+    prepare = " && ".join(("ip link set lo up", *setup))
+    launcher = ["unshare", "--net", "sh", "-c", f'{prepare} && exec "$@"', "-"]
+    try:
+        subprocess.run([*launcher, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"needs a network namespace of its own: {error}")
+    return launcher
+
+
+def in_network_of(pid: int, work: Callable[[], T]) -> T:
+    """What `work` gives when its sockets are opened in the network of that process. It must not start threads."""
+
+    def enter_and_work() -> T:
+        with open(f"/proc/{pid}/ns/net") as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        return work()
+
+    with ThreadPoolExecutor(1) as pool:  # a network namespace is a thread's own: this one ends with the pool
+        return pool.submit(enter_and_work).result()

@@ -1,0 +1,82 @@
+"""Clients with addresses of their own, each with one short connection: who answers them, and how long that takes."""
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from tests.cluster.harness import Launched
+from tests.waiting import DEADLINE
+
+IPV6_FREEBIND = 78  # <linux/in6.h>
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+class Answer(NamedTuple):
+    """By whom, from HELLO's text, and after how many seconds."""
+
+    slot: int
+    pid: int
+    seconds: float
+
+
+class Client:
+    """One connection, opened at once; its request is sent with it. `source` is its address; of IPv6 any will do that
+    is routed here, also one that no interface has."""
+
+    def __init__(self, cluster: "Target", source: str | None = None, *, tls: bool = False) -> None:
+        self._began = time.monotonic()
+        self._sock = socket.socket(socket.AF_INET6 if ":" in cluster.host else socket.AF_INET)
+        self._sock.settimeout(DEADLINE)
+        if source:
+            if ":" in source:
+                self._sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+            self._sock.bind((source, 0))
+        self._sock.connect((cluster.host, cluster.port))
+        if tls:
+            self._sock = _unverified().wrap_socket(self._sock, server_hostname="localhost")
+        self._sock.sendall(REQUEST)
+
+    def read(self) -> Answer:
+        """Wait for the answer. Whatever goes wrong raises."""
+        with self._sock:
+            response = http.client.HTTPResponse(self._sock)
+            response.begin()
+            assert response.status == 200
+            slot, pid = map(int, response.read().split(b":"))
+            return Answer(slot, pid, time.monotonic() - self._began)
+
+
+class Target(NamedTuple):
+    """Where a cluster listens; asked for once."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, cluster: Launched) -> "Target":
+        host, _, port = cluster.address.partition("://")[2].rpartition(":")
+        return cls(host.strip("[]"), int(port))
+
+
+def ask(target: Target, sources: Iterable[str | None]) -> list[Answer]:
+    """One connection from each of `sources`, one after the other."""
+    return [Client(target, source).read() for source in sources]
+
+
+def homes(target: Target, sources: Iterable[str], *, tls: bool = False) -> dict[str, int]:
+    """The slot that answers each of `sources`; a few are under way at a time."""
+    listed = list(sources)
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda source: Client(target, source, tls=tls).read().slot, listed)
+        return dict(zip(listed, answers, strict=True))
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
