@@ -1,6 +1,7 @@
 """Clients with addresses of their own, each with one short connection: who answers them, and how long that takes."""
 
 import http.client
+import select
 import socket
 import ssl
 import time
@@ -12,7 +13,6 @@ from tests.cluster.harness import Launched
 from tests.waiting import DEADLINE
 
 IPV6_FREEBIND = 78  # <linux/in6.h>
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 class Answer(NamedTuple):
@@ -27,7 +27,7 @@ class Client:
     """One connection, opened at once; its request is sent with it. `source` is its address; of IPv6 any will do that
     is routed here, also one that no interface has."""
 
-    def __init__(self, cluster: "Target", source: str | None = None, *, tls: bool = False) -> None:
+    def __init__(self, cluster: "Target", source: str | None = None, *, tls: bool = False, path: str = "/") -> None:
         self._began = time.monotonic()
         self._sock = socket.socket(socket.AF_INET6 if ":" in cluster.host else socket.AF_INET)
         self._sock.settimeout(DEADLINE)
@@ -38,7 +38,11 @@ class Client:
         self._sock.connect((cluster.host, cluster.port))
         if tls:
             self._sock = _unverified().wrap_socket(self._sock, server_hostname="localhost")
-        self._sock.sendall(REQUEST)
+        self._sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+
+    def waits(self, seconds: float) -> bool:
+        """Whether there is no answer within so many seconds."""
+        return not select.select([self._sock], [], [], seconds)[0]
 
     def read(self) -> Answer:
         """Wait for the answer. Whatever goes wrong raises."""

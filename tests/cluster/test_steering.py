@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.cluster.clients import Client, Target, ask
 from tests.cluster.harness import HELLO, Launched, Project
 from tests.cluster.surroundings import in_network_of, own_network, taken_port
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux steers")
 
@@ -25,14 +28,15 @@ def reboot():
         time.sleep(3)
 """
 )
-# POST /block blocks the event loop for as many seconds as the body says.
+# GET /blockSLOT-SECONDS blocks the event loop for so long where it comes to that slot.
 BLOCKING = """
 import os, time
 from eggcluster import Application
 
 async def api(scope, receive, send):
-    if scope["method"] == "POST":
-        time.sleep(float((await receive())["body"]))
+    slot, _, seconds = scope["path"].removeprefix("/block").partition("-")
+    if slot == str(app.slot):
+        time.sleep(float(seconds))
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": f"{app.slot}:{os.getpid()}".encode()})
 
@@ -89,6 +93,35 @@ def test_what_waits_at_a_dead_workers_listener_is_served_by_others(project: Proj
     assert {answer.slot for answer in answers} == {2}
     assert max(answer.seconds for answer in answers) < 2
     assert (launched.status() or {})["steering"]["handed_over"] > 0
+
+
+def block(target: Target, slot: int, seconds: float) -> Client:
+    """Block the event loop of the worker in `slot`; gives the client that it has not answered yet."""
+    while True:
+        client = Client(target, path=f"/block{slot}-{seconds:g}")
+        if client.waits(0.2):
+            return client
+        client.read()
+
+
+def test_nobody_waits_for_a_worker_whose_loop_stands_still(project: Project) -> None:
+    """Once a second has passed nobody new does, and who came to it before that is served by others."""
+    _, target = workers(project, 4, app=BLOCKING)
+    blocked = block(target, 2, 4)
+    began = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:  # those of the first second wait until others take them over
+        early = [pool.submit(lambda: Client(target).read()) for _ in range(40)]
+        early_answers = [each.result() for each in early]
+    assert {answer.slot for answer in early_answers} == {1, 3, 4}
+    assert time.monotonic() - began < 3, "they waited for the one that is blocked"
+    time.sleep(max(0.0, began + 1.0 - time.monotonic()))  # the goal's own words: once a second has passed
+    answers = []
+    while time.monotonic() < began + 2.5:
+        answers += ask(target, [None] * 10)
+    assert {answer.slot for answer in answers} == {1, 3, 4}
+    assert max(answer.seconds for answer in answers) < 0.5
+    assert blocked.read().slot == 2
+    wait_until(lambda: 2 in {answer.slot for answer in ask(target, [None] * 10)}, "slot 2 gets connections again")
 
 
 def test_where_the_only_worker_is_replaced_they_wait_for_it(project: Project) -> None:
