@@ -24,10 +24,14 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """One connection, opened at once; its request is sent with it. `source` is its address; of IPv6 any will do that
-    is routed here, also one that no interface has."""
+    """One connection, opened at once; its request is sent with it. `stay` keeps it open until `close`.
 
-    def __init__(self, cluster: "Target", source: str | None = None, *, tls: bool = False, path: str = "/") -> None:
+    `source` is its address; of IPv6 any will do that is routed here, also one that no interface has.
+    """
+
+    def __init__(
+        self, cluster: "Target", source: str | None = None, *, tls: bool = False, path: str = "/", stay: bool = False
+    ) -> None:
         self._began = time.monotonic()
         self._sock = socket.socket(socket.AF_INET6 if ":" in cluster.host else socket.AF_INET)
         self._sock.settimeout(DEADLINE)
@@ -38,7 +42,9 @@ class Client:
         self._sock.connect((cluster.host, cluster.port))
         if tls:
             self._sock = _unverified().wrap_socket(self._sock, server_hostname="localhost")
-        self._sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        self._stay = stay
+        more = "" if stay else "Connection: close\r\n"
+        self._sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode())
 
     def waits(self, seconds: float) -> bool:
         """Whether there is no answer within so many seconds."""
@@ -46,12 +52,16 @@ class Client:
 
     def read(self) -> Answer:
         """Wait for the answer. Whatever goes wrong raises."""
-        with self._sock:
-            response = http.client.HTTPResponse(self._sock)
-            response.begin()
-            assert response.status == 200
-            slot, pid = map(int, response.read().split(b":"))
-            return Answer(slot, pid, time.monotonic() - self._began)
+        response = http.client.HTTPResponse(self._sock)
+        response.begin()
+        assert response.status == 200
+        slot, pid = map(int, response.read().split(b":"))
+        if not self._stay:
+            self.close()
+        return Answer(slot, pid, time.monotonic() - self._began)
+
+    def close(self) -> None:
+        self._sock.close()
 
 
 class Target(NamedTuple):

@@ -28,6 +28,19 @@ def reboot():
         time.sleep(3)
 """
 )
+# And here until the test lets them go on.
+HELD_BACK = (
+    HELLO
+    + """
+import asyncio, pathlib
+gate = pathlib.Path(__file__).with_name("gate")
+
+@app.on_start
+async def wait():
+    while app.generation > 1 and not gate.exists():
+        await asyncio.sleep(0.01)
+"""
+)
 # GET /blockSLOT-SECONDS blocks the event loop for so long where it comes to that slot.
 BLOCKING = """
 import os, time
@@ -67,6 +80,23 @@ def test_what_one_client_opens_is_spread_evenly(project: Project) -> None:
         ratios.append(max(spread.values()) / 16)
     # Chance has its part (98.5 of 100): one run more than the goal allows, or the test fails once in thirty.
     assert sum(ratio <= 1.25 for ratio in ratios) >= 18, ratios
+
+
+def test_where_connections_stay_a_worker_that_has_none_gets_most_of_the_new_ones(project: Project) -> None:
+    """The other one has got all that came while it was not there."""
+    launched, target = workers(project, 2, "--keep-alive-timeout", "60", app=HELD_BACK)
+    dead = kill(launched, 2)
+    wait_until(lambda: launched.workers().get(2, 0) != dead, "slot 2 is empty")
+    staying = [Client(target, stay=True) for _ in range(60)]
+    assert {client.read().slot for client in staying} == {1}
+    (project.folder / "gate").touch()
+    wait_until(lambda: 2 in launched.workers(), "slot 2 is back")
+    wait_until(lambda: (launched.status() or {})["workers"][0]["connections"] == 60, "they have been counted")
+    new = [Client(target, stay=True) for _ in range(20)]
+    spread = Counter(client.read().slot for client in new)
+    for client in (*staying, *new):
+        client.close()
+    assert spread[2] >= 15, spread
 
 
 def test_while_a_worker_is_replaced_nobody_waits_for_its_boot(project: Project) -> None:

@@ -81,16 +81,15 @@ def test_where_they_come_and_go_a_moments_count_changes_little() -> None:
     assert weights[1] <= weights[2] < 1.1 * weights[1]
 
 
-def test_a_rate_that_has_fallen_is_believed_only_after_a_while() -> None:
+def test_a_rush_is_remembered_for_a_moment_and_then_forgotten() -> None:
     steering = Steering(2, sticky=False, hold=HOLD)
-    before = [SlotView(1, True, 10, 0), SlotView(2, True, 10, 0)]
-    after = [SlotView(1, True, 90, 5000), SlotView(2, True, 10, 5000)]
+    before = [SlotView(1, True, 10, 1), SlotView(2, True, 10, 1)]
+    after = [SlotView(1, True, 90, 5001), SlotView(2, True, 10, 5001)]
     steering.look(before, 0)
-    soon = steering.look(after, 1).weights
-    steering.look(after, 1.5)
+    steering.look(after, 0.2)
+    soon = steering.look(after, 0.6).weights
     assert soon[2] < 1.1 * soon[1]
-    steering.look(after, 10)
-    late = steering.look(after, 10.25).weights
+    late = steering.look(after, 2).weights
     assert late[2] > 5 * late[1]
 
 

@@ -190,6 +190,7 @@ def test_the_load_counts_requests_and_open_connections(run: Run) -> None:
             await first.get()
             await second.get()
             assert standing.engine.load[:2] == (3, 2)
+            assert standing.engine.load.accepted == 2
             first.writer.close()
             while standing.engine.load.connections != 1:
                 await asyncio.sleep(0)

@@ -41,12 +41,13 @@ class VitalRecord:
         numbers[2] = signs.requests
         numbers[3] = signs.connections
         numbers[4] = not signs.accepting
+        numbers[5] = signs.accepted
         numbers[0] = int(signs.beat * _NANO)
 
     def read(self) -> VitalSigns:
         """The master's: what the worker wrote last."""
-        beat, lag, requests, connections, refusing = self._numbers[:5]
-        return VitalSigns(beat / _NANO, lag / _NANO, requests, connections, not refusing)
+        beat, lag, requests, connections, refusing, accepted = self._numbers[:6]
+        return VitalSigns(beat / _NANO, lag / _NANO, requests, connections, not refusing, accepted)
 
     def last_words(self) -> str:
         """What was written behind the numbers, mostly by faulthandler in a process that was about to die."""

@@ -336,4 +336,5 @@ def _view(seat: Seat) -> SlotView:
     worker = seat.current
     if worker is None or not seat.listening:
         return SlotView(seat.slot, open=False)
-    return SlotView(seat.slot, worker.moves and worker.signs.accepting, worker.signs.connections)
+    signs = worker.signs
+    return SlotView(seat.slot, worker.moves and signs.accepting, signs.connections, signs.accepted)

@@ -13,9 +13,8 @@ from eggcluster.model.affinity import affinity_program, home_of
 from eggcluster.model.balance import EVEN, slot_at, spread_program, weigh
 from eggcluster.model.bpf import Instruction
 
-EVENED_IN = 1.0  # seconds in which a difference in load is made up for, if enough connections come
-ARRIVALS_LAST = 2.0  # seconds in which a rate that was seen fades: to take it for too low would make the load swing
-ARRIVALS_UNKNOWN = 2000.0  # connections a second where the workers do not tell: many, so that nothing can swing
+EVENED_IN = 1.0  # seconds in which a difference in load is made up for, if as many connections come as in the last
+ARRIVALS_UNKNOWN = 2000.0  # in that time, where the workers do not tell: many, so that the load cannot swing
 _GOLDEN = 40_503  # 65536 / the golden ratio: turns that fill the circle evenly
 
 
@@ -97,7 +96,7 @@ class Steering:
         arrivals = self._count_arrivals(views, now)
         opened = {view.slot: view.connections for view in views if view.open}
         states = {slot: self._state(slot, slot in opened, now) for slot in self._slots}
-        weights = weigh(opened, arrivals * EVENED_IN) if opened and not self._sticky else {}
+        weights = weigh(opened, arrivals) if opened and not self._sticky else {}
         self.course = self._course(states, weights)
         return self.course
 
@@ -126,12 +125,11 @@ class Steering:
         return SlotState.HELD if now < since + self._hold else SlotState.OUT
 
     def _count_arrivals(self, views: Iterable[SlotView], now: float) -> float:
-        """New connections a second: the highest rate lately, fading."""
+        """About as many connections as came in the last `EVENED_IN` seconds."""
         accepted = {view.slot: view.accepted for view in views}
         # A new incarnation counts from 0 again.
         came = sum(max(0, count - self._accepted.get(slot, count)) for slot, count in accepted.items())
-        passed = now - self._looked
-        faded = self._arrivals * max(0.0, 1 - passed / ARRIVALS_LAST)
+        left = max(0.0, 1 - (now - self._looked) / EVENED_IN)  # at a steady rate this comes to rest at its count
+        self._arrivals = self._arrivals * left + came
         self._accepted, self._looked = accepted, now
-        self._arrivals = max(came / max(passed, 0.1), faded)
         return self._arrivals if any(accepted.values()) else ARRIVALS_UNKNOWN

@@ -18,13 +18,15 @@ OVERSLEPT_AFTER = 1.0  # seconds that a look may be late before the master takes
 @dataclass(frozen=True, slots=True)
 class VitalSigns:
     """What a worker last wrote. `beat` is an instant of CLOCK_MONOTONIC, 0 before the first; `lag` is by how much
-    that beat came too late, in seconds; `accepting` is False while it takes no new connections of its own accord."""
+    that beat came too late, in seconds; `accepting` is False while it takes no new connections of its own accord;
+    `accepted` is how many it has got since its start."""
 
     beat: float = 0.0
     lag: float = 0.0
     requests: int = 0
     connections: int = 0
     accepting: bool = True
+    accepted: int = 0
 
     def is_idle_since(self, before: "VitalSigns") -> bool:
         """Whether nothing has been served since."""

@@ -22,6 +22,5 @@ class Pulse:
 
     def _beat(self, due: float) -> None:
         now = time.monotonic()  # not the loop's own clock, which uvloop rounds to milliseconds
-        requests, connections, accepting = self._load()
-        self._record.write(VitalSigns(now, max(0.0, now - due), requests, connections, accepting))
+        self._record.write(VitalSigns(now, max(0.0, now - due), *self._load()))
         asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat, now + BEAT_INTERVAL)

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 
 class Load(NamedTuple):
-    """What an engine has to do: requests answered since its start, connections that are open now, and whether it
-    takes more."""
+    """What an engine has to do: requests answered since its start, connections that are open now, whether it takes
+    more, and how many it has got since its start, by whatever way."""
 
     requests: int = 0
     connections: int = 0
     accepting: bool = True
+    accepted: int = 0
 
 
 class Engine(ABC):

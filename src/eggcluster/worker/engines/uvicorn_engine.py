@@ -41,10 +41,13 @@ class UvicornEngine(Engine):
         self._tickers: list[asyncio.Task[None]] = []
         self._servers: list[tuple[Server, list[socket.socket]]] = []
         self._intakes: dict[bool, Intake] = {}
+        self._makers: list[_ProtocolMaker] = []
         for tls in sorted({listener.tls for listener in listeners}, reverse=True):
             fds = [listener.fd for listener in listeners if listener.tls is tls]
             sockets = [inherited_socket(fd) for fd in fds if fd is not None]
-            self._servers.append((_server(app, options, state, tls=tls), sockets))
+            server = _server(app, options, state, tls=tls)
+            self._makers.append(_ProtocolMaker(server.config))
+            self._servers.append((server, sockets))
 
     async def start(self) -> None:
         for server, sockets in self._servers:
@@ -64,7 +67,11 @@ class UvicornEngine(Engine):
     @property
     def load(self) -> Load:
         states = [server.server_state for server, _ in self._servers]
-        return Load(sum(state.total_requests for state in states), sum(len(state.connections) for state in states))
+        return Load(
+            requests=sum(state.total_requests for state in states),
+            connections=sum(len(state.connections) for state in states),
+            accepted=sum(maker.made for maker in self._makers),
+        )
 
     async def drain(self, limit: float) -> None:
         for ticker in self._tickers:
@@ -118,6 +125,19 @@ class _Started:
     async def startup(self) -> None: ...
 
     async def shutdown(self) -> None: ...
+
+
+class _ProtocolMaker:
+    """Stands where uvicorn expects the class of its protocol: makes one for each connection, and counts them."""
+
+    def __init__(self, config: Config) -> None:
+        self.made = 0
+        self._make: Any = config.http_protocol_class
+        config.http_protocol_class = self  # type: ignore[assignment]  # it calls it and wants no more
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        self.made += 1
+        return self._make(*args, **named)
 
 
 def _server(app: Callable[..., Any], options: ClusterOptions, state: dict[str, Any], *, tls: bool) -> Server:
