@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 
 from tests.cluster.clients import Client, Target, ask
 from tests.cluster.harness import HELLO, Launched, Project
-from tests.cluster.surroundings import in_network_of, own_network, taken_port
+from tests.cluster.surroundings import in_network_of, key_pair, own_network, taken_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux steers")
@@ -185,6 +186,30 @@ def test_a_reload_under_load_loses_no_connection(project: Project) -> None:
     assert reload.returncode == 0
     answers = ask(target, [None] * 10)
     assert not {answer.pid for answer in answers} & before
+
+
+@pytest.mark.parametrize("options", [(), ("--sticky", "--sticky-via", "acceptor")], ids=["bpf", "acceptor"])
+def test_a_reload_under_load_loses_no_tls_handshake(project: Project, options: tuple[str, ...]) -> None:
+    key, certificate = key_pair(project.folder, "own")
+    launched, target = workers(project, 2, "--https-key", key, "--https-cert", certificate, *options)
+    before = set(launched.workers().values())
+    done = threading.Event()
+
+    def load(source: str) -> int:
+        count = 0
+        while not done.is_set():
+            Client(target, source, tls=True).read()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load, f"127.0.0.{number}") for number in range(1, 5)]
+        try:
+            assert launched.command("reload").returncode == 0
+        finally:
+            done.set()
+        assert sum(each.result() for each in loads) > 0
+    assert not set(launched.workers().values()) & before
 
 
 def test_ports_of_a_dead_worker_wait_for_its_replacement(project: Project) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import socket
 import ssl  # uvicorn's Config has imported it anyway
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from uvicorn.config import Config
 from uvicorn.server import Server
@@ -18,6 +19,7 @@ from eggcluster.worker.engines.websocket_door import CLOSE, websocket_protocol
 from eggcluster.worker.interface import Interface
 
 LAST_REQUEST = 0.25  # seconds that connections without a request may hold up a drain; a far client's round trip
+HANDSHAKE = 1.0  # seconds that a TLS handshake may take and hold it up: two more round trips, and work on both sides
 LOOK = 0.01  # seconds between two looks at the connections: uvicorn has no event for a request
 
 
@@ -41,13 +43,10 @@ class UvicornEngine(Engine):
         self._tickers: list[asyncio.Task[None]] = []
         self._servers: list[tuple[Server, list[socket.socket]]] = []
         self._intakes: dict[bool, Intake] = {}
-        self._makers: list[_ProtocolMaker] = []
         for tls in sorted({listener.tls for listener in listeners}, reverse=True):
             fds = [listener.fd for listener in listeners if listener.tls is tls]
             sockets = [inherited_socket(fd) for fd in fds if fd is not None]
-            server = _server(app, options, state, tls=tls)
-            self._makers.append(_ProtocolMaker(server.config))
-            self._servers.append((server, sockets))
+            self._servers.append((_server(app, options, state, tls=tls), sockets))
 
     async def start(self) -> None:
         for server, sockets in self._servers:
@@ -70,7 +69,7 @@ class UvicornEngine(Engine):
         return Load(
             requests=sum(state.total_requests for state in states),
             connections=sum(len(state.connections) for state in states),
-            accepted=sum(maker.made for maker in self._makers),
+            accepted=sum(_maker_of(server).made for server, _ in self._servers),
         )
 
     async def drain(self, limit: float) -> None:
@@ -85,25 +84,29 @@ class UvicornEngine(Engine):
                 listening.close()
             for sock in sockets:
                 sock.close()
-            waited = await _last_requests(server, min(LAST_REQUEST, limit))
-            server.config.timeout_graceful_shutdown = limit - waited  # type: ignore[assignment]  # given to wait_for
+            waited = await _last_requests(server, limit)
+            server.config.timeout_graceful_shutdown = max(0.0, limit - waited)  # type: ignore[assignment]  # given to wait_for
             await server.shutdown(sockets)
 
 
 async def _last_requests(server: Server, limit: float) -> float:
-    """Answer whatever comes now for the last time; `limit` seconds at most, gives how many it took.
+    """Answer whatever comes now for the last time; half of `limit` seconds at most, gives how many it took.
 
     uvicorn closes what has no request, at once. A client may be sending one in just that moment: its first one, on a
     connection that was accepted a moment ago, or its next one. It would have to send it again (RFC 9112, 9.3.1), and
     may not if it is no idempotent one. A connection whose answer says `close` is closed without that risk.
     """
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    began = since = loop.time()
     server.server_state.default_headers = [*server.server_state.default_headers, CLOSE]
     await asyncio.sleep(LOOK)  # what the kernel has already is read meanwhile
-    while loop.time() < began + limit and any(_is_at_risk(each) for each in server.server_state.connections):
+    while (now := loop.time()) < began + limit / 2:
+        if _maker_of(server).shakes_hands(now):
+            since = now  # only then comes its first request
+        elif now >= since + LAST_REQUEST or not any(map(_is_at_risk, server.server_state.connections)):
+            break
         await asyncio.sleep(LOOK)
-    return min(loop.time() - began, limit)
+    return loop.time() - began
 
 
 def _is_at_risk(connection: object) -> bool:
@@ -133,11 +136,26 @@ class _ProtocolMaker:
     def __init__(self, config: Config) -> None:
         self.made = 0
         self._make: Any = config.http_protocol_class
-        config.http_protocol_class = self  # type: ignore[assignment]  # it calls it and wants no more
+        self._born: WeakKeyDictionary[Any, float] | None = WeakKeyDictionary() if config.is_ssl else None
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         self.made += 1
-        return self._make(*args, **named)
+        protocol = self._make(*args, **named)
+        if self._born is not None:
+            self._born[protocol] = asyncio.get_running_loop().time()
+        return protocol
+
+    def shakes_hands(self, now: float) -> bool:
+        """Whether any connection is in its TLS handshake: uvicorn does not know of it before its end.
+
+        One that has failed looks as if it were; so each counts only for as long as a handshake may take.
+        """
+        young = (made for made, born in (self._born or {}).items() if now < born + HANDSHAKE)
+        return any(made.transport is None for made in young)
+
+
+def _maker_of(server: Server) -> _ProtocolMaker:
+    return cast(_ProtocolMaker, server.config.http_protocol_class)
 
 
 def _server(app: Callable[..., Any], options: ClusterOptions, state: dict[str, Any], *, tls: bool) -> Server:
@@ -165,6 +183,7 @@ def _server(app: Callable[..., Any], options: ClusterOptions, state: dict[str, A
         ssl_cert_reqs=ssl.CERT_REQUIRED if tls and options.https_ca else ssl.CERT_NONE,
     )
     config.load()
+    config.http_protocol_class = _ProtocolMaker(config)  # type: ignore[assignment]  # it calls it and wants no more
     server = Server(config)
     server.lifespan = _Started(state)
     return server
