@@ -2,6 +2,7 @@
 
 import msgspec
 
+from eggcluster.model.role import Role
 from eggcluster.options import ClusterOptions
 
 
@@ -16,10 +17,11 @@ class Listener(msgspec.Struct, frozen=True):
 class BootOrder(msgspec.Struct, frozen=True):
     """Everything that a worker needs to know. It travels over the channel: options may hold secrets.
 
-    `start_deadline` is the instant of CLOCK_MONOTONIC at which the master's patience ends, `listening_at` the address
-    to report in `app-start`, `cluster_port` the loopback port that is kept for the agent's followers; the agent
-    inherits its bound socket as `cluster_fd`. `record_fd` is the memory file of its vital record. At `handover_fd` an
-    app worker receives connections that the master has accepted; None where it never does.
+    `forked_at` is the instant of CLOCK_MONOTONIC at which it was made, `start_deadline` the one at which the master's
+    patience ends; `listening_at` the address to report in `app-start`, `cluster_port` the loopback port that is kept
+    for the agent's followers; the agent inherits its bound socket as `cluster_fd`. `record_fd` is the memory file of
+    its vital record. At `handover_fd` an app worker receives connections that the master has accepted; None where it
+    never does.
     """
 
     role: str
@@ -29,6 +31,7 @@ class BootOrder(msgspec.Struct, frozen=True):
     options: ClusterOptions
     listeners: list[Listener] = []
     listening_at: str = ""
+    forked_at: float = 0.0
     start_deadline: float = float("inf")
     cluster_port: int = 0
     cluster_fd: int | None = None
@@ -39,3 +42,8 @@ class BootOrder(msgspec.Struct, frozen=True):
     def master(self) -> int:
         """The master's pid. A worker's own parent may be another process by the time it asks: the master's heir."""
         return int(self.cluster_id.partition("-")[0])
+
+    @property
+    def speaker(self) -> str:
+        """Who logs: the word in brackets."""
+        return "agent_worker" if self.role == Role.AGENT.value else f"app_worker#{self.slot}"

@@ -292,6 +292,7 @@ class Master:
             generation=worker.generation,
             cluster_id=self._cluster_id,
             options=self.options,
+            forked_at=time.monotonic(),
             start_deadline=worker.start_deadline,
             cluster_port=self.house.listeners.cluster_port,
             **details,

@@ -14,6 +14,7 @@ import msgspec
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import send_first
 from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.kernel.patience import await_steadily
 from eggcluster.kernel.process_exit import wait_exited
 from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, session_members, signal_all
 from eggcluster.model.worker import ExitReport
@@ -82,10 +83,7 @@ class ProcessWorker(WorkerHandle):
         if self._term_deadline is None:
             self._term_deadline = asyncio.get_running_loop().time() + grace
             signal_all([self.worker_id], signal.SIGTERM)
-            try:
-                async with asyncio.timeout(grace):
-                    await self._leader_gone.wait()
-            except TimeoutError:
+            if not await await_steadily(self._leader_gone, grace):
                 self.kill()
         await self._gone.wait()
         return StopOutcome.KILLED if self._killed else StopOutcome.GRACEFUL

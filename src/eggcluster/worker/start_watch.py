@@ -5,16 +5,13 @@ The master's own limit stands behind it, for workers that cannot run Python at a
 
 import contextlib
 import socket
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Coroutine, Iterator
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
-from eggcluster.model.vital_signs import OVERSLEPT_AFTER
-from eggcluster.worker.boot_failure import is_machinery
+from eggcluster.kernel.patience import wait_steadily
+from eggcluster.worker.whereabouts import stack_of, thread_frames, waiting
 
 MARGIN = 0.1  # of the start timeout, 0.3 s at most: the report has to reach the master before it acts
 MAX_MARGIN = 0.3
@@ -35,41 +32,26 @@ class StartWatch:
         self._report = report
         self._coroutine = coroutine
         self._main = threading.get_ident()
-        self._left = max(0.0, deadline - min(MAX_MARGIN, timeout * MARGIN) - time.monotonic())
-        self._over = threading.Event()
-        threading.Thread(target=self._run, name="egg-start-watch", daemon=True).start()
+        delay = deadline - min(MAX_MARGIN, timeout * MARGIN) - time.monotonic()
+        self._stopped = threading.Event()
+        threading.Thread(target=self._watch, args=(delay,), name="egg-start-watch", daemon=True).start()
 
     def stop(self) -> None:
         """The boot is over; may be called again."""
-        self._over.set()
+        self._stopped.set()
 
-    def _run(self) -> None:
-        while self._left > 0:
-            slice = min(SLICE, self._left)
-            began = time.monotonic()
-            if self._over.wait(slice):
-                return
-            took = time.monotonic() - began
-            self._left -= took if took < slice + OVERSLEPT_AFTER else slice
-        self._tell()
+    def _watch(self, delay: float) -> None:
+        if not wait_steadily(self._stopped, delay):
+            self._tell()
 
     def _tell(self) -> None:
         boot = self._coroutine()
         if boot is not None and not boot.cr_running:
-            frames = [*_waiting(boot)]
+            stack = stack_of(waiting(boot))
         else:
-            frames = [*traceback.walk_stack(sys._current_frames()[self._main])][::-1]
-        own = [(frame, line) for frame, line in frames if not is_machinery(frame.f_code.co_filename)]
-        stack = "".join(traceback.StackSummary.extract(iter(own)).format())
+            stack = stack_of(thread_frames(self._main))
         text = f"start timeout: not ready after {self._timeout:g}s"
         self._report(f"{text}; it was at\n{stack}".rstrip() if stack else text)
-
-
-def _waiting(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
-    """The frames of a coroutine and of what it awaits, the outermost first."""
-    while isinstance(coroutine, Coroutine) and (frame := getattr(coroutine, "cr_frame", None)) is not None:
-        yield frame, frame.f_lineno
-        coroutine = getattr(coroutine, "cr_await", None)
 
 
 def send_from_thread(sock: socket.socket, frame: bytes) -> None:
