@@ -73,5 +73,5 @@ def reload_cluster(cluster: Description, *, agent: bool | None) -> int:
     except ControlError as error:
         if not began:  # the master would not even start
             raise
-        raise ControlError(f"reload stopped, the workers so far go on\n{error}") from None
+        raise ControlError(f"reload stopped: {error}") from None
     return ExitCode.CLOSED

@@ -10,6 +10,7 @@ import uvloop
 from eggcluster.errors import OptionsError
 from eggcluster.ipc.frame import encode_frame
 from eggcluster.ipc.handshake import read_first
+from eggcluster.kernel.inherited_signals import reset_inherited_signals
 from eggcluster.kernel.standard_streams import open_standard_streams
 from eggcluster.logs import configure_logs
 from eggcluster.master.master import Master
@@ -39,6 +40,7 @@ def run_master(options: ClusterOptions, parent: socket.socket | None = None) -> 
 
     OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
     """
+    reset_inherited_signals()
     open_standard_streams()
     log = configure_logs(options, "master", options.master_log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

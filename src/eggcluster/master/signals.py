@@ -1,6 +1,7 @@
 """The master's signals, taken while a cluster runs and given back afterwards. Runs in the master."""
 
 import asyncio
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -8,6 +9,10 @@ from types import TracebackType
 
 CLOSE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD = signal.SIGHUP
+# They end a process by default. Other servers have a use for them, so somebody's log rotation will send them.
+MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
+
+_logger = logging.getLogger("eggcluster.master")
 
 # One process may hold several masters (`start_cluster`), which end in any order. So the handlers are the process's:
 # the first master sets them, the last one gives them back, and a signal goes to all of them.
@@ -19,7 +24,8 @@ class MasterSignals:
     """Within the `with` block, `on_signal` gets the number of each signal to close or reload, `on_child` is called
     at SIGCHLD. Outside of the main thread, where Python has no signals, it does nothing.
 
-    `for_good`: the process ends with the block, and with an exit code that no late signal may change any more.
+    `for_good`: the process is nothing but the master. It ends with the block, and with an exit code that no late
+    signal may change any more; and signals that mean nothing to a master do nothing to it.
     """
 
     def __init__(self, on_signal: Callable[[int], None], on_child: Callable[[], None], for_good: bool = False) -> None:
@@ -35,7 +41,13 @@ class MasterSignals:
         if not _taking:
             # Not the loop's add_signal_handler: it holds one handler for each signal, and uvloop keeps SIGCHLD's.
             for number in (*CLOSE, RELOAD, signal.SIGCHLD):
-                _before[number] = signal.signal(number, _pass_on)
+                _take(number, _pass_on)
+        if self._for_good:
+            for number in MEANINGLESS:
+                _take(number, _pass_on)
+            _take(
+                signal.SIGTTOU, signal.SIG_IGN
+            )  # under `stty tostop` a log line would stop a master in the background
         _taking.append(self)
 
     def take(self, number: int) -> None:
@@ -49,6 +61,8 @@ class MasterSignals:
         self._pending.discard(number)
         if number == signal.SIGCHLD:
             self._on_child()
+        elif number in MEANINGLESS:
+            _logger.warning("receive signal %s, which means nothing to a master", signal.Signals(number).name)
         else:
             self._on_signal(number)
 
@@ -58,10 +72,17 @@ class MasterSignals:
         if self not in _taking:
             return
         if self._for_good:
-            signal.pthread_sigmask(signal.SIG_BLOCK, (*CLOSE, RELOAD))
+            signal.pthread_sigmask(signal.SIG_BLOCK, (*CLOSE, RELOAD, *MEANINGLESS))
         _taking.remove(self)
         if not _taking:
             _give_back()
+
+
+def _take(number: signal.Signals, handler: Callable[[int, object], None] | signal.Handlers) -> None:
+    """Set a handler; but whoever starts a program with SIGHUP ignored, as nohup does, means it."""
+    if number == RELOAD and signal.getsignal(number) is signal.SIG_IGN:
+        return
+    _before[number] = signal.signal(number, handler)
 
 
 def _pass_on(number: int, frame: object) -> None:

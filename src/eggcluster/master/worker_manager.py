@@ -18,7 +18,7 @@ from eggcluster.master.switchboard import Switchboard
 from eggcluster.model.vital_signs import VitalSigns
 from eggcluster.model.worker import ExitReport, Worker
 from eggcluster.modes.process import start_by_process
-from eggcluster.modes.worker_handle import WorkerHandle
+from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
 LAST_WORDS = 1.0  # seconds that a dead worker's channel may take to deliver what it sent before it died
 CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel: it is about to exit, or astray
@@ -129,7 +129,8 @@ class WorkerManager:
 
     async def _stop(self, worker: Worker, handle: WorkerHandle, grace: float) -> None:
         outcome = await handle.stop(grace=grace)
-        _logger.debug("%s: stop was %s", worker, outcome.name.lower())
+        if outcome is StopOutcome.KILLED:
+            _logger.warning("%s did not close in order, it was killed", worker)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         """A task that is not lost to the garbage collector."""

@@ -36,7 +36,7 @@ class Rollout:
 
     def _broken(self, why: str) -> list[Command]:
         text = f"reload stopped, the workers so far go on: {why.splitlines()[0]}"
-        return [Say(logging.ERROR, text), ReloadEnded(why)]
+        return [Say(logging.ERROR, text, progress=True), ReloadEnded(why)]
 
     def aborted(self) -> list[Command]:
         """The cluster closes meanwhile."""

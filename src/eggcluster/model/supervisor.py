@@ -141,7 +141,8 @@ class Supervisor:
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
         """Replace every app worker, one slot after the other, new before old; before them the agent, if so asked."""
         if self.phase is not Phase.SERVING:
-            return [ReloadEnded(f"the cluster is {self.phase.word}; reload it when it serves")]
+            why = f"the cluster is {self.phase.word}; reload it when it serves"
+            return [Say(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
         if self._rollout is not None:
             self._reload_wanted = agent or bool(self._reload_wanted)
             recycling = isinstance(self._rollout, Recycling)

@@ -1,5 +1,9 @@
 """Entry of a worker process: `python -m eggcluster.worker CHANNEL_FD`, started by process mode and by nobody else."""
 
-from eggcluster.worker.main import main
+import time
 
-main()
+began = time.monotonic()  # before the imports, which are a part of what is measured
+
+from eggcluster.worker.main import main  # noqa: E402
+
+main(began)

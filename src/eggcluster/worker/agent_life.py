@@ -28,6 +28,7 @@ class AgentLife(Life):
 
     async def boot(self) -> None:
         await self.agent.run_start()
+        self.times.done("on_start")
 
     def start_details(self) -> dict[str, Any]:
         return {"sources": source_files()}

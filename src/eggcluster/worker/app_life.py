@@ -26,15 +26,18 @@ class AppLife(Life):
 
     async def boot(self) -> None:
         await self.app.run_start()
+        self.times.done("on_start")
         interface = self._interface()
         self.lifespan = Lifespan(self.app.app) if interface == "asgi" else None
         if self.lifespan is not None:
             await self.lifespan.startup()
+            self.times.done("lifespan startup")
         self.engine = self._engine(interface)
         await self.engine.start()
         if self.order.handover_fd is not None:
             self.handed = HandoverReader(self.order.handover_fd, self.engine)
             self.handed.start()
+        self.times.done("HTTP engine")
 
     def load_now(self) -> Load:
         return self.engine.load

@@ -6,7 +6,6 @@ import contextvars
 import importlib
 import logging
 import os
-import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
@@ -18,22 +17,20 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame, read_limit
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.logs import configure_logs
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.phase import ExitCode
 from eggcluster.model.role import Address, Role
 from eggcluster.worker.boot_failure import describe_failure
+from eggcluster.worker.boot_times import BootTimes, ImportTimes
+from eggcluster.worker.close_order import CloseOrder, LeaveEarly
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.pulse import Pulse
 from eggcluster.worker.start_watch import StartWatch, send_from_thread
 
 _logger = logging.getLogger("eggcluster.worker")
-CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan shutdown and on_close
-
-
-class LeaveEarly(SystemExit):
-    """A signal to close came while the application was being imported: there is nothing to close yet."""
 
 
 class Life(ABC):
@@ -41,12 +38,16 @@ class Life(ABC):
 
     start_report: str  # the lifecycle message that says "started"
 
-    def __init__(self, order: BootOrder, sock: socket.socket, messenger: Messenger) -> None:
+    def __init__(self, order: BootOrder, sock: socket.socket, messenger: Messenger, close_order: CloseOrder) -> None:
         self.order = order
         self.options = order.options
+        self.times = BootTimes(order.forked_at)
         self.messenger = messenger
         self._sock = sock
         self._channel: Channel | None = None
+        self._close_order = close_order
+        agent = order.role == Role.AGENT.value
+        close_order.limit = (self.options.agent_close_timeout if agent else self.options.app_close_timeout) / 1000
         self._closing = asyncio.Event()
         self._hooks: Hooks | None = None
         self._ready: asyncio.Task[None] | None = None
@@ -66,30 +67,34 @@ class Life(ABC):
     async def close(self) -> bool:
         """Close what was booted, in order; False if something raised. Called only after a boot that succeeded."""
 
-    def run(self, runner: asyncio.Runner) -> int:
-        """Live until the master says so; gives the exit code.
+    def run(self, runner: asyncio.Runner, began: float) -> int:
+        """Live until the master says so; gives the exit code. `began` is when the process did.
 
         The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
         refuses its database wherever a loop runs.
         """
         asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
+        self.times.done("interpreter", until=began)
+        self.times.done("eggcluster")
         self._start_watch()
         runner.run(self._attach())
         try:
+            self._configure_logs(runner.get_loop())
             self._hooks = self._load()
-        except LeaveEarly:
-            raise
         except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
+            if self._close_order.given:
+                raise LeaveEarly(0) from None  # whatever the application made of it
             return runner.run(self._report_failure(error))
         return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
 
     async def _serve(self) -> int:
-        self._take_signals()
+        self._close_order.tell(self._closing)
         try:
             booted = await self._boot_or_close()
         except BaseException as error:
             return await self._report_failure(error)
         self._stop_watch()
+        _logger.debug("%s", self.times)
         code = await self._live() if booted else ExitCode.CLOSED
         await self._leave()
         _logger.info("exit with code:%d", code)
@@ -126,17 +131,19 @@ class Life(ABC):
 
     def _load(self) -> Hooks:
         """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
-        for module in self.options.require:
-            importlib.import_module(module)
-        hooks = self.load()
+        with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
+            for module in self.options.require:
+                importlib.import_module(module)
+            hooks = self.load()
+        self.times.done("imports", imports.slowest() if imports is not None else "")
         hooks.slot, hooks.generation, hooks.worker_id = self.order.slot, self.order.generation, os.getpid()
         hooks.cluster_port = self.order.cluster_port
         return hooks
 
-    def _take_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in CLOSE_SIGNALS:
-            loop.add_signal_handler(number, self._closing.set)
+    def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
+        agent = self.order.role == Role.AGENT.value
+        level = self.options.agent_log_level if agent else self.options.app_log_level
+        configure_logs(self.options, self.order.speaker, level).run_in(loop)
 
     async def _boot_or_close(self) -> bool:
         """Boot, but not longer than until a signal says close; False then."""
