@@ -21,6 +21,7 @@ from eggcluster.ipc.handshake import send_first
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.kernel.inherited import SD_LISTEN_FDS_START
 from eggcluster.kernel.process_exit import wait_exited
+from eggcluster.kernel.standard_streams import open_standard_streams
 from eggcluster.model.role import PARENT, Role
 from eggcluster.options import ClusterOptions, parse_options
 
@@ -154,6 +155,7 @@ class Cluster(_ParentEnd):
         """
         if self._process is not None:
             raise RuntimeError("a Cluster is started once; make a new one")
+        open_standard_streams()
         self.options = parse_options(self._given, **self._more)
         self._process, sock = _spawn_master(self.options, detached, output)
         try:
@@ -218,6 +220,7 @@ async def start_cluster(options: ClusterOptions | str | None = None, /, **more: 
     """
     from eggcluster.master.master import Master
 
+    open_standard_streams()
     resolved = parse_options(options, **more)
     ours, theirs = socket.socketpair()
     master = Master(resolved, parent=theirs)

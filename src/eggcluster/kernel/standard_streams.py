@@ -1,4 +1,4 @@
-"""Standard input, output and error that somebody closed. Runs at the start of the master and of every worker."""
+"""Standard input, output and error that somebody closed. Runs first in master, workers and parents."""
 
 import os
 import sys

@@ -21,6 +21,7 @@ from eggcluster.options import ClusterOptions
 
 def main() -> NoReturn:
     """Run a master whose parent is at the other end of the channel that the first argument names."""
+    open_standard_streams()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     options = read_first(sock, ClusterOptions)

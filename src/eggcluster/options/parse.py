@@ -15,6 +15,7 @@ Check = Callable[[ClusterOptions, Naming], Iterable[str]]
 
 # A check is left out when a field it looks at is already known to be wrong: one line for each mistake.
 CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
+    (paths.check_text, frozenset()),
     (paths.check_base_dir, frozenset()),
     (paths.check_files, frozenset({"base_dir"})),
     (listening.check_ports, frozenset({"ports", "workers"})),

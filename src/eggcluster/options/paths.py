@@ -6,6 +6,28 @@ from collections.abc import Iterator
 from eggcluster.options.cluster_options import ClusterOptions
 from eggcluster.options.near import shown
 from eggcluster.options.source import Naming
+from eggcluster.options.table import BY_FIELD
+
+
+def check_text(options: ClusterOptions, name: Naming) -> Iterator[str]:
+    """Everything can be sent to the workers: as text, which a file name need not be."""
+    odd = [field for field in BY_FIELD if not _is_text(getattr(options, field))]
+    for field in ["base_dir"] if "base_dir" in odd else odd:  # the other paths may be odd for its sake only
+        yield f"{name(field)}: {shown(getattr(options, field))} is not UTF-8; use a name that is"
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return all(each.encode() is not None for each in _strings(value))
+    except UnicodeEncodeError:
+        return False
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        yield from (each for each in value if isinstance(each, str))
 
 
 def check_base_dir(options: ClusterOptions, name: Naming) -> Iterator[str]:
