@@ -34,12 +34,14 @@ def lost(project: Project, hello: Launched) -> Launched:
 
 
 @pytest.mark.parametrize("which", [[], ["--name", "{name}"], ["--base-dir", "."]])
-def test_a_runtime_directory_that_is_gone_is_said_by_the_commands(lost: Launched, which: list[str]) -> None:
+def test_a_runtime_directory_that_is_gone_is_said_by_the_commands(
+    project: Project, lost: Launched, which: list[str]
+) -> None:
     for command in ("status", "stop", "reload"):
         answer = lost.command(command, *(word.format(name=lost.folder.name) for word in which))
         assert answer.returncode == 1
         assert len(answer.stderr.splitlines()) == 1
-        assert f"runs as pid {lost.pid}, but not in the runtime directory" in answer.stderr
+        assert f"runs, but {project.environ['EGG_RUNTIME_DIR']}/{project.folder.name} was removed" in answer.stderr
         assert f"end it with `kill {lost.pid}`" in answer.stderr
 
 

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "logs": {"errors", "kernel", "log_handler", "options"},
     "modes": {"errors", "model", "kernel", "options", "ipc"},
     "master": {"errors", "model", "kernel", "options", "ipc", "modes", "logs"},
-    "worker": {"errors", "model", "kernel", "options", "ipc", "log_handler", "logs"},
+    "worker": {"errors", "model", "kernel", "options", "ipc", "logs"},
     "cluster": {"errors", "model", "kernel", "options", "ipc", "master"},
     "cli": {"errors", "model", "kernel", "options", "master", "cluster"},
     "__main__": {"cli"},

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from eggcluster.errors import ClusterNotRunning, OptionsError
 from eggcluster.master.pid_file import read_pid
-from eggcluster.master.runtime_dir import Description, running_clusters, runtime_root, storable
+from eggcluster.master.runtime_dir import Description, RuntimeDir, running_clusters, runtime_root, storable
 
 Wanted = Callable[[Description], bool]
 
@@ -35,20 +35,31 @@ def _one(wanted: Wanted, which: str) -> Description:
         raise OptionsError(f"several clusters run {which}: {names}; say which with --name")
     names = ", ".join(cluster.name for cluster in running) or "none"
     text = f"no cluster {which} is running (running, by {runtime_root()}: {names})"
-    if lost := next(filter(wanted, _masters()), None):
-        why = f"it was removed, or another one was set at the start; end it with `kill {lost.pid}`"
-        text = f"the cluster {which} runs as pid {lost.pid}, but not in the runtime directory {runtime_root()}: {why}"
+    if lost := next(filter(wanted, _without_directory()), None):
+        gone = RuntimeDir(lost.name).path
+        text = f"the cluster {which} runs, but {gone} was removed; end it with `kill {lost.pid}`"
     raise ClusterNotRunning(text)
 
 
-def _masters() -> list[Description]:
-    """This user's masters by their process titles: for when their runtime directory does not tell of them."""
+def _without_directory() -> list[Description]:
+    """This user's clusters whose runtime directory somebody has removed: their masters still hold its lock."""
     import psutil
 
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             title = " ".join(process.cmdline()).strip()
-            if title.startswith("egg-master: ") and process.uids().real == os.getuid():
-                found.append(Description(process.pid, title.partition(": ")[2], process.cwd()))
+            name = title.removeprefix("egg-master: ")
+            if name != title and f"{RuntimeDir(name).path}/lock (deleted)" in _open_files(process.pid):
+                found.append(Description(process.pid, name, process.cwd()))
+    return found
+
+
+def _open_files(pid: int) -> set[str]:
+    """Linux: as the links in /proc show them. OSError for a process that is another user's."""
+    folder = f"/proc/{pid}/fd"
+    found = set()
+    for fd in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"{folder}/{fd}"))
     return found
