@@ -36,10 +36,10 @@ def standing_still(cluster: Launched) -> Iterator[None]:
 
 
 def test_a_start_timeout_does_not_run_while_all_stand_still(project: Project) -> None:
-    cluster = project.write(app=BOOTING + HELLO, agent=AGENT).start("--workers", "1", "--app-start-timeout", "3")
+    cluster = project.write(app=BOOTING + HELLO, agent=AGENT).start("--workers", "1", "--app-start-timeout", "2")
     wait_until((project.folder / "importing").exists, "the worker imports")
     with standing_still(cluster):
-        time.sleep(4)
+        time.sleep(2.5)
     time.sleep(0.5)  # whoever is late must find out now
     (project.folder / "go on").touch()
     cluster.wait_ready()
@@ -47,22 +47,13 @@ def test_a_start_timeout_does_not_run_while_all_stand_still(project: Project) ->
     assert "timeout: not" not in cluster.log
 
 
-def test_a_start_timeout_runs_on_afterwards(project: Project) -> None:
-    cluster = project.write(app=BOOTING + HELLO, agent=AGENT).start("--workers", "1", "--app-start-timeout", "2.5")
-    wait_until((project.folder / "importing").exists, "the worker imports")
-    with standing_still(cluster):
-        time.sleep(3)
-    assert cluster.wait_exit(6) == 1
-    assert "start timeout: not ready after 2.5s" in cluster.log
-
-
 def test_a_close_timeout_does_not_run_while_all_stand_still(project: Project) -> None:
     slow = "\n@app.on_close\nasync def slow():\n    remote.mark('slow', 1)\n    await remote.asyncio.sleep(0.5)\n"
-    cluster = obedient(project, app=slow).start("--workers", "1", "--app-close-timeout", "2000").wait_ready()
+    cluster = obedient(project, app=slow).start("--workers", "1", "--app-close-timeout", "1500").wait_ready()
     cluster.signal(signal.SIGTERM)
     wait_until(lambda: marks(project, "slow"), "it is closing")
     with standing_still(cluster):
-        time.sleep(4)
+        time.sleep(2.5)
     assert cluster.wait_exit(5) == 0
     assert "killed" not in cluster.log
     assert "timeout: not" not in cluster.log
@@ -73,7 +64,7 @@ def test_a_cluster_that_stood_still_serves_on_with_the_same_workers(project: Pro
     before, agent = cluster.workers(), cluster.agent()
     with connect(cluster, 1) as connection:
         with standing_still(cluster):
-            time.sleep(3)
+            time.sleep(2.5)
         assert connection.tell("return 'the same connection'") == "the same connection"
     assert cluster.workers() == before
     assert cluster.agent() == agent

@@ -104,6 +104,7 @@ def assert_guarded(cluster: Launched) -> None:
     assert cluster.get().status_code == 200
 
 
+@pytest.mark.parametrize("stderr", [_pipe, _socket], ids=["pipe", "socket"], indirect=True)
 def test_a_full_standard_error_that_nobody_reads_stops_nobody(project: Project, stderr: Stderr) -> None:
     stderr.fill()
     cluster = start(project, stderr.writing, app=HELLO + LOUD)

@@ -50,9 +50,13 @@ def _without_directory() -> list[Description]:
         with contextlib.suppress(psutil.Error, OSError):
             title = " ".join(process.cmdline()).strip()
             name = title.removeprefix("egg-master: ")
-            if name != title and f"{RuntimeDir(name).path}/lock (deleted)" in _open_files(process.pid):
+            if name != title and _removed_lock(name) in _open_files(process.pid):
                 found.append(Description(process.pid, name, process.cwd()))
     return found
+
+
+def _removed_lock(name: str) -> str:
+    return os.path.realpath(f"{RuntimeDir(name).path}/lock") + " (deleted)"
 
 
 def _open_files(pid: int) -> set[str]:

@@ -53,7 +53,8 @@ class CloseOrder:
             self.given = True
             if self.limit is not None:
                 # Not `threading`, whose locks the main thread may hold just now.
-                _thread.start_new_thread(self._watch, (self.limit,))
+                with contextlib.suppress(RuntimeError):  # the interpreter is ending already
+                    _thread.start_new_thread(self._watch, (self.limit,))
         if self._event is None or self._loop is None:
             raise LeaveEarly(0)
         with contextlib.suppress(RuntimeError):  # the loop has been closed: it is on its way out
