@@ -12,10 +12,13 @@ import logging
 import random
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from eggcluster.errors import FrameError
+from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, FrameReader, decode_body, decode_message
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.master.link import Link
@@ -47,8 +50,34 @@ def read(chunks: list[bytes], runs: bool) -> tuple[list[Frame], bool]:
     return frames, False
 
 
+class Nowhere(asyncio.Transport):
+    """A transport whose other side takes all that it is given."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return True
+
+    def abort(self) -> None:
+        pass
+
+
+def channel(on_frames: Callable[[list[Frame]], None]) -> Channel:
+    opened = Channel(on_frames, lambda error: None, MAX_BYTES, runs=True)
+    opened.connection_made(Nowhere())
+    return opened
+
+
 class Target:
-    """A switchboard and a messenger without sockets: frames are handed to them as a channel would hand them over."""
+    """A switchboard and a messenger without sockets: frames are handed to them as a channel would hand them over, and
+    bytes to their channels as an event loop would."""
 
     def __init__(self) -> None:
         self.reports = 0
@@ -57,17 +86,35 @@ class Target:
         workers: list[Worker] = [AgentWorker(0, 1, 0, 60), AppWorker(1, 1, 0, 60), AppWorker(2, 1, 0, 60)]
         for number, worker in enumerate(workers):
             worker.worker_id = 100 + number
-            self._links.append(self._switchboard.expect(worker))
+            link = self._switchboard.expect(worker)
+            link.channel = channel(partial(self._switchboard._receive, link))
+            self._links.append(link)
             if number != 2:  # the one in slot 2 boots for ever
                 self._switchboard.go_live(worker)
         self._messenger = Messenger(Role.AGENT)
         self._messenger.on("note", lambda data: data)
+        self._channel = channel(self._receive)
+        self._messenger.attach(self._channel, AGENT)
+
+    def _receive(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self._messenger.receive(frame)
 
     def _on_report(self, worker: Worker, action: str, details: dict[str, Any]) -> None:
         self.reports += 1
 
     def _on_ask(self, link: Link, request_id: int, action: str, data: Any) -> None:
         self._switchboard.answer(link, request_id, Kind.REPLY, [action, None])
+
+    def read(self, chunks: list[bytes]) -> None:
+        """The chunks as the master's and an agent's event loop would read them; short cuts are taken, then cut off."""
+        ends = [link.channel for link in self._links[:2]] + [self._channel]
+        for end in filter(None, ends):
+            for chunk in chunks:
+                if not end.closed:
+                    end.data_received(chunk)
+            end.reader = FrameReader(MAX_BYTES, runs=True)
+            end.connection_made(Nowhere())
 
     def take(self, frame: Frame) -> None:
         """One frame as the master and as an agent would take it."""
@@ -93,6 +140,8 @@ def run_one(data: bytes, target: Target, rolls: random.Random) -> None:
         for body in frame.bodies() if frame.count > 1 else (frame.body,):
             decode_all(body)
         target.take(frame)
+    target.read([data, *cut(data, rolls)])
+    target.read([bytes(frame.raw) for frame in single for _ in range(2)])
     decode_all(data)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import time
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import FrameError, MessengerClosed
+from eggcluster.ipc.bulk import Bulk
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame
 from eggcluster.model.message import Kind, Target
@@ -74,6 +76,76 @@ def test_what_is_written_in_one_turn_leaves_in_one_call_and_in_order(run: Run) -
         await until(lambda: len(right.frames) == 500)
         assert counting.writes == 1
         assert [frame.raw for frame in right.frames] == sent
+
+    run(work())
+
+
+def test_between_little_and_much_no_frame_is_lost_doubled_or_out_of_order(run: Run) -> None:
+    """A channel that reads much becomes one that is read into, and then the other again."""
+    rolls = random.Random(2026)
+
+    async def work() -> None:
+        left, right = await pair()
+        sent: list[bytes] = []
+        modes = set()
+        for _ in range(20):
+            for size in rolls.choices((0, 10, 5_000, 20_000, 300_000), k=6):
+                sent.append(frame([len(sent), rolls.randbytes(size)]))
+                left.channel.write(sent[-1])
+            await until(lambda: len(right.frames) == len(sent))
+            modes.add(type(right.channel._transport.get_protocol()))  # type: ignore[union-attr]
+            for _ in range(rolls.randrange(8)):
+                sent.append(frame(len(sent)))
+                left.channel.write(sent[-1])
+                await until(lambda: len(right.frames) == len(sent))
+                modes.add(type(right.channel._transport.get_protocol()))  # type: ignore[union-attr]
+        assert [bytes(frame.raw) for frame in right.frames] == sent
+        assert modes == {Bulk, Channel}
+        left.channel.close()
+        await until(lambda: right.closed)
+        assert right.closed == [None]
+
+    run(work())
+
+
+def test_the_end_and_garbage_are_told_in_the_midst_of_much_as_well(run: Run) -> None:
+    async def work() -> None:
+        for last in (b"", b"\xff" * 30):
+            left, right = await half()
+            right.setblocking(True)
+            await asyncio.to_thread(right.sendall, frame(bytes(MIB - 100)) * 3)
+            await until(lambda end=left: len(end.frames) == 3)  # type: ignore[misc]
+            assert type(left.channel._transport.get_protocol()) is Bulk  # type: ignore[union-attr]
+            right.sendall(last + frame(bytes(100))[:50])
+            right.close()
+            await until(lambda end=left: end.closed)  # type: ignore[misc]
+            assert isinstance(left.closed[0], FrameError) if last else left.closed == [None]
+
+    run(work())
+
+
+def test_what_is_written_while_frames_come_in_leaves_at_once_in_one_call(run: Run) -> None:
+    async def work() -> None:
+        left, right = await half()
+        counting = Counting(left.channel._transport)
+        left.channel._transport = counting  # type: ignore[assignment]
+        left.channel._on_frames = lambda frames: [left.channel.write(frame(number)) for number in range(3)]  # type: ignore
+        left.channel.data_received(frame())
+        assert counting.writes == 1
+        assert right.recv(1000) == b"".join(map(frame, range(3)))
+        right.close()
+
+    run(work())
+
+
+def test_who_writes_right_behind_a_flush_that_is_due_leaves_with_it(run: Run) -> None:
+    async def work() -> None:
+        left, right = await half()
+        asyncio.get_running_loop().call_soon(left.channel.write, frame("woken"))
+        left.channel.flush_soon()
+        await asyncio.sleep(0)
+        assert right.recv(1000) == frame("woken")
+        right.close()
 
     run(work())
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from eggcluster.errors import FrameError, MessengerClosed
+from eggcluster.ipc.bulk import MUCH, Bulk
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, WAY, Frame, FrameReader
 
 Way = Callable[[bytes], bool]
@@ -13,7 +14,7 @@ Way = Callable[[bytes], bool]
 SOCKET_BUFFER = 2 * 1024 * 1024  # bytes; the kernel takes what it allows (net.core.wmem_max)
 
 
-class Channel(asyncio.BufferedProtocol):
+class Channel(asyncio.Protocol):
     """Frames in, frames out. What is written in one turn of the loop leaves in one system call.
 
     `on_frames` gets the frames of each read. `on_closed` is called once, when the other side has gone (None) or
@@ -50,6 +51,7 @@ class Channel(asyncio.BufferedProtocol):
         self._receiving = False
         self._paused = False
         self._failure: FrameError | None = None
+        self._bulk = Bulk(self)
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -125,7 +127,7 @@ class Channel(asyncio.BufferedProtocol):
         outgoing = self._outgoing
         if not outgoing:
             return
-        congested = self.congested
+        congested = self._on_relieved is not None and self.congested
         self._outgoing, self._outgoing_bytes = [], 0
         if self._open and self._transport is not None:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
@@ -171,28 +173,47 @@ class Channel(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=self._high_water)
         self._open = True
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self.reader.room
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def data_received(self, data: bytes) -> None:
         self._receiving = True
         try:
-            raw = self.reader.single(nbytes)
-            if raw is None or (way := self.ways.get(raw[WAY])) is None or not way(raw):
-                self._take(nbytes)
+            if not self.reader.is_single(data) or (way := self.ways.get(data[WAY])) is None or not way(data):
+                self._take(data)
         finally:
             self._receiving = False
             if self._outgoing:
                 self.flush()
 
-    def _take(self, nbytes: int) -> None:
+    def _take(self, data: bytes) -> None:
         try:
-            frames = self.reader.filled(nbytes)
+            frames = self.reader.feed(data)
         except FrameError as error:
             self.fail(error)
             return
         if frames:
             self._on_frames(frames)
+        if len(data) >= MUCH:
+            self._switch(self._bulk)
+
+    def take_filled(self, nbytes: int) -> None:
+        """So many bytes have been put into the reader's buffer."""
+        self._receiving = True
+        try:
+            frames = self.reader.filled(nbytes)
+        except FrameError as error:
+            self.fail(error)
+        else:
+            self._on_frames(frames)
+        finally:
+            self._receiving = False
+            self.flush()
+
+    def end_bulk(self) -> None:
+        """Little comes from now on; nothing of a frame waits in the reader."""
+        self._switch(self)
+
+    def _switch(self, protocol: asyncio.BaseProtocol) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.set_protocol(protocol)
 
     def eof_received(self) -> None:
         """The other side sends no more: asyncio closes the transport."""

@@ -165,14 +165,18 @@ class FrameReader:
             offset += count
         return frames
 
-    def single(self, count: int) -> bytes | None:
-        """The `count` bytes that have been put into the buffer, where they are one whole small frame and nothing
-        else waits: so it is whenever nobody hurries. Else None; then `filled` takes them."""
-        if self._used or not HEADER_SIZE <= count <= self._single_limit:
-            return None
-        if _length_of(self._data)[0] != count - HEADER_SIZE:
-            return None
-        return self._small[:count]
+    @property
+    def pending(self) -> bool:
+        """Whether a part of a frame waits for the rest."""
+        return self._used > 0
+
+    def is_single(self, chunk: bytes) -> bool:
+        """Whether `chunk` is one whole small frame, and no part of another waits: so it is whenever nobody hurries.
+        Such a chunk need not be fed."""
+        size = len(chunk)
+        return (
+            HEADER_SIZE <= size <= self._single_limit and not self._used and _length_of(chunk)[0] == size - HEADER_SIZE
+        )
 
     def filled(self, count: int) -> list[Frame]:
         """`count` bytes have been put into the buffer: the frames that they complete."""

@@ -20,7 +20,9 @@ from eggcluster.model.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
 _logger = logging.getLogger("eggcluster.messenger")
-_MESSAGE, _REQUEST, _ADDRESS = Kind.MESSAGE, Kind.REQUEST, Target.ADDRESS
+# As globals: up to Python 3.11 the attribute of an Enum class takes as long to read as a function to call.
+_MESSAGE, _REQUEST = Kind.MESSAGE, Kind.REQUEST
+_ADDRESS, _AGENT, _ALL, _APPS, _RANDOM = Target.ADDRESS, Target.AGENT, Target.ALL, Target.APPS, Target.RANDOM
 _H = TypeVar("_H", bound=Handler)
 _DEFAULT_TARGETS = {Role.APP: Target.AGENT, Role.AGENT: Target.APPS, Role.PARENT: Target.MASTER}
 
@@ -57,19 +59,19 @@ class Messenger:
 
     def broadcast(self, action: str, data: Any = None) -> None:
         """Send to the agent and all app workers, this one too."""
-        self._send(action, data, Target.ALL)
+        self._send(action, data, _ALL)
 
     def send_to_app(self, action: str, data: Any = None) -> None:
         """Send to all app workers, this one too if it is one."""
-        self._send(action, data, Target.APPS)
+        self._send(action, data, _APPS)
 
     def send_to_agent(self, action: str, data: Any = None) -> None:
         """Send to the agent; kept for the next one while it is being replaced."""
-        self._send(action, data, Target.AGENT)
+        self._send(action, data, _AGENT)
 
     def send_random(self, action: str, data: Any = None) -> None:
         """Send to one app worker that listens, chosen at random."""
-        self._send(action, data, Target.RANDOM)
+        self._send(action, data, _RANDOM)
 
     def send_to(self, worker_id: Receiver, action: str, data: Any = None) -> None:
         """Send to one: a worker id, "agent", "master", "parent", or "app#2"; "app" and "all" are many."""
@@ -111,9 +113,9 @@ class Messenger:
 
     def _one_receiver(self, to: Receiver | None) -> tuple[Target, int]:
         target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
-        if target is Target.ALL:
+        if target is _ALL:
             raise BadReceiver('a request goes to one receiver, "all" is many')
-        return (Target.RANDOM, 0) if target is Target.APPS else (target, target_id)
+        return (_RANDOM, 0) if target is _APPS else (target, target_id)
 
     async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
         outbox, questions = self._attached(), self._questions

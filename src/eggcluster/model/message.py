@@ -54,6 +54,7 @@ class Target(IntEnum):
 
 Receiver = int | str  # a worker id, or a name such as "agent" or "app#2"
 
+_WORKER = Target.WORKER  # a global: it is looked up for each message
 _NAMES = {
     "master": Target.MASTER,
     "agent": Target.AGENT,
@@ -67,7 +68,7 @@ def parse_receiver(to: Receiver) -> tuple[Target, int]:
     """Target and target id behind a receiver's name; BadReceiver where it is none."""
     if isinstance(to, int) and not isinstance(to, bool):
         if 0 < to < 1 << 64:
-            return Target.WORKER, to
+            return _WORKER, to
     elif isinstance(to, str):
         if to in _NAMES:
             return _NAMES[to], 0
