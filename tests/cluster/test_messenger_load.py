@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from eggcluster import Cluster
+from eggcluster.ipc.intake import TELL_EVERY
 from tests.cluster.harness import Project
 from tests.cluster.remote import Connection, ask, obedient
 from tests.cluster.test_messenger import WRITE, log_of, running, until
@@ -328,5 +329,6 @@ return state["sent"]
             reported = (await cluster.status()).get("messages_dropped", 0)
             print(f"{len(missing)} missing, {reported} reported")  # noqa: T201
             assert len(missing) <= reported, f"{len(missing)} of {sum(sent.values())} missing, {reported} reported"
+            assert reported <= len(missing) + 10 * TELL_EVERY  # what each agent had read since it last said so
 
     asyncio.run(scenario())

@@ -26,7 +26,6 @@ SEEDS = {
     "answers": frame(Kind.REPLY, Target.ADDRESS, 1, AGENT.pack(), 7)
     + frame(Kind.FAILURE, Target.ADDRESS, ["E", "m", "t"], AGENT.pack(), 8),
     "report": frame(Kind.REPORT, Target.MASTER, ["app-start", {}]),
-    "receipt": frame(Kind.RECEIPT, Target.MASTER, None, request_id=3),
     "order": frame(Kind.REQUEST, Target.MASTER, ["status", None], request_id=9),
     "worker": frame(Kind.MESSAGE, Target.WORKER, ["note", 1], 101) + frame(Kind.MESSAGE, Target.RANDOM, ["note", 1]),
     "reserved": frame(Kind.MESSAGE, Target.ALL, ["egg-pids", [1]]),

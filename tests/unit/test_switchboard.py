@@ -366,3 +366,42 @@ def test_the_table_of_requests_is_bounded_also_where_nobody_answers_or_cancels()
         assert len(wires.switchboard._requests) < 100_000
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize(("read", "dropped"), [(3, 2), (5, 0), (0, 5), (1 << 63, 0), (None, 0)])
+def test_what_a_dead_worker_has_not_read_is_dropped_and_no_more(run: Run, read: int | None, dropped: int) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        for number in range(5):
+            one.messenger.send_to_agent("note", number)
+        await until(lambda: len(agent.got) == 5)
+        assert agent.worker is not None
+        wires.switchboard.disconnect(agent.worker, read)
+        assert wires.switchboard.dropped.total == dropped
+
+    run(work())
+
+
+def test_a_worker_tells_how_much_it_has_read_after_each_message_and_within_a_flood(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        told: list[tuple[int, int]] = []
+        agent.channel.reader.runs = True  # as in a worker
+        agent.messenger.attach(
+            agent.channel, agent.address, tell_read=lambda count: told.append((count, len(agent.got)))
+        )
+        agent.messenger.on("ask", lambda data: data)
+        for number in range(3):
+            one.messenger.send_to_agent("note", number)
+            await until(lambda: len(agent.got) == number + 1)  # noqa: B023
+        assert told == [(1, 1), (2, 2), (3, 3)]
+        await one.messenger.request("ask")
+        assert told[3:] == [(4, 3)]
+        for number in range(200):
+            one.messenger.send_to_agent("note", number)
+        await until(lambda: len(agent.got) == 203)
+        assert [count for count, _ in told[4:]] == [64, 128, 192, 204]
+
+    run(work())

@@ -12,11 +12,11 @@ from eggcluster.ipc.channel import Channel, Way
 from eggcluster.ipc.frame import HEADER_SIZE, WAY, Frame, decode_message, question_of
 from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.questions import Questions
-from eggcluster.ipc.receipts import Receipts
 from eggcluster.model.message import RESERVED_ACTIONS, Kind
 from eggcluster.model.role import Address
 
 MAX_WAYS = 1024  # short cuts of a channel: one for each kind of frame, target and sender
+TELL_EVERY = 64  # messages of a flood
 OnEvent = Callable[[str, Any], None]
 
 _logger = logging.getLogger("eggcluster.messenger")
@@ -25,7 +25,8 @@ _MESSAGE, _REQUEST, _REPLY = Kind.MESSAGE, Kind.REQUEST, Kind.REPLY
 
 class Intake:
     """Calls handlers, answers requests, resolves questions. Nothing that a frame holds raises here: it is logged and
-    dropped. `on_event` gets each message of the master itself, before the application's handlers do."""
+    dropped. `on_event` and `tell_read` as for `Messenger.attach`: a message counts as read when its handlers have been
+    called, so that one whose handler was killed is among the missing; a request, for which somebody waits, before."""
 
     def __init__(
         self,
@@ -33,22 +34,21 @@ class Intake:
         handlers: Handlers,
         answers: Answers,
         questions: Questions,
-        receipts: Receipts,
         on_event: OnEvent | None,
+        tell_read: Callable[[int], None],
     ) -> None:
         self._channel = channel
         self._handlers = handlers
         self._answers = answers
         self._questions = questions
-        self._receipts = receipts
         self._on_event = on_event
+        self._tell_read = tell_read
+        self._read = 0
         self._running: set[asyncio.Task[None]] = set()
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages."""
         kind = frame.kind
-        if kind is _MESSAGE or kind is _REQUEST:
-            self._receipts.count(frame.count)
         try:
             if kind is _MESSAGE:
                 self._receive_messages(frame)
@@ -83,8 +83,14 @@ class Intake:
                 _complain(frame, error)
             else:
                 self.dispatch(action, data)
+            self._read += 1
+            if not self._read % TELL_EVERY:
+                self._tell_read(self._read)
+        self._tell_read(self._read)
 
     def _receive_request(self, frame: Frame) -> None:
+        self._read += 1
+        self._tell_read(self._read)
         action, data = _decode_unreserved(frame.body)
         self._give_answer(frame.question, action, data)
 
@@ -135,9 +141,10 @@ class Intake:
             return False
         if action in RESERVED_ACTIONS:
             return False
-        self._receipts.count(1)
         for handler in self._handlers.take(action):
             self._call(handler, action, data)
+        self._read += 1
+        self._tell_read(self._read)
         return True
 
     def _take_request(self, raw: bytes) -> bool:
@@ -147,7 +154,8 @@ class Intake:
             return False
         if action in RESERVED_ACTIONS:
             return False
-        self._receipts.count(1)
+        self._read += 1
+        self._tell_read(self._read)
         self._give_answer(question_of(raw), action, data)
         return True
 

@@ -14,7 +14,6 @@ from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.intake import Intake, OnEvent
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.ipc.questions import Questions
-from eggcluster.ipc.receipts import Receipts
 from eggcluster.model.message import Kind, Receiver, Target, check_action, parse_receiver
 from eggcluster.model.role import Address, Role
 
@@ -47,7 +46,6 @@ class Messenger:
         self._questions: Questions | None = None
         self._answers = Answers(self._handlers, self._reply)
         self._intake: Intake | None = None
-        self.receipts = Receipts(self._send_receipt)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -198,22 +196,23 @@ class Messenger:
         max_bytes: int = MAX_MESSAGE_BYTES,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         on_event: OnEvent | None = None,
+        tell_read: Callable[[int], None] = lambda messages: None,
     ) -> None:
         """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in.
 
-        `on_event` gets each message of the master itself, before the application's handlers do.
+        `on_event` gets each message of the master itself, before the application's handlers do; `tell_read` how many
+        messages have been read so far, after each small one and every now and then in a flood.
         """
         self._role = address.role
         self._address = address.pack()
         self._max_bytes = max_bytes
         self._outbox = Outbox(channel, max_queue_bytes)
         self._questions = questions = Questions()
-        self._intake = Intake(channel, self._handlers, self._answers, questions, self.receipts, on_event)
+        self._intake = Intake(channel, self._handlers, self._answers, questions, on_event, tell_read)
 
     def detach(self) -> None:
         """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
         self._outbox = None
-        self.receipts.stop()
         if self._questions is not None:
             self._questions.end_all()
         self._answers.cancel_all()
@@ -227,10 +226,6 @@ class Messenger:
         """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
         if self._intake is not None:
             self._intake.receive(frame)
-
-    def _send_receipt(self, count: int) -> None:
-        with contextlib.suppress(MessengerError):
-            self._attached().write(self._encode(Kind.RECEIPT, Target.MASTER, None, request_id=count))
 
     def _reply(self, question: Question, kind: Kind, content: Any) -> None:
         """Send what a handler of ours returned or raised."""

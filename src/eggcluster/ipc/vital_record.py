@@ -49,6 +49,14 @@ class VitalRecord:
         beat, lag, requests, connections, refusing, accepted = self._numbers[:6]
         return VitalSigns(beat / _NANO, lag / _NANO, requests, connections, not refusing, accepted)
 
+    def tell_read(self, messages: int) -> None:
+        """The worker's: so many messages have been read since it began."""
+        self._numbers[5] = messages
+
+    def messages_read(self) -> int:
+        """The master's: what the worker told last."""
+        return self._numbers[5]
+
     def last_words(self) -> str:
         """What was written behind the numbers, mostly by faulthandler in a process that was about to die."""
         with contextlib.suppress(OSError):

@@ -33,7 +33,6 @@ class Link:
         self.stalled = False
         self.sent = 0
         self.relayed = 0
-        self.read = 0  # modulo 2**32: of what was relayed to it, what it has said to have read
         self.dropped = 0
         self.open_requests = 0
         self._max_queue_bytes = max_queue_bytes
@@ -85,11 +84,6 @@ class Link:
             self.slowed_by.remove(receiver)
             if not self.slowed_by and self.channel is not None:
                 self.channel.resume_reading()
-
-    @property
-    def unread(self) -> int:
-        """Messages that were relayed to it, and for which it has given no receipt."""
-        return (self.relayed - self.read) & 0xFFFFFFFF
 
     def counters(self) -> dict[str, int | bool]:
         """For the status: messages this one sent, messages relayed to it, messages to it that were dropped."""

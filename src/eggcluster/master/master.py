@@ -206,11 +206,11 @@ class Master:
         return self._on_exit(worker, exit)
 
     def _on_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        last_words = self.worker_manager.forget(worker)
+        last_words, read = self.worker_manager.forget(worker)
         self.house.listeners.forget(worker)
         if last_words:
             _logger.error("%s, where its threads were: %s", worker, printable(last_words))
-        self.switchboard.disconnect(worker)
+        self.switchboard.disconnect(worker, read)
         self.announcer.exit(worker, exit)
         if worker.state is WorkerState.STOPPING:
             _logger.info("%s exited (%s)", worker, exit)

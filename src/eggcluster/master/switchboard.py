@@ -110,8 +110,9 @@ class Switchboard:
         if link is not None:
             self._vacate(link)
 
-    def disconnect(self, worker: Worker) -> None:
-        """The worker is dead: whoever waits for its answer is told so, what was kept for it is kept for the next."""
+    def disconnect(self, worker: Worker, read: int | None = None) -> None:
+        """The worker is dead: whoever waits for its answer is told so, what was kept for it is kept for the next.
+        `read` is how many of the messages that were relayed to it it has read; None: all."""
         link = self.link_of(worker)
         if link is None:
             return
@@ -121,8 +122,8 @@ class Switchboard:
         self._vacate(link)
         self._end_requests(link)
         self._flow.relieved(link)
-        if link.unread:
-            self.dropped.add(link.unread, f"{worker} died before it gave a receipt for them")
+        if read is not None and read < link.relayed:
+            self.dropped.add(link.relayed - read, f"{worker} died before it had read them")
         if link.channel is not None:
             link.channel.close()
 
@@ -217,16 +218,13 @@ class Switchboard:
     def _accept(self, link: Link, frame: Frame) -> None:
         if frame.source != link.packed:
             raise FrameError(f"{link.address} sent a frame as {frame.source:#x}")
-        if frame.kind is not Kind.RECEIPT:
-            link.sent += frame.count
+        link.sent += frame.count
         for observer in self._observers:
             observer(link, frame)
         if frame.kind is Kind.MESSAGE or frame.kind is Kind.REQUEST:
             self._relay(link, frame)
         elif frame.kind is Kind.REPLY or frame.kind is Kind.FAILURE:
             self._relay_answer(link, frame)
-        elif frame.kind is Kind.RECEIPT:
-            link.read = frame.request_id
         elif frame.kind is Kind.CANCEL:
             self._cancel(frame)
         elif frame.kind is Kind.REPORT and link.worker is not None:

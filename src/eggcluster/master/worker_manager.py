@@ -78,14 +78,14 @@ class WorkerManager:
                 worker.rss = resident_bytes(handle.worker_id)
         return {worker: handle.record.read() for worker, handle in self._handles.items()}
 
-    def forget(self, worker: Worker) -> str:
-        """It is known dead; gives its last words."""
+    def forget(self, worker: Worker) -> tuple[str, int | None]:
+        """It is known dead; gives its last words, and how many messages it has read."""
         handle = self._handles.pop(worker, None)
         if handle is None:
-            return ""
-        words = handle.record.last_words()
+            return "", None
+        words, read = handle.record.last_words(), handle.record.messages_read()
         handle.record.close()
-        return words
+        return words, read
 
     def reap(self) -> None:
         """SIGCHLD: an adopted orphan may have ended; our own children have somebody who waits for them."""

@@ -35,7 +35,6 @@ class Kind(IntEnum):
     LOST = 6  # master only: the receiver went away before it answered, or there is none
     EVENT = 7  # master only: a lifecycle message or an order
     REPORT = 8  # child to master only: "agent-start", "app-start", "boot-failed"
-    RECEIPT = 9  # to master only: how many messages it has read so far, as the request id, modulo 2**32
 
 
 class Target(IntEnum):

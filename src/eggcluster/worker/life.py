@@ -44,6 +44,7 @@ class Life(ABC):
         self.times = BootTimes(order.forked_at)
         self.messenger = messenger
         self._sock = sock
+        self._record = VitalRecord(order.record_fd)
         self._channel: Channel | None = None
         self._close_order = close_order
         agent = order.role == Role.AGENT.value
@@ -109,7 +110,7 @@ class Life(ABC):
         return Load()
 
     async def _live(self) -> ExitCode:
-        Pulse(VitalRecord(self.order.record_fd), self.load_now).start()
+        Pulse(self._record, self.load_now).start()
         self._report(self.start_report, self.start_details())
         await self._closing.wait()
         try:
@@ -127,7 +128,7 @@ class Life(ABC):
             self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
         )
         address, room = Address(role, self.order.slot), self.options.max_queue_bytes
-        self.messenger.attach(self._channel, address, limit, room, self._on_event)
+        self.messenger.attach(self._channel, address, limit, room, self._on_event, self._record.tell_read)
 
     def _load(self) -> Hooks:
         """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
@@ -189,7 +190,6 @@ class Life(ABC):
 
     async def _leave(self) -> None:
         """Let what was sent reach the master before the process ends."""
-        self.messenger.receipts.give()
         with contextlib.suppress(MessengerClosed):
             await self.messenger.drain()
 
