@@ -14,7 +14,7 @@ from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.intake import Intake, OnEvent
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.ipc.questions import Questions
-from eggcluster.model.message import Kind, Receiver, Target, check_action, parse_receiver
+from eggcluster.model.message import RESERVED_ACTIONS, Kind, Receiver, Target, check_action, parse_receiver
 from eggcluster.model.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
@@ -81,10 +81,10 @@ class Messenger:
         self._send(action, data, Target.PARENT)
 
     def _send(self, action: str, data: Any, target: Target, target_id: int = 0) -> None:
-        check_action(action)
+        if action.__class__ is not str or action in RESERVED_ACTIONS:
+            check_action(action)
         outbox = self._outbox or self._attached()
-        message = (action, data)
-        outbox.write(encode_frame(_MESSAGE, target, message, target_id, self._address, 0, self._max_bytes))
+        outbox.write(encode_frame(_MESSAGE, target, (action, data), target_id, self._address, 0, self._max_bytes))
 
     async def drain(self) -> None:
         """Wait until all that was sent has left this process; MessengerClosed if the channel closes meanwhile."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Coroutine
+from threading import Lock, get_ident
 from typing import Any
 
 from eggcluster.errors import MessengerBusy, MessengerClosed
@@ -21,8 +21,8 @@ class Outbox:
         self._channel = channel
         self._max_queue_bytes = max_queue_bytes
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._lock = threading.Lock()
+        self._thread = get_ident()
+        self._lock = Lock()
         self._on_its_way = 0  # bytes that other threads have handed to the loop, and it has not taken yet
 
     def write(self, frame: bytes) -> None:
@@ -30,7 +30,7 @@ class Outbox:
         channel or its loop is closed."""
         if self._channel.exceeds(self._max_queue_bytes) or self._on_its_way > self._max_queue_bytes:
             raise MessengerBusy(f"more than {self._max_queue_bytes} bytes are waiting to be sent; await drain() first")
-        if threading.get_ident() == self._thread:
+        if get_ident() == self._thread:
             self._channel.write(frame)
         elif self._loop.is_closed():
             raise MessengerClosed("the worker's event loop has been closed")
@@ -50,7 +50,7 @@ class Outbox:
 
     def is_here(self) -> bool:
         """Whether the caller runs in the channel's loop. Its thread may have another one while this one rests."""
-        return threading.get_ident() == self._thread and self._loop.is_running()
+        return get_ident() == self._thread and self._loop.is_running()
 
     async def drain(self) -> None:
         """Wait until all that was written has left this process; MessengerClosed if the channel closes meanwhile."""
