@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from tests.chaos.ledger import Ledger, hold_still
+from tests.chaos.served.stage import FATAL
 from tests.cluster.harness import Launched
 
 PAUSE = (0.1, 2.0)  # seconds between two faults
@@ -48,8 +49,7 @@ class Monkey:
 
     def commit(self, fault: str) -> None:
         """Do this one, if the time is right for it."""
-        deadly = fault in LETHAL or fault.removeprefix("http ") in ("exit", "abort", "sleep", "gil", "spin")
-        if deadly and len(self.cluster.workers()) < 2:
+        if fault.removeprefix("http ") in LETHAL and len(self.cluster.workers()) < 2:
             return
         self.done[fault] += 1
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # it was faster
@@ -126,7 +126,7 @@ class Monkey:
         connection.close()
 
 
-LETHAL = {"SIGKILL", "SIGABRT", "SIGSTOP"}
+LETHAL = {"SIGKILL", "SIGABRT", "SIGSTOP", *FATAL}
 ACTS: dict[str, Callable[[Monkey], None]] = {
     "SIGKILL": lambda monkey: monkey.strike(signal.SIGKILL),
     "SIGABRT": lambda monkey: monkey.strike(signal.SIGABRT),
@@ -135,23 +135,33 @@ ACTS: dict[str, Callable[[Monkey], None]] = {
     "massacre": Monkey.massacre,
     "reload": Monkey.reload,
     "SIGHUP": lambda monkey: monkey.cluster.signal(signal.SIGHUP),
+    "reload --agent": lambda monkey: monkey.reload("--agent"),
     "agent SIGKILL": lambda monkey: monkey.signal_agent(signal.SIGKILL),
+    "agent SIGSTOP": lambda monkey: monkey.signal_agent(signal.SIGSTOP),
     "agent SIGTERM": lambda monkey: monkey.signal_agent(signal.SIGTERM),
 }
-# How often each, relative to the others.
+# How often each, relative to the others. Recycling goes on beside them.
 WEIGHTS = {
     "SIGKILL": 4,
     "SIGABRT": 2,
+    "SIGSTOP": 2,
     "SIGTERM": 4,
     "massacre": 1,
     "reload": 4,
+    "reload --agent": 1,
     "SIGHUP": 1,
     "http exit": 2,
     "http abort": 1,
+    "http sleep": 1,
+    "http gil": 1,
+    "http spin": 1,
     "http nap": 3,
     "http sysexit": 2,
+    "http hoard": 2,
     "http daemon": 1,
     "agent SIGKILL": 2,
     "agent SIGTERM": 1,
+    "agent SIGSTOP": 1,
     "http agent-exit": 1,
+    "http agent-sleep": 1,
 }

@@ -19,6 +19,9 @@ from tests.waiting import wait_until
 SECONDS = float(os.environ.get("EGG_CHAOS_SECONDS", "60"))
 SEED = int(os.environ.get("EGG_CHAOS_SEED") or random.randrange(2**32))
 WORKERS = 3
+# Hung after two seconds; worn after seconds too, so that recycling goes on all the time.
+HUNG = ["--worker-timeout", "2", "--agent-timeout", "2"]
+WORN = ["--max-requests", "1000", "--max-lifetime", "20", "--max-rss", "180MiB"]
 BOOT = 3.0  # seconds that a boot takes at most
 MIB = 2**20
 GROWTH = 3 * MIB  # of the master; measured: under 1 MiB in five minutes
@@ -28,7 +31,7 @@ GROWTH = 3 * MIB  # of the master; measured: under 1 MiB in five minutes
 def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project: Project) -> None:
     print(f"EGG_CHAOS_SEED={SEED} EGG_CHAOS_SECONDS={SECONDS:g}")  # noqa: T201  # pytest shows it where it fails
     ledger = Ledger(project.folder / "ledger")
-    cluster = served(project, workers=WORKERS, EGG_CHAOS_SEED=str(SEED), EGG_CHAOS_BOOT=str(BOOT))
+    cluster = served(project, *HUNG, *WORN, workers=WORKERS, EGG_CHAOS_SEED=str(SEED), EGG_CHAOS_BOOT=str(BOOT))
     cluster.allows_traceback = True  # looked at one by one
     before = Census.of(cluster)
     port = urlsplit(cluster.address).port
