@@ -5,7 +5,7 @@ PORT ?= 7001
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check unit long bench clean python
+.PHONY: help demo test check unit long soak bench clean python
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -27,12 +27,17 @@ check: $(VENV)/test  ## style and types
 unit: $(VENV)/test  ## the tests without processes: seconds
 	$(BIN)/pytest tests/unit
 
-long: $(VENV)/test  ## ten million messages, a thousand garbage senders: minutes
-	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py
+long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garbage senders: minutes
+	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py \
+		tests/chaos/test_reloads.py tests/chaos/test_broken_replacement.py
+
+soak: $(VENV)/test  ## random faults under load: an hour (EGG_CHAOS_SECONDS=, EGG_CHAOS_SEED=)
+	EGG_CHAOS_SECONDS=$${EGG_CHAOS_SECONDS:-3600} $(BIN)/pytest -s tests/chaos/test_chaos.py
 
 bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/boot.py
 	$(BIN)/python benchmarks/messenger.py
+	$(BIN)/python benchmarks/faults.py
 
 clean:  ## remove .venv and what the tools have cached
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -39,6 +39,11 @@ class Prober:
         seen = {probe.worker for probe in row}
         return seen if len(row) == IN_A_ROW and 0 not in seen else set()
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether anybody at all answered in the last row."""
+        return any(probe.worker for probe in self.probes[-IN_A_ROW:])
+
     def whole_since(self, instant: float, workers: int, lost: set[int]) -> float | None:
         """The seconds from `instant` until so many workers, none of them `lost`, have answered in a good row."""
         after = [probe for probe in self.probes if probe.began >= instant]

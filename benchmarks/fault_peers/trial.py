@@ -40,7 +40,7 @@ class Trial:
     others: dict[str, int] = field(default_factory=dict)
     recovery: float | None = None  # s from the fault, or from the mending, until it is whole; None: not while watched
     slowest: float = 0.0  # s, of the answers after the fault
-    survived: bool = True  # the leader lives, and new connections are answered
+    survived: bool = True  # the leader lives, and new connections are answered, at least some
     orphans: int | None = None  # processes left 5 s after the leader's death
     gone_after: float | None = None  # s until the last of them was gone
 
@@ -110,7 +110,7 @@ async def hurt(
     await reached(lambda: prober.whole_since(since, WORKERS, lost) is not None, fault.watch)
     trial.recovery = prober.whole_since(since, WORKERS, lost)
     await asyncio.sleep(AFTERMATH)
-    trial.survived = leader.poll() is None and bool(prober.workers())
+    trial.survived = leader.poll() is None and prober.is_answered
 
 
 async def count_orphans(leader: "subprocess.Popen[bytes]", load: int, trial: Trial) -> None:

@@ -33,7 +33,9 @@ class Load:
         self._patience = patience
         given = map(str, (port, report, seed, patience))
         command = [sys.executable, "-m", "tests.chaos.load", *given, *kinds]
-        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE)
+        self._log = report.with_suffix(".log")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -42,7 +44,7 @@ class Load:
     def stop(self) -> Tally:
         """Let every client finish; gives what they have seen."""
         self._process.communicate(timeout=self._patience + 20)
-        assert self._process.returncode == 0
+        assert self._process.returncode == 0, self._log.read_text()[-5000:]
         return Tally.from_plain(json.loads(self._report.read_text()))
 
     def __enter__(self) -> "Load":
@@ -54,7 +56,7 @@ class Load:
             self._process.communicate()
 
     def assert_running(self) -> None:
-        assert self._process.poll() is None, "the load generator has died"
+        assert self._process.poll() is None, self._log.read_text()[-5000:]
 
 
 def clients(port: int, tally: Tally, seed: int, kinds: list[str]) -> list[Client]:
