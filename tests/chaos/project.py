@@ -17,7 +17,7 @@ def served(project: Project, *arguments: str, workers: int, **environ: str) -> L
     project.environ |= {"PYTHONPATH": os.pathsep.join(paths), "EGG_CHAOS_LEDGER": str(project.folder / "ledger")}
     project.environ |= environ
     agent = ["--agent", "tests.chaos.served.agent:agent"]
-    more = ["--workers", str(workers), "--log-level", "warning", *arguments]
+    more = ["--workers", str(workers), "--log-level", "info", *arguments]
     return project.start("tests.chaos.served.app:app", *agent, *more).wait_ready()
 
 

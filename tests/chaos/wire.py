@@ -46,6 +46,8 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         self.received = 0
+        if self.writer.is_closing():  # uvloop raises RuntimeError where asyncio would not mind
+            raise ConnectionResetError("closed while it was being sent to")
         self.writer.write(data)
         await self.writer.drain()
 
