@@ -174,7 +174,7 @@ class WebSocket(Client):
         try:
             sock.setblocking(False)
             await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
-            self.line = _Line(sock.getsockname()[1], time.monotonic())
+            self.line.port = sock.getsockname()[1]
             uri = f"ws://127.0.0.1:{self.port}/"
             plain = connect(uri, sock=sock, open_timeout=None, ping_interval=None, compression=None, proxy=None)
             async with plain as websocket:

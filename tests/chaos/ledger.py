@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -73,15 +74,22 @@ def state_of(pid: int) -> str:
 
 
 def ports_of(pid: int, server_port: int) -> list[int]:
-    """The ports of the peers of all connections to `server_port` that the process has accepted."""
+    """The ports of the peers of all connections to `server_port` that the process has accepted.
+
+    The kernel's table goes on changing while it is read, and an entry may be missed for it: so it is read twice.
+    """
     inodes = sockets_of(pid)
-    ports = []
+    found = {port for _ in range(2) for port, inode in connections_to(server_port) if inode in inodes}
+    return sorted(found)
+
+
+def connections_to(server_port: int) -> Iterator[tuple[int, str]]:
+    """The peer's port and the server's inode of each accepted connection, as proc_net(5) has it for IPv4."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        local, remote, inode = fields[1], fields[2], fields[9]
-        if int(local.partition(":")[2], 16) == server_port and inode in inodes:
-            ports.append(int(remote.partition(":")[2], 16))
-    return [port for port in ports if port]  # the listener's peer has none
+        (local, remote), inode = (int(field.partition(":")[2], 16) for field in fields[1:3]), fields[9]
+        if local == server_port and remote and inode != "0":
+            yield remote, inode
 
 
 def sockets_of(pid: int) -> set[str]:

@@ -26,9 +26,9 @@ class Answer:
 class Connection:
     """A TCP connection that knows its own port, which worker answered on it, and how far the last answer got."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opened: float) -> None:
         self.reader, self.writer = reader, writer
-        self.opened = time.monotonic()
+        self.opened = opened
         self.port: int = writer.get_extra_info("sockname")[1]
         self.worker = ""
         self.requests = 0
@@ -37,7 +37,9 @@ class Connection:
     @classmethod
     async def open(cls, port: int) -> "Connection":
         """Connect; OSError if that fails."""
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=LINE_LIMIT, family=socket.AF_INET))
+        opened = time.monotonic()  # before: the server may have it, and be gone, before this process runs again
+        streams = await asyncio.open_connection("127.0.0.1", port, limit=LINE_LIMIT, family=socket.AF_INET)
+        return cls(*streams, opened)
 
     @property
     def is_over(self) -> bool:
