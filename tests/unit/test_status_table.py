@@ -24,12 +24,16 @@ SEAT: dict[str, Any] = {
 }
 
 
-def printed(capsys: pytest.CaptureFixture[str], **seat: Any) -> list[str]:
+STEERING: dict[str, Any] = {"by": "bpf", "sticky": False, "refused": None, "handed_over": 0, "waiting": 0}
+
+
+def printed(capsys: pytest.CaptureFixture[str], *, steering: Any = STEERING, **seat: Any) -> list[str]:
     """The lines for a cluster of one worker that is so."""
     status = {
         "name": "[shop]",
         "phase": "serving",
         "address": "http://[::1]:7001",
+        "steering": steering,
         "env": "prod",
         "start_mode": "process",
         "version": "0.1.0",
@@ -77,3 +81,21 @@ def test_a_slot_that_waits_says_for_how_long_and_why(capsys: pytest.CaptureFixtu
 
 def test_a_loop_that_stands_still_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "listening, loop has not moved for 12.3s" in printed(capsys, silent_for=12.3)[-1]
+
+
+@pytest.mark.parametrize(
+    ("steering", "said"),
+    [
+        ({}, "process mode, eggcluster"),
+        ({"sticky": True}, "process mode, sticky by bpf, eggcluster"),
+        ({"sticky": True, "by": "single"}, "process mode, eggcluster"),
+        (
+            {"by": "shared", "refused": "Invalid argument"},
+            "mode, the kernel does not steer: Invalid argument, eggcluster",
+        ),
+    ],
+)
+def test_sticky_and_a_kernel_that_does_not_steer_are_said(
+    capsys: pytest.CaptureFixture[str], steering: dict[str, Any], said: str
+) -> None:
+    assert said in printed(capsys, steering={**STEERING, **steering})[0]

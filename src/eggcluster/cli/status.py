@@ -53,8 +53,15 @@ def print_table(status: dict[str, Any]) -> None:
 
 
 def _headline(status: dict[str, Any]) -> str:
-    more = f"env {status['env']}, {status['start_mode']} mode, eggcluster {status['version']}"
-    return f"{status['phase']} on {status['address']}  ({more})"
+    more = [f"env {status['env']}", f"{status['start_mode']} mode", *_steering(status["steering"])]
+    return f"{status['phase']} on {status['address']}  ({', '.join(more)}, eggcluster {status['version']})"
+
+
+def _steering(steering: dict[str, Any]) -> list[str]:
+    """What is worth a word: a cluster that steers without sticky is as it should be."""
+    sticky = [f"sticky by {steering['by']}"] if steering["sticky"] and steering["by"] != "single" else []
+    refused = [f"the kernel does not steer: {steering['refused']}"] if steering["refused"] else []
+    return sticky + refused
 
 
 def _row(seat: dict[str, Any]) -> list[str]:
