@@ -15,6 +15,22 @@ from tests.waiting import DEADLINE
 IPV6_FREEBIND = 78  # <linux/in6.h>
 
 
+# GET /blockSLOT-SECONDS blocks the event loop for so long where it comes to that slot.
+BLOCKING = """
+import os, time
+from eggcluster import Application
+
+async def api(scope, receive, send):
+    slot, _, seconds = scope["path"].removeprefix("/block").partition("-")
+    if slot == str(app.slot):
+        time.sleep(float(seconds))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": f"{app.slot}:{os.getpid()}".encode()})
+
+app = Application(api)
+"""
+
+
 class Answer(NamedTuple):
     """By whom, from HELLO's text, and after how many seconds."""
 
@@ -87,6 +103,15 @@ def homes(target: Target, sources: Iterable[str], *, tls: bool = False) -> dict[
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda source: Client(target, source, tls=tls).read().slot, listed)
         return dict(zip(listed, answers, strict=True))
+
+
+def block(target: Target, slot: int, seconds: float, source: str | None = None) -> Client:
+    """Block the event loop of the worker in `slot`; gives the client that it has not answered yet."""
+    while True:
+        client = Client(target, source, path=f"/block{slot}-{seconds:g}")
+        if client.waits(0.2):
+            return client
+        client.read()
 
 
 def _unverified() -> ssl.SSLContext:

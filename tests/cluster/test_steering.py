@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.cluster.clients import Client, Target, ask
+from tests.cluster.clients import BLOCKING, Client, Target, ask, block
 from tests.cluster.harness import HELLO, Launched, Project
 from tests.cluster.surroundings import in_network_of, key_pair, own_network, taken_port
 from tests.waiting import wait_until
@@ -42,20 +42,6 @@ async def wait():
         await asyncio.sleep(0.01)
 """
 )
-# GET /blockSLOT-SECONDS blocks the event loop for so long where it comes to that slot.
-BLOCKING = """
-import os, time
-from eggcluster import Application
-
-async def api(scope, receive, send):
-    slot, _, seconds = scope["path"].removeprefix("/block").partition("-")
-    if slot == str(app.slot):
-        time.sleep(float(seconds))
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": f"{app.slot}:{os.getpid()}".encode()})
-
-app = Application(api)
-"""
 
 
 def workers(project: Project, count: int, *arguments: str, app: str = HELLO) -> tuple[Launched, Target]:
@@ -124,15 +110,6 @@ def test_what_waits_at_a_dead_workers_listener_is_served_by_others(project: Proj
     assert {answer.slot for answer in answers} == {2}
     assert max(answer.seconds for answer in answers) < 2
     assert (launched.status() or {})["steering"]["handed_over"] > 0
-
-
-def block(target: Target, slot: int, seconds: float) -> Client:
-    """Block the event loop of the worker in `slot`; gives the client that it has not answered yet."""
-    while True:
-        client = Client(target, path=f"/block{slot}-{seconds:g}")
-        if client.waits(0.2):
-            return client
-        client.read()
 
 
 def test_nobody_waits_for_a_worker_whose_loop_stands_still(project: Project) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from eggcluster.model.affinity import client_key, home_of
-from tests.cluster.clients import Answer, Client, Target, ask, homes
+from tests.cluster.clients import BLOCKING, Answer, Client, Target, ask, block, homes
 from tests.cluster.harness import HELLO, Launched, Project
 from tests.cluster.surroundings import free_port, in_network_of, key_pair, own_network
 from tests.waiting import wait_until
@@ -138,6 +138,19 @@ def test_after_the_hold_they_go_to_one_other_slot_each_and_come_back_later(proje
 
 def home_of_others(client: str, out: int) -> int:
     return home_of(client_key(bytes(map(int, client.split(".")))), [slot for slot in range(1, 5) if slot != out])
+
+
+@VIAS
+def test_clients_of_a_worker_that_stands_still_for_a_while_wait_for_it(project: Project, via: str) -> None:
+    launched, target = sticky(project, via, app=BLOCKING)
+    pid = launched.workers()[2]
+    blocked = block(target, 2, 2, clients_of(2, 1)[0])
+    waiting = [Client(target, client) for client in clients_of(2, 10)]
+    wait_until(lambda: (launched.status() or {})["workers"][1]["silent_for"], "the master has noticed")
+    others = [ask(target, clients_of(slot, 5)) for slot in (1, 3, 4)]
+    assert [{answer.slot for answer in answers} for answers in others] == [{1}, {3}, {4}]
+    answers = [blocked.read(), *(client.read() for client in waiting)]
+    assert {(answer.slot, answer.pid) for answer in answers} == {(2, pid)}
 
 
 @VIAS

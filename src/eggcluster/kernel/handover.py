@@ -11,6 +11,7 @@ from collections.abc import Iterator
 _KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 _ROOM = socket.CMSG_SPACE(struct.calcsize("i"))
 _PLAIN, _TLS = b"\0", b"\1"
+_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none
 # The worker does not read fast enough, or too many descriptors of this user are under way (RLIMIT_NOFILE).
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
@@ -59,7 +60,7 @@ def receive(sock: socket.socket, most: int | None = None) -> Iterator[tuple[sock
     speak TLS. One that does not fit under the limit of open files (RLIMIT_NOFILE) is lost: OSError."""
     while most is None or most > 0:
         try:
-            data, rights, flags, _ = sock.recvmsg(1, _ROOM, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            data, rights, flags, _ = sock.recvmsg(1, _ROOM, _CLOEXEC)
         except (BlockingIOError, ConnectionResetError):
             return
         if not data:
@@ -68,6 +69,8 @@ def receive(sock: socket.socket, most: int | None = None) -> Iterator[tuple[sock
             raise OSError(errno.EMFILE, "a connection was lost: too many open files")
         connection = socket.socket(fileno=struct.unpack("i", rights[0][2])[0])
         connection.setblocking(False)
+        if not _CLOEXEC:
+            connection.set_inheritable(False)
         yield connection, data == _TLS
         if most is not None:
             most -= 1
