@@ -57,16 +57,15 @@ def kill(launched: Launched, slot: int) -> int:
 
 
 def test_what_one_client_opens_is_spread_evenly(project: Project) -> None:
-    """32 connections on 2 workers, 20 times over: at least 19 times within a quarter of even."""
+    """32 connections on 2 workers: 19 of 20 times within a quarter of even. Here it is 98 of 100 times; dice reach 89."""
     launched, target = workers(project, 2)
     assert (launched.status() or {})["steering"]["by"] == "bpf"
     ratios = []
-    for _ in range(20):
+    for _ in range(100):
         clients = [Client(target) for _ in range(32)]
         spread = Counter(client.read().slot for client in clients)
         ratios.append(max(spread.values()) / 16)
-    # Chance has its part (98.5 of 100): one run more than the goal allows, or the test fails once in thirty.
-    assert sum(ratio <= 1.25 for ratio in ratios) >= 18, ratios
+    assert sum(ratio <= 1.25 for ratio in ratios) >= 93, Counter(ratios)
 
 
 def test_where_connections_stay_a_worker_that_has_none_gets_most_of_the_new_ones(project: Project) -> None:
@@ -95,7 +94,8 @@ def test_while_a_worker_is_replaced_nobody_waits_for_its_boot(project: Project) 
     assert len(answers) > 100
     assert {answer.slot for answer in answers[:100]} == {1, 3, 4}
     assert dead not in {answer.pid for answer in answers}
-    slow = [answer.seconds for answer in answers if answer.seconds > 0.2]
+    # Some 20 ms where nobody else wants the processors, far below 3 s where somebody does.
+    slow = [answer.seconds for answer in answers if answer.seconds > 1]
     assert not slow, slow
 
 
@@ -127,7 +127,7 @@ def test_nobody_waits_for_a_worker_whose_loop_stands_still(project: Project) -> 
     while time.monotonic() < began + 2.5:
         answers += ask(target, [None] * 10)
     assert {answer.slot for answer in answers} == {1, 3, 4}
-    assert max(answer.seconds for answer in answers) < 0.5
+    assert max(answer.seconds for answer in answers) < 1
     assert blocked.read().slot == 2
     wait_until(lambda: 2 in {answer.slot for answer in ask(target, [None] * 10)}, "slot 2 gets connections again")
 
