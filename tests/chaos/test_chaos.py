@@ -19,8 +19,8 @@ from tests.waiting import wait_until
 SECONDS = float(os.environ.get("EGG_CHAOS_SECONDS", "60"))
 SEED = int(os.environ.get("EGG_CHAOS_SEED") or random.randrange(2**32))
 WORKERS = 3
-# Hung after two seconds; worn after seconds too, so that recycling goes on all the time.
-HUNG = ["--worker-timeout", "2", "--agent-timeout", "2"]
+# Hung after three seconds; worn after seconds too, so that recycling goes on all the time.
+HUNG = ["--worker-timeout", "3", "--agent-timeout", "3"]
 WORN = ["--max-requests", "1000", "--max-lifetime", "20", "--max-rss", "180MiB"]
 BOOT = 3.0  # seconds that a boot takes at most
 MIB = 2**20

@@ -103,7 +103,8 @@ async def fault(kind: str, receive: Receive, send: Send) -> None:
     if kind in FATAL:
         confess(kind)
         FATAL[kind]()
-    HARMLESS[kind]()
+    if (work := HARMLESS[kind]()) is not None:
+        await work
     await answer(send, kind)
 
 
@@ -138,9 +139,11 @@ def spin() -> None:
         pass
 
 
-def hoard() -> None:
-    """Take memory, touch it, keep it: more than `--max-rss` allows."""
-    _hoard.append(bytearray(os.urandom(MIB) * 160))
+async def hoard() -> None:
+    """Take memory, touch it, keep it: more than `--max-rss` allows. In slices: at once it may take seconds."""
+    for _ in range(160):
+        _hoard.append(bytearray(os.urandom(MIB)))
+        await asyncio.sleep(0)
 
 
 def have_a_daemon() -> None:
@@ -159,7 +162,7 @@ FATAL: dict[str, Callable[[], Any]] = {
     "gil": hold_the_gil,
     "spin": spin,
 }
-HARMLESS: dict[str, Callable[[], Any]] = {
+HARMLESS: dict[str, Callable[[], Awaitable[None] | None]] = {
     "nap": lambda: time.sleep(0.5),
     "sysexit": leave,
     "hoard": hoard,
