@@ -253,13 +253,14 @@ def test_a_second_cluster_of_the_same_name_is_refused(project: Project, hello: L
     assert hello.get().status_code == 200
 
 
-def test_of_two_clusters_that_want_one_port_at_the_same_time_only_one_gets_it(switching: None) -> None:
-    for _ in range(1000):
+def test_of_two_clusters_that_want_one_port_at_the_same_time_only_one_gets_it(switching: None, tmp_path: Path) -> None:
+    for turn in range(1000):
         with taken_port() as port:
             pass
         options = ClusterOptions(port=int(port), workers=2)
         with ThreadPoolExecutor(2) as pool:
-            got = [future.result() for future in [pool.submit(listeners_or_none, options) for _ in range(2)]]
+            paths = [str(tmp_path / f"{turn}.{each}") for each in range(2)]
+            got = [future.result() for future in [pool.submit(listeners_or_none, options, path) for path in paths]]
         winners = [listeners for listeners in got if listeners is not None]
         for listeners in winners:
             listeners.close()
@@ -275,8 +276,8 @@ def switching() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def listeners_or_none(options: ClusterOptions) -> Listeners | None:
+def listeners_or_none(options: ClusterOptions, cluster_port: str) -> Listeners | None:
     try:
-        return detect_ports(options)
+        return detect_ports(options, cluster_port)
     except OptionsError:
         return None

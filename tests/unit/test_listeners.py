@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import OptionsError
+from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.master.binding import detect_ports
 from eggcluster.master.listeners import Listeners
 from eggcluster.options import ClusterOptions
@@ -21,13 +22,13 @@ Bind = Callable[..., Listeners]
 
 
 @pytest.fixture
-def bind() -> Iterator[Bind]:
+def bind(tmp_path: Path) -> Iterator[Bind]:
     """`detect_ports`, closed after the test."""
     made: list[Listeners] = []
 
     def detect(**options: Any) -> Listeners:
         more = {"workers": 2, "port": None if {"uds", "ports", "fd"} & set(options) else 0, **options}
-        made.append(detect_ports(ClusterOptions(**more)))
+        made.append(detect_ports(ClusterOptions(**more), str(tmp_path / f"agent{len(made)}.sock")))
         return made[-1]
 
     yield detect
@@ -202,10 +203,18 @@ def test_what_is_no_socket_cannot_be_inherited(bind: Bind, tmp_path: Path) -> No
         assert refused(bind, fd=file.fileno()).startswith(f"fd: {file.fileno()} is no socket")
 
 
-def test_the_agents_followers_have_a_port_of_their_own_on_loopback(bind: Bind) -> None:
+def test_the_agents_followers_have_a_unix_socket_that_only_the_owner_can_open(bind: Bind) -> None:
     listeners = bind(host="0.0.0.0")
-    assert listeners.cluster_socket is not None
-    assert listeners.cluster_socket.getsockname() == ("127.0.0.1", listeners.cluster_port)
+    assert stat.S_IMODE(os.stat(listeners.cluster_port).st_mode) == 0o600
+    with connect_unix(listeners.cluster_port) as follower:  # it listens: this one waits for an agent
+        follower.sendall(b"waits as well")
+
+
+def test_a_cluster_port_that_cannot_be_had_is_one_line_and_leaves_nothing_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(OptionsError, match=r"the runtime directory .*/none cannot be used: No such file"):
+        detect_ports(ClusterOptions(port=0, workers=1), str(tmp_path / "none" / "agent.sock"))
+    assert len(os.listdir("/dev/fd")) == before
 
 
 def test_a_socket_whose_owner_is_stopped_is_taken_even_with_a_full_backlog(bind: Bind, tmp_path: Path) -> None:

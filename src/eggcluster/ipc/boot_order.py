@@ -18,10 +18,12 @@ class BootOrder(msgspec.Struct, frozen=True):
     """Everything that a worker needs to know. It travels over the channel: options may hold secrets.
 
     `forked_at` is the instant of CLOCK_MONOTONIC at which it was made, `start_deadline` the one at which the master's
-    patience ends; `listening_at` the address to report in `app-start`, `cluster_port` the loopback port that is kept
-    for the agent's followers; the agent inherits its bound socket as `cluster_fd`. `record_fd` is the memory file of
-    its vital record. At `handover_fd` an app worker receives connections that the master has accepted; None where it
-    never does.
+    patience ends; `listening_at` the address to report in `app-start`. `record_fd` is the memory file of its vital
+    record. At `handover_fd` an app worker receives connections that the master has accepted; None where it never does.
+
+    `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_fd` its listener, which
+    the agent inherits. The agent learns who may remember what its predecessor knew, too: `survivors`, the worker ids
+    of the app workers that listen.
     """
 
     role: str
@@ -33,8 +35,9 @@ class BootOrder(msgspec.Struct, frozen=True):
     listening_at: str = ""
     forked_at: float = 0.0
     start_deadline: float = float("inf")
-    cluster_port: int = 0
+    cluster_port: str = ""
     cluster_fd: int | None = None
+    survivors: list[int] = []
     record_fd: int = -1
     handover_fd: int | None = None
 

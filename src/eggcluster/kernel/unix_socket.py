@@ -1,4 +1,4 @@
-"""Unix sockets whose path may be longer than the 107 bytes that `sun_path` holds (unix(7)). Master and command line."""
+"""Unix sockets whose path may be longer than the 107 bytes that `sun_path` holds (unix(7)). Runs in all."""
 
 import contextlib
 import os
@@ -11,13 +11,17 @@ def bind_unix(path: str) -> socket.socket:
     return _open(path, socket.socket.bind)
 
 
-def connect_unix(path: str) -> socket.socket:
-    """A socket connected to the one at `path`; OSError as of connect(2)."""
-    return _open(path, socket.socket.connect)
+def connect_unix(path: str, *, blocking: bool = True) -> socket.socket:
+    """A socket connected to the one at `path`; OSError as of connect(2).
+
+    It waits in the listener's queue. One that is not `blocking` raises BlockingIOError where that queue is full.
+    """
+    return _open(path, socket.socket.connect, blocking=blocking)
 
 
-def _open(path: str, act: Callable[[socket.socket, str], None]) -> socket.socket:
+def _open(path: str, act: Callable[[socket.socket, str], None], *, blocking: bool = True) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(blocking)
     try:
         with _short(path) as short:
             act(sock, short)

@@ -1,5 +1,6 @@
 """Binding the listening sockets, before anything is started: what is taken is said in one line. Runs in the master."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -9,24 +10,28 @@ import sys
 
 from eggcluster.errors import OptionsError
 from eggcluster.kernel.inherited import SD_LISTEN_FDS_START
+from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.acceptor import Acceptor
 from eggcluster.master.listeners import Door, Listeners
+from eggcluster.master.runtime_dir import unusable
 from eggcluster.model.steering import Steering
 from eggcluster.options import ClusterOptions
 from eggcluster.options.near import shown
 
+CLUSTER_BACKLOG = 4096  # connections that wait for an agent, one of each worker; the kernel's own limit (somaxconn)
+
 _logger = logging.getLogger("eggcluster.master")
 
 
-def detect_ports(options: ClusterOptions) -> Listeners:
-    """Bind and listen on everything that the options ask for. OptionsError for what cannot be had; then nothing
-    stays open."""
+def detect_ports(options: ClusterOptions, cluster_port: str) -> Listeners:
+    """Bind and listen on everything that the options ask for, and at the path `cluster_port` for the agent.
+    OptionsError for what cannot be had; then nothing stays open."""
     listeners = Listeners(sticky=options.sticky)
     try:
         _bind_main(listeners, options)
         if options.debug_port is not None:
             listeners.doors.append(_door(options, options.debug_port, "debug_port"))
-        listeners.cluster_socket = _bind("127.0.0.1", 0, "host")
+        listeners.cluster_port, listeners.cluster_socket = cluster_port, _listen_for_agent(cluster_port)
         for door in listeners.doors:
             for sock in door.sockets:
                 sock.listen(options.backlog)
@@ -176,6 +181,20 @@ def _refused(host: str, port: int, option: str, error: OSError) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f'host: "{host}" is no address of this machine; use one of its own, or 0.0.0.0 for all'
     return f"{option}: {port} on {host} cannot be bound: {error.strerror}"
+
+
+def _listen_for_agent(path: str) -> socket.socket:
+    """The cluster port. It listens for as long as the master lives: whoever connects while there is no agent waits in
+    its queue for the next one. Only the owner can open it: the directory around it is private."""
+    try:
+        with contextlib.ExitStack() as on_failure:
+            sock = on_failure.enter_context(bind_unix(path))
+            os.chmod(path, 0o600)
+            sock.listen(CLUSTER_BACKLOG)
+            on_failure.pop_all()
+    except OSError as error:
+        raise unusable(os.path.dirname(path), error) from None
+    return sock
 
 
 def _bind_unix(path: str) -> socket.socket:

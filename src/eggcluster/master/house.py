@@ -53,7 +53,7 @@ class House:
             pid_file = PidFile(options.pid_file)
             self._keys.callback(pid_file.release)
             pid_file.claim()
-        self.listeners = detect_ports(options)
+        self.listeners = detect_ports(options, runtime_dir.cluster_port)
         self._keys.callback(self.listeners.close)
         if self._parent is not None:
             await self._welcome(self._parent, master, switchboard)

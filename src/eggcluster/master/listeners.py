@@ -68,7 +68,8 @@ class Listeners:
     by: By = "single"
     sticky: bool = False
     refused: str | None = None  # why it is not "bpf"
-    cluster_socket: socket.socket | None = None
+    cluster_socket: socket.socket | None = None  # the agent's, at the path `cluster_port`
+    cluster_port: str = ""
     uds: str | None = None
     uds_inode: int = 0
     # Noted once: the status tells them also while closing, when the sockets are no more.
@@ -88,11 +89,6 @@ class Listeners:
     def address_of(self, slot: int) -> str:
         """The address that the worker of `slot` listens at, as a URL."""
         return self.doors[0].url(slot)
-
-    @property
-    def cluster_port(self) -> int:
-        """The port that is kept for the agent's followers."""
-        return int(self.cluster_socket.getsockname()[1]) if self.cluster_socket else 0
 
     # -- workers ---------------------------------------------------------------------------------------------
 

@@ -252,7 +252,9 @@ class Master:
         """Start an incarnation of the agent."""
         cluster_socket = self.house.listeners.cluster_socket
         fds = [cluster_socket.fileno()] if cluster_socket is not None else []
-        self.worker_manager.fork(agent, self._order(agent, Role.AGENT, cluster_fd=fds[0] if fds else None), fds)
+        survivors = [app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None]
+        order = self._order(agent, Role.AGENT, cluster_fd=fds[0] if fds else None, survivors=survivors)
+        self.worker_manager.fork(agent, order, fds)
 
     def fork_app_workers(self, *workers: Worker) -> None:
         """Start incarnations in their slots, each with its slot's listeners."""

@@ -1,10 +1,11 @@
-"""The cluster's private runtime directory: its lock, its description, its control socket. Master and command line.
+"""The cluster's private runtime directory: its lock, its description, its sockets. Master and command line.
 
 $EGG_RUNTIME_DIR, $XDG_RUNTIME_DIR/eggcluster or /tmp/eggcluster-UID
   NAME/             0700
     lock            held by the master with flock(2): who holds it lives, whatever else is lying about
     cluster.json    pid, name, base directory
     control.sock
+    agent.sock      the cluster port: where app workers reach the agent past the master
 """
 
 import contextlib
@@ -50,6 +51,7 @@ class RuntimeDir:
         self.root = root or runtime_root()
         self.path = os.path.join(self.root, name)
         self.control_socket = os.path.join(self.path, "control.sock")
+        self.cluster_port = os.path.join(self.path, "agent.sock")
         self._name = name
         self._lock_path = os.path.join(self.path, "lock")
         self._description_path = os.path.join(self.path, "cluster.json")
@@ -59,8 +61,9 @@ class RuntimeDir:
         """Take the name; OptionsError where a living cluster has it, or the directory is not safe."""
         try:
             self._lock = self._make_and_lock()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.control_socket)
+            for left in (self.control_socket, self.cluster_port):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(left)
             description = Description(os.getpid(), storable(self._name), storable(base_dir))
             write_atomically(self._description_path, msgspec.json.encode(description))
         except OSError as error:

@@ -1,7 +1,6 @@
 """The agent: what must be done once in the cluster. Runs in the agent worker."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,15 +17,13 @@ class Agent(Hooks):
     """One object in `agent.py`, on which the application hangs what only one process may do.
 
     There is one agent in a cluster, never two at the same time. It starts before the app workers and closes after
-    them. `cluster_socket` is bound to `cluster_port` by the master, for followers that want a connection of their
-    own: call its `listen()` to use it; None outside of a cluster.
+    them.
     """
 
     role = Role.AGENT
 
     def __init__(self) -> None:
         super().__init__()
-        self.cluster_socket: socket.socket | None = None
         self._schedules: list[tuple[float, bool, Callable[[], Any]]] = []
 
     def schedule(self, interval: str | float | timedelta, *, immediate: bool = False) -> Callable[[_F], _F]:

@@ -4,7 +4,6 @@ import contextlib
 from typing import Any
 
 from eggcluster.errors import EggclusterError
-from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.worker.agent import Agent
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.life import Life
@@ -22,8 +21,6 @@ class AgentLife(Life):
 
     def load(self) -> Hooks:
         self.agent = load_agent(self.options)
-        if self.order.cluster_fd is not None:
-            self.agent.cluster_socket = inherited_socket(self.order.cluster_fd)
         return self.agent
 
     async def boot(self) -> None:

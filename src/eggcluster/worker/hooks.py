@@ -18,8 +18,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class Hooks:
     """The part that `Agent` and `Application` have in common. Hooks are plain or async functions without arguments.
 
-    `slot`, `worker_id` and `generation` say which incarnation this is; they are 0 outside of a cluster, as is
-    `cluster_port`: the loopback port that the master keeps for the agent, so that app workers can connect to it.
+    `slot`, `worker_id` and `generation` say which incarnation this is; they are 0 outside of a cluster.
     """
 
     role: Role
@@ -30,7 +29,6 @@ class Hooks:
         self.slot = 0
         self.worker_id = 0
         self.generation = 0
-        self.cluster_port = 0
         self._start_hooks: list[Hook] = []
         self._ready_hooks: list[Hook] = []
         self._close_hooks: list[Hook] = []

@@ -138,7 +138,6 @@ class Life(ABC):
             hooks = self.load()
         self.times.done("imports", imports.slowest() if imports is not None else "")
         hooks.slot, hooks.generation, hooks.worker_id = self.order.slot, self.order.generation, os.getpid()
-        hooks.cluster_port = self.order.cluster_port
         return hooks
 
     def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
