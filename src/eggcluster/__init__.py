@@ -21,16 +21,20 @@ if TYPE_CHECKING:
     from eggcluster.errors import ClusterNotRunning as ClusterNotRunning
     from eggcluster.errors import ControlError as ControlError
     from eggcluster.errors import EggclusterError as EggclusterError
+    from eggcluster.errors import LeaderGone as LeaderGone
     from eggcluster.errors import MessageTooLarge as MessageTooLarge
     from eggcluster.errors import MessengerBusy as MessengerBusy
     from eggcluster.errors import MessengerClosed as MessengerClosed
     from eggcluster.errors import MessengerError as MessengerError
+    from eggcluster.errors import NoLeader as NoLeader
     from eggcluster.errors import NotSerializable as NotSerializable
     from eggcluster.errors import OptionsError as OptionsError
     from eggcluster.errors import ReceiverDied as ReceiverDied
     from eggcluster.errors import RemoteError as RemoteError
     from eggcluster.errors import RequestTimeout as RequestTimeout
     from eggcluster.errors import ReservedAction as ReservedAction
+    from eggcluster.errors import SharedFull as SharedFull
+    from eggcluster.errors import SharedNotReady as SharedNotReady
     from eggcluster.ipc.messenger import Messenger as Messenger
     from eggcluster.master.master import Master as Master
     from eggcluster.master.worker_manager import WorkerManager as WorkerManager
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from eggcluster.worker.agent import Agent as Agent
     from eggcluster.worker.application import Application as Application
     from eggcluster.worker.current import messenger as messenger
+    from eggcluster.worker.sharing.blueprint import idempotent as idempotent
 
 _HOMES = {
     "Agent": "worker.agent",
@@ -52,6 +57,7 @@ _HOMES = {
     "Master": "master.master",
     "Messenger": "ipc.messenger",
     "WorkerManager": "master.worker_manager",
+    "idempotent": "worker.sharing.blueprint",
     "messenger": "worker.current",
     "parse_options": "options",
     "start_cluster": "cluster",
@@ -62,16 +68,20 @@ _HOMES = {
             "ClusterNotRunning",
             "ControlError",
             "EggclusterError",
+            "LeaderGone",
             "MessageTooLarge",
             "MessengerBusy",
             "MessengerClosed",
             "MessengerError",
+            "NoLeader",
             "NotSerializable",
             "OptionsError",
             "ReceiverDied",
             "RemoteError",
             "RequestTimeout",
             "ReservedAction",
+            "SharedFull",
+            "SharedNotReady",
         ),
         "errors",
     ),

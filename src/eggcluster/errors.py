@@ -86,3 +86,23 @@ class RemoteError(MessengerError):
         self.kind = kind
         self.message = message
         self.remote_traceback = remote_traceback
+
+
+class LeaderGone(MessengerError):
+    """The agent went away while a call was under way: it may or may not have been carried out.
+
+    Ask again where that does no harm, or mark the client's method `@idempotent`: then it is asked again by itself.
+    """
+
+
+class NoLeader(MessengerError, LookupError):
+    """The agent has created no client of that name: put the same `agent.cluster(...)` line into the agent's module."""
+
+
+class SharedFull(MessengerError, ValueError):
+    """What is to be shared exceeds a limit, which the text names; nothing was changed. Share less, or a reference."""
+
+
+class SharedNotReady(MessengerError):
+    """This worker has no copy of what is shared yet. Name `app.shared` where the module is imported, then the worker
+    starts with one; or `await app.shared.ready()` first."""

@@ -68,12 +68,16 @@ class Channel(asyncio.Protocol):
         runs: bool = False,
     ) -> "Channel":
         """A channel over a connected stream socket, which it owns from now on; the rest as for the class."""
+        channel = cls(on_frames, on_closed, max_bytes, high_water=high_water, on_relieved=on_relieved, runs=runs)
+        await channel.connect(sock)
+        return channel
+
+    async def connect(self, sock: socket.socket) -> None:
+        """Take over a connected stream socket, once; the first frames may come before this returns."""
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
-        channel = cls(on_frames, on_closed, max_bytes, high_water=high_water, on_relieved=on_relieved, runs=runs)
-        await channel._loop.create_connection(lambda: channel, sock=sock)
-        return channel
+        await self._loop.create_connection(lambda: self, sock=sock)
 
     @property
     def closed(self) -> bool:

@@ -1,10 +1,13 @@
 """The agent worker's life. Runs in the agent."""
 
+import asyncio
 import contextlib
+import socket
 from typing import Any
 
 from eggcluster.errors import EggclusterError
 from eggcluster.worker.agent import Agent
+from eggcluster.worker.current import sharing, sharing_in_use
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.life import Life
 from eggcluster.worker.sources import source_files
@@ -14,17 +17,25 @@ FAREWELL = 1.0  # seconds for the last messages, and again for their async handl
 
 
 class AgentLife(Life):
-    """Boot: import `agent.py`, run its `on_start`. Close: cancel its tasks, run its `on_close`."""
+    """Boot: import `agent.py`, start its shared clients, run its `on_start`. Close: cancel its tasks, run its
+    `on_close`, close the clients."""
 
     start_report = "agent-start"
     agent: Agent
+    _booted = False
 
     def load(self) -> Hooks:
         self.agent = load_agent(self.options)
         return self.agent
 
     async def boot(self) -> None:
+        self._await_followers()
+        await self.start_sharing()
         await self.agent.run_start()
+        await self.start_sharing()
+        self._booted = True
+        if (used := sharing_in_use()) is not None:
+            used.booted()
         self.times.done("on_start")
 
     def start_details(self) -> dict[str, Any]:
@@ -32,7 +43,8 @@ class AgentLife(Life):
 
     async def close(self) -> bool:
         await self._hear_all()
-        return await self.agent.run_close()
+        closed = await self.agent.run_close()
+        return await self.close_sharing() and closed
 
     async def _hear_all(self) -> None:
         """Let everything be handled that was sent to this agent; from now on it is kept for the next one.
@@ -42,3 +54,16 @@ class AgentLife(Life):
         with contextlib.suppress(EggclusterError):
             await self.messenger.request("leave", to="master", timeout=FAREWELL)
         await self.messenger.settle(FAREWELL)
+
+    def _await_followers(self) -> None:
+        """An agent that shares nothing itself pays for sharing when the first app worker connects."""
+        if self.order.cluster_fd is not None and sharing_in_use() is None:
+            waiting = socket.socket(fileno=self.order.cluster_fd)
+            asyncio.get_running_loop().add_reader(waiting, self._first_follower, waiting)
+
+    def _first_follower(self, waiting: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(waiting)
+        waiting.detach()
+        sharing().open()
+        if self._booted:
+            sharing().booted()

@@ -25,7 +25,9 @@ class AppLife(Life):
         return self.app
 
     async def boot(self) -> None:
+        await self.start_sharing()
         await self.app.run_start()
+        await self.start_sharing()
         self.times.done("on_start")
         interface = self._interface()
         self.lifespan = Lifespan(self.app.app) if interface == "asgi" else None
@@ -48,7 +50,8 @@ class AppLife(Life):
         timeout = self.options.app_close_timeout / 1000
         await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
         shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True
-        return await self.app.run_close() and shut_down
+        closed = await self.app.run_close()
+        return await self.close_sharing() and closed and shut_down
 
     def _interface(self) -> Interface:
         if self.options.interface == "auto":

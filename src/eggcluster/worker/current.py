@@ -4,11 +4,20 @@ Outside of a cluster `messenger` exists too, so that modules that register handl
 tools; sending then raises MessengerClosed.
 """
 
+import asyncio
+from typing import TYPE_CHECKING
+
+from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.role import Role
 
+if TYPE_CHECKING:
+    from eggcluster.worker.sharing.sharing import Sharing
+
 messenger = Messenger()
 _role: Role | None = None
+_place: tuple[BootOrder, asyncio.AbstractEventLoop] | None = None
+_sharing: "Sharing | None" = None
 
 
 def become(role: Role) -> Messenger:
@@ -26,3 +35,39 @@ def messenger_for(role: Role) -> Messenger:
     messenger of its own, whose handlers nobody calls.
     """
     return messenger if _role in (None, role) else Messenger(role)
+
+
+def settle(order: BootOrder, loop: asyncio.AbstractEventLoop) -> None:
+    """What this process was ordered to be, and the loop that it lives in."""
+    global _place
+    _place = order, loop
+
+
+def sharing() -> "Sharing":
+    """This process's shared clients and shared state; made, and imported, when they are first asked for: a worker that
+    shares nothing does not pay for it."""
+    global _sharing
+    if _sharing is None:
+        _sharing = _make_sharing()
+    return _sharing
+
+
+def sharing_in_use() -> "Sharing | None":
+    """The same, where it has been asked for."""
+    return _sharing
+
+
+def _make_sharing() -> "Sharing":
+    if _place is None:
+        from eggcluster.worker.sharing.sharing import LocalSharing
+
+        return LocalSharing()
+    order, loop = _place
+    if order.cluster_fd is not None:
+        from eggcluster.kernel.inherited import inherited_socket
+        from eggcluster.worker.sharing.hub import Hub
+
+        return Hub(order, inherited_socket(order.cluster_fd))
+    from eggcluster.worker.sharing.uplink import Uplink
+
+    return Uplink(order, loop)

@@ -3,14 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eggcluster.ipc.cancellation import is_cancellation
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.role import Role
 from eggcluster.worker.background import keep_running
-from eggcluster.worker.current import messenger_for
+from eggcluster.worker.current import messenger_for, sharing
 
+if TYPE_CHECKING:
+    from eggcluster.worker.sharing.blueprint import ClusterClient
+    from eggcluster.worker.sharing.shared import Shared
+
+_T = TypeVar("_T")
 Hook = Callable[[], Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -34,6 +39,18 @@ class Hooks:
         self._close_hooks: list[Hook] = []
         self._background: list[Callable[[], Awaitable[Any]]] = []
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def shared(self) -> "Shared":
+        """A small dictionary that every worker reads from its own memory, and writes through the agent. Name it where
+        the module is imported: the worker then starts with a copy. See docs/shared-state.md."""
+        return sharing().shared
+
+    def cluster(self, cls: type[_T], *, name: str | None = None, timeout: float = 5.0) -> "ClusterClient[_T]":
+        """A client that all workers share, by its class: `agent.cluster(RegistryClient).create(url=...)` makes the one
+        that has the connection, the same line with `app` its followers. `name` tells two of a class apart, `timeout`
+        is a follower's for a call, in seconds. See docs/shared-clients.md."""
+        return sharing().cluster(cls, name, timeout)
 
     def on_start(self, hook: _F) -> _F:
         """Await `hook` before the worker reports itself started; what it raises fails the start."""

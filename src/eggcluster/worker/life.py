@@ -24,6 +24,7 @@ from eggcluster.model.role import Address, Role
 from eggcluster.worker.boot_failure import describe_failure
 from eggcluster.worker.boot_times import BootTimes, ImportTimes
 from eggcluster.worker.close_order import CloseOrder, LeaveEarly
+from eggcluster.worker.current import settle, sharing_in_use
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.pulse import Pulse
@@ -60,6 +61,16 @@ class Life(ABC):
     def load(self) -> Hooks:
         """Import the application; gives its object. Whatever it raises is the boot's failure."""
 
+    async def start_sharing(self) -> None:
+        """Start the shared clients and state that the application has asked for so far."""
+        if (sharing := sharing_in_use()) is not None:
+            await sharing.start()
+
+    async def close_sharing(self) -> bool:
+        """Close them, after everything that may use them; False where that raised."""
+        sharing = sharing_in_use()
+        return sharing is None or await sharing.close()
+
     @abstractmethod
     async def boot(self) -> None:
         """Start what was loaded. Whatever it raises is the boot's failure."""
@@ -74,6 +85,7 @@ class Life(ABC):
         The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
         refuses its database wherever a loop runs.
         """
+        settle(self.order, runner.get_loop())
         asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
         self.times.done("interpreter", until=began)
         self.times.done("eggcluster")

@@ -1,0 +1,247 @@
+"""A line: requests, answers and messages between an app worker and the agent, past the master. Runs at both ends."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Hashable
+from typing import Any, Protocol
+
+import msgspec
+
+from eggcluster.errors import FrameError, LeaderGone, MessengerClosed, MessengerError, RequestTimeout
+from eggcluster.ipc.answers import Answers, Question
+from eggcluster.ipc.channel import Channel, Way
+from eggcluster.ipc.frame import (
+    HEADER_SIZE,
+    MAX_MESSAGE_BYTES,
+    WAY,
+    Frame,
+    decode_message,
+    encode_frame,
+    question_of,
+    read_limit,
+)
+from eggcluster.ipc.handlers import Handlers
+from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
+from eggcluster.ipc.questions import Questions
+from eggcluster.model.message import Kind, Target
+
+SLOW_BYTES = 1024 * 1024  # what may wait for the other side before it counts as slow; as the master's flow control
+
+_logger = logging.getLogger("eggcluster.cluster_client")
+
+
+class Party(Protocol):
+    """Who sits at one end of a line. FrameError and msgspec's errors mean that the other side talks nonsense: the
+    line is cut then."""
+
+    def on_message(self, line: "Line", action: str, data: Any) -> None:
+        """A message came."""
+
+    def on_request(self, line: "Line", question: Question, action: str, data: Any) -> bool:
+        """A request came; False where one of the line's handlers is to answer it."""
+
+    def on_closed(self, line: "Line") -> None:
+        """The line is closed; called once."""
+
+
+class Line:
+    """One connection. It belongs to the event loop in which it was opened; `tell` and `ask` are for that loop."""
+
+    def __init__(self, party: Party, handlers: Handlers, source: int, max_bytes: int) -> None:
+        self._party = party
+        self._source = source
+        self._max_bytes = max_bytes
+        self._answers = Answers(handlers, self.reply)
+        self._questions = Questions()
+        self._late: dict[Hashable, bytes] = {}  # the latest of each kind that a slow reader was not sent yet
+        self._last_words: socket.socket | None = None
+        self.gone = asyncio.Event()
+        self.channel: Channel
+        self._outbox: Outbox
+
+    @classmethod
+    async def open(
+        cls,
+        sock: socket.socket,
+        party: Party,
+        handlers: Handlers,
+        source: int = 0,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+        max_queue_bytes: int = MAX_QUEUE_BYTES,
+    ) -> "Line":
+        """A line over a connected stream socket, which it owns from now on. `source` is this side's packed address."""
+        line = cls(party, handlers, source, max_bytes)
+        line._last_words = sock.dup()
+        line._last_words.setblocking(False)
+        line.channel = Channel(
+            line._on_frames, line._on_closed, read_limit(max_bytes), on_relieved=line._on_relieved, runs=True
+        )
+        line._outbox = Outbox(line.channel, max_queue_bytes)
+        await line.channel.connect(sock)
+        return line
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    def tell(self, action: str, data: Any) -> None:
+        """Send a message; errors as of `write`, NotSerializable and MessageTooLarge."""
+        self.write(encode_frame(Kind.MESSAGE, Target.AGENT, (action, data), 0, self._source, 0, self._max_bytes))
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame; MessengerBusy where too much waits, MessengerClosed where the line is closed."""
+        self._outbox.write(frame)
+
+    def post(self, kind: Hashable, frame: bytes) -> None:
+        """Send a frame that makes all earlier ones of its `kind` obsolete: to a slow reader only the latest goes, once
+        it reads again. So nothing that is posted piles up, and the poster never waits."""
+        if self._late or self._is_slow():
+            self._late.pop(kind, None)  # the order of the latest ones is kept
+            self._late[kind] = frame
+        elif not self.channel.closed:
+            self.channel.write(frame)
+
+    def post_late(self) -> None:
+        """Send at once what was held back: what comes next must not overtake it."""
+        late, self._late = self._late, {}
+        if not self.channel.closed:
+            for frame in late.values():
+                self.channel.write(frame)
+
+    async def ask(self, action: str, data: Any, timeout: float) -> Any:
+        """Ask the other side; gives its answer. Raises RemoteError, RequestTimeout, LeaderGone where the line closes
+        before the answer, MessengerClosed where it is closed already. Cancelling it cancels the handler."""
+        questions = self._questions
+        request_id, content = questions.next_id(), (action, data)
+        frame = encode_frame(Kind.REQUEST, Target.AGENT, content, 0, self._source, request_id, self._max_bytes)
+        answer = questions.begin(request_id, action, timeout)
+        try:
+            self._outbox.write(frame)
+            return await answer
+        except MessengerClosed:
+            if answer.done():
+                raise LeaderGone(f'the agent went away before it answered "{action}"') from None
+            raise
+        except (RequestTimeout, asyncio.CancelledError):
+            self._cancel(request_id)
+            raise
+        finally:
+            questions.end(request_id, timeout)
+
+    def _cancel(self, request_id: int) -> None:
+        with contextlib.suppress(MessengerError):
+            self.write(encode_frame(Kind.CANCEL, Target.AGENT, None, 0, self._source, request_id))
+
+    def reply(self, question: Question, kind: Kind, content: Any) -> None:
+        """Answer a request that came over this line; where the answer cannot travel, say so instead."""
+        try:
+            answer = self._encode_answer(question, kind, content)
+        except MessengerError as error:
+            answer = self._encode_answer(question, Kind.FAILURE, [type(error).__name__, str(error), ""])
+        with contextlib.suppress(MessengerClosed):  # then nobody waits for it any more
+            self.channel.write(answer)
+
+    def _encode_answer(self, question: Question, kind: Kind, content: Any) -> bytes:
+        return encode_frame(kind, Target.ADDRESS, content, 0, self._source, question[1], self._max_bytes)
+
+    @property
+    def under_way(self) -> "set[asyncio.Task[None]]":
+        """The handlers that are answering just now."""
+        return self._answers.under_way
+
+    # -- ending ----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close after what was written has been sent; may be called again."""
+        self._forget_last_words()
+        self.channel.close()
+
+    def cut(self, error: Exception) -> None:
+        """The other side has sent nonsense: close at once."""
+        self.channel.fail(FrameError(str(error)))
+
+    # -- the channel's side ----------------------------------------------------------------------------
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        try:
+            for frame in frames:
+                self._receive(frame)
+        except (FrameError, msgspec.MsgspecError) as error:
+            self.cut(error)
+        if self._is_slow():
+            self.channel.pause_reading()  # who does not read answers may ask no more for now
+
+    def _is_slow(self) -> bool:
+        """Whether much waits, even after all was offered to the kernel; `_on_relieved` will be called then."""
+        if not self.channel.exceeds(SLOW_BYTES):
+            return False
+        self.channel.flush()
+        return self.channel.exceeds(SLOW_BYTES)
+
+    def _on_relieved(self) -> None:
+        self.channel.resume_reading()
+        if self._late:
+            self.post_late()
+
+    def _receive(self, frame: Frame) -> None:
+        if frame.kind is Kind.REQUEST:
+            self._receive_request(frame.question, frame.body)
+            self._learn(frame, self._take_request)
+        elif frame.kind is Kind.MESSAGE:
+            for body in frame.bodies() if frame.count > 1 else (frame.body,):
+                self._party.on_message(self, *decode_message(body))
+        elif frame.kind is Kind.REPLY:
+            self._questions.resolve(frame)
+            self._learn(frame, self._questions.resolve_reply)
+        elif frame.kind is Kind.FAILURE:
+            self._questions.resolve(frame)
+        elif frame.kind is Kind.CANCEL:
+            self._answers.cancel(frame.question)
+        else:
+            raise FrameError(f"a frame of kind {frame.kind.name} on a line")
+
+    def _receive_request(self, question: Question, body: bytes | memoryview) -> None:
+        action, data = decode_message(body)
+        if not self._party.on_request(self, question, action, data) and self._answers.give(question, action, data):
+            self.channel.flush_soon()  # behind the handler, which may have its answer at once
+
+    def _learn(self, frame: Frame, way: Way) -> None:
+        """The channel's short cut for the next ones like this."""
+        self.channel.ways[bytes(frame.raw[WAY])] = way
+
+    def _take_request(self, raw: bytes) -> bool:
+        try:
+            self._receive_request(question_of(raw), raw[HEADER_SIZE:])
+        except (FrameError, msgspec.MsgspecError) as error:
+            self.cut(error)
+        if self._is_slow():
+            self.channel.pause_reading()
+        return True
+
+    def _on_closed(self, failure: FrameError | None) -> None:
+        if failure is not None:
+            _logger.warning("a line was cut: %s", failure)
+            self._forget_last_words()
+        self._read_last_words()
+        self._questions.end_all()
+        self._answers.cancel_all()
+        self._late.clear()
+        self.gone.set()
+        self._party.on_closed(self)
+
+    def _read_last_words(self) -> None:
+        """What the other side sent before it died. A write that fails closes the channel before all has been read,
+        but the kernel still has the rest: an acknowledged write to `shared` may be in it."""
+        rest = self._last_words
+        if rest is None:
+            return
+        with contextlib.suppress(OSError, FrameError, msgspec.MsgspecError):
+            while chunk := rest.recv(64 * 1024):
+                for frame in self.channel.reader.feed(chunk):
+                    self._receive(frame)
+        self._forget_last_words()
+
+    def _forget_last_words(self) -> None:
+        if self._last_words is not None:
+            self._last_words.close()
+            self._last_words = None

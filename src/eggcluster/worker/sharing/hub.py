@@ -1,0 +1,219 @@
+"""The hub: the agent's end of all lines to app workers. It starts the leaders and serves their followers."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Coroutine
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from eggcluster.errors import SharedFull
+from eggcluster.ipc.answers import Question
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.handlers import Handlers
+from eggcluster.ipc.line import Line
+from eggcluster.model.message import Kind
+from eggcluster.model.role import AGENT
+from eggcluster.model.shared_store import Write
+from eggcluster.model.shared_table import Table
+from eggcluster.worker.sharing.blueprint import Blueprint
+from eggcluster.worker.sharing.keeper import Keeper
+from eggcluster.worker.sharing.leader import Leader
+from eggcluster.worker.sharing.restoration import Restoration
+from eggcluster.worker.sharing.shared import Shared
+from eggcluster.worker.sharing.shared_client import End
+from eggcluster.worker.sharing.sharing import Sharing
+
+FAREWELL = 1.0  # seconds for the calls that are under way when the agent closes
+ACCEPT_PAUSE = 1.0  # seconds without accepting when there are no file descriptors left
+
+_logger = logging.getLogger("eggcluster.cluster_client")
+
+
+class Hub(Sharing):
+    """Accepts at the `listener` that the master holds, from `open` to `close`.
+
+    Followers say hello, are welcomed once the agent has booted, and only then ask for anything: so they find all
+    leaders that the agent's module and its `on_start` have created.
+    """
+
+    def __init__(self, order: BootOrder, listener: socket.socket) -> None:
+        super().__init__()
+        self._listener = listener
+        self._options = order.options
+        self._leaders: dict[str, Leader] = {}
+        self._handlers = Handlers()  # the leaders' methods, for all lines
+        self._lines: set[Line] = set()
+        self._booted = asyncio.Event()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._shared = Shared(self)
+        self._shared_is_used = False
+        self._keeper = Keeper(order.generation, self._shared.notify)
+        self._restoration = Restoration(order.survivors)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # -- the sharing -----------------------------------------------------------------------------------
+
+    def _open(self, blueprint: Blueprint) -> End:
+        leader = Leader(blueprint)
+        self._leaders[blueprint.name] = leader
+        for method, meaning in blueprint.methods().items():
+            if meaning in ("invoke", "publish"):
+                self._handlers.add(f"{blueprint.name}.{method}", partial(leader.serve, method))
+        if self._loop is not None:
+            leader.begin()
+            for line in self._lines:
+                line.tell("leaders", list(self._leaders))
+        return leader
+
+    @property
+    def shared(self) -> Shared:
+        self._shared_is_used = True
+        return self._shared
+
+    def open(self) -> None:
+        """Let followers in; may be called again."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._accept_again()
+            self._run(self._restore())
+
+    async def start(self) -> None:
+        self.open()
+        for leader in list(self._leaders.values()):
+            await leader.begin()
+        if self._shared_is_used:
+            await self.ready()
+
+    def booted(self) -> None:
+        self._booted.set()
+
+    async def close(self) -> bool:
+        if self._loop is not None:
+            self._loop.remove_reader(self._listener)
+        self._keeper.close()
+        if under_way := {task for line in self._lines for task in line.under_way}:
+            await asyncio.wait(under_way, timeout=FAREWELL)
+        closed = [await leader.close() for leader in reversed(self._leaders.values())]
+        for line in list(self._lines):
+            line.close()
+        for task in self._running:
+            task.cancel()
+        return all(closed)
+
+    # -- the dictionary's home -------------------------------------------------------------------------
+
+    @property
+    def table(self) -> Table | None:
+        return self._keeper.store if self._keeper.restored.is_set() else None
+
+    def write(self, write: Write) -> Awaitable[Any]:
+        return self._keeper.write(write)
+
+    async def ready(self) -> None:
+        await self._keeper.restored.wait()
+
+    async def _restore(self) -> None:
+        try:
+            await self._restoration.run(self._keeper.store)
+        finally:
+            self._keeper.open()
+
+    # -- lines -----------------------------------------------------------------------------------------
+
+    def _accept_again(self) -> None:
+        assert self._loop is not None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        assert self._loop is not None
+        try:
+            while True:
+                self._run(self._take(self._listener.accept()[0]))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            _logger.error("followers have to wait: %s", error)
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(ACCEPT_PAUSE, self._accept_again)
+
+    async def _take(self, sock: socket.socket) -> None:
+        options = self._options
+        line = await Line.open(
+            sock, self, self._handlers, AGENT.pack(), options.max_message_bytes, options.max_queue_bytes
+        )
+        self._lines.add(line)
+
+    def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
+        if action == "hello":
+            worker_id, version = msgspec.convert(data, tuple[int, int | None])
+            self._restoration.arrive(worker_id, version, line)
+            self._run(self._welcome(line, question))
+        elif action == "write":
+            self._write(line, question, msgspec.convert(data, Write))
+        elif action == "subscribed":
+            self._run(self._confirm(line, question, *msgspec.convert(data, tuple[str, bytes])))
+        else:
+            return False
+        return True
+
+    def on_message(self, line: Line, action: str, data: Any) -> None:
+        if action == "follow":
+            self._run(self._follow(line))
+            return
+        name, key, info = msgspec.convert(data, tuple[str, bytes, Any])
+        if leader := self._leaders.get(name):
+            if action == "subscribe":
+                leader.add_line(line, key, info)
+            elif action == "unsubscribe":
+                leader.remove_line(line, key)
+
+    def on_closed(self, line: Line) -> None:
+        self._lines.discard(line)
+        self._keeper.remove_line(line)
+        for leader in self._leaders.values():
+            leader.remove_line(line)
+
+    async def _welcome(self, line: Line, question: Question) -> None:
+        await self._booted.wait()
+        line.reply(question, Kind.REPLY, list(self._leaders))
+
+    async def _follow(self, line: Line) -> None:
+        await self._keeper.restored.wait()
+        if not line.channel.closed:
+            self._keeper.add_line(line)
+
+    async def _confirm(self, line: Line, question: Question, name: str, key: bytes) -> None:
+        try:
+            if leader := self._leaders.get(name):
+                await leader.established(key)
+        except Exception as error:
+            line.reply(question, Kind.FAILURE, [type(error).__name__, str(error), ""])
+        else:
+            line.reply(question, Kind.REPLY, None)
+
+    def _write(self, line: Line, question: Question, write: Write) -> None:
+        if not self._keeper.restored.is_set():
+            self._run(self._write_later(line, question, write))
+            return
+        try:
+            answer = [self._keeper.carry_out(write), None, ""]
+        except (SharedFull, TypeError, ValueError) as error:
+            answer = [None, type(error).__name__, str(error)]
+        self._keeper.after_turn(partial(self._acknowledge, line, question, answer))
+
+    async def _write_later(self, line: Line, question: Question, write: Write) -> None:
+        await self._keeper.restored.wait()
+        self._write(line, question, write)
+
+    def _acknowledge(self, line: Line, question: Question, answer: list[Any]) -> None:
+        line.post_late()  # who has written reads what it has written
+        line.reply(question, Kind.REPLY, answer)
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
+        """A task that is not lost to the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)

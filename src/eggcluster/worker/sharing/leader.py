@@ -1,0 +1,209 @@
+"""A leader: the real client with the one connection, and its subscriptions. Runs in the agent (or alone, in a test)."""
+
+import asyncio
+import functools
+import logging
+import threading
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+from eggcluster.errors import MessengerError
+from eggcluster.ipc.frame import encode_frame
+from eggcluster.ipc.line import Line
+from eggcluster.model.message import Kind, Target
+from eggcluster.worker.sharing.blueprint import Blueprint
+from eggcluster.worker.sharing.listening import Listener, call_listener
+from eggcluster.worker.sharing.shared_client import Established, topic
+
+_logger = logging.getLogger("eggcluster.cluster_client")
+
+
+class Subscription:
+    """One subscription of the real client, whoever shares it: app workers by their lines, the agent's own listeners."""
+
+    def __init__(self, info: Any) -> None:
+        self.info = info
+        self.lines: dict[Line, None] = {}
+        self.listeners: list[Listener] = []
+        self.latest: tuple[Any, bytes] | None = None  # the value, and the frame that brings it to a follower
+        self.upstream: Listener
+        self.established: asyncio.Task[None] | None = None
+
+
+class Leader:
+    """Makes the real client when it is started, and is the only one to use it."""
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.blueprint = blueprint
+        self._real: Any = None
+        self._starting: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = 0
+        self._subscriptions: dict[bytes, Subscription] = {}
+        self._running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected as garbage
+
+    def __repr__(self) -> str:
+        return f"the leader of {self.blueprint.name}"
+
+    # -- its life --------------------------------------------------------------------------------------
+
+    def begin(self) -> "asyncio.Task[None]":
+        """Start it in the running loop, once: whoever comes later gets the same task."""
+        loop = asyncio.get_running_loop()
+        if self._starting is None or self._starting.get_loop() is not loop:  # a test after the other, each its own loop
+            self._loop, self._thread = loop, threading.get_ident()
+            self._starting = loop.create_task(self._start())
+            for subscription in self._subscriptions.values():
+                self._establish_soon(subscription)
+        return self._starting
+
+    async def _start(self) -> None:
+        self._real = self.blueprint.build()
+        if start := getattr(self._real, "start", None):
+            await _awaited(start())
+
+    async def close(self) -> bool:
+        """Close the real client, if it was started and can be closed; False where that raised."""
+        if self._starting is None:
+            return True
+        self._starting.cancel()
+        for each in self._subscriptions.values():
+            if each.established is not None:
+                each.established.cancel()
+        self._subscriptions.clear()
+        try:
+            if close := getattr(self._real, "close", None):
+                await _awaited(close())
+        except Exception:
+            _logger.exception("closing %s raised", self.blueprint.name)
+            return False
+        return True
+
+    # -- what it can do --------------------------------------------------------------------------------
+
+    async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not (starting := self.begin()).done():
+            await asyncio.shield(starting)
+        starting.result()
+        return await _awaited(getattr(self._real, method)(*args, **kwargs))
+
+    def serve(self, method: str, data: Any) -> Any:
+        """The same for a follower; `data` is what it sent. Gives the result of a plain method, or a coroutine."""
+        args, kwargs = data
+        if self._starting is None or not self._starting.done():
+            return self.call(method, args, kwargs)
+        self._starting.result()
+        result = getattr(self._real, method)(*args, **kwargs)
+        return _awaited(result) if isinstance(result, Awaitable) and not isinstance(result, Coroutine) else result
+
+    def subscribe(self, info: Any, listener: Listener) -> Established:
+        key = topic(info)
+        subscription = self._subscription(key, info)
+        subscription.listeners.append(listener)
+        if subscription.latest is not None:
+            self._loop.call_soon_threadsafe(call_listener, listener, subscription.latest[0], self.blueprint.name)
+        return Established(lambda: self.established(key))
+
+    def unsubscribe(self, info: Any, listener: Listener | None = None) -> None:
+        if subscription := self._subscriptions.get(key := topic(info)):
+            kept = [each for each in subscription.listeners if listener is not None and each != listener]
+            subscription.listeners = kept
+            self._tidy(key)
+
+    def attribute(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    # -- for followers ---------------------------------------------------------------------------------
+
+    def add_line(self, line: Line, key: bytes, info: Any) -> None:
+        """A follower subscribes."""
+        subscription = self._subscription(key, info)
+        is_new = line not in subscription.lines
+        subscription.lines[line] = None
+        if is_new and subscription.latest is not None:
+            line.post((self.blueprint.name, key), subscription.latest[1])
+
+    def remove_line(self, line: Line, key: bytes | None = None) -> None:
+        """A follower wants no more of this; None: of anything."""
+        for each in [key] if key is not None else list(self._subscriptions):
+            if subscription := self._subscriptions.get(each):
+                subscription.lines.pop(line, None)
+                self._tidy(each)
+
+    async def established(self, key: bytes) -> None:
+        """Wait until the real client has subscribed; raises what it raised."""
+        self.begin()
+        if (subscription := self._subscriptions.get(key)) and subscription.established is not None:
+            await asyncio.shield(subscription.established)
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _subscription(self, key: bytes, info: Any) -> Subscription:
+        """The one for this key; the first who asks makes the real client subscribe, or the next where that failed."""
+        subscription = self._subscriptions.get(key)
+        if subscription is None:
+            self._subscriptions[key] = subscription = Subscription(info)
+            subscription.upstream = functools.partial(self._on_value, key, subscription)
+        elif subscription.established is None or not _has_failed(subscription.established):
+            return subscription
+        if self._starting is not None:  # else it will be done when it begins
+            self._establish_soon(subscription)
+        return subscription
+
+    def _establish_soon(self, subscription: Subscription) -> None:
+        subscription.latest = None
+        subscription.established = self._loop.create_task(self._establish(subscription))
+        subscription.established.add_done_callback(_has_failed)  # or asyncio complains that nobody asked
+
+    async def _establish(self, subscription: Subscription) -> None:
+        method = self.blueprint.called("subscribe")
+        if method is None:
+            raise TypeError(f"{self.blueprint.cls.__name__} has no subscribe(info, listener)")
+        try:
+            await self.call(method, (subscription.info, subscription.upstream), {})
+        except Exception:
+            _logger.exception("%s could not subscribe to %r", self.blueprint.name, subscription.info)
+            raise
+
+    def _on_value(self, key: bytes, subscription: Subscription, value: Any) -> None:
+        """The real client's listener; a library may call it from a thread of its own."""
+        if threading.get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self._on_value, key, subscription, value)
+            return
+        name = self.blueprint.name
+        try:
+            frame = encode_frame(Kind.MESSAGE, Target.APPS, ("value", (name, key, value)))
+        except MessengerError as error:
+            _logger.error("a value of %s, %r, was not passed on: %s", name, subscription.info, error)
+            return
+        subscription.latest = value, frame
+        for line in subscription.lines:
+            line.post((name, key), frame)
+        for listener in list(subscription.listeners):
+            call_listener(listener, value, name)
+
+    def _tidy(self, key: bytes) -> None:
+        """Nobody is interested any more: so that the real client is neither, if it can unsubscribe."""
+        subscription, method = self._subscriptions[key], self.blueprint.called("unsubscribe")
+        if subscription.lines or subscription.listeners or method is None:
+            return
+        del self._subscriptions[key]
+        if subscription.established is not None and not subscription.established.cancel():
+            task = self._loop.create_task(self._unsubscribe(method, subscription))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _unsubscribe(self, method: str, subscription: Subscription) -> None:
+        try:
+            await self.call(method, (subscription.info, subscription.upstream), {})
+        except Exception:
+            _logger.exception("%s could not unsubscribe from %r", self.blueprint.name, subscription.info)
+
+
+async def _awaited(result: Any) -> Any:
+    """What a plain or an async method returned."""
+    return await result if isinstance(result, Awaitable) else result
+
+
+def _has_failed(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None

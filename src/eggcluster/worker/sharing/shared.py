@@ -1,0 +1,180 @@
+"""`app.shared`, `agent.shared`: the dictionary that every worker may read. Runs in agent and app workers."""
+
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
+
+import msgspec
+
+from eggcluster.errors import NotSerializable, SharedNotReady
+from eggcluster.model.shared_store import CompareAndSet, Delete, Increment, Set, Write, check_size
+from eggcluster.model.shared_table import Change as TableChange
+from eggcluster.model.shared_table import Table
+from eggcluster.worker.sharing.listening import call_listener
+
+
+class Change(NamedTuple):
+    """What an `on_change` listener gets. `value` is None where the key was deleted or has expired."""
+
+    key: str
+    value: Any
+    version: int
+    deleted: bool
+
+
+OnChange = Callable[[Change], Any]
+_L = TypeVar("_L", bound=OnChange)
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class Home(Protocol):
+    """Where the table is kept up to date, and writes are carried out."""
+
+    @property
+    def table(self) -> Table | None:
+        """None while there is no copy yet."""
+
+    def write(self, write: Write) -> Awaitable[Any]:
+        """Carry it out; returns when this process reads it, and every worker that keeps up has it."""
+        raise NotImplementedError
+
+    def ready(self) -> Awaitable[None]:
+        """Wait until there is a table."""
+        raise NotImplementedError
+
+
+class Shared(Mapping[str, Any]):
+    """A small dictionary of what MessagePack carries. Reading is local and immediate; it gives a new object each time,
+    to do with as one likes. Writes go through the agent, in one order for all; once awaited they are readable here.
+
+    Writes raise `SharedFull`, `NotSerializable`, `LeaderGone` where the agent went away meanwhile (it may or may not
+    have been done), `RequestTimeout`. `ttl` is in seconds. Readers get `SharedNotReady` where there is no copy yet.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._listeners: dict[str, list[OnChange]] = {}
+        self._prefix_listeners: dict[str, list[OnChange]] = {}
+
+    async def ready(self) -> None:
+        """Wait until this worker has a copy. At its start it waits by itself, if it knows of `shared` by then."""
+        await self._home.ready()
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: str) -> Any:
+        entry = self._table.find(key, time.monotonic())
+        if entry is None or entry.raw is None:
+            raise KeyError(key)
+        return _decode(entry.raw)
+
+    def __iter__(self) -> Iterator[str]:
+        now = time.monotonic()
+        return iter([key for key, entry in list(self._table.entries.items()) if entry.lives(now)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._table.find(key, time.monotonic()) is not None
+
+    def version(self, key: str) -> int:
+        """The number of the key's last change, for `compare_and_set`; 0 where there is no such key."""
+        entry = self._table.find(key, time.monotonic())
+        return entry.version if entry is not None else 0
+
+    @property
+    def _table(self) -> Table:
+        table = self._home.table
+        if table is None:
+            raise SharedNotReady(
+                "this worker has no copy of what is shared yet: name `app.shared` where the module is imported, "
+                "or `await app.shared.ready()` first"
+            )
+        return table
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    async def set(self, key: str, value: Any, *, ttl: float | None = None) -> int:
+        """Set it, for good or for `ttl` seconds; gives the new version."""
+        version: int = await self._home.write(Set(_key(key), _raw(key, value), _ttl(ttl)))
+        return version
+
+    async def delete(self, key: str) -> bool:
+        """Delete it; False where there was no such key."""
+        found: bool = await self._home.write(Delete(_key(key)))
+        return found
+
+    async def compare_and_set(self, key: str, expected: int, value: Any, *, ttl: float | None = None) -> int | None:
+        """Set it only if its version is still `expected` (0: if there is no such key); gives the new version, None
+        where somebody else was faster."""
+        write = CompareAndSet(_key(key), expected, _raw(key, value), _ttl(ttl))
+        version: int | None = await self._home.write(write)
+        return version
+
+    async def increment(self, key: str, by: float = 1, *, ttl: float | None = None) -> Any:
+        """Add to a number and give the new one; what is not there counts as 0, and then lives for `ttl` seconds. Of
+        an existing key the time left stays. TypeError where it holds something else."""
+        if isinstance(by, bool) or not isinstance(by, (int, float)):
+            raise TypeError(f"by: {by!r} is no number")
+        return await self._home.write(Increment(_key(key), by, _ttl(ttl)))
+
+    # -- hearing of changes ----------------------------------------------------------------------------
+
+    @overload
+    def on_change(self, key: str | None = None, *, prefix: str | None = None) -> Callable[[_L], _L]: ...
+    @overload
+    def on_change(self, key: str | None = None, listener: _L = ..., *, prefix: str | None = None) -> _L: ...
+    def on_change(self, key: str | None = None, listener: Any = None, *, prefix: str | None = None) -> Any:
+        """Call `listener` with the `Change` whenever `key` changes, or a key that begins with `prefix` ("" is all),
+        whoever changed it. Also as a decorator. A worker that is too slow hears of the latest change only."""
+        if (key is None) == (prefix is None):
+            raise ValueError("on_change: name a key, or prefix=...")
+        by_key, name = (self._listeners, key) if key is not None else (self._prefix_listeners, prefix)
+
+        def register(function: Any) -> Any:
+            by_key.setdefault(str(name), []).append(function)
+            return function
+
+        return register if listener is None else register(listener)
+
+    def off_change(self, listener: OnChange) -> None:
+        """Call it no more, for whichever keys."""
+        for by_key in (self._listeners, self._prefix_listeners):
+            for name, listeners in list(by_key.items()):
+                by_key[name] = [each for each in listeners if each != listener]
+
+    def notify(self, change: TableChange) -> None:
+        """The table has changed: tell the listeners. Called by whoever keeps it."""
+        if not self._listeners and not self._prefix_listeners:
+            return
+        key, entry = change
+        listeners = list(self._listeners.get(key, ()))
+        for prefix, more in self._prefix_listeners.items():
+            if key.startswith(prefix):
+                listeners += more
+        for listener in listeners:  # each its own value: one may change it
+            value = _decode(entry.raw) if entry.raw is not None else None
+            call_listener(listener, Change(key, value, entry.version, entry.raw is None), f"shared[{key!r}]")
+
+
+def _key(key: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"a key is a string, not {key!r}")
+    return key
+
+
+def _raw(key: str, value: Any) -> bytes:
+    try:
+        raw = _encode(value)
+    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        raise NotSerializable(f"MessagePack cannot carry this: {error}") from None
+    check_size(key, raw)
+    return raw
+
+
+def _ttl(ttl: float | None) -> float | None:
+    if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not ttl > 0):
+        raise ValueError(f"ttl: {ttl!r} is no time; use seconds above 0")
+    return ttl

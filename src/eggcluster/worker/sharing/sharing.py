@@ -1,0 +1,98 @@
+"""What a process shares with the others: its clients and the dictionary; and how that is alone. Runs anywhere."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from eggcluster.model.shared_store import Write
+from eggcluster.model.shared_table import Table
+from eggcluster.worker.sharing.blueprint import Blueprint, ClusterClient
+from eggcluster.worker.sharing.keeper import Keeper
+from eggcluster.worker.sharing.leader import Leader
+from eggcluster.worker.sharing.shared import Shared
+from eggcluster.worker.sharing.shared_client import End, SharedClient
+
+T = TypeVar("T")
+
+
+class Sharing(ABC):
+    """One for each process, made when the application first asks for a client or for `shared`."""
+
+    def __init__(self) -> None:
+        self._clients: dict[str, tuple[Blueprint, SharedClient]] = {}
+
+    def cluster(self, cls: type[T], name: str | None, timeout: float) -> ClusterClient[T]:
+        """The beginning of a client of that class."""
+        return ClusterClient(cls, self._create, name, timeout)
+
+    def _create(self, blueprint: Blueprint) -> SharedClient:
+        known, client = self._clients.get(blueprint.name, (None, None))
+        if client is None:
+            client = SharedClient(blueprint, self._open(blueprint))
+            self._clients[blueprint.name] = blueprint, client
+        elif known != blueprint:
+            raise ValueError(f'a client "{blueprint.name}" was created with other options; give this one a name=')
+        return client
+
+    @abstractmethod
+    def _open(self, blueprint: Blueprint) -> End:
+        """What stands behind a new client."""
+
+    @property
+    @abstractmethod
+    def shared(self) -> Shared:
+        """The dictionary; who asks wants a copy from then on."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Somebody else's sharing needs this process."""
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Part of the boot: start what was asked for so far. May be called again for what has come since."""
+
+    @abstractmethod
+    def booted(self) -> None:
+        """The worker's boot is over."""
+
+    @abstractmethod
+    async def close(self) -> bool:
+        """Part of the close, after all hooks; False where something raised."""
+
+
+class LocalSharing(Sharing):
+    """Outside of a cluster, so in an application's own tests: clients are real ones, started at their first use, and
+    the dictionary is this process's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keeper = Keeper(0, lambda change: self._shared.notify(change), sweeps=False)
+        self._keeper.open()
+        self._shared = Shared(self)
+
+    def _open(self, blueprint: Blueprint) -> End:
+        return Leader(blueprint)
+
+    @property
+    def shared(self) -> Shared:
+        return self._shared
+
+    def open(self) -> None: ...
+
+    async def start(self) -> None: ...
+
+    def booted(self) -> None: ...
+
+    async def close(self) -> bool:
+        return True
+
+    # -- the dictionary's home ---------------------------------------------------------------------------
+
+    @property
+    def table(self) -> Table:
+        return self._keeper.store
+
+    def write(self, write: Write) -> Awaitable[Any]:
+        return self._keeper.write(write)
+
+    async def ready(self) -> None: ...

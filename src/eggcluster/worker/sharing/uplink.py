@@ -1,0 +1,263 @@
+"""The uplink: an app worker's one connection to the agent, for its followers and its copy of what is shared."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Coroutine
+from typing import Any
+
+import msgspec
+
+from eggcluster.errors import (
+    LeaderGone,
+    MessengerClosed,
+    MessengerError,
+    NoLeader,
+    RemoteError,
+    RequestTimeout,
+    SharedFull,
+)
+from eggcluster.ipc.answers import Question
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.handlers import Handlers
+from eggcluster.ipc.line import Line
+from eggcluster.kernel.unix_socket import connect_unix
+from eggcluster.model.role import app
+from eggcluster.model.shared_store import Write
+from eggcluster.model.shared_table import Change, Table
+from eggcluster.worker.sharing.blueprint import Blueprint
+from eggcluster.worker.sharing.follower import Follower
+from eggcluster.worker.sharing.restoration import read_copy
+from eggcluster.worker.sharing.shared import Shared
+from eggcluster.worker.sharing.shared_client import End
+from eggcluster.worker.sharing.sharing import Sharing
+
+STEADY_AFTER = 1.0  # seconds of a line's life after which the next one is opened at once
+FIRST_DELAY, MAX_DELAY = 0.05, 1.0  # seconds between lines that do not last; without an agent they wait in its queue
+PATIENCE = 24 * 3600.0  # seconds in which an agent comes, after which the next connection is tried
+WRITE_TIMEOUT = 5.0  # seconds, as a request's
+_REFUSALS = {"SharedFull": SharedFull, "TypeError": TypeError, "ValueError": ValueError}
+
+_logger = logging.getLogger("eggcluster.cluster_client")
+
+
+class Uplink(Sharing):
+    """Connects at the worker's start, or when something is first asked for, and again whenever the agent is replaced.
+
+    `loop` is the worker's own; what is asked from another one is done there.
+    """
+
+    def __init__(self, order: BootOrder, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._order = order
+        self._loop = loop
+        self.worker_id = os.getpid()
+        self._followers: dict[str, Follower] = {}
+        self._leaders: set[str] = set()
+        self._handlers = Handlers()
+        self._handlers.add("copy", self._give_copy)
+        self._line: Line | None = None  # welcomed
+        self._welcomed = asyncio.Event()
+        self._connecting: asyncio.Task[None] | None = None
+        self._shared: Shared | None = None
+        self._copy = Table()
+        self._has_copy = asyncio.Event()
+        self.soon(self._connect)
+
+    # -- the sharing -----------------------------------------------------------------------------------
+
+    def _open(self, blueprint: Blueprint) -> End:
+        follower = self._followers[blueprint.name] = Follower(blueprint, self)
+        return follower
+
+    @property
+    def shared(self) -> Shared:
+        if self._shared is None:
+            self._shared = Shared(self)
+            self.tell("follow", None)
+        return self._shared
+
+    async def start(self) -> None:
+        await self._welcomed.wait()
+        for name in self._followers:
+            self._check_leader(name)
+        if self._shared is not None:
+            await self._has_copy.wait()
+
+    async def close(self) -> bool:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        return True
+
+    def open(self) -> None: ...
+
+    def booted(self) -> None: ...
+
+    # -- the followers' wire ---------------------------------------------------------------------------
+
+    async def call(self, name: str, action: str, data: Any, timeout: float, *, again: bool) -> Any:
+        if asyncio.get_running_loop() is not self._loop:
+            return await self._at_home(self.call(name, action, data, timeout, again=again))
+        try:
+            return await self._ask(action, data, timeout, again=again, leader=name)
+        except RemoteError as error:
+            if error.kind == "NoHandler":
+                raise NoLeader(f"{name} in the agent is another one than here: it has no {action}") from None
+            raise
+
+    def tell(self, action: str, data: Any) -> None:
+        self.soon(self._tell, action, data)
+
+    def soon(self, function: Any, *args: Any) -> None:
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # a thread, or a module that is being imported
+            here = False
+        if here:
+            function(*args)
+        else:
+            self._loop.call_soon_threadsafe(function, *args)
+
+    # -- the dictionary's home -------------------------------------------------------------------------
+
+    @property
+    def table(self) -> Table | None:
+        return self._copy if self._has_copy.is_set() else None
+
+    def write(self, write: Write) -> Awaitable[Any]:
+        return self._write(write) if _is_running(self._loop) else self._at_home(self._write(write))
+
+    def ready(self) -> Awaitable[Any]:
+        return self._has_copy.wait() if _is_running(self._loop) else self._at_home(self._has_copy.wait())
+
+    async def _write(self, write: Write) -> Any:
+        result, kind, text = await self._ask("write", write, WRITE_TIMEOUT)
+        if kind is not None:
+            raise _REFUSALS[kind](text)
+        return result
+
+    def _give_copy(self, _: Any) -> Any:
+        return self._copy.version, list(self._copy.entries.items())
+
+    # -- asking ----------------------------------------------------------------------------------------
+
+    async def _ask(self, action: str, data: Any, timeout: float, *, again: bool = False, leader: str = "") -> Any:
+        began, left = self._loop.time(), timeout
+        while True:
+            line = self._line
+            if line is None:
+                line = await self._next_line(action, timeout, left)
+                left = max(timeout - (self._loop.time() - began), 0)
+            if leader:
+                self._check_leader(leader)
+            try:
+                return await line.ask(action, data, left)
+            except MessengerClosed:
+                self.on_closed(line)  # it has just closed, and nothing was sent: the next one will do
+            except LeaderGone:
+                if not again:
+                    raise
+            except RequestTimeout:
+                raise RequestTimeout(f'no answer to "{action}" within {timeout:g}s') from None
+
+    async def _next_line(self, action: str, timeout: float, left: float) -> Line:
+        try:
+            async with asyncio.timeout(left):
+                while self._line is None:
+                    await self._welcomed.wait()
+                return self._line
+        except TimeoutError:
+            raise RequestTimeout(f'no agent to ask for "{action}" within {timeout:g}s') from None
+
+    def _check_leader(self, name: str) -> None:
+        if name not in self._leaders:
+            cls = self._followers[name].blueprint.cls.__name__
+            raise NoLeader(
+                f'the agent has no client "{name}": put the same line, agent.cluster({cls}).create(...), into agent.py'
+            )
+
+    async def _at_home(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await it in the worker's loop, from another one."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    # -- the line --------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        if self._connecting is None:
+            self._connecting = self._loop.create_task(self._stay_connected())
+
+    async def _stay_connected(self) -> None:
+        delay = 0.0
+        while True:
+            began = self._loop.time()
+            try:
+                await self._live_with_a_line()
+            except (OSError, MessengerError) as error:
+                _logger.debug("no line to the agent: %s", error)
+            lasted = self._loop.time() - began > STEADY_AFTER
+            delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
+            await asyncio.sleep(delay)
+
+    async def _live_with_a_line(self) -> None:
+        """From connecting to the line's end. Where there is no agent, the connection waits for one in its queue."""
+        options = self._order.options
+        sock = connect_unix(self._order.cluster_port, blocking=False)
+        limits = options.max_message_bytes, options.max_queue_bytes
+        line = await Line.open(sock, self, self._handlers, app(self._order.slot).pack(), *limits)
+        try:
+            version = self._copy.version if self._has_copy.is_set() else None
+            self._welcome(line, await line.ask("hello", (self.worker_id, version), PATIENCE))
+            await line.gone.wait()
+        finally:
+            line.close()
+
+    def _welcome(self, line: Line, leaders: list[str]) -> None:
+        self._line, self._leaders = line, set(leaders)
+        self._welcomed.set()
+        if self._shared is not None:
+            self._tell("follow", None)
+        for follower in self._followers.values():
+            follower.subscribe_again()
+
+    def _tell(self, action: str, data: Any) -> None:
+        if self._line is not None:
+            with contextlib.suppress(MessengerClosed):
+                self._line.tell(action, data)
+
+    def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
+        return False
+
+    def on_message(self, line: Line, action: str, data: Any) -> None:
+        if action == "value":
+            name, key, value = msgspec.convert(data, tuple[str, bytes, Any])
+            if follower := self._followers.get(name):
+                follower.receive(key, value)
+        elif action == "change":
+            change = msgspec.convert(data, Change)
+            if self._copy.apply(*change) and self._shared is not None:
+                self._shared.notify(change)
+        elif action == "copy":
+            self._take_copy(*read_copy(data))
+        elif action == "leaders":
+            self._leaders = set(data)
+
+    def on_closed(self, line: Line) -> None:
+        if self._line is line:
+            self._line = None
+            self._welcomed.clear()
+
+    def _take_copy(self, version: int, entries: list[Change]) -> None:
+        changed, is_first = self._copy.replace(version, entries), not self._has_copy.is_set()
+        self._has_copy.set()
+        if self._shared is not None and not is_first:
+            for change in changed:
+                self._shared.notify(change)
+
+
+def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

@@ -1,0 +1,94 @@
+"""A cluster's site in one event loop: an agent's hub and workers' uplinks, over the real Unix socket that waits."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from eggcluster.errors import FrameError
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.kernel.unix_socket import bind_unix
+from eggcluster.options import ClusterOptions
+from eggcluster.worker.sharing.hub import Hub
+from eggcluster.worker.sharing.sharing import Sharing
+from eggcluster.worker.sharing.uplink import Uplink
+
+
+class Site:
+    """What the master holds for all: the listener, and the count of the agents."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "agent.sock")
+        self.listener = bind_unix(self.path)
+        self.listener.listen()
+        self.listener.setblocking(False)
+        self.agents = 0
+        self.hub: Hub
+        self.uplinks: list[Uplink] = []
+
+    async def agent(self, *blueprints: Any, survivors: Sequence[int] = (), wait: bool = True) -> Hub:
+        """The next agent, whose module creates these clients; it waits for the copies of these workers."""
+        self.agents += 1
+        order = self._order("agent", self.agents, list(survivors))
+        self.hub = Hub(order, self.listener)
+        for each in blueprints:
+            each(self.hub)
+        if wait:
+            await self.hub.start()
+            self.hub.booted()
+        return self.hub
+
+    async def worker(self, *wishes: Any, wait: bool = True) -> Any:
+        """An app worker whose module asks for these; gives what it asked for."""
+        slot = len(self.uplinks) + 1
+        uplink = Uplink(self._order("app", 1, [], slot), asyncio.get_running_loop())
+        uplink.worker_id = slot
+        self.uplinks.append(uplink)
+        got = [wish(uplink) for wish in wishes]
+        if wait:
+            await uplink.start()
+        return got[0] if len(got) == 1 else got
+
+    def kill_agent(self) -> None:
+        """SIGKILL: nothing is sent any more, everything is closed by the kernel."""
+        asyncio.get_running_loop().remove_reader(self.listener)
+        self.hub._keeper.close()
+        for task in self.hub._running:
+            task.cancel()
+        for line in list(self.hub._lines):
+            line.channel.fail(FrameError("killed"))
+
+    async def kill_worker(self, slot: int) -> None:
+        await self.uplinks[slot - 1].close()
+
+    async def close(self) -> None:
+        everybody: list[Sharing] = [*self.uplinks, self.hub]
+        for each in everybody:
+            await each.close()
+        self.listener.close()
+        os.unlink(self.path)
+
+    def _order(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> BootOrder:
+        options = ClusterOptions(port=0, workers=4)
+        return BootOrder(
+            role, slot, generation, f"{os.getpid()}-1", options, cluster_port=self.path, survivors=survivors
+        )
+
+
+@contextlib.asynccontextmanager
+async def site(folder: Path) -> AsyncIterator[Site]:
+    made = Site(folder)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def raw_follower(site: Site) -> socket.socket:
+    """A connection to the agent that speaks for itself."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(site.path)
+    return sock

@@ -1,0 +1,479 @@
+"""`shared`: written through the agent, read by every worker from its own memory, restored from their copies."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, SharedFull, SharedNotReady
+from eggcluster.ipc.line import Line
+from eggcluster.worker.sharing.restoration import Restoration
+from eggcluster.worker.sharing.shared import Change, Shared
+from eggcluster.worker.sharing.sharing import LocalSharing, Sharing
+from tests.unit.conftest import Run
+from tests.unit.site import Site, raw_follower, site
+from tests.unit.wires import until
+
+
+def share(sharing: Sharing) -> Shared:
+    """The line `shared = app.shared` in a module."""
+    return sharing.shared
+
+
+async def workers(here: Site, count: int) -> list[Shared]:
+    return [await here.worker(share) for _ in range(count)]
+
+
+def test_what_one_writes_it_reads_at_once_and_the_others_soon(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            one, two = await workers(here, 2)
+            version = await one.set("k", {"n": [1, 2.5, None, b"x"]})
+            assert one["k"] == {"n": [1, 2.5, None, b"x"]}
+            assert one.version("k") == version == hub.shared.version("k")
+            await until(lambda: "k" in two and two.version("k") == version)
+            await hub.shared.set("by the agent", 1)
+            await until(lambda: dict(one) == dict(two) == dict(hub.shared))
+            assert (len(one), sorted(one), one.get("nothing", 7)) == (2, ["by the agent", "k"], 7)
+            with pytest.raises(KeyError):
+                one["nothing"]
+            assert await two.delete("k") is True
+            assert "k" not in two
+            assert await two.delete("k") is False
+            await until(lambda: "k" not in one)
+
+    run(scene())
+
+
+def test_what_is_read_is_the_readers_own(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            (one,) = await workers(here, 1)
+            await one.set("k", [1])
+            one["k"].append(2)
+            assert one["k"] == [1]
+
+    run(scene())
+
+
+def test_writes_of_many_come_in_one_order_for_all(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            everybody = [*await workers(here, 3), hub.shared]
+            seen: list[list[Any]] = [[] for _ in everybody]
+            for shared, list_ in zip(everybody, seen, strict=True):
+                shared.on_change("k", lambda change, list_=list_: list_.append((change.version, change.value)))
+            await asyncio.gather(*(shared.set("k", [n, m]) for n, shared in enumerate(everybody) for m in range(50)))
+            await until(lambda: all(len(each) == 200 for each in seen))
+            assert seen.count(seen[0]) == 4
+            assert seen[0] == sorted(seen[0], key=lambda each: each[0])
+
+    run(scene())
+
+
+def test_no_increment_is_lost_and_none_counted_twice(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            everybody = [*await workers(here, 3), hub.shared]
+            got = await asyncio.gather(*(each.increment("n") for each in everybody for _ in range(100)))
+            assert sorted(got) == list(range(1, 401))
+            assert await everybody[0].increment("n", -0.5) == 399.5
+
+    run(scene())
+
+
+def test_of_many_who_compare_and_set_one_wins(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            everybody = await workers(here, 3)
+            won = await asyncio.gather(*(each.compare_and_set("lock", 0, n) for n, each in enumerate(everybody)))
+            (version,) = [each for each in won if each is not None]
+            await until(lambda: all(each.version("lock") == version for each in everybody))
+            assert everybody[0]["lock"] == won.index(version)
+            assert await everybody[1].compare_and_set("lock", version, "next") == version + 1
+
+    run(scene())
+
+
+def test_listeners_hear_of_a_key_or_of_all_with_a_prefix(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            one, two = await workers(here, 2)
+            key: list[Change] = []
+            prefix: list[str] = []
+
+            @two.on_change("user:1")
+            def raises(change: Change) -> None:
+                raise ValueError("a listener's own business")
+
+            two.on_change("user:1", key.append)
+
+            @two.on_change(prefix="user:")
+            async def collect(change: Change) -> None:
+                prefix.append(change.key)
+
+            version = await one.set("user:1", "a")
+            await one.set("user:2", "b")
+            await one.set("other", "c")
+            await one.delete("user:1")
+            await until(lambda: prefix == ["user:1", "user:2", "user:1"])
+            assert key == [Change("user:1", "a", version, False), Change("user:1", None, version + 3, True)]
+            assert "a listener of shared['user:1'] raised" in caplog.text
+            two.off_change(collect)
+            await one.set("user:2", "again")
+            await until(lambda: two["user:2"] == "again")
+            assert len(prefix) == 3
+
+    run(scene())
+
+
+@pytest.mark.parametrize("names", [{}, {"key": "k", "prefix": "k"}])
+def test_a_listener_is_for_a_key_or_for_a_prefix(names: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="name a key, or prefix="):
+        LocalSharing().shared.on_change(**names)
+
+
+def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            (one,) = await workers(here, 1)
+            heard: list[Change] = []
+            one.on_change("short", heard.append)
+            await one.set("long", 1, ttl=1000)
+            await one.set("short", 1, ttl=0.1)
+            assert one["short"] == 1
+            await until(lambda: "short" not in one and "short" not in hub.shared)
+            await until(lambda: [each.deleted for each in heard] == [False, True])
+            assert set(one) == {"long"}
+            assert set(hub._keeper.store.entries) == {"long"}
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "says"),
+    [
+        (lambda s: s.set("k", object()), NotSerializable, "cannot carry"),
+        (lambda s: s.set("k", bytes(70_000)), SharedFull, "a value of 70005 bytes, the limit is 65536"),
+        (lambda s: s.set(1, 1), TypeError, "a key is a string, not 1"),
+        (lambda s: s.set("k", 1, ttl=0), ValueError, "ttl: 0 is no time"),
+        (lambda s: s.set("k", 1, ttl=float("nan")), ValueError, "ttl: nan is no time"),
+        (lambda s: s.increment("k", "1"), TypeError, "by: '1' is no number"),
+        (lambda s: s.increment("text"), TypeError, "'text' holds no number to add to, but a str"),
+        (lambda s: s.increment("x" * 1025), SharedFull, "a key of 1025 bytes: the limit is 1024"),
+    ],
+)
+@pytest.mark.parametrize("where", ["worker", "agent", "alone"])
+def test_a_write_that_cannot_be_is_refused_where_it_was_asked(
+    tmp_path: Path, where: str, write: Callable[[Shared], Any], error: type[Exception], says: str
+) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            (one,) = await workers(here, 1)
+            shared = {"worker": one, "agent": hub.shared, "alone": LocalSharing().shared}[where]
+            await shared.set("text", "a")
+            with pytest.raises(error, match=says):
+                await write(shared)
+            assert dict(shared) == {"text": "a"}
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+
+
+# -- when there is a copy ----------------------------------------------------------------------------------
+
+
+def test_a_worker_that_comes_later_starts_with_a_copy(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            await hub.shared.set("k", 1)
+            (one,) = await workers(here, 1)
+            assert dict(one) == {"k": 1}
+
+    run(scene())
+
+
+def test_who_asks_for_it_late_has_to_wait_for_a_copy(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            await hub.shared.set("k", 1)
+            await here.worker()
+            shared = here.uplinks[0].shared
+            for read in (lambda: shared["k"], lambda: shared.get("k"), lambda: "k" in shared, lambda: len(shared)):
+                with pytest.raises(SharedNotReady, match=r"name `app.shared` where the module is imported"):
+                    read()
+            await shared.ready()
+            assert dict(shared) == {"k": 1}
+
+    run(scene())
+
+
+def test_it_can_be_written_from_another_loop(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            (one,) = await workers(here, 1)
+
+            def view() -> Any:
+                asyncio.run(one.ready())
+                return asyncio.run(one.increment("n")), one["n"]
+
+            assert await asyncio.to_thread(view) == (1, 1)
+
+    run(scene())
+
+
+def test_a_slow_worker_holds_nobody_up_and_catches_up_with_the_latest(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            slow, fast = await workers(here, 2)
+            heard: list[Any] = []
+            slow.on_change("a", lambda change: heard.append(change.value[0]))
+            line = here.uplinks[0]._line
+            assert line is not None
+            line.channel.pause_reading()
+            for n in range(500):
+                await fast.set("ab"[n % 2], [n, bytes(10_000)])
+            (held,) = [each for each in here.hub._lines if each.channel.queued_bytes]
+            assert held.channel.queued_bytes < 1_100_000
+            line.channel.resume_reading()
+            await until(lambda: [slow.get(key, [0])[0] for key in "ab"] == [498, 499])
+            assert heard == sorted(heard)
+            assert len(heard) < 250
+            assert await slow.increment("n") == 1
+            assert slow["n"] == 1
+
+    run(scene())
+
+
+# -- the agent goes ----------------------------------------------------------------------------------------
+
+
+def test_a_replaced_agent_takes_over_what_the_workers_remember(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            one, two = await workers(here, 2)
+            await one.set("k", "kept")
+            await one.set("deleted", 1)
+            await one.delete("deleted")
+            before = await one.set("short", 1, ttl=0.2)
+            here.kill_agent()
+            assert two["k"] == "kept", "reading needs no agent"
+            hub = await here.agent(share, survivors=[1, 2])
+            assert hub.shared["k"] == "kept"
+            assert "deleted" not in hub.shared
+            assert await two.set("k", "and changed") > before
+            await until(lambda: one["k"] == "and changed")
+            await until(lambda: "short" not in one)
+
+    run(scene())
+
+
+def test_of_the_copies_the_one_that_has_seen_the_most_wins(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            behind, ahead = await workers(here, 2)
+            for shared in (behind, ahead):
+                shared.on_change(prefix="", listener=lambda change: None)
+            await ahead.set("k", "old")
+            await ahead.set("deleted", 1)
+            await until(lambda: "deleted" in behind)
+            line = here.uplinks[0]._line
+            assert line is not None
+            here.hub._keeper._lines.pop(_other_end(here, behind))  # it gets no changes any more
+            await ahead.set("k", "new")
+            await ahead.delete("deleted")
+            here.kill_agent()
+            heard: list[Change] = []
+            behind.on_change(prefix="", listener=heard.append)
+            hub = await here.agent(share, survivors=[1, 2])
+            assert dict(hub.shared) == {"k": "new"}
+            await until(lambda: dict(behind) == {"k": "new"})
+            assert {(change.key, change.value, change.deleted) for change in heard} == {
+                ("k", "new", False),
+                ("deleted", None, True),
+            }
+
+    run(scene())
+
+
+def _other_end(here: Site, shared: Shared) -> Any:
+    """The agent's end of the line of that worker, the only one whose copy is a step behind after a first write."""
+    lines = list(here.hub._keeper._lines)
+    return lines[[uplink.shared for uplink in here.uplinks].index(shared)]
+
+
+def test_an_acknowledged_write_is_with_the_others_when_it_is_acknowledged(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agent and writer die in the moment of the acknowledgement; before the other worker has read anything more."""
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            writer, other = await workers(here, 2)
+            await other.set("n", 41)
+            line = here.uplinks[1]._line
+            assert line is not None
+            line.channel.pause_reading()
+            acknowledge = here.hub._acknowledge
+
+            def acknowledge_and_die(line: Line, *answer: Any) -> None:
+                acknowledge(line, *answer)
+                line.channel.flush()
+                here.kill_agent()
+
+            monkeypatch.setattr(here.hub, "_acknowledge", acknowledge_and_die)
+            assert await writer.increment("n") == 42
+            await here.kill_worker(1)
+            assert other["n"] == 41
+            line.channel.resume_reading()
+            hub = await here.agent(share, survivors=[2])
+            assert hub.shared["n"] == 42
+
+    run(scene())
+
+
+def test_a_write_under_way_fails_when_the_agent_goes(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            (one,) = await workers(here, 1)
+            writing = asyncio.create_task(one.increment("n"))
+            await asyncio.sleep(0)
+            here.kill_agent()
+            with pytest.raises(LeaderGone):
+                await writing
+            writing = asyncio.create_task(one.increment("n"))
+            await until(lambda: here.uplinks[0]._line is None)
+            await here.agent(survivors=[1])
+            assert await writing in (1, 2)
+
+    run(scene())
+
+
+def test_who_comes_too_late_takes_over_what_the_others_had(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eggcluster.worker.sharing.restoration.STRAGGLERS", 0.05)
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            one, late = await workers(here, 2)
+            await one.set("k", 1)
+            await until(lambda: "k" in late)
+            connecting = here.uplinks[1]._connecting
+            assert connecting is not None
+            connecting.cancel()  # its loop is blocked
+            here.kill_agent()
+            hub = await here.agent(share, survivors=[1, 2])
+            await one.set("k", 2)
+            here.uplinks[1]._connecting = None
+            here.uplinks[1]._connect()
+            await until(lambda: late["k"] == 2)
+            assert hub.shared["k"] == 2
+
+    run(scene())
+
+
+def test_an_agent_whose_workers_have_no_copies_begins_with_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eggcluster.worker.sharing.restoration.NOBODY", 0.05)
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share, survivors=[1, 2, 3])
+            assert dict(hub.shared) == {}
+            (one,) = await workers(here, 1)
+            assert await one.increment("n") == 1
+
+    run(scene())
+
+
+def test_a_copy_that_is_none_is_passed_over(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            one, two = await workers(here, 2)
+            await one.set("k", 1)
+            await until(lambda: "k" in two)
+            here.uplinks[0]._handlers.discard("copy")
+            here.uplinks[0]._handlers.add("copy", lambda data: "nonsense")
+            here.uplinks[0]._copy.version += 1  # and the best one, as it says
+            here.kill_agent()
+            hub = await here.agent(share, survivors=[1, 2])
+            assert dict(hub.shared) == {"k": 1}
+            assert "a copy of what is shared was not to be had" in caplog.text
+
+    run(scene())
+
+
+def test_a_worker_that_sends_what_is_no_write_is_cut_off(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            (one,) = await workers(here, 1)
+            for nonsense in (["Set", 1, 2], ["Explode", "k"], ["Set", "k", b"\xc1"], None):
+                line = here.uplinks[0]._line
+                assert line is not None
+                with pytest.raises((LeaderGone, RemoteError)):
+                    await line.ask("write", nonsense, 20)
+                await until(lambda: here.uplinks[0]._line)
+            assert dict(hub.shared) == {}
+            assert await one.increment("n") == 1, "it has come back in order"
+            raw_follower(here).close()
+
+    logging.getLogger("eggcluster.cluster_client")
+    run(scene())
+
+
+# -- outside of a cluster ----------------------------------------------------------------------------------
+
+
+def test_alone_it_is_a_dictionary_of_this_process() -> None:
+    shared = LocalSharing().shared
+    heard: list[Change] = []
+    shared.on_change("n", heard.append)
+
+    async def test() -> int:
+        await shared.set("short", 1, ttl=1e-9)
+        assert await shared.compare_and_set("k", 0, "v") is not None
+        return int(await shared.increment("n"))
+
+    assert [asyncio.run(test()), asyncio.run(shared.increment("n"))] == [1, 2]
+    assert dict(shared) == {"k": "v", "n": 2}
+    assert [change.value for change in heard] == [1, 2]
+
+
+def test_a_restoration_ends_when_all_have_come() -> None:
+    async def scene() -> None:
+        restoration = Restoration([1, 2])
+        running = asyncio.create_task(restoration.run(None))  # type: ignore[arg-type]  # nobody has a copy
+        await asyncio.sleep(0)
+        for worker in (3, 1):
+            restoration.arrive(worker, None, None)  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            assert not running.done()
+        restoration.arrive(2, None, None)  # type: ignore[arg-type]
+        await running
+
+    asyncio.run(asyncio.wait_for(scene(), 1))

@@ -1,0 +1,207 @@
+"""The store decides on writes, a table follows: order, limits, times to live, what is left after the agent's end."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eggcluster.errors import FrameError, SharedFull
+from eggcluster.model import shared_store
+from eggcluster.model.shared_store import EPOCH_BITS, CompareAndSet, Delete, Increment, Set, Store, Write, decode
+from eggcluster.model.shared_table import Table
+
+pack = msgspec.msgpack.encode
+
+
+def values(table: Table, now: float = 0) -> dict[str, Any]:
+    """What readers of the table see."""
+    living = {key: table.find(key, now) for key in table.entries}
+    return {key: decode(entry.raw) for key, entry in living.items() if entry is not None and entry.raw is not None}
+
+
+def follow(table: Table, store: Store) -> None:
+    """Hand the store's changes over to a copy."""
+    for change in store.changes:
+        table.apply(*change)
+    store.changes.clear()
+
+
+def test_what_is_set_is_there_and_its_version_grows() -> None:
+    store = Store()
+    assert [store.carry_out(Set("k", pack(n)), 0) for n in (7, 8)] == [1, 2]
+    assert values(store) == {"k": 8}
+    assert store.carry_out(Delete("k"), 0) is True
+    assert store.carry_out(Delete("k"), 0) is False
+    assert (values(store), store.version) == ({}, 3)
+
+
+def test_versions_of_a_later_agent_are_above_all_of_an_earlier_one() -> None:
+    first, second = Store(1), Store(2)
+    for _ in range(5):
+        first.carry_out(Increment("n", 1), 0)
+    second.restore(first.version, first.entries.items())
+    entry = first.find("n", 0)
+    assert second.find("n", 0) == entry, "what nobody has changed keeps its version"
+    assert second.carry_out(Set("n", pack(0)), 0) == (2 << EPOCH_BITS) + 1 > first.version
+
+
+def test_compare_and_set_wins_only_with_the_current_version() -> None:
+    store = Store()
+    version = store.carry_out(CompareAndSet("k", 0, pack("a")), 0)
+    assert store.carry_out(CompareAndSet("k", 0, pack("b")), 0) is None, "it exists already"
+    assert store.carry_out(CompareAndSet("k", version, pack("c")), 0) == version + 1
+    assert store.carry_out(CompareAndSet("k", version, pack("d")), 0) is None, "somebody was faster"
+    assert values(store) == {"k": "c"}
+
+
+def test_increment_counts_from_zero_and_keeps_the_time_that_is_left() -> None:
+    store = Store()
+    assert [store.carry_out(Increment("n", by, ttl=10), now) for by, now in ((1, 0), (2, 9), (0.5, 9.9))] == [1, 3, 3.5]
+    assert store.carry_out(Increment("n", 1, ttl=10), 10) == 1, "the first one's time was over"
+
+
+@pytest.mark.parametrize("value", ["text", True, None, [1]])
+def test_only_numbers_can_be_added_to(value: Any) -> None:
+    store = Store()
+    store.carry_out(Set("k", pack(value)), 0)
+    with pytest.raises(TypeError, match=f"'k' holds no number to add to, but a {type(value).__name__}"):
+        store.carry_out(Increment("k", 1), 0)
+    assert values(store) == {"k": value}
+
+
+def test_a_number_that_would_not_fit_stays_as_it_is() -> None:
+    store = Store()
+    store.carry_out(Set("k", pack(2**64 - 1)), 0)
+    with pytest.raises(ValueError, match="does not fit 64 bits"):
+        store.carry_out(Increment("k", 1), 0)
+    assert values(store) == {"k": 2**64 - 1}
+
+
+def test_what_has_outlived_its_time_is_not_there_and_is_deleted_for_all() -> None:
+    store, copy = Store(), Table()
+    store.carry_out(Set("short", pack(1), ttl=5), 100)
+    store.carry_out(Set("long", pack(2), ttl=50), 100)
+    store.carry_out(Set("for good", pack(3)), 100)
+    follow(copy, store)
+    assert values(store, 105) == values(copy, 105) == {"long": 2, "for good": 3}
+    assert store.carry_out(Delete("short"), 105) is False, "nobody sees it any more"
+    store.expire(150)
+    follow(copy, store)
+    assert set(copy.entries) == {"for good"}
+    assert store.expiring == {}
+
+
+def test_a_new_value_without_a_time_stays_for_good() -> None:
+    store = Store()
+    store.carry_out(Set("k", pack(1), ttl=5), 0)
+    store.carry_out(Set("k", pack(2)), 1)
+    store.expire(1000)
+    assert values(store, 1000) == {"k": 2}
+
+
+def test_a_key_or_value_that_is_too_large_is_refused_with_the_limit() -> None:
+    store = Store()
+    with pytest.raises(SharedFull, match="a key of 1025 bytes: the limit is 1024"):
+        store.carry_out(Set("é" * 512 + "k", pack(1)), 0)
+    with pytest.raises(SharedFull, match="'k': a value of 65541 bytes, the limit is 65536"):
+        store.carry_out(Set("k", pack(bytes(64 * 1024))), 0)
+    assert (store.changes, store.version) == ([], 0)
+
+
+def test_no_more_than_so_many_keys_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_store, "MAX_KEYS", 3)
+    store = Store()
+    for key in "abc":
+        store.carry_out(Set(key, pack(0), ttl=10), 0)
+    store.carry_out(Set("c", pack(1)), 0)
+    with pytest.raises(SharedFull, match="'d' does not fit: 3 keys are shared already"):
+        store.carry_out(Increment("d", 1), 9)
+    store.carry_out(Increment("d", 1), 10)  # what has expired makes room
+    assert values(store, 10) == {"c": 1, "d": 1}
+
+
+def test_no_more_than_so_many_bytes_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_store, "MAX_TOTAL_BYTES", 100)
+    store = Store()
+    store.carry_out(Set("k", pack(bytes(90))), 0)
+    with pytest.raises(SharedFull, match="'l' does not fit: 93 of 100 bytes are shared already"):
+        store.carry_out(Set("l", pack(bytes(10))), 0)
+    store.carry_out(Set("k", pack(bytes(80))), 0)  # it replaces its own bytes
+    store.carry_out(Set("l", pack(bytes(10))), 0)
+    restored = Store(1)
+    restored.restore(store.version, store.entries.items())
+    with pytest.raises(SharedFull):
+        restored.carry_out(Set("m", pack(100000)), 0)
+    store.carry_out(Delete("k"), 0)
+    store.carry_out(Set("m", pack(1000)), 0)
+
+
+def test_bytes_that_are_no_value_are_a_broken_protocol() -> None:
+    with pytest.raises(FrameError, match="a shared value that cannot be read"):
+        Store().carry_out(Set("k", b"\xc1"), 0)
+
+
+def test_a_copy_ignores_what_it_knows_already() -> None:
+    store, copy = Store(), Table()
+    store.carry_out(Set("k", pack(1)), 0)
+    change = store.changes[0]
+    assert copy.apply(*change) is True
+    assert copy.apply(*change) is False
+
+
+def test_a_copy_that_is_replaced_says_what_is_different() -> None:
+    store, copy = Store(), Table()
+    for key in ("same", "changed", "gone"):
+        store.carry_out(Set(key, pack(1)), 0)
+    copy.replace(store.version, store.entries.items())
+    store.carry_out(Set("changed", pack(2)), 0)
+    store.carry_out(Delete("gone"), 0)
+    store.carry_out(Set("new", pack(1)), 0)
+    changes = copy.replace(store.version, store.entries.items())
+    assert {key: entry.raw for key, entry in changes} == {"changed": pack(2), "gone": None, "new": pack(1)}
+    assert copy.entries == store.entries
+
+
+keys = st.sampled_from("abc")
+ttls = st.none() | st.floats(0.5, 20)
+raws = st.integers(0, 9).map(pack)
+writes = st.one_of(
+    st.builds(Set, keys, raws, ttls),
+    st.builds(CompareAndSet, keys, st.integers(0, 6), raws, ttls),
+    st.builds(Increment, keys, st.integers(-2, 2), ttls),
+    st.builds(Delete, keys),
+)
+
+
+@given(st.lists(st.tuples(writes, st.floats(0, 10), st.sets(st.integers(0, 2)))))
+def test_of_copies_that_stopped_anywhere_the_one_with_the_highest_version_is_the_whole_truth(
+    life: list[tuple[Write, float, set[int]]],
+) -> None:
+    """Three followers get the changes in order, some of them late: the latest of each key, in the order of versions."""
+    store, now = Store(1), 0.0
+    copies, late = [Table() for _ in range(3)], [dict[str, Any]() for _ in range(3)]
+    seen: dict[int, dict[str, Any]] = {0: {}, store.version: {}}
+    for write, passed, slow in life:
+        now += passed
+        store.carry_out(write, now)
+        for key, entry in store.changes:
+            for held in late:
+                held.pop(key, None)
+                held[key] = entry
+        store.changes.clear()
+        seen[store.version] = dict(store.entries)
+        for number, copy in enumerate(copies):
+            if number not in slow:
+                for key, entry in late[number].items():
+                    copy.apply(key, entry)
+                late[number].clear()
+    best = max(copies, key=lambda copy: copy.version)
+    assert best.entries == seen[best.version]
+    if not all(late):
+        assert best.entries == store.entries, "one that kept up has it all"
+    successor = Store(2)
+    successor.restore(best.version, best.entries.items())
+    assert values(successor, now) == values(best, now)
+    assert successor.version > best.version
