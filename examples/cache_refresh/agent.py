@@ -1,20 +1,30 @@
-"""One process looks at the source, not one per worker: here a file, elsewhere a database or a remote API."""
+"""One process looks after the source, not one per worker: here a file, elsewhere a database or a remote API.
 
-from datetime import UTC, datetime
-from pathlib import Path
+Three ways to keep the workers' caches fresh, from the simplest to the fastest; a real application chooses.
+"""
+
+import os
+
+from source import SOURCE, PriceFeed
 
 from eggcluster import Agent
 
-SOURCE = Path(__file__).with_name("prices.json")
-
 agent = Agent()
+feed = agent.cluster(PriceFeed).create()  # 3. pushed: the feed's one connection; the workers subscribe to it
 seen = SOURCE.stat().st_mtime
 
 
-@agent.schedule(interval="1s")
-def poll() -> None:
+@agent.schedule(interval="10m")
+def force() -> None:
+    """1. Forced: everybody reads again, whatever has happened. Late, but nothing can go wrong for long."""
+    agent.messenger.send_to_app("refresh", "ten minutes have passed")
+
+
+@agent.schedule(interval=os.environ.get("ASK_EVERY", "10s"))
+def ask() -> None:
+    """2. Asked: has it changed? Only then everybody reads again."""
     global seen
     changed = SOURCE.stat().st_mtime
     if changed != seen:
         seen = changed
-        agent.messenger.send_to_app("refresh", {"changed": datetime.fromtimestamp(changed, UTC)})
+        agent.messenger.send_to_app("refresh", "the source has changed")

@@ -1,37 +1,39 @@
-"""Every worker answers from its own memory, which is read again when the agent says that the source has changed."""
+"""Every worker answers from its own memory, and learns in three ways that it is out of date (see agent.py)."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from source import PriceFeed, load
 
 from eggcluster import Application
 
-SOURCE = Path(__file__).with_name("prices.json")
-
 api = FastAPI()
 app = Application(api)
+feed = app.cluster(PriceFeed).create()  # the same line as in the agent: here a follower
 cache: dict[str, Any] = {}
 
 
-def load() -> None:
-    prices = json.loads(SOURCE.read_text())
+def refresh(why: str) -> None:
+    prices = load()
     cache.clear()
     cache.update(prices)
+    app.logger.info("cache refreshed: %s", why)
 
 
-@app.on_start
-def warm_up() -> None:
-    load()
+def pushed(news: dict[str, Any]) -> None:
+    cache[news["product"]] = news["price"]
 
 
-@app.messenger.on("refresh")
-def refresh(data: dict[str, Any]) -> None:
-    load()
-    app.logger.info("cache refreshed, the source is of %s", data["changed"])
+app.on_start(lambda: refresh("start"))
+app.messenger.on("refresh", refresh)  # 1. forced, and 2. asked
+feed.subscribe("egg", pushed)  # 3. pushed: at once, also to a worker that comes later
 
 
 @api.get("/prices")
 async def prices() -> dict[str, Any]:
     return {"worker": app.worker_id, "prices": cache}
+
+
+@api.put("/prices/{product}/{price}")
+async def push(product: str, price: float) -> None:
+    await feed.publish({"product": product, "price": price})

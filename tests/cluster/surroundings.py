@@ -1,20 +1,24 @@
-"""What a cluster finds around it: ports that others hold, keys and certificates, a network of its own."""
+"""What a cluster finds around it: ports that others hold, keys and certificates, a network of its own, a Redis."""
 
 import contextlib
 import ctypes
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.waiting import wait_until
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
@@ -83,3 +87,21 @@ def in_network_of(pid: int, work: Callable[[], T]) -> T:
 
     with ThreadPoolExecutor(1) as pool:  # a network namespace is a thread's own: this one ends with the pool
         return pool.submit(enter_and_work).result()
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path) -> Iterator[Any]:
+    """A real one of the test's own, on a Unix socket in `folder`; a client of it. Skips where it is not installed."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed")
+    path = folder / "redis.sock"
+    settings = ["--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder)]
+    with (folder / "redis.log").open("wb") as log, subprocess.Popen([program, *settings], stdout=log) as server:
+        try:
+            # Not by a statement: its types are others where the separate stubs for old versions are installed, too.
+            with import_module("redis").Redis(unix_socket_path=str(path), decode_responses=True) as client:
+                wait_until(lambda: path.exists() and client.ping(), "Redis answers")
+                yield client
+        finally:
+            server.terminate()

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
 from tests.cluster.harness import Launched, Project
+from tests.cluster.surroundings import redis_server
 from tests.waiting import DEADLINE, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,11 +34,12 @@ def commands() -> dict[str, list[str]]:
     return {name: shlex.split(command) for name, command in rows}
 
 
-def run(project: Project, name: str, *arguments: str) -> Launched:
+def run(project: Project, name: str, *arguments: str, **environ: str) -> Launched:
     """The example's command, on any free port."""
     shutil.copytree(EXAMPLES, project.folder / "examples")
     program, verb, *documented = commands()[name]
     assert (program, verb) == ("eggcluster", "start")
+    project.environ |= environ
     return project.start(*documented, *arguments).wait_ready()
 
 
@@ -119,7 +122,7 @@ def test_asgi_callable_says_which_process_answered(project: Project) -> None:
 
 
 def test_cache_refresh_follows_its_source_in_every_worker(project: Project) -> None:
-    cluster = run(project, "cache_refresh", "--workers", "2")
+    cluster = run(project, "cache_refresh", "--workers", "2", ASK_EVERY="100ms")
     source = project.folder / "examples" / "cache_refresh" / "prices.json"
     before = json.loads(source.read_text())
     all_say(cluster, "/prices", "worker", lambda answer: answer["prices"] == before)
@@ -129,6 +132,39 @@ def test_cache_refresh_follows_its_source_in_every_worker(project: Project) -> N
     os.utime(replacement, (1, 1))  # another time than the old file's, whatever the clock's resolution
     replacement.rename(source)
     all_say(cluster, "/prices", "worker", lambda answer: answer["prices"] == after)
+
+
+def test_cache_refresh_is_pushed_what_the_feed_learns(project: Project) -> None:
+    cluster = run(project, "cache_refresh", "--workers", "2")
+    httpx.put(f"{cluster.address}/prices/egg/0.4").raise_for_status()
+    all_say(cluster, "/prices", "worker", lambda answer: answer["prices"]["egg"] == 0.4)
+
+
+def test_rate_limiter_counts_over_all_workers(project: Project) -> None:
+    cluster = run(project, "rate_limiter", "--workers", "2")
+
+    def ask(key: str) -> int:
+        return cluster.get(headers={"x-api-key": key}).status_code
+
+    assert [ask("a") for _ in range(12)] == [200] * 10 + [429] * 2
+    assert ask("b") == 200, "each client has its own count"
+    counts = cluster.get("/counts", headers={"x-api-key": "c"}).json()
+    assert counts == {"requests:a": 10, "requests:b": 1, "requests:c": 1}
+
+
+def test_broker_consumer_loses_no_order_when_the_agent_is_killed(project: Project, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as broker:
+        orders = [*map(str, range(100)), "the moon"]
+        broker.rpush("orders", *orders[:50])
+        cluster = run(project, "broker_consumer", "--workers", "2", BROKER=f"unix://{tmp_path}/redis.sock")
+        cluster.allows_traceback = True
+        wait_until(lambda: cluster.get("/orders").json().get("done", 0) > 10, "it consumes")
+        os.kill(wait_until(cluster.agent, "an agent"), signal.SIGKILL)
+        broker.rpush("orders", *orders[50:])
+        wait_until(lambda: broker.exists("orders", "orders:doing") == 0, "all orders are done")
+        wait_until(lambda: cluster.get("/orders").json().get("refused") == 1, "one cannot be done")
+        done = cluster.get("/orders").json()["done"]
+        assert 100 <= done <= 101, "each once, the one that was under way perhaps twice"
 
 
 def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project) -> None:

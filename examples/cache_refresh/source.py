@@ -1,0 +1,29 @@
+"""The source, and a feed that pushes what changes in it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).with_name("prices.json")
+
+
+def load() -> dict[str, float]:
+    prices: dict[str, float] = json.loads(SOURCE.read_text())
+    return prices
+
+
+class PriceFeed:
+    """Elsewhere the client of a registry, a broker, a database that notifies; the real one lives in the agent only."""
+
+    def __init__(self) -> None:
+        self.listeners: dict[str, Callable[[Any], None]] = {}
+
+    async def subscribe(self, product: str, listener: Callable[[Any], None]) -> None:
+        self.listeners[product] = listener
+        listener({"product": product, "price": load().get(product)})
+
+    async def publish(self, news: dict[str, Any]) -> None:
+        """Somebody tells the feed of a new price; all subscribers hear of it."""
+        if listener := self.listeners.get(news["product"]):
+            listener(news)
