@@ -28,7 +28,7 @@ unit: $(VENV)/test  ## the tests without processes: seconds
 	$(BIN)/pytest tests/unit
 
 long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garbage senders: minutes
-	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py \
+	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py tests/cluster/test_shared_state.py \
 		tests/chaos/test_reloads.py tests/chaos/test_broken_replacement.py
 
 soak: $(VENV)/test  ## random faults under load: an hour (EGG_CHAOS_SECONDS=, EGG_CHAOS_SEED=)
@@ -37,6 +37,7 @@ soak: $(VENV)/test  ## random faults under load: an hour (EGG_CHAOS_SECONDS=, EG
 bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/boot.py
 	$(BIN)/python benchmarks/messenger.py
+	$(BIN)/python benchmarks/shared.py
 	$(BIN)/python benchmarks/faults.py
 
 clean:  ## remove .venv and what the tools have cached

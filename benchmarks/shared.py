@@ -9,9 +9,11 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import socket
 import statistics
@@ -139,6 +141,16 @@ async def run(options: argparse.Namespace, folder: str) -> Figures:
     return figures
 
 
+def versions() -> str:
+    """Who was compared."""
+    server = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
+    found = [f"redis-server {server.split('v=')[1].split()[0]}", f"CPython {platform.python_version()}"]
+    for name in ("eggcluster", "uvloop", "redis", "gunicorn"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
+
+
 def page(figures: Figures, options: argparse.Namespace) -> str:
     """The results as Markdown: medians over the rounds, and ratios to Redis."""
     middle = {
@@ -188,6 +200,7 @@ def main() -> None:
     about = ", ".join(f"{key}: {value}" for key, value in machine().items())
     load = f"1-minute load average at the end: {os.getloadavg()[0]:.1f}"
     head = f"# Shared clients and `shared`, {date}\n\nMade by `benchmarks/shared.py`.\n\n"
+    head += f"- {versions()}\n"
     head += f"- {date}, median of {options.rounds} interleaved rounds, {options.seconds:g} s a measurement\n"
     text = f"{head}- {about}\n- {load}\n\n{page(figures, options)}\n"
     sys.stdout.write(text)

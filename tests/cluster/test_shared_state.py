@@ -10,6 +10,7 @@ from tests.cluster.harness import Launched, Project
 from tests.cluster.remote import connect, marks, obedient
 from tests.waiting import wait_until
 
+LONG = os.environ.get("EGG_LONG")
 SHARED = """
 remote.shared = app.shared
 """
@@ -56,7 +57,7 @@ def replace_agent(cluster: Launched, *others: int) -> None:
     before = wait_until(cluster.agent, "an agent")
     for pid in (before, *others):
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: cluster.agent() not in (None, before), "a new agent")
+    wait_until(lambda: cluster.agent() not in (None, before), "a new agent", 40)
 
 
 def counted(project: Project) -> tuple[int, int]:
@@ -101,9 +102,10 @@ def test_it_needs_no_agent_file(project: Project, arguments: list[str]) -> None:
     wait_until(lambda: everywhere(cluster, "shared['n']") == [4, 4], "all know the sum")
 
 
+@pytest.mark.timeout(400 if LONG else 120)
 def test_no_acknowledged_increment_is_lost_when_the_agent_is_killed_again_and_again(project: Project) -> None:
     cluster = start(project, app=COUNTING)
-    for _ in range(3):
+    for _ in range(12 if LONG else 3):
         before = counted(project)[0]
         wait_until(lambda before=before: counted(project)[0] > before + 100, "they count")  # type: ignore[misc]
         replace_agent(cluster)
@@ -118,6 +120,14 @@ def test_nor_when_workers_are_killed_with_it(project: Project) -> None:
     workers = cluster.workers()
     replace_agent(cluster, workers[1], workers[2], workers[3])
     wait_until(lambda: len(cluster.workers()) == 4, "all are back")
+    end_counting(project, cluster)
+
+
+def test_nor_when_agent_and_workers_are_replaced_in_order(project: Project) -> None:
+    cluster = start(project, app=COUNTING)
+    wait_until(lambda: counted(project)[0] > 100, "they count")
+    done = cluster.command("reload", "--agent")
+    assert done.returncode == 0, done.stderr
     end_counting(project, cluster)
 
 

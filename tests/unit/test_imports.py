@@ -130,7 +130,17 @@ def heavy(loaded: set[str], names: set[str]) -> set[str]:
         ),
         (
             "eggcluster.worker.main",
-            {"click", "rich", "psutil", "uvicorn", "eggcluster.master", "eggcluster.modes", "eggcluster.cli"},
+            {
+                "click",
+                "rich",
+                "psutil",
+                "uvicorn",
+                "eggcluster.master",
+                "eggcluster.modes",
+                "eggcluster.cli",
+                "eggcluster.worker.sharing",
+                "eggcluster.ipc.line",
+            },
         ),
         ("eggcluster", {"asyncio", "msgspec", "eggcluster.errors"}),
         ("eggcluster.model.supervisor", {"asyncio", "socket", "msgspec", "subprocess"}),
