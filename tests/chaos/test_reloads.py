@@ -39,7 +39,8 @@ def test_no_request_fails_and_none_waits_while_all_workers_are_replaced_again_an
     p999, slowest = percentile(normal, 0.999), meanwhile[-1]
     print(  # noqa: T201
         f"{ROUNDS * RELOADS} reloads in {sum(to - since for since, to in busy):.1f}s: "
-        f"{dict(sorted(tally.counts.items()))}, {dict(tally.notes)}; normal: {describe(normal)}; meanwhile: {describe(meanwhile)}; "
+        f"{dict(sorted(tally.counts.items()))}, {dict(tally.notes)}; "
+        f"normal: {describe(normal)}; meanwhile: {describe(meanwhile)}; "
         f"slowest : normal p99.9 = {slowest / p999:.2f}"
     )
     assert tally.failures == []
