@@ -57,7 +57,7 @@ def kill(launched: Launched, slot: int) -> int:
 
 
 def test_what_one_client_opens_is_spread_evenly(project: Project) -> None:
-    """32 connections on 2 workers: 19 of 20 times within a quarter of even; here it is 98 of 100 times, dice reach 89."""
+    """32 connections on 2 workers: within a quarter of even in 19 of 20 runs. Here it is 98 of 100; dice reach 89."""
     launched, target = workers(project, 2)
     assert (launched.status() or {})["steering"]["by"] == "bpf"
     ratios = []
