@@ -198,6 +198,7 @@ def test_more_than_may_wait_stay_in_the_kernels_queue(project: Project) -> None:
     """The backlog bounds what waits in the master as well: above it nothing more is accepted."""
     launched, target = sticky(project, "acceptor", "--backlog", "20", app=HELD_BACK)
     os.kill(launched.workers()[2], signal.SIGKILL)
+    wait_until(lambda: 2 not in launched.workers(), "the master knows of it")
     clients = [Client(target, client) for client in clients_of(2, 30)]
     wait_until(lambda: steering(launched)["waiting"] == 20, "as many wait as may")
     (project.folder / "gate").touch()

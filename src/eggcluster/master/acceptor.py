@@ -36,8 +36,8 @@ class Acceptor:
     """Accepts where it is told to, and hands over by the course. Each connection is with exactly one process: on its
     way to a worker that dies or hangs it is taken back and goes to another.
 
-    What cannot go yet, because its slot is held or its worker does not read, waits here, `most_waiting` at the most:
-    above that nothing more is accepted.
+    What cannot go yet, because its slot is held or its worker does not read, waits here. From `most_waiting` on nothing
+    more is accepted; what is taken back then comes on top, a socket's worth for each worker.
     """
 
     def __init__(self, most_waiting: int) -> None:
