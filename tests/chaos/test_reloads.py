@@ -40,8 +40,7 @@ def test_no_request_fails_and_none_waits_while_all_workers_are_replaced_again_an
     print(  # noqa: T201
         f"{ROUNDS * RELOADS} reloads in {sum(to - since for since, to in busy):.1f}s: "
         f"{dict(sorted(tally.counts.items()))}, {dict(tally.notes)}; "
-        f"normal: {describe(normal)}; meanwhile: {describe(meanwhile)}; "
-        f"slowest : normal p99.9 = {slowest / p999:.2f}"
+        f"normal: {describe(normal)}; meanwhile: {describe(meanwhile)}; slowest : normal p99.9 = {slowest / p999:.2f}"
     )
     assert tally.failures == []
     assert [worker["generation"] for worker in (cluster.status() or {})["workers"]] == [ROUNDS * RELOADS + 1] * 2
