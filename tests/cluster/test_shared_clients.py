@@ -211,3 +211,12 @@ def test_an_application_can_be_tested_without_a_cluster(project: Project) -> Non
     code = "import app, asyncio, remote, os; assert asyncio.run(remote.news.pid()) == os.getpid()"
     with contextlib.chdir(project.folder):
         assert os.spawnve(os.P_WAIT, sys.executable, [sys.executable, "-c", code], {**os.environ, "NEWS": "x"}) == 0
+
+
+def test_a_socket_that_somebody_has_removed_is_said_to_be_missing(project: Project) -> None:
+    cluster = obedient(project, app="remote.shared = app.shared\n").start("--workers", "1").wait_ready()
+    (path,) = Path(project.environ["EGG_RUNTIME_DIR"]).glob("*/agent.sock")
+    path.unlink()
+    kill_agent(cluster)
+    cluster.wait_log("the agent cannot be reached: [Errno 2] No such file or directory")
+    assert cluster.close() == 0

@@ -189,13 +189,20 @@ class Uplink(Sharing):
             self._connecting = self._loop.create_task(self._stay_connected())
 
     async def _stay_connected(self) -> None:
-        delay = 0.0
+        delay, unreachable = 0.0, False
         while True:
             began = self._loop.time()
             try:
                 await self._live_with_a_line()
-            except (OSError, MessengerError) as error:
-                _logger.debug("no line to the agent: %s", error)
+            except OSError as error:  # the runtime directory has been removed, or thousands wait already
+                _logger.log(logging.DEBUG if unreachable else logging.WARNING, "the agent cannot be reached: %s", error)
+                unreachable = True
+            except MessengerError as error:
+                _logger.debug("the line to the agent has ended: %s", error)
+            except Exception:
+                _logger.exception("BUG: the line to the agent is opened anew")
+            else:
+                unreachable = False
             lasted = self._loop.time() - began > STEADY_AFTER
             delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
             await asyncio.sleep(delay)
