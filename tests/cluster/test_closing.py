@@ -63,9 +63,9 @@ def test_what_is_in_flight_is_finished_and_nothing_new_is_let_in(project: Projec
         assert not marks(project, "closing")
         assert '"slow but done"' in slow.read()
         assert streaming.read() == "0,1,2,3,4,5,6,7,8,9,end"
+        assert cluster.wait_exit() == 0
         with pytest.raises((OSError, http.client.HTTPException)):
             idle.tell()
-    assert cluster.wait_exit() == 0
 
 
 def test_a_keep_alive_connection_is_closed_after_the_answer_in_flight(project: Project) -> None:

@@ -61,7 +61,7 @@ class Standing:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.engine.drain(1)
+        await self.engine.drain(0.1)
         self.listener.close()
 
 
@@ -106,7 +106,7 @@ def test_small_answers_are_held_back_no_more_than_on_a_connection_of_its_own(run
         nodelay: list[int] = []
 
         async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-            (protocol,) = standing.engine._servers[0][0].server_state.connections
+            (protocol,) = standing.engine._servers[False].server_state.connections
             sock = protocol.transport.get_extra_info("socket")
             nodelay.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             await scheme(scope, receive, send)

@@ -38,7 +38,9 @@ class Engine(ABC):
 
     @abstractmethod
     async def drain(self, limit: float) -> None:
-        """Stop accepting, let what is in flight finish; cancel what is not done after `limit` seconds.
+        """Stop accepting, let what is in flight finish; cut what is not done after `limit` seconds.
 
-        Idle connections are closed, WebSockets are told that the service restarts (1012).
+        A connection is closed with its next response, which says so, or when it has been silent for a while; a
+        silent WebSocket is told that the service restarts (1012). What is cut: WebSockets with 1012, requests without
+        an answer with 503, streams in the middle; one log line for all. Does nothing before the start.
         """

@@ -3,38 +3,53 @@
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from uvicorn.server import Server
 
+# Seconds that a TLS handshake may take and hold up a drain: two round trips, and work on both sides. A client may also
+# have connected to say nothing.
+HANDSHAKE = 1.0
+
 
 class Intake:
-    """Gives accepted connections to one uvicorn server: protocol, TLS and socket options as its own listener would."""
+    """Gives accepted connections to one uvicorn server: protocol, TLS and socket options as its own listener would.
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    `state` is what the lifespan has left for the requests.
+    """
+
+    def __init__(self, server: Server, state: dict[str, Any]) -> None:
+        self.server = server
+        self._state = state
         self._loop = asyncio.get_running_loop()
-        self._arriving: set[asyncio.Task[object]] = set()
+        self._arriving: dict[asyncio.Task[object], float] = {}
+        self.taken = 0
 
-    def __len__(self) -> int:
-        """How many are on their way: TLS handshakes, for the most part."""
-        return len(self._arriving)
+    @property
+    def is_expecting(self) -> bool:
+        """Whether a connection is on its way that a server which closes has to wait for: a TLS handshake in its time."""
+        recent = self._loop.time() - HANDSHAKE
+        return any(began > recent for began in self._arriving.values())
+
+    def close(self) -> None:
+        """Give up those that are still on their way."""
+        for task in self._arriving:
+            task.cancel()
 
     def take(self, connection: socket.socket) -> None:
         """Serve `connection`, which is non-blocking. Returns at once, never raises."""
-        arrival = self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._server.config.ssl)
+        arrival = self._loop.connect_accepted_socket(self._protocol, connection, ssl=self.server.config.ssl)
         task = self._loop.create_task(arrival)
-        self._arriving.add(task)
+        self._arriving[task] = self._loop.time()
+        self.taken += 1
         task.add_done_callback(self._arrived)
 
     def _protocol(self) -> asyncio.Protocol:
-        server, make = self._server, cast(Callable[..., asyncio.Protocol], self._server.config.http_protocol_class)
-        return make(
-            config=server.config, server_state=server.server_state, app_state=server.lifespan.state, _loop=self._loop
-        )
+        server, make = self.server, cast(Callable[..., asyncio.Protocol], self.server.config.http_protocol_class)
+        return make(config=server.config, server_state=server.server_state, app_state=self._state, _loop=self._loop)
 
     def _arrived(self, task: asyncio.Task[object]) -> None:
-        self._arriving.discard(task)
+        del self._arriving[task]
         if task.cancelled():
             return
         error = task.exception()

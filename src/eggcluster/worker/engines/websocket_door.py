@@ -48,11 +48,11 @@ class WebSocketDoor(asyncio.Protocol):
         self._more = more
         self._received: list[bytes] = []
         self._is_lost = False
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.pause_reading()
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.pause_reading()
         connections = cast(set[Any], self._server_state.connections)
         connections.add(self)
         loop = asyncio.get_running_loop()
@@ -68,17 +68,17 @@ class WebSocketDoor(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """uvicorn closes its connections with it: whoever is still before the door is sent away."""
-        assert self._transport is not None
-        self._transport.close()
+        assert self.transport is not None
+        self.transport.close()
 
     def _let_in(self) -> None:
-        assert self._transport is not None
-        if self._is_lost or self._transport.is_closing():
+        assert self.transport is not None
+        if self._is_lost or self.transport.is_closing():
             return
         cast(set[Any], self._server_state.connections).discard(self)
         protocol = _open(self._server_state, self._more)
-        protocol.connection_made(self._transport)
+        protocol.connection_made(self.transport)
         for data in self._received:
             protocol.data_received(data)
-        self._transport.set_protocol(protocol)
-        self._transport.resume_reading()
+        self.transport.set_protocol(protocol)
+        self.transport.resume_reading()

@@ -1,0 +1,35 @@
+"""How many file descriptors this process may still open. Runs in the app workers."""
+
+import os
+import resource
+
+RESERVE = 16  # descriptors left to the application: what it is serving wants to open files, too
+SHARE = 16  # of a small limit the reserve is at most one part in so many
+
+
+class Descriptors:
+    """The soft limit of RLIMIT_NOFILE, and a reserve below it."""
+
+    def __init__(self) -> None:
+        self.limit = self._reserve = self.ceiling = 0
+        self._read_limit()
+
+    def have_room(self) -> bool:
+        """Whether twice the reserve is free: some room to go on with. Opens as many for a moment."""
+        self._read_limit()  # prlimit(1) may have changed it
+        opened: list[int] = []
+        try:
+            while len(opened) < 2 * self._reserve:
+                opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # dup would not see ENFILE
+        except OSError:
+            return False
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+        return max(opened) < self.ceiling
+
+    def _read_limit(self) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.limit = limit if limit != resource.RLIM_INFINITY else 2**31
+        self._reserve = max(1, min(RESERVE, self.limit // SHARE))
+        self.ceiling = self.limit - self._reserve  # a descriptor from here on is one of the reserve

@@ -1,0 +1,120 @@
+"""The drain: how a worker's connections come to their ends. Runs in the app workers.
+
+A client that keeps its connection may be sending its next request in the moment in which the server closes it. It
+cannot know whether that one was served (RFC 9112, 9.3.1), so each such close is a failed request for somebody. But a
+connection whose answer said `close` is closed without that risk. So each one is kept for one more answer, which says
+so, and only those that have long been silent are closed without. HAProxy has the same as idle-close-on-response.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from uvicorn.server import Server
+
+from eggcluster.worker.engines.farewell import Farewell
+from eggcluster.worker.engines.intake import Intake
+from eggcluster.worker.engines.websocket_door import CLOSE
+
+LOOK = 0.02  # seconds between two looks at the connections: uvicorn has no event for their ends
+IDLENESS = 20  # times as long as a look took is waited before the next one: thousands of connections are not free
+LAST_WORDS = 0.25  # seconds of the limit that are kept for what is cut: close frames, clean-up in the application
+NAMED = 3  # paths that the log line about a cut names of each kind
+
+_logger = logging.getLogger("eggcluster.worker")
+
+
+class Drain:
+    """Ends the connections of some uvicorn servers that accept nothing more, `limit` seconds from now at the latest."""
+
+    def __init__(self, intakes: Sequence[Intake], limit: float) -> None:
+        self._intakes = intakes
+        self._servers = [intake.server for intake in intakes]
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._cut_at = self._began + limit - min(LAST_WORDS, limit / 4)
+        self._end = self._began + limit
+        self._farewells: dict[Any, Farewell] = {}
+
+    async def run(self) -> None:
+        for server in self._servers:
+            server.should_exit = True  # some libraries look at it to end their streams
+            await announce_end(server)
+        while self._is_busy() and self._loop.time() < self._cut_at:
+            await self._look_around(self._cut_at)
+        if self._is_busy():
+            await self._cut()
+        for intake in self._intakes:
+            intake.close()
+
+    # -- while there is time -------------------------------------------------------------------------------
+
+    async def _look_around(self, deadline: float) -> None:
+        """Close what has become quiet; wait a moment, until `deadline` at the latest."""
+        began = self._loop.time()
+        for farewell in self._present():
+            farewell.end_when_quiet(began)
+        pause = max(LOOK, IDLENESS * (self._loop.time() - began))
+        await asyncio.sleep(max(0.0, min(pause, deadline - self._loop.time())))
+
+    def _present(self) -> Iterator[Farewell]:
+        """A farewell for each connection that is there: some still come, out of their TLS handshakes or taken over."""
+        now, before, self._farewells = self._loop.time(), self._farewells, {}
+        for server in self._servers:
+            for connection in list(server.server_state.connections):
+                farewell = before.get(connection) or Farewell(connection, now)
+                self._farewells[connection] = farewell
+                yield farewell
+
+    def _is_busy(self) -> bool:
+        states = [server.server_state for server in self._servers]
+        return any(intake.is_expecting for intake in self._intakes) or any(state.connections or state.tasks for state in states)
+
+    # -- when there is none left ---------------------------------------------------------------------------
+
+    async def _cut(self) -> None:
+        tasks = {task for server in self._servers for task in server.server_state.tasks}
+        farewells = list(self._present())
+        if census := _census(farewells, len(tasks)):
+            _logger.warning("the drain took longer than %.1fs: cut %s", self._loop.time() - self._began, census)
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
+        for farewell in farewells:
+            farewell.cut()
+        for task in tasks:
+            task.cancel()
+        while self._is_busy() and self._loop.time() < self._end:
+            await asyncio.sleep(LOOK)
+        for farewell in self._present():
+            farewell.abort()
+
+
+def _census(farewells: Sequence[Farewell], tasks: int) -> str:
+    """`2 streams (/events, /feed), 1 WebSocket (/chat)`; empty if nothing is lost."""
+    paths: dict[str, Counter[str]] = {}
+    for farewell in farewells:
+        if farewell.kind is not None:
+            paths.setdefault(farewell.kind, Counter())[farewell.path] += 1
+    parts = [_count(kind, found.total(), [path for path, _ in found.most_common()]) for kind, found in paths.items()]
+    after_response = tasks - sum(found.total() for found in paths.values())
+    if after_response > 0:
+        parts.append(_count("background task", after_response, []))
+    return ", ".join(parts)
+
+
+async def announce_end(server: Server) -> None:
+    """Say `close` with each response from now on; the date goes on."""
+    if CLOSE not in server.config.encoded_headers:
+        server.config.encoded_headers.append(CLOSE)
+    await server.on_tick(0)
+
+
+def _count(kind: str, number: int, paths: list[str]) -> str:
+    more = [*paths[:NAMED], *(["…"] if len(paths) > NAMED else [])]
+    return f"{number} {kind}{'' if number == 1 else 's'}" + (f" ({', '.join(more)})" if more else "")
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """uvicorn logs the end of each request that is cancelled, with its traceback; ours is one line for all."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

@@ -1,0 +1,28 @@
+"""Reloads under hundreds of keep-alive clients that never send anything twice: what is lost is counted one by one."""
+
+import os
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.chaos.load import Load
+from tests.chaos.project import served
+from tests.chaos.test_reloads import reload
+from tests.cluster.harness import Project
+
+RELOADS = 20 if os.environ.get("EGG_LONG") else 3
+# Some ask all the time, some now and then, some so rarely that their connection is closed while they pause.
+CLIENTS: Sequence[str] = ("keep-alive=60/0.1", "keep-alive=120/0.7", "keep-alive=120/1.6")
+
+
+@pytest.mark.timeout(300)
+def test_no_keep_alive_client_loses_a_request_in_a_reload(project: Project) -> None:
+    cluster = served(project, workers=2)
+    with Load(urlsplit(cluster.address).port or 0, project.folder / "tally", 1, tuple(CLIENTS)) as load:
+        for _ in range(RELOADS):
+            reload(cluster)
+        tally = load.stop()
+    print(f"{dict(tally.counts)}, {dict(tally.notes)}")  # noqa: T201
+    assert tally.failures == []
+    assert tally.notes["keep-alive connections that were told to close"] > 100 * RELOADS

@@ -1,0 +1,253 @@
+"""The drain: each connection gets an end that its client understands, and nobody holds it up for longer than it may."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from eggcluster.worker.engines.wsgi import WsgiBridge
+from tests.unit.conftest import Run
+from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
+
+CLOSE = b"connection: close"
+
+
+async def stage(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """An application that answers at once, late, in pieces, never, or over a WebSocket."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+    elif scope["path"] == "/pieces":
+        await pieces(send, 10)
+    elif scope["path"] == "/endless":
+        await pieces(send, 100000)
+    else:
+        await asyncio.sleep({"/late": 0.3, "/never": 1000}.get(scope["path"], 0))
+        await scheme(scope, receive, send)
+
+
+async def pieces(send: Send, count: int) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(count):
+        await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+        await asyncio.sleep(0.03)
+    await send({"type": "http.response.body", "body": b""})
+
+
+def ask(client: Client, path: str) -> None:
+    client.writer.write(REQUEST.replace(b"GET /", f"GET {path}".encode()))
+
+
+async def began(standing: Standing) -> None:
+    """Wait until something is being answered."""
+    while not any(server.server_state.tasks for server in standing.engine._servers.values()):
+        await asyncio.sleep(0)
+
+
+def drained(work: Callable[[Standing, Callable[[float], asyncio.Task[None]]], Awaitable[None]], run: Run) -> None:
+    """Run `work` with a standing engine and what starts its drain."""
+
+    async def whole() -> None:
+        async with Standing(app=stage) as standing:
+            await work(standing, lambda limit: asyncio.ensure_future(standing.engine.drain(limit)))
+
+    run(whole())
+
+
+Drain = Callable[[float], asyncio.Task[None]]
+
+
+# -- what is done within the limit -------------------------------------------------------------------------------
+
+
+def test_an_idle_connection_gets_one_more_answer_that_says_close(run: Run) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        assert CLOSE not in (await client.get())[0]
+        draining = drain(5)
+        await asyncio.sleep(0.1)
+        head, body = await client.get()
+        assert CLOSE in head
+        assert body
+        assert await client.reader.read() == b""
+        client.writer.close()
+        await asyncio.wait_for(draining, 1)
+
+    drained(work, run)
+
+
+def test_a_request_in_flight_is_answered_with_close(run: Run) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        ask(client, "/late")
+        await began(standing)
+        draining = drain(5)
+        answer = await client.reader.read()
+        assert CLOSE in answer
+        assert answer.endswith(b"%d" % client.port)
+        client.writer.close()
+        await asyncio.wait_for(draining, 1)
+
+    drained(work, run)
+
+
+def test_a_stream_that_had_begun_ends_and_the_next_request_is_answered_with_close(run: Run) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        ask(client, "/pieces")
+        assert CLOSE not in await client.reader.readuntil(b"\r\n\r\n")
+        draining = drain(5)
+        assert (await client.reader.readuntil(b"\r\n0\r\n\r\n")).count(b"piece") == 10
+        assert CLOSE in (await client.get())[0]  # nothing had said so: the client could not know
+        client.writer.close()
+        await asyncio.wait_for(draining, 1)
+
+    drained(work, run)
+
+
+def test_a_client_that_still_sends_gets_the_answer_and_no_reset(run: Run) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        draining = drain(5)
+        await asyncio.sleep(0.05)
+        client.writer.write(b"POST / HTTP/1.1\r\nhost: cluster\r\ncontent-length: 100000\r\n\r\n")
+        assert CLOSE in await client.reader.readuntil(b"\r\n\r\n")  # it does not want the body
+        for _ in range(10):
+            client.writer.write(bytes(10000))
+            await client.writer.drain()
+            await asyncio.sleep(0.005)
+        assert (await client.reader.read()).endswith(b"%d" % client.port)
+        client.writer.close()
+        await asyncio.wait_for(draining, 1)
+
+    drained(work, run)
+
+
+def test_a_connection_that_is_accepted_while_the_others_end_is_served(run: Run) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        first = await standing.connect()
+        ask(first, "/late")
+        await began(standing)
+        draining = drain(5)
+        await asyncio.sleep(0)
+        second = await standing.connect()
+        assert CLOSE in (await second.get())[0]
+        assert CLOSE in await first.reader.read()
+        for client in (first, second):
+            client.writer.close()
+        await asyncio.wait_for(draining, 1)
+
+    drained(work, run)
+
+
+def test_silent_connections_are_closed_and_hold_up_nobody(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        clients = [await standing.connect() for _ in range(3)]
+        await clients[0].get()
+        start = time.monotonic()
+        await drain(5)
+        assert 1.2 < time.monotonic() - start < 2.5
+        for client in clients:
+            assert await client.reader.read() == b""
+
+    drained(work, run)
+    assert not caplog.records
+
+
+# -- what is not -------------------------------------------------------------------------------------------------
+
+
+def test_what_outlasts_the_limit_is_cut_as_its_protocol_has_it_and_logged_in_one_line(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        stream, request = await standing.connect(), await standing.connect()
+        ask(stream, "/endless")
+        ask(request, "/never")
+        host, port = standing.address
+        async with connect(f"ws://{host}:{port}/chat", proxy=None) as websocket:
+            chatting = asyncio.ensure_future(chat(websocket))
+            await stream.reader.readuntil(b"piece")
+            await drain(1)
+            assert await chatting == 1012
+        rest = await stream.reader.read()
+        assert b"piece" in rest
+        assert not rest.endswith(b"0\r\n\r\n")  # it must not look complete
+        answer = await request.reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert CLOSE in answer
+
+    drained(work, run)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("the drain took longer than 0.")
+    for part in ("1 stream (/endless)", "1 request (/never)", "1 WebSocket (/chat)"):
+        assert part in line
+
+
+async def chat(websocket: Any) -> int | None:
+    """Talk without a pause; gives the code with which the server ends it."""
+    try:
+        while True:
+            await websocket.send("hello")
+            assert await websocket.recv() == "hello"
+            await asyncio.sleep(0.01)
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd is not None else None
+
+
+def test_a_websocket_is_told_of_the_restart_between_two_messages(run: Run) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        host, port = standing.address
+        async with connect(f"ws://{host}:{port}/", proxy=None) as websocket:
+            await websocket.send("hello")
+            assert await websocket.recv() == "hello"
+            draining = drain(5)
+            with pytest.raises(ConnectionClosed) as closed:
+                await websocket.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+        await asyncio.wait_for(draining, 1.5)
+
+    drained(work, run)
+
+
+def test_a_wsgi_request_that_outlasts_the_limit_is_cut_without_a_traceback(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    def endless(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [("content-type", "text/plain")])
+        while True:
+            time.sleep(0.01)
+            yield b"piece"
+
+    async def work() -> None:
+        async with Standing(app=WsgiBridge(endless)) as standing:
+            client = await standing.connect()
+            ask(client, "/feed")
+            await client.reader.readuntil(b"piece")
+            await standing.engine.drain(0.5)
+            assert not (await client.reader.read()).endswith(b"0\r\n\r\n")
+
+    with caplog.at_level(logging.INFO):
+        run(work())
+    assert ["1 stream (/feed)" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_idle_connections_at_the_end_of_a_short_limit_are_no_loss_to_speak_of(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        await client.get()
+        await drain(0.2)
+        assert await client.reader.read() == b""
+
+    drained(work, run)
+    assert not caplog.records
