@@ -6,12 +6,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from uvicorn.protocols import utils
 
 from eggcluster.ipc.boot_order import Listener
 from eggcluster.options import ClusterOptions
+from eggcluster.worker.engines.addresses import local_address, remote_address
 from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
 from tests.cluster.surroundings import key_pair
 from tests.unit.conftest import Run
@@ -194,5 +196,35 @@ def test_the_load_counts_requests_and_open_connections(run: Run) -> None:
             first.writer.close()
             while standing.engine.load.connections != 1:
                 await asyncio.sleep(0)
+
+    run(work())
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_addresses_are_those_that_uvicorn_finds(run: Run, family: socket.AddressFamily, tmp_path: Path) -> None:
+    found: list[object] = []
+
+    class Asking(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transport = cast(asyncio.Transport, transport)
+            found.extend([local_address(transport), remote_address(transport)])
+            found.extend([utils.get_local_addr(transport), utils.get_remote_addr(transport)])
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket(family) as sock:
+            where = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, str(tmp_path / "s"))
+            sock.bind(where)
+            server = await loop.create_server(Asking, sock=sock)
+            with socket.socket(family) as client:
+                client.setblocking(False)
+                await loop.sock_connect(client, sock.getsockname())
+                while not found:
+                    await asyncio.sleep(0)
+            server.close()
+        assert found[:2] == found[2:]
 
     run(work())

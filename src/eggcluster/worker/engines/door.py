@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 
+from eggcluster.kernel.accept_queue import waiting_connections
 from eggcluster.kernel.descriptors import Descriptors
 
 AT_ONCE = 8  # connections accepted before those that are there have their turn; nginx's multi_accept is without limit
@@ -58,9 +59,10 @@ class Door:
             listener.close()
 
     def _accept(self, listener: socket.socket, take: Take) -> None:
-        for _ in range(self._at_once):
-            if not self._accept_one(listener, take):
-                return
+        if self._accept_one(listener, take) and self._at_once > 1:
+            for _ in range(min(waiting_connections(listener), self._at_once - 1)):
+                if not self._accept_one(listener, take):
+                    return
 
     def _accept_one(self, listener: socket.socket, take: Take) -> bool:
         """False where there was none, or may be none after it."""

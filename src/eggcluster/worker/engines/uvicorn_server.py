@@ -1,6 +1,7 @@
 """uvicorn's server, made from our options. Runs in the app workers."""
 
 import ssl  # uvicorn's Config has imported it anyway
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from eggcluster.options import ClusterOptions
+from eggcluster.worker.engines.addresses import use_known_addresses
 from eggcluster.worker.engines.websocket_door import websocket_protocol
 
 
@@ -37,6 +39,7 @@ def uvicorn_server(app: Callable[..., Any], options: ClusterOptions, *, tls: boo
         ssl_cert_reqs=ssl.CERT_REQUIRED if tls and options.https_ca else ssl.CERT_NONE,
     )
     config.load()
+    use_known_addresses(sys.modules[config.http_protocol_class.__module__])
     return Server(config)
 
 
