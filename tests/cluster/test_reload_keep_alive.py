@@ -20,8 +20,7 @@ CLIENTS: Sequence[str] = ("keep-alive=60/0.1", "keep-alive=120/0.7", "keep-alive
 def test_no_keep_alive_client_loses_a_request_in_a_reload(project: Project) -> None:
     cluster = served(project, workers=2)
     with Load(urlsplit(cluster.address).port or 0, project.folder / "tally", 1, tuple(CLIENTS)) as load:
-        for _ in range(RELOADS):
-            reload(cluster)
+        reload(cluster, RELOADS)
         tally = load.stop()
     print(f"{dict(tally.counts)}, {dict(tally.notes)}")  # noqa: T201
     assert tally.failures == []

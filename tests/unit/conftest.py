@@ -1,11 +1,16 @@
 """Fixtures of the unit tests."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+
+from eggcluster.options import ClusterOptions
+from tests.cluster.surroundings import key_pair
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -20,3 +25,12 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
             runner.run(asyncio.wait_for(work, 20))
 
         yield until_done
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> tuple[ClusterOptions, ssl.SSLContext]:
+    """Options with a key of their own, and a context for clients that trust it."""
+    key, certificate = key_pair(tmp_path, "cluster")
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    return ClusterOptions(https_key=key, https_cert=certificate), context

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.wsgi import WsgiBridge
 from tests.unit.conftest import Run
 from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
@@ -159,6 +161,34 @@ def test_silent_connections_are_closed_and_hold_up_nobody(run: Run, caplog: pyte
 
     drained(work, run)
     assert not caplog.records
+
+
+def test_a_tls_handshake_under_way_is_finished_and_its_request_answered(
+    run: Run, tls: tuple[ClusterOptions, ssl.SSLContext]
+) -> None:
+    async def work() -> None:
+        options, context = tls
+        async with Standing(options) as standing:
+            opening = asyncio.ensure_future(asyncio.open_connection(*standing.listener.getsockname(), ssl=context))
+            await standing.accept(tls=True)
+            draining = asyncio.ensure_future(standing.engine.drain(5))
+            client = Client(*await opening)
+            assert CLOSE in (await client.get())[0]
+            client.writer.close()
+            await asyncio.wait_for(draining, 2)
+
+    run(work())
+
+
+def test_a_client_that_never_shakes_hands_holds_up_nobody(run: Run, tls: tuple[ClusterOptions, ssl.SSLContext]) -> None:
+    async def work() -> None:
+        async with Standing(tls[0]) as standing:
+            reader, _ = await asyncio.open_connection(*standing.listener.getsockname())
+            await standing.accept(tls=True)
+            await asyncio.wait_for(standing.engine.drain(5), 2)
+            assert await reader.read() == b""
+
+    run(work())
 
 
 # -- what is not -------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from eggcluster.ipc.boot_order import Listener
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.addresses import local_address, remote_address
 from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
-from tests.cluster.surroundings import key_pair
 from tests.unit.conftest import Run
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: cluster\r\n\r\n"
@@ -78,14 +77,6 @@ class Client:
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         return head, await self.reader.readexactly(length)
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> tuple[ClusterOptions, ssl.SSLContext]:
-    key, certificate = key_pair(tmp_path, "cluster")
-    context = ssl.create_default_context(cafile=certificate)
-    context.check_hostname = False
-    return ClusterOptions(https_key=key, https_cert=certificate), context
 
 
 # -- taking connections ------------------------------------------------------------------------------------------

@@ -70,7 +70,9 @@ class Drain:
 
     def _is_busy(self) -> bool:
         states = [server.server_state for server in self._servers]
-        return any(intake.is_expecting for intake in self._intakes) or any(state.connections or state.tasks for state in states)
+        return any(intake.is_expecting for intake in self._intakes) or any(
+            state.connections or state.tasks for state in states
+        )
 
     # -- when there is none left ---------------------------------------------------------------------------
 

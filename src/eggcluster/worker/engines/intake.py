@@ -27,7 +27,7 @@ class Intake:
 
     @property
     def is_expecting(self) -> bool:
-        """Whether a connection is on its way that a server which closes has to wait for: a TLS handshake in its time."""
+        """Whether a connection is on its way for which a closing server waits: a TLS handshake in its time."""
         recent = self._loop.time() - HANDSHAKE
         return any(began > recent for began in self._arriving.values())
 
