@@ -1,5 +1,6 @@
 """Owns how the result of the faults benchmark is read: tables and the dated page. Runs in the benchmark."""
 
+import os
 from dataclasses import dataclass, field
 
 from benchmarks.fault_peers.contestants import HUNG, WORKERS
@@ -95,6 +96,8 @@ def tables(result: Result) -> dict[str, Grid]:
 def facts(result: Result) -> list[str]:
     lines = [f"{result.date}, {WORKERS} workers, an application whose import takes {IMPORT} s"]
     lines.append(", ".join(f"{name}: {value}" for name, value in result.machine.items()))
+    trials = max((len(result.of(t.name, t.fault)) for t in result.trials), default=0)
+    lines.append(f"trials of each: {trials}; 1-minute load average at the end: {os.getloadavg()[0]:.1f}")
     lines.append(f"a worker counts as hung after {HUNG} s where a server looks; clients wait {PATIENCE:g} s")
     return lines + [f"{name}: {version}" for name, version in result.versions.items()]
 
