@@ -11,12 +11,12 @@ from tests.chaos.ledger import Ledger, hold_still
 from tests.chaos.load import Load
 from tests.chaos.log_check import unexpected_tracebacks
 from tests.chaos.project import served, settle
-from tests.chaos.test_reloads import describe, percentile
+from tests.chaos.test_reloads import describe
 from tests.cluster.harness import Launched, Project
 
 BROKEN = 60.0 if os.environ.get("EGG_LONG") else 10.0  # seconds for which nothing boots
 LONGEST_WAIT = 20.0  # seconds until the slot tries again, at most 15, and boots
-SLOWEST = 0.5  # seconds; a machine's own hiccups, and far from waiting for anybody's boot
+SLOWEST = 2.0  # seconds; a busy machine's hiccups, and far from waiting for the slot to come back
 LOAD = ("one-shot=4/0.1", "keep-alive=4/0.1", "stream=2/0.2", "websocket=2/0.2")
 
 
@@ -48,7 +48,7 @@ def test_a_slot_that_cannot_boot_for_a_while_costs_the_others_nothing_and_comes_
     waiting = [seconds for end, seconds in tally.prompt if broken_at < end < mended_at]
     print(f"back after {back_after:.1f}s; {describe(sorted(waiting))}")  # noqa: T201
     assert back_after < LONGEST_WAIT
-    assert percentile(sorted(waiting), 0.99) < SLOWEST
+    assert max(waiting) < SLOWEST  # also who had come to the dead slot's queue
     assert unexpected_tracebacks(cluster.log) == []
 
 
