@@ -16,7 +16,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/faults.py` works, too
+sys.path.pop(0)  # not this file's own folder: the `http` in there is a benchmark, not the standard library's
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.boot import BenchmarkError, adopt_orphans, machine
 from benchmarks.fault_peers.contestants import NAMES, contestants

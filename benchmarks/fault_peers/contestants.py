@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,14 +53,14 @@ NAMES = (
 )
 
 
-def install(folder: Path) -> None:
+def install(folder: Path, packages: Sequence[str] = PACKAGES) -> None:
     """A virtual environment with all peers, made once."""
     installed = folder / ".installed"
     if installed.exists():
         return
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, timeout=INSTALL_TIMEOUT)
     pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *PACKAGES], check=True, timeout=INSTALL_TIMEOUT)
+    subprocess.run([*pip, *packages], check=True, timeout=INSTALL_TIMEOUT)
     installed.touch()
 
 

@@ -1,0 +1,1 @@
+"""What `benchmarks/http.py` compares, and how each of them is started, loaded and read."""

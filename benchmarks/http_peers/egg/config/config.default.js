@@ -1,0 +1,3 @@
+'use strict';
+exports.keys = 'benchmark';
+exports.cluster = { listen: { hostname: '127.0.0.1' } };

@@ -1,0 +1,65 @@
+"""Owns what the HTTP benchmark's figures are to be. Runs in the benchmark."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.http_peers.contestants import EGG_STICKY, OWN, OWN_ACCEPTOR, OWN_BPF
+from benchmarks.http_peers.result import Result
+from benchmarks.http_peers.turn import KEEP, SPREAD, WAYS
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure that was promised. `at_most`: it may not be higher; else it may not be lower."""
+
+    text: str
+    value: Callable[[Result], float | None]
+    bound: float
+    unit: str = " x"
+    at_most: bool = False
+
+    def row(self, result: Result) -> list[str]:
+        value = self.value(result)
+        bound = f"{'≤' if self.at_most else '≥'} {self.bound:g}{self.unit}"
+        if value is None:
+            return [self.text, "-", bound, "not measured"]
+        kept = value <= self.bound if self.at_most else value >= self.bound
+        shown = f"{value:.0f}" if self.bound >= 10 else f"{value:.3f}"
+        return [self.text, f"{shown}{self.unit}", bound, "reached" if kept else "missed"]
+
+
+def beside(name: str, rival: str, case: str, metric: str = "rate") -> Callable[[Result], float | None]:
+    return lambda result: result.ratio(name, rival, case, metric)
+
+
+def slowest(case: str) -> Callable[[Result], float | None]:
+    def milliseconds(result: Result) -> float | None:
+        seconds = result.median(OWN, case, "slowest")
+        return seconds * 1e3 if seconds is not None else None
+
+    return milliseconds
+
+
+GOALS = (
+    *(Goal(f"requests/s, {way} : uvicorn", beside(OWN, "uvicorn", way), 1.0) for way in WAYS),
+    *(Goal(f"CPU a request, {way} : uvicorn", beside(OWN, "uvicorn", way, "cpu"), 1.0, at_most=True) for way in WAYS),
+    Goal(f"requests/s, {KEEP} : uvicorn's worst run", lambda r: r.ratio_to_worst(OWN, "uvicorn", KEEP), 1.5),
+    Goal(
+        "32 connections on 2 workers: runs with most over mean ≤ 1.25",
+        lambda r: r.runs_within(OWN, "balance 32", 1.25),
+        19,
+        " of 20",
+    ),
+    *(Goal(f"sticky by BPF : not sticky, {way}", beside(OWN_BPF, OWN, f"{SPREAD} {way}"), 0.97) for way in WAYS),
+    Goal(f"sticky by acceptor : not sticky, {KEEP}", beside(OWN_ACCEPTOR, OWN, f"{SPREAD} {KEEP}"), 0.9),
+    *(
+        Goal(f"sticky by BPF : Egg's sticky, {way}", beside(OWN_BPF, EGG_STICKY, f"{SPREAD} {way}"), 1.0)
+        for way in WAYS
+    ),
+    *(
+        Goal(f"sticky by acceptor : Egg's sticky, {way}", beside(OWN_ACCEPTOR, EGG_STICKY, f"{SPREAD} {way}"), 1.0)
+        for way in WAYS
+    ),
+    Goal("slowest new connection after a second of a blocked worker", slowest("blocked, later"), 1000, " ms", True),
+    Goal("slowest new connection while a killed worker is replaced", slowest("killed"), 200, " ms", True),
+)

@@ -1,0 +1,44 @@
+"""Owns the figures of one benchmark, and how they are read: medians, ratios. Runs in the benchmark."""
+
+import statistics
+from dataclasses import dataclass, field
+
+from benchmarks.http_peers.turn import Plan, Record
+
+
+@dataclass
+class Result:
+    """The records of all rounds; a server without one has its reason in `absent`."""
+
+    date: str
+    machine: dict[str, str]
+    versions: dict[str, dict[str, str]]
+    absent: dict[str, str]
+    plan: Plan
+    load_before: float
+    rounds: int = 0
+    records: list[Record] = field(default_factory=list)
+
+    def values(self, name: str, case: str, metric: str) -> list[float]:
+        """Those of all runs, in their order."""
+        return [r.value for r in self.records if (r.name, r.case, r.metric) == (name, case, metric)]
+
+    def median(self, name: str, case: str, metric: str) -> float | None:
+        """None where there is no record."""
+        values = self.values(name, case, metric)
+        return statistics.median(values) if values else None
+
+    def ratio(self, name: str, rival: str, case: str, metric: str) -> float | None:
+        """Median by median."""
+        own, other = self.median(name, case, metric), self.median(rival, case, metric)
+        return own / other if own is not None and other else None
+
+    def ratio_to_worst(self, name: str, rival: str, case: str) -> float | None:
+        """The median throughput by the rival's lowest."""
+        own, others = self.median(name, case, "rate"), self.values(rival, case, "rate")
+        return own / min(others) if own is not None and others else None
+
+    def runs_within(self, name: str, case: str, bound: float) -> float | None:
+        """How many of 20 runs have had a balance of at most `bound`."""
+        values = self.values(name, case, "most over mean")
+        return 20 * sum(value <= bound for value in values) / len(values) if values else None

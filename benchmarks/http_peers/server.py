@@ -1,0 +1,64 @@
+"""Owns a started server: waiting for it, what its processes' clocks say, who answers. Runs in the benchmark."""
+
+import ctypes
+import http.client
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from benchmarks.boot import HOST, BenchmarkError, Contestant, descendants, free_port, started, wait_until
+
+START_TIMEOUT = 30.0  # s
+SETTLE = 0.3  # s; what a server does for itself after its ready line is not a request's
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that serves. `processes`: all of its own, and nothing that was started later."""
+
+    name: str
+    port: int
+    processes: list[int]
+
+    def cpu_seconds(self) -> float:
+        """User and system time that its processes have used, exact to the microsecond.
+
+        clock_getcpuclockid(3): a process's clock counts its ended threads, too; /proc/PID/stat in ticks of 10 ms.
+        """
+        libc = ctypes.CDLL(None)
+        total = 0.0
+        for pid in self.processes:
+            clock = ctypes.c_int()
+            if libc.clock_getcpuclockid(pid, ctypes.byref(clock)) == 0:
+                total += time.clock_gettime(clock.value)
+        return total
+
+    def answer_size(self) -> int:
+        """The bytes of an answer, headers included, on a connection that stays."""
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=START_TIMEOUT)
+        try:
+            connection.request("GET", "/")
+            response = connection.getresponse()
+            if response.status != 200 or response.read() != b"hello world":
+                raise BenchmarkError(f"{self.name} does not say hello: {response.status}")
+            headers = sum(len(f"{name}: {value}\r\n") for name, value in response.getheaders())
+            return len(f"HTTP/1.1 {response.status} {response.reason}\r\n\r\n") + headers + len("hello world")
+        finally:
+            connection.close()
+
+
+@contextmanager
+def served(contestant: Contestant) -> Iterator[Server]:
+    """Start it, wait until all of it is ready; all its processes have ended afterwards."""
+    port = free_port()
+    with started(contestant, port) as (_, output):
+        if not wait_until(lambda: output.seen_at is not None or not output.is_alive(), START_TIMEOUT):
+            raise BenchmarkError(f"{contestant.name} was not ready in {START_TIMEOUT} s:\n{output.text()}")
+        if output.seen_at is None:
+            raise BenchmarkError(f"{contestant.name} ended:\n{output.text()}")
+        time.sleep(SETTLE)
+        try:
+            yield Server(contestant.name, port, descendants())
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{error}\n{output.text()}") from error
