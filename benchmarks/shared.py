@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/shared.py` works, too
+sys.path.pop(0)  # not this file's own folder: the `http` in there is a benchmark, not the standard library's
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.boot import machine
 

@@ -60,6 +60,6 @@ GOALS = (
         Goal(f"sticky by acceptor : Egg's sticky, {way}", beside(OWN_ACCEPTOR, EGG_STICKY, f"{SPREAD} {way}"), 1.0)
         for way in WAYS
     ),
-    Goal("slowest new connection after a second of a blocked worker", slowest("blocked, later"), 1000, " ms", True),
+    Goal("slowest new connection after a second of a blocked worker", slowest("blocked, later"), 200, " ms", True),
     Goal("slowest new connection while a killed worker is replaced", slowest("killed"), 200, " ms", True),
 )

@@ -12,6 +12,7 @@ BALANCED = (8, 32, 256)  # connections
 KEEP, CLOSE = "keep-alive", "one request each"
 WAYS = (KEEP, CLOSE)
 SPREAD = "spread"  # in front of a way: from 32 addresses
+WARM_UP = 1  # seconds of each way before it is measured: Node compiles what is called often, and only after a while
 AGAIN = {KEEP: 3, CLOSE: 2}  # runs in a turn; a run has new connections, and so another balance
 
 
@@ -41,7 +42,7 @@ def take_turn(name: str, entry: Entry, plan: Plan, turn: int) -> list[Record]:
         if not entry.sticky:
             records += loaded(server, plan) + balanced(server, plan)
         if entry.sticky or name in (OWN, EGG):
-            records += spread(server, plan, turn)
+            records += spread(server, plan, turn, warm=not entry.sticky)
     return records
 
 
@@ -49,18 +50,18 @@ def loaded(server: Server, plan: Plan) -> list[Record]:
     """Under wrk."""
     records: list[Record] = []
     for way in WAYS:
-        under_clients(server, 0.3, 0, close=way == CLOSE)  # warms up; wrk knows whole seconds only
+        under_wrk(server, WARM_UP, close=way == CLOSE)
         for _ in range(AGAIN[way]):
             figures = asdict(under_wrk(server, plan.wrk, close=way == CLOSE))
             records += [Record(server.name, way, metric, value) for metric, value in figures.items()]
     return records
 
 
-def spread(server: Server, plan: Plan, turn: int) -> list[Record]:
+def spread(server: Server, plan: Plan, turn: int, *, warm: bool) -> list[Record]:
     """Under clients with 32 addresses; each run of a turn has others, all servers have the same."""
     records: list[Record] = []
     for way in WAYS:
-        under_clients(server, 0.3, 0, close=way == CLOSE)  # warms up
+        under_clients(server, WARM_UP / 4 if warm else WARM_UP, 0, close=way == CLOSE)
         for run in range(AGAIN[way]):
             first = SOURCES * (1 + turn * max(AGAIN.values()) + run)
             figures = asdict(under_clients(server, plan.clients, first, close=way == CLOSE))
