@@ -457,3 +457,24 @@ def test_a_messengers_own_role_decides_its_defaults() -> None:
     assert messenger._one_receiver(None) == (Target.AGENT, 0)
     messenger.serve_as(Role.AGENT)
     assert messenger._one_receiver(None) == (Target.RANDOM, 0)
+
+
+def test_what_our_own_code_says_is_neither_sent_nor_heard_by_the_application(run: Run) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, app = await wires.agent(), await wires.app(1)
+        heard: list[Any] = []
+        action = "egg-schedule-run"
+        for messenger in (agent.messenger, app.messenger):
+            for refused in (messenger.on, messenger.once, messenger.off, messenger.send, messenger.send_to_app):
+                with pytest.raises(ReservedAction, match="eggcluster's own"):
+                    refused(action, heard.append)
+            with pytest.raises(ReservedAction):
+                await messenger.request(action, to="agent")
+        app.messenger.internal.on(action, lambda data: data * 2)
+        assert await agent.messenger.internal.request(action, 21, to="app#1") == 42
+        app.messenger.internal.on("egg-schedule-ask", heard.append)
+        agent.messenger.internal.send("egg-schedule-ask", "who?", to="app")
+        await until(lambda: heard == ["who?"])
+
+    run(work())

@@ -12,7 +12,7 @@ from eggcluster.ipc.channel import Channel, Way
 from eggcluster.ipc.frame import HEADER_SIZE, WAY, Frame, decode_message, question_of
 from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.questions import Questions
-from eggcluster.model.message import RESERVED_ACTIONS, Kind
+from eggcluster.model.message import LIFECYCLE_ACTIONS, Kind
 from eggcluster.model.role import Address
 
 MAX_WAYS = 1024  # short cuts of a channel: one for each kind of frame, target and sender
@@ -139,7 +139,7 @@ class Intake:
             action, data = decode_message(raw[HEADER_SIZE:])
         except FrameError:
             return False
-        if action in RESERVED_ACTIONS:
+        if action in LIFECYCLE_ACTIONS:
             return False
         for handler in self._handlers.take(action):
             self._call(handler, action, data)
@@ -152,7 +152,7 @@ class Intake:
             action, data = decode_message(raw[HEADER_SIZE:])
         except FrameError:
             return False
-        if action in RESERVED_ACTIONS:
+        if action in LIFECYCLE_ACTIONS:
             return False
         self._read += 1
         self._tell_read(self._read)
@@ -167,7 +167,7 @@ class Intake:
 
 def _decode_unreserved(body: memoryview) -> tuple[str, Any]:
     action, data = decode_message(body)
-    if action in RESERVED_ACTIONS:
+    if action in LIFECYCLE_ACTIONS:
         raise FrameError(f'"{action}" does not come from the master')
     return action, data
 

@@ -12,9 +12,18 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, encode_frame
 from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.intake import Intake, OnEvent
+from eggcluster.ipc.internal_line import InternalLine
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.ipc.questions import Questions
-from eggcluster.model.message import RESERVED_ACTIONS, Kind, Receiver, Target, check_action, parse_receiver
+from eggcluster.model.message import (
+    RESERVED_ACTIONS,
+    Kind,
+    Receiver,
+    Target,
+    check_action,
+    check_not_internal,
+    parse_receiver,
+)
 from eggcluster.model.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
@@ -46,6 +55,7 @@ class Messenger:
         self._questions: Questions | None = None
         self._answers = Answers(self._handlers, self._reply)
         self._intake: Intake | None = None
+        self.internal = InternalLine(self._handlers, self._write, self._ask)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -104,7 +114,9 @@ class Messenger:
         check_action(action)
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
             raise ValueError(f"timeout: {timeout!r} is no time; use seconds above 0")
-        target, target_id = self._one_receiver(to)
+        return await self._ask(action, data, *self._one_receiver(to), timeout)
+
+    async def _ask(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
         outbox = self._attached()
         asking = self._request(action, data, target, target_id, timeout)
         return await (asking if outbox.is_here() else outbox.on_loop(asking))
@@ -132,7 +144,7 @@ class Messenger:
 
     def _cancel_remote(self, target: Target, target_id: int, request_id: int) -> None:
         with contextlib.suppress(MessengerClosed):
-            self._attached().write(self._encode(Kind.CANCEL, target, None, target_id, request_id))
+            self._write(Kind.CANCEL, target, None, target_id, request_id)
 
     # -- receiving -------------------------------------------------------------------------------------
 
@@ -155,6 +167,7 @@ class Messenger:
 
     def off(self, action: str, handler: Handler | None = None) -> None:
         """Stop calling `handler`, or all handlers of `action`; what is not registered is no error."""
+        check_not_internal(action)
         self._handlers.discard(action, handler)
 
     async def wait_for(self, action: str, timeout: float | None = None) -> Any:
@@ -173,6 +186,7 @@ class Messenger:
             self.off(action, arrive)
 
     def _register(self, action: str, handler: Handler | None, *, once: bool) -> Any:
+        check_not_internal(action)
         if handler is not None:
             self._handlers.add(action, handler, once=once)
             return handler
@@ -245,6 +259,9 @@ class Messenger:
         if self._outbox is None:
             raise MessengerClosed("no cluster runs here: the messenger works in an agent, an app worker or a Cluster")
         return self._outbox
+
+    def _write(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> None:
+        self._attached().write(self._encode(kind, target, content, target_id, request_id))
 
     def _encode(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> bytes:
         return encode_frame(kind, target, content, target_id, self._address, request_id, self._max_bytes)

@@ -1,11 +1,11 @@
-"""What travels in the cluster: the kinds of frames, the targets, and the names that only the master may send."""
+"""What travels in the cluster: the kinds of frames, the targets, and the names that no application may send."""
 
 from enum import IntEnum
 
 from eggcluster.errors import BadReceiver, ReservedAction
 
 # The lifecycle messages of docs/messenger.md. Whoever receives one knows that the master sent it.
-RESERVED_ACTIONS = frozenset(
+LIFECYCLE_ACTIONS = frozenset(
     {
         "agent-start",
         "app-start",
@@ -22,6 +22,21 @@ RESERVED_ACTIONS = frozenset(
         "debug",
     }
 )
+
+# What our own code in agent and app workers says to each other (ipc/internal_line.py). An application can neither send
+# such a message nor listen to one.
+INTERNAL_ACTIONS = frozenset(
+    {
+        "egg-schedule-announce",
+        "egg-schedule-ask",
+        "egg-schedule-run",
+        "egg-schedule-join",
+        "egg-schedule-now",
+        "egg-schedules",
+    }
+)
+
+RESERVED_ACTIONS = LIFECYCLE_ACTIONS | INTERNAL_ACTIONS
 
 
 class Kind(IntEnum):
@@ -78,8 +93,15 @@ def parse_receiver(to: Receiver) -> tuple[Target, int]:
 
 
 def check_action(action: str) -> None:
-    """ReservedAction for a lifecycle message, TypeError for what is no string."""
+    """ReservedAction for a lifecycle or internal message, TypeError for what is no string."""
     if not isinstance(action, str):
         raise TypeError(f"an action is a string, not {action!r}")
     if action in RESERVED_ACTIONS:
+        check_not_internal(action)
         raise ReservedAction(f'"{action}" is a lifecycle message: only the master sends it')
+
+
+def check_not_internal(action: str) -> None:
+    """ReservedAction for a name that is between our own code: nobody else may send it, listen to it, or stop that."""
+    if action in INTERNAL_ACTIONS:
+        raise ReservedAction(f'"{action}" is eggcluster\'s own: choose another action')
