@@ -27,7 +27,7 @@ check: $(VENV)/test  ## style and types
 unit: $(VENV)/test  ## the tests without processes: seconds
 	$(BIN)/pytest tests/unit
 
-long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garbage senders: minutes
+long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garbage senders, ticks: minutes
 	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py tests/cluster/test_shared_state.py \
 		tests/chaos/test_reloads.py tests/chaos/test_broken_replacement.py
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eggcluster.errors import BootError as BootError
     from eggcluster.errors import ClusterNotRunning as ClusterNotRunning
     from eggcluster.errors import ControlError as ControlError
+    from eggcluster.errors import DeclarationError as DeclarationError
     from eggcluster.errors import EggclusterError as EggclusterError
     from eggcluster.errors import LeaderGone as LeaderGone
     from eggcluster.errors import MessageTooLarge as MessageTooLarge
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from eggcluster.errors import RemoteError as RemoteError
     from eggcluster.errors import RequestTimeout as RequestTimeout
     from eggcluster.errors import ReservedAction as ReservedAction
+    from eggcluster.errors import RunFailed as RunFailed
     from eggcluster.errors import SharedFull as SharedFull
     from eggcluster.errors import SharedNotReady as SharedNotReady
     from eggcluster.ipc.messenger import Messenger as Messenger
     from eggcluster.master.master import Master as Master
     from eggcluster.master.worker_manager import WorkerManager as WorkerManager
+    from eggcluster.model.schedule_run import ScheduleRun as ScheduleRun
+    from eggcluster.model.schedule_terms import ScheduleTerms as ScheduleTerms
     from eggcluster.model.worker import AgentWorker as AgentWorker
     from eggcluster.model.worker import AppWorker as AppWorker
     from eggcluster.options import ClusterOptions as ClusterOptions
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from eggcluster.worker.agent import Agent as Agent
     from eggcluster.worker.application import Application as Application
     from eggcluster.worker.current import messenger as messenger
+    from eggcluster.worker.schedule.strategy import ScheduleStrategy as ScheduleStrategy
+    from eggcluster.worker.schedule.tick import scheduled_for as scheduled_for
     from eggcluster.worker.sharing.blueprint import idempotent as idempotent
 
 _HOMES = {
@@ -56,10 +62,14 @@ _HOMES = {
     "ClusterOptions": "options",
     "Master": "master.master",
     "Messenger": "ipc.messenger",
+    "ScheduleRun": "model.schedule_run",
+    "ScheduleStrategy": "worker.schedule.strategy",
+    "ScheduleTerms": "model.schedule_terms",
     "WorkerManager": "master.worker_manager",
     "idempotent": "worker.sharing.blueprint",
     "messenger": "worker.current",
     "parse_options": "options",
+    "scheduled_for": "worker.schedule.tick",
     "start_cluster": "cluster",
     **dict.fromkeys(
         (
@@ -67,6 +77,7 @@ _HOMES = {
             "BootError",
             "ClusterNotRunning",
             "ControlError",
+            "DeclarationError",
             "EggclusterError",
             "LeaderGone",
             "MessageTooLarge",
@@ -80,6 +91,7 @@ _HOMES = {
             "RemoteError",
             "RequestTimeout",
             "ReservedAction",
+            "RunFailed",
             "SharedFull",
             "SharedNotReady",
         ),

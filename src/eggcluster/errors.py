@@ -23,6 +23,13 @@ class BootError(EggclusterError):
     """The agent or a worker could not be started: the application's fault. The text is the finished report."""
 
 
+class DeclarationError(BootError, ValueError):
+    """A decorator such as `schedule` or `background` was given what makes no sense: the application's fault.
+
+    The text names the function and says what would be right.
+    """
+
+
 class ClusterNotRunning(EggclusterError):
     """No cluster answers under that name, pid file or base directory. Start one, or name the right one."""
 
@@ -33,6 +40,10 @@ class ClusterEnded(ClusterNotRunning):
 
 class ControlError(EggclusterError):
     """The running cluster refused a command, or could not carry it out; the text says why."""
+
+
+class RunFailed(EggclusterError):
+    """A scheduled task that was run by hand did not end well, or there is none of that name; the text says why."""
 
 
 class FrameError(EggclusterError):

@@ -134,6 +134,20 @@ def test_cache_refresh_follows_its_source_in_every_worker(project: Project) -> N
     all_say(cluster, "/prices", "worker", lambda answer: answer["prices"] == after)
 
 
+def test_job_queue_gives_each_job_to_one_worker_and_loses_none(project: Project, tmp_path: Path) -> None:
+    with redis_server(tmp_path):
+        cluster = run(project, "job_queue", REDIS_URL=f"unix://{tmp_path}/redis.sock")
+        cluster.allows_traceback = True  # a job that fails is one of the jobs
+        names = [f"hen{n}@example.org" for n in range(20)]
+        for name in [*names[:10], "nobody", *names[10:]]:
+            assert httpx.post(f"{cluster.address}/mails/{name}").status_code == 200
+        wait_until(lambda: len(cluster.get("/mails").json()["sent"]) == 20, "all are sent")
+        mails = cluster.get("/mails").json()
+        assert set(map(int, mails["sent"].values())) == set(cluster.workers().values())
+        assert mails["failed"] == ['{"to": "nobody"}']
+        assert cluster.close() == 0
+
+
 def test_cache_refresh_is_pushed_what_the_feed_learns(project: Project) -> None:
     cluster = run(project, "cache_refresh", "--workers", "2")
     httpx.put(f"{cluster.address}/prices/egg/0.4").raise_for_status()

@@ -1,16 +1,31 @@
 """Background tasks, and the other hooks on a worker's life."""
 
 import asyncio
+import contextvars
+import functools
 import itertools
 import logging
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from eggcluster import Agent, Application
-from eggcluster.worker.background import keep_running
+from eggcluster import Agent, Application, DeclarationError
+from eggcluster.errors import FrameError
+from eggcluster.master.reception import background_states
+from eggcluster.model.background_state import BackgroundState
+from eggcluster.worker.background import BackgroundTask
+from eggcluster.worker.off_loop import call_off_loop
 from tests.unit.clock import in_no_time, now
+from tests.waiting import DEADLINE
 
 LOGGER = logging.getLogger("test")
+
+
+def keep_running(function: Callable[[], Any], restart: str = "on-error") -> Any:
+    """A background task's whole life."""
+    return BackgroundTask(function, BackgroundState(function.__name__, restart), LOGGER).run()
 
 
 def test_a_task_that_raises_is_started_again_with_growing_delays() -> None:
@@ -21,7 +36,7 @@ def test_a_task_that_raises_is_started_again_with_growing_delays() -> None:
         if len(starts) < 9:
             raise ConnectionError
 
-    in_no_time(keep_running(task, LOGGER))
+    in_no_time(keep_running(task))
     delays = [after - before for before, after in itertools.pairwise(starts)]
     assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30]
 
@@ -36,7 +51,7 @@ def test_after_a_minute_of_running_the_delays_start_anew() -> None:
         if len(starts) < 7:
             raise ConnectionError
 
-    in_no_time(keep_running(task, LOGGER))
+    in_no_time(keep_running(task))
     assert starts[5] - starts[4] == 61.5
     assert starts[6] - starts[5] == 1
 
@@ -47,7 +62,34 @@ def test_a_task_that_returns_is_done() -> None:
     async def task() -> None:
         starts.append(now())
 
-    in_no_time(keep_running(task, LOGGER))
+    in_no_time(keep_running(task))
+    assert starts == [0]
+
+
+def test_one_that_is_always_to_run_is_started_again_when_it_returns(caplog: pytest.LogCaptureFixture) -> None:
+    starts: list[float] = []
+
+    async def task() -> None:
+        starts.append(now())
+
+    async def work() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(4):
+                await keep_running(task, "always")
+
+    in_no_time(work())
+    assert starts == [0, 0.5, 1.5, 3.5]
+    assert "background task task returned, next try in 0.5s" in caplog.text
+
+
+def test_one_that_is_never_to_run_again_is_not_even_when_it_raises() -> None:
+    starts: list[float] = []
+
+    async def task() -> None:
+        starts.append(now())
+        raise ConnectionError
+
+    in_no_time(keep_running(task, "never"))
     assert starts == [0]
 
 
@@ -59,8 +101,9 @@ def test_each_exception_is_logged_with_its_traceback(caplog: pytest.LogCaptureFi
         if len(calls) == 1:
             raise ConnectionError("broken pipe")
 
-    in_no_time(keep_running(consume, LOGGER))
-    assert "consume raised, next try in 0.5s" in caplog.text
+    in_no_time(keep_running(consume))
+    assert "background task consume raised\n" in caplog.text
+    assert "background task consume raised, next try in 0.5s" in caplog.text
     assert "ConnectionError: broken pipe" in caplog.text
 
 
@@ -174,5 +217,183 @@ def test_a_cancellation_that_comes_from_within_is_an_exception_as_any_other() ->
             lost.cancel()
             await lost
 
-    in_no_time(keep_running(task, LOGGER))
+    in_no_time(keep_running(task))
     assert starts == [0, 0.5]
+
+
+def test_the_last_registered_is_stopped_first_and_each_has_time_to_finish() -> None:
+    agent = Agent()
+    seen: list[str] = []
+
+    def listening(name: str) -> None:
+        @agent.background(name=name)
+        async def listen() -> None:
+            try:
+                await asyncio.sleep(1e6)
+            finally:
+                seen.append(f"{name} is stopping")
+                await asyncio.sleep(2)
+                seen.append(f"{name} is done")
+
+    listening("first")
+    listening("second")
+
+    async def work() -> None:
+        await agent.run_start()
+        await asyncio.sleep(1)
+        await agent.run_close(10)
+
+    in_no_time(work())
+    assert seen == ["second is stopping", "second is done", "first is stopping", "first is done"]
+
+
+def test_one_that_does_not_stop_costs_the_others_their_time_but_not_the_close_hooks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent = Agent()
+    seen: list[Any] = []
+    reports: list[Any] = []
+    agent.report = lambda action, details: reports.append(details["tasks"])
+
+    @agent.background
+    async def polite() -> None:
+        try:
+            await asyncio.sleep(1e6)
+        except asyncio.CancelledError:
+            seen.append("polite was cancelled")
+            raise
+
+    @agent.background
+    async def stubborn() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(1e6)
+        await asyncio.sleep(1e6)
+
+    agent.on_close(lambda: seen.append(("closed", now())))
+
+    async def work() -> None:
+        await agent.run_start()
+        await asyncio.sleep(1)
+        await agent.run_close(3)
+
+    in_no_time(work())
+    assert seen == ["polite was cancelled", ("closed", 4)]
+    assert "background task stubborn did not stop in time" in caplog.text
+    assert [task["state"] for task in reports[-1]] == ["stopped", "abandoned"]
+
+
+def test_states_restarts_and_the_last_error_are_reported_at_each_change() -> None:
+    agent = Agent()
+    reports: list[Any] = []
+    agent.report = lambda action, details: reports.append((action, now(), details["tasks"][0]))
+    calls = []
+
+    @agent.background
+    async def consume() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            await asyncio.sleep(5)
+            raise ConnectionError("broken\n pipe")
+        await asyncio.sleep(1e6)
+
+    async def work() -> None:
+        await agent.run_start()
+        await asyncio.sleep(10)
+        await agent.run_close()
+        await asyncio.sleep(0)
+
+    in_no_time(work())
+    error = "ConnectionError: broken pipe"
+    assert reports == [
+        ("background", 0, {"name": "consume", "state": "running", "restarts": 0, "last_error": None}),
+        ("background", 5, {"name": "consume", "state": "waiting", "restarts": 1, "last_error": error}),
+        ("background", 5.5, {"name": "consume", "state": "running", "restarts": 1, "last_error": error}),
+        ("background", 10, {"name": "consume", "state": "stopped", "restarts": 1, "last_error": error}),
+    ]
+
+
+def test_a_plain_function_runs_in_a_thread_and_ends_when_the_worker_closes() -> None:
+    agent = Agent()
+    began, threads = threading.Event(), []
+
+    @agent.background
+    def consume() -> None:
+        threads.append(threading.current_thread())
+        began.set()
+        agent.closing.wait(DEADLINE)
+
+    async def work() -> None:
+        await agent.run_start()
+        await asyncio.get_running_loop().run_in_executor(None, began.wait, DEADLINE)
+        await agent.run_close()
+
+    asyncio.run(work())
+    assert threads[0] is not threading.main_thread()
+    assert threads[0].name == "egg-consume"
+    threads[0].join(DEADLINE)
+    assert not threads[0].is_alive()
+
+
+def test_calling_off_the_loop_gives_and_raises_what_the_function_does_in_its_context() -> None:
+    variable = contextvars.ContextVar("variable", default="")
+
+    class Callable_:
+        async def __call__(self) -> str:
+            return "an object"
+
+    async def add(one: int, two: int) -> int:
+        return one + two
+
+    def stop() -> None:
+        raise StopIteration("early")
+
+    async def work() -> None:
+        variable.set("here")
+        assert await call_off_loop(variable.get) == "here"
+        assert await call_off_loop(add, 1, 2) == 3
+        assert await call_off_loop(functools.partial(add, 1), 2) == 3
+        assert await call_off_loop(Callable_()) == "an object"
+        with pytest.raises(RuntimeError, match="early"):
+            await call_off_loop(stop)
+        with pytest.raises(KeyError):
+            await call_off_loop({}.__getitem__, 1)
+
+    asyncio.run(work())
+
+
+def test_a_cancellation_waits_for_the_thread_and_a_second_one_does_not() -> None:
+    go_on = threading.Event()
+
+    async def work() -> None:
+        first = asyncio.ensure_future(call_off_loop(go_on.wait, DEADLINE))
+        second = asyncio.ensure_future(call_off_loop(go_on.wait, DEADLINE))
+        for task in (first, second):
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.sleep(0.05)
+        assert not first.done()
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert not first.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+    asyncio.run(work())
+
+
+def test_what_is_no_way_to_restart_is_refused_where_it_is_written() -> None:
+    async def consume() -> None: ...
+
+    where = r"test_background\.test_what_is_no_way_\w+\.<locals>\.consume"
+    with pytest.raises(DeclarationError, match=f'{where}: restart=\'sometimes\' is none of "always", "on-error"'):
+        Agent().background(restart="sometimes")(consume)
+    with pytest.raises(DeclarationError, match="background: None is no function"):
+        Agent().background(restart="always")(None)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("tasks", [None, 1, [1], [{"name": "x"}], [{"name": 1}]])
+def test_the_master_takes_no_report_of_another_shape(tasks: Any) -> None:
+    with pytest.raises(FrameError, match="cannot be read"):
+        background_states({"tasks": tasks})

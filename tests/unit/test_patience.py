@@ -11,14 +11,16 @@ import eggcluster
 from eggcluster.kernel.patience import wait_steadily
 
 ROOT = Path(eggcluster.__file__).parent
-# They tell a person when something happened, and decide nothing.
+# They tell a person when something happened, and decide nothing; but cron's clock is the wall's (docs/schedule.md).
 WALL_CLOCKS = {
     "cli/events.py",
     "cli/messages.py",
+    "cli/schedules.py",
     "logs.py",
     "master/event_feed.py",
     "master/master.py",
     "master/message_watch.py",
+    "worker/schedule/clock.py",
 }
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eggcluster.errors import BadReceiver, ReservedAction
-from eggcluster.model.message import RESERVED_ACTIONS, Target, check_action, parse_receiver
+from eggcluster.model.message import LIFECYCLE_ACTIONS, Target, check_action, parse_receiver
 from eggcluster.model.role import AGENT, MASTER, PARENT, Address, app
 
 ADDRESSES = st.sampled_from([MASTER, AGENT, PARENT]) | st.integers(1, (1 << 24) - 1).map(app)
@@ -83,7 +83,7 @@ def test_any_name_is_a_receiver_or_bad_receiver(name: int | str) -> None:
     assert 0 <= number < 1 << 64
 
 
-@pytest.mark.parametrize("action", sorted(RESERVED_ACTIONS))
+@pytest.mark.parametrize("action", sorted(LIFECYCLE_ACTIONS))
 def test_lifecycle_messages_are_the_masters(action: str) -> None:
     with pytest.raises(ReservedAction, match="only the master sends it"):
         check_action(action)
@@ -91,7 +91,7 @@ def test_lifecycle_messages_are_the_masters(action: str) -> None:
 
 def test_the_contracts_lifecycle_messages_are_reserved() -> None:
     contract = "agent-start app-start egg-ready egg-pids agent-worker-died app-worker-died agent-exit app-exit realport"
-    assert {*contract.split(), "reload-worker", "debug"} <= RESERVED_ACTIONS
+    assert {*contract.split(), "reload-worker", "debug"} <= LIFECYCLE_ACTIONS
 
 
 def test_an_action_is_a_string() -> None:

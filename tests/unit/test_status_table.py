@@ -21,6 +21,7 @@ SEAT: dict[str, Any] = {
     "next_try": None,
     "successor": None,
     "rss": 50 * 1024 * 1024,
+    "background": [],
 }
 
 
@@ -81,6 +82,16 @@ def test_a_slot_that_waits_says_for_how_long_and_why(capsys: pytest.CaptureFixtu
 
 def test_a_loop_that_stands_still_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "listening, loop has not moved for 12.3s" in printed(capsys, silent_for=12.3)[-1]
+
+
+def test_background_tasks_have_a_line_each_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    running = {"name": "consume", "state": "running", "restarts": 0, "last_error": None}
+    broken = {"name": "listen", "state": "waiting", "restarts": 2, "last_error": "OSError: [gone]"}
+    lines = printed(capsys, background=[running, broken])
+    assert lines[-2:] == [
+        "app#1 background consume: running",
+        "app#1 background listen: waiting, 2 restarts, last error: OSError: [gone]",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,17 @@ def reload(agent: bool | None, **which: str | None) -> int:
 
 @command.command()
 @_which
+@click.argument("schedule", required=False)
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+def schedules(schedule: str | None, as_json: bool, **which: str | None) -> int:
+    """List what is scheduled; with the name of one, its last runs."""
+    from eggcluster.cli.schedules import show_schedules
+
+    return show_schedules(_find(which), schedule, as_json=as_json)
+
+
+@command.command()
+@_which
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--payload", is_flag=True, help="Show the data, too; it may hold secrets.")
 def messages(as_json: bool, payload: bool, **which: str | None) -> int:

@@ -44,12 +44,23 @@ def print_table(status: dict[str, Any]) -> None:
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in RIGHT else "left", no_wrap=heading != "last death")
     table.add_row("master", str(status["pid"]), *[""] * 6, _memory(status["rss"]))
-    for who, seat in [("agent", status["agent"]), *((f"app#{seat['slot']}", seat) for seat in status["workers"])]:
+    seats = [("agent", status["agent"]), *((f"app#{seat['slot']}", seat) for seat in status["workers"])]
+    for who, seat in seats:
         colour = COLOURS.get(seat["state"], "")
         # Text and not str, which rich would read as its markup: a death's reason may be any exception's text.
         cells = zip(HEADINGS, (who, *_row(seat)), strict=True)
         table.add_row(*(Text(cell, colour if heading == "state" else "") for heading, cell in cells))
     console.print(table)
+    for who, seat in seats:
+        for task in seat["background"]:
+            console.print(Text(f"{who} background {_task(task)}"), soft_wrap=True)
+
+
+def _task(task: dict[str, Any]) -> str:
+    line = f"{task['name']}: {task['state']}"
+    if task["restarts"]:
+        line += f", {task['restarts']} restart{'s' if task['restarts'] > 1 else ''}"
+    return line + (f", last error: {task['last_error']}" if task["last_error"] else "")
 
 
 def _headline(status: dict[str, Any]) -> str:
@@ -69,7 +80,7 @@ def _row(seat: dict[str, Any]) -> list[str]:
         str(seat["worker_id"] or "-"),
         str(seat["generation"]),
         _state(seat),
-        "-" if seat["age"] is None else _age(seat["age"]),
+        "-" if seat["age"] is None else age(seat["age"]),
         str(seat["requests"]) if seat.get("slot") and seat["requests"] is not None else "",
         str(seat["connections"]) if seat.get("slot") and seat["connections"] is not None else "",
         "-" if seat["loop_delay"] is None else f"{seat['loop_delay'] * 1000:.0f} ms",
@@ -99,7 +110,7 @@ def short_death(text: str) -> str:
     return _EXIT.sub(lambda found: found["signal"] or f"exit {found['code']}", text)
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
     """Two units at most: `4.2s`, `3m07s`, `5h12m`, `9d03h`."""
     if seconds < 60:
         return f"{seconds:.1f}s"

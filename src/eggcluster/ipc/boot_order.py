@@ -23,7 +23,7 @@ class BootOrder(msgspec.Struct, frozen=True):
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_fd` its listener, which
     the agent inherits. The agent learns who may remember what its predecessor knew, too: `survivors`, the worker ids
-    of the app workers that listen.
+    of the app workers that listen, and `remembered`, what it has left with the master, by key.
     """
 
     role: str
@@ -40,6 +40,7 @@ class BootOrder(msgspec.Struct, frozen=True):
     survivors: list[int] = []
     record_fd: int = -1
     handover_fd: int | None = None
+    remembered: dict[str, bytes] = {}
 
     @property
     def master(self) -> int:

@@ -51,11 +51,11 @@ class VitalRecord:
 
     def tell_read(self, messages: int) -> None:
         """The worker's: so many messages have been read since it began."""
-        self._numbers[5] = messages
+        self._numbers[6] = messages
 
     def messages_read(self) -> int:
         """The master's: what the worker told last."""
-        return self._numbers[5]
+        return self._numbers[6]
 
     def last_words(self) -> str:
         """What was written behind the numbers, mostly by faulthandler in a process that was about to die."""

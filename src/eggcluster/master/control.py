@@ -12,15 +12,19 @@ from typing import Any, Protocol
 
 import msgspec
 
+from eggcluster.errors import ControlError
+from eggcluster.ipc.frame import printable
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.event import CloseRequested, ReloadRequested
 from eggcluster.master.event_feed import EventFeed
 from eggcluster.master.inbox import Inbox
+from eggcluster.master.inquiry import inquire
 from eggcluster.master.message_watch import MessageWatch
 from eggcluster.master.onlooker import Onlooker
 from eggcluster.master.progress import Progress
 from eggcluster.master.runtime_dir import unusable
 from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.role import AGENT, Address
 
 MAX_LINE = 64 * 1024  # bytes; a command has some dozen
 MAX_CLIENTS = 64  # at a time: they must not take the master's last file descriptors
@@ -117,6 +121,8 @@ class ControlServer:
                 await self._follow(CloseRequested("stop requested", Progress()), writer)
             case "reload":
                 await self._follow(ReloadRequested(order.agent, Progress()), writer)
+            case "schedules":
+                await self._relay(AGENT, "egg-schedules", writer)
             case "messages":
                 watch = MessageWatch(order.payload)
                 self._master.switchboard.observe(watch.see)
@@ -138,6 +144,16 @@ class ControlServer:
         async for line in progress.lines():
             await _say(writer, {"progress": line})
         await _say(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
+
+    async def _relay(self, address: Address, action: str, writer: asyncio.StreamWriter) -> None:
+        """Show what a child answers; it may be anything, or nothing."""
+        try:
+            answer = {"done": await inquire(self._master.switchboard, address, action)}
+            line = msgspec.json.encode(answer)
+        except (ControlError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            line = msgspec.json.encode({"error": printable(str(error))})
+        writer.write(line + b"\n")
+        await writer.drain()
 
 
 async def _show(

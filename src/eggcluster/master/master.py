@@ -253,7 +253,13 @@ class Master:
         cluster_socket = self.house.listeners.cluster_socket
         fds = [cluster_socket.fileno()] if cluster_socket is not None else []
         survivors = [app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None]
-        order = self._order(agent, Role.AGENT, cluster_fd=fds[0] if fds else None, survivors=survivors)
+        order = self._order(
+            agent,
+            Role.AGENT,
+            cluster_fd=fds[0] if fds else None,
+            survivors=survivors,
+            remembered=self.reception.agent_memory.kept,
+        )
         self.worker_manager.fork(agent, order, fds)
 
     def fork_app_workers(self, *workers: Worker) -> None:

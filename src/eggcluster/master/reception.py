@@ -12,6 +12,7 @@ import msgspec
 
 from eggcluster.errors import FrameError
 from eggcluster.kernel.source_stamps import Stamp
+from eggcluster.master.agent_memory import AgentMemory
 from eggcluster.master.event import BootFailed, ReloadRequested, Started
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.link import Link
@@ -22,12 +23,22 @@ from eggcluster.model.role import AGENT, PARENT
 from eggcluster.model.worker import AgentWorker, Worker
 
 
+class BackgroundReport(msgspec.Struct):
+    """One background task of a child, as it tells of it."""
+
+    name: str
+    state: str
+    restarts: int
+    last_error: str | None
+
+
 class Reception:
     """Anybody may ask for the status; only the parent may order a reload. `status` gives the cluster's."""
 
     def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]]) -> None:
         self._inbox = inbox
         self._status = status
+        self.agent_memory = AgentMemory()
         self._closers: list[Progress] = []  # who asked for the end
         self._reloaders: list[Progress] = []  # who asked for new workers: a close ends it for them as a failure
         self._answering: set[asyncio.Task[None]] = set()
@@ -41,6 +52,10 @@ class Reception:
         elif action == "boot-failed":
             text, bad_option = str(details.get("report", "")), details.get("bad_option") is True
             self._inbox.put(BootFailed(worker, text, bad_option))
+        elif action == "remember" and isinstance(worker, AgentWorker):
+            self.agent_memory.keep(details)
+        elif action == "background":
+            worker.background = background_states(details)
         else:
             raise FrameError(f'no report is called "{action}"')
 
@@ -109,3 +124,12 @@ async def _answer(switchboard: Switchboard, link: Link, request_id: int, progres
         switchboard.answer(link, request_id, Kind.FAILURE, ["ControlError", progress.failure, ""])
     else:
         switchboard.answer(link, request_id, Kind.REPLY, lines)
+
+
+def background_states(details: dict[str, Any]) -> list[dict[str, Any]]:
+    """A child's report of its background tasks, for the status; FrameError for what has another shape."""
+    try:
+        tasks = msgspec.convert(details.get("tasks"), list[BackgroundReport])
+    except msgspec.ValidationError as error:
+        raise FrameError(f"a report of background tasks that cannot be read: {error}") from None
+    return [msgspec.structs.asdict(task) for task in tasks]

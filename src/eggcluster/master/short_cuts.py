@@ -25,8 +25,8 @@ class ShortCuts:
 
     def learn(self, sender: Link, frame: Frame, receiver: Link) -> None:
         """A frame of `sender` has just been relayed to `receiver`."""
-        if sender.channel is None or frame.target not in _TO_ONE:
-            return
+        if sender.channel is None or receiver.channel is None or frame.target not in _TO_ONE:
+            return  # who has no channel is the master itself
         if frame.kind is Kind.MESSAGE:
             way = _message_way(sender, receiver)
         elif frame.kind is Kind.REQUEST:

@@ -58,6 +58,7 @@ def _describe_seat(seat: Seat, switchboard: Switchboard, now: float) -> dict[str
         "loop_delay": round(worker.signs.lag, 4) if worker is not None else None,
         "silent_for": _silent_for(worker, now),
         "messages": link.counters() if link is not None else None,
+        "background": worker.background if worker is not None else [],
     }
 
 

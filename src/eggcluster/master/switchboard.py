@@ -170,10 +170,14 @@ class Switchboard:
                 raw = encode_frame(Kind.EVENT, Target.ADDRESS, [action, data], target_id=address.pack())
                 self._write_own(link, raw)
 
+    def ask(self, address: Address, frame: Frame, asker: Link) -> bool:
+        """Hand a request of the master's own to whoever lives at `address`; `asker` gets the answer. False: nobody."""
+        receiver = self._live.get(address)
+        return receiver is not None and self._hand_over(receiver, frame, asker)
+
     def answer(self, link: Link, request_id: int, kind: Kind, content: Any) -> None:
         """Answer a request that was made to the master."""
-        source = MASTER.pack()
-        raw = encode_frame(kind, Target.ADDRESS, content, source=source, request_id=request_id)
+        raw = encode_frame(kind, Target.ADDRESS, content, source=MASTER.pack(), request_id=request_id)
         self._write_own(link, raw)
 
     def _write_own(self, link: Link, raw: bytes) -> None:
@@ -226,7 +230,7 @@ class Switchboard:
         elif frame.kind is Kind.REPLY or frame.kind is Kind.FAILURE:
             self._relay_answer(link, frame)
         elif frame.kind is Kind.CANCEL:
-            self._cancel(frame)
+            self.cancel(frame)
         elif frame.kind is Kind.REPORT and link.worker is not None:
             action, details = decode_body(frame.body, tuple[str, dict[str, Any]])
             self._on_report(link.worker, action, details)
@@ -330,10 +334,9 @@ class Switchboard:
         else:
             self._written(link, frame, asker)
 
-    def _cancel(self, frame: Frame) -> None:
+    def cancel(self, frame: Frame) -> None:
         """Whoever asked does not wait any more: tell the one who answers, or forget what was kept for it."""
-        receiver = self._requests.cancelled(frame.question)
-        if receiver is not None:
+        if (receiver := self._requests.cancelled(frame.question)) is not None:
             receiver.write(frame.raw)
             return
         for mailbox in [*self._vacant.values(), *(link.mailbox for link in self._booting.values())]:

@@ -24,7 +24,10 @@ def parse_interval(interval: str | float | timedelta) -> float:
     return seconds
 
 
-def next_run(planned: float, now: float, interval: float) -> float:
-    """The next instant of a series: on its own grid, and the runs that were missed are left out."""
-    missed = max(0, int((now - planned) // interval))
-    return planned + (missed + 1) * interval
+def interval_text(seconds: float) -> str:
+    """The interval as people write it, in the largest unit that has no fraction."""
+    for unit in ("d", "h", "m", "s"):
+        count = seconds / _UNITS[unit]
+        if count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from eggcluster.model.role import AGENT, Address, app
 from eggcluster.model.vital_signs import VitalSigns
@@ -45,6 +46,7 @@ class Worker:
     a boot that failed, as the worker itself or the supervisor told it; `verdict` is why the supervisor ended one that
     had booted. `signs` and `rss` (bytes, 0: not looked at) are from the last look at it, `moves` is what
     they say of its event loop. `jitter`, from 0 to 1, spreads what would else happen to all workers at once.
+    `background` are the states of its background tasks, as it last told them, for the status alone.
     """
 
     slot: int
@@ -62,6 +64,7 @@ class Worker:
     rss: int = 0
     moves: bool = True
     jitter: float = 0.0
+    background: list[dict[str, Any]] = field(default_factory=list)
 
     address = AGENT  # of the seat; AppWorker has its slot's
 

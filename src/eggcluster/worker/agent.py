@@ -1,47 +1,75 @@
 """The agent: what must be done once in the cluster. Runs in the agent worker."""
 
-import asyncio
-from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, TypeVar
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from eggcluster.model.interval import parse_interval
+from eggcluster.errors import MessengerClosed, RunFailed
 from eggcluster.model.role import Role
+from eggcluster.model.schedule_run import ScheduleRun
 from eggcluster.worker.hooks import Hooks
-from eggcluster.worker.schedule import run_every
+from eggcluster.worker.schedule.by_hand import ran
+from eggcluster.worker.schedule.runner import Runner
+from eggcluster.worker.schedule.schedules import AgentSchedules
 
-_F = TypeVar("_F", bound=Callable[[], Any])
+if TYPE_CHECKING:
+    from eggcluster.worker.schedule.dispatcher import Dispatcher
 
 
 class Agent(Hooks):
     """One object in `agent.py`, on which the application hangs what only one process may do.
 
     There is one agent in a cluster, never two at the same time. It starts before the app workers and closes after
-    them.
+    them. `schedule` decorates what runs at given times, here and nowhere else.
     """
 
     role = Role.AGENT
 
     def __init__(self) -> None:
         super().__init__()
-        self._schedules: list[tuple[float, bool, Callable[[], Any]]] = []
+        self.schedule = AgentSchedules()
+        self.remembered: Mapping[str, bytes] = {}  # what the agent before this one has left for it
+        self._runner = Runner(self.logger)
+        self._dispatcher: Dispatcher | None = None
 
-    def schedule(self, interval: str | float | timedelta, *, immediate: bool = False) -> Callable[[_F], _F]:
-        """Call the decorated function every `interval` ("500ms", "10s", "5m", "2h", "1d", seconds, a timedelta),
-        the first time one interval after the agent's start, or at its start where `immediate`.
+    async def run_schedule(self, name: str) -> ScheduleRun:
+        """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
+        it. Gives the run when it has ended; RunFailed where it did not end well, or nobody has such a task.
+        Cancelling stops the waiting alone."""
+        if self._dispatcher is None:
+            raise RunFailed("the agent has not started")
+        return ran(name, await self._dispatcher.run_by_hand(name))
 
-        It never overlaps itself. ValueError for what is no interval.
-        """
-        seconds = parse_interval(interval)
+    # -- called by the worker --------------------------------------------------------------------------
 
-        def decorate(function: _F) -> _F:
-            self._schedules.append((seconds, immediate, function))
-            return function
+    async def run_start(self) -> None:
+        await super().run_start()
+        # Not at the module's top: every app worker imports this file, too.
+        from eggcluster.worker.schedule.dispatcher import Dispatcher
+        from eggcluster.worker.schedule.memory import Memory
 
-        return decorate
+        self.schedule.close_registration()
+        memory = Memory(self.remembered, self._keep, self._drain)
+        self._dispatcher = Dispatcher(self, memory, self._runner, self.schedule.clock)
+        await self._dispatcher.start()
 
-    def _start_background(self) -> None:
-        super()._start_background()
-        for seconds, immediate, function in self._schedules:
-            work = run_every(seconds, function, self.logger, immediate=immediate)
-            self._tasks.append(asyncio.get_running_loop().create_task(work))
+    async def run_ready(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.cluster_ready()
+        await super().run_ready()
+
+    def learn_pids(self, worker_ids: list[int]) -> None:
+        """`egg-pids`: these app workers listen."""
+        if self._dispatcher is not None:
+            self._dispatcher.on_pids(worker_ids)
+
+    async def end_runs(self, grace: float) -> None:
+        if self._dispatcher is not None:
+            await self._dispatcher.close(grace)
+
+    def _keep(self, key: str, value: bytes) -> None:
+        self.report("remember", {"key": key, "value": value})
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(MessengerClosed):
+            await self.messenger.drain()

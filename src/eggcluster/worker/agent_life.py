@@ -26,6 +26,7 @@ class AgentLife(Life):
 
     def load(self) -> Hooks:
         self.agent = load_agent(self.options)
+        self.agent.remembered = self.order.remembered
         return self.agent
 
     async def boot(self) -> None:
@@ -41,9 +42,14 @@ class AgentLife(Life):
     def start_details(self) -> dict[str, Any]:
         return {"sources": source_files()}
 
+    def _on_event(self, action: str, data: Any) -> None:
+        if action == "egg-pids":
+            self.agent.learn_pids(data)
+        super()._on_event(action, data)
+
     async def close(self) -> bool:
         await self._hear_all()
-        closed = await self.agent.run_close()
+        closed = await self.agent.run_close(self.grace_left(self.options.agent_close_timeout))
         return await self.close_sharing() and closed
 
     async def _hear_all(self) -> None:

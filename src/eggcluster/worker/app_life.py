@@ -1,5 +1,7 @@
 """An app worker's life. Runs in the app workers."""
 
+import time
+
 from eggcluster.worker.application import Application
 from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
@@ -21,14 +23,17 @@ class AppLife(Life):
     handed: HandoverReader | None = None
 
     def load(self) -> Hooks:
+        self._loaded_at = time.monotonic()
         self.app = load_application(self.options)
         return self.app
 
     async def boot(self) -> None:
+        self.app.open_schedule(self._loaded_at)
         await self.start_sharing()
         await self.app.run_start()
         await self.start_sharing()
         self.times.done("on_start")
+        await self.app.announce_schedule()
         interface = self._interface()
         self.lifespan = Lifespan(self.app.app) if interface == "asgi" else None
         if self.lifespan is not None:
@@ -50,7 +55,7 @@ class AppLife(Life):
         timeout = self.options.app_close_timeout / 1000
         await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
         shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True
-        closed = await self.app.run_close()
+        closed = await self.app.run_close(self.grace_left(self.options.app_close_timeout))
         return await self.close_sharing() and closed and shut_down
 
     def _interface(self) -> Interface:

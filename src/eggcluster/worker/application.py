@@ -3,8 +3,15 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from eggcluster.model.role import Role
+from eggcluster.model.schedule_run import ScheduleRun
 from eggcluster.worker.hooks import Hooks, call
+from eggcluster.worker.schedule.by_hand import ran, run_alone
+from eggcluster.worker.schedule.runner import Runner
+from eggcluster.worker.schedule.schedules import Schedules
+from eggcluster.worker.schedule.worker_end import WorkerEnd
 
 _F = TypeVar("_F", bound=Callable[[Any], Any])
 
@@ -13,6 +20,7 @@ class Application(Hooks):
     """An ASGI or WSGI callable, and what the application hangs on its worker. A bare callable is wrapped by itself.
 
     Calling the object calls the callable, so that test clients and other servers take it as the application.
+    `schedule` decorates what runs at given times in one app worker, or with `type="all"` in each.
     """
 
     role = Role.APP
@@ -22,7 +30,10 @@ class Application(Hooks):
             raise TypeError(f"an application is an ASGI or WSGI callable, not {app!r}")
         super().__init__()
         self.app = app
+        self.schedule = Schedules("worker")
         self._server_hooks: list[Callable[[Any], Any]] = []
+        self._runner = Runner(self.logger)
+        self._worker_end = WorkerEnd(self.messenger.internal, self.schedule, self._runner)
 
     def __call__(self, *args: Any) -> Any:
         return self.app(*args)
@@ -36,3 +47,28 @@ class Application(Hooks):
         """Run them in order; the first exception fails the start."""
         for hook in self._server_hooks:
             await call(hook, server)
+
+    async def run_schedule(self, name: str, *args: Any) -> ScheduleRun:
+        """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
+        it, with `args` for its function (what MessagePack carries). Outside of a cluster: in this process.
+
+        Gives the run when it has ended; RunFailed where it did not end well, or nobody has such a task; ReceiverDied
+        where the agent died meanwhile. Cancelling stops the waiting alone.
+        """
+        if not self.worker_id:
+            return ran(name, await run_alone(name, args, self.schedule, self._runner))
+        answer = await self.messenger.internal.request("egg-schedule-now", [name, args], "agent")
+        return ran(name, None if answer is None else msgspec.convert(answer, ScheduleRun))
+
+    # -- called by the worker --------------------------------------------------------------------------
+
+    def open_schedule(self, loaded_at: float) -> None:
+        """Answer the agent from now on; the code was loaded at that instant of the monotonic clock."""
+        self._worker_end.open(self.worker_id, self.slot, self.generation, loaded_at)
+
+    async def announce_schedule(self) -> None:
+        """Tell the agent what there is to run; BootError where that cannot be."""
+        await self._worker_end.announce()
+
+    async def end_runs(self, grace: float) -> None:
+        await self._runner.close(grace)

@@ -1,35 +1,92 @@
-"""Background tasks: long connections that are started again when they break. Runs in the worker."""
+"""One background task: a function that is started again when it breaks. Runs in the worker."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from eggcluster.ipc.cancellation import is_cancellation, is_cancelled
+from eggcluster.ipc.frame import printable
+from eggcluster.model.background_state import BackgroundState
+from eggcluster.worker.off_loop import call_off_loop
 
-FIRST_DELAY = 0.5  # seconds
-MAX_DELAY = 30.0  # seconds; as long as a broker's own reconnects take at most
-STEADY_AFTER = 60.0  # seconds of running after which the delays start anew
+ERROR_LENGTH = 300  # characters of an exception that the status shows; the log has it whole
 
 
-async def keep_running(task: Callable[[], Awaitable[Any]], logger: logging.Logger) -> None:
-    """Await `task()`; after an exception, log it and do so again. Returns when it returns, or when cancelled."""
-    loop = asyncio.get_running_loop()
-    delay = FIRST_DELAY
-    while True:
-        began = loop.time()
-        try:
-            await task()
+class BackgroundTask:
+    """Supervises `function`, async or plain (in a thread). `on_change` is called whenever its state is another one."""
+
+    def __init__(
+        self,
+        function: Callable[[], Any],
+        state: BackgroundState,
+        logger: logging.Logger,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.state = state
+        self._function = function
+        self._logger = logger
+        self._on_change = on_change
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Run it from now on."""
+        self._task = asyncio.get_running_loop().create_task(self.run())
+
+    async def stop(self, limit: float) -> None:
+        """Cancel it and wait for its end, for `limit` seconds at most."""
+        if self._task is None or self._task.done():
             return
+        self._task.cancel()
+        _, running = await asyncio.wait({self._task}, timeout=limit)
+        if running:
+            self._logger.error("background task %s did not stop in time", self.state.name)
+        self._become("abandoned" if running else "stopped")
+
+    async def run(self) -> None:
+        """Call the function, again and again as its `restart` says. Returns when that was the last time; when it is
+        cancelled, the function is cancelled and not started again, whatever its cleanup does."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self.state.begin(loop.time())
+            self._on_change()
+            error = await self._once()
+            if is_cancelled():
+                return
+            delay = self.state.end(loop.time(), error)
+            self._on_change()
+            if delay is None:
+                return
+            self._logger.log(
+                logging.ERROR if error else logging.WARNING,
+                "background task %s %s, next try in %gs",
+                self.state.name,
+                "raised" if error else "returned",
+                delay,
+            )
+            await asyncio.sleep(delay)
+
+    async def _once(self) -> str | None:
+        """Call it once; what it raised, as text, is logged with its traceback."""
+        try:
+            await call_off_loop(self._function)
         except BaseException as error:
             if is_cancellation(error):
-                raise
-            if loop.time() - began > STEADY_AFTER:
-                delay = FIRST_DELAY
-            name = getattr(task, "__qualname__", task)
-            if is_cancelled():
-                logger.exception("background task %s raised while it was cancelled", name)
-                return
-            logger.exception("background task %s raised, next try in %gs", name, delay)
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, MAX_DELAY)
+                return None
+            self._logger.exception("background task %s raised", self.state.name)
+            return described(error)
+        return None
+
+    def _become(self, state: str) -> None:
+        self.state.state = state
+        self._on_change()
+
+
+def described(error: BaseException) -> str:
+    """An exception as one short line; one whose own `__str__` raises is its class's name."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    name = type(error).__name__
+    return printable(f"{name}: {text}" if text else name, ERROR_LENGTH).replace("\n", " ")

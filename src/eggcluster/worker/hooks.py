@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eggcluster.ipc.cancellation import is_cancellation
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.role import Role
-from eggcluster.worker.background import keep_running
+from eggcluster.worker.background_tasks import BackgroundTasks
 from eggcluster.worker.current import messenger_for, sharing
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class Hooks:
     """The part that `Agent` and `Application` have in common. Hooks are plain or async functions without arguments.
 
-    `slot`, `worker_id` and `generation` say which incarnation this is; they are 0 outside of a cluster.
+    `slot`, `worker_id` and `generation` say which incarnation this is; they are 0 outside of a cluster. `env` is the
+    cluster's, "" outside. `closing` is set when the worker begins to close, for plain background functions.
     """
 
     role: Role
@@ -34,11 +36,13 @@ class Hooks:
         self.slot = 0
         self.worker_id = 0
         self.generation = 0
+        self.env = ""
+        self.closing = threading.Event()
+        self.report: Callable[[str, dict[str, Any]], None] = lambda action, details: None  # to the master
         self._start_hooks: list[Hook] = []
         self._ready_hooks: list[Hook] = []
         self._close_hooks: list[Hook] = []
-        self._background: list[Callable[[], Awaitable[Any]]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = BackgroundTasks(self.logger, lambda tasks: self.report("background", {"tasks": tasks}))
 
     @property
     def shared(self) -> "Shared":
@@ -67,13 +71,25 @@ class Hooks:
         self._close_hooks.append(hook)
         return hook
 
-    def background(self, task: _F) -> _F:
-        """Run `task`, an async function, from the start on; when it raises it is restarted with growing delays.
+    @overload
+    def background(self, function: _F) -> _F: ...
+    @overload
+    def background(self, *, restart: str = "on-error", name: str | None = None) -> Callable[[_F], _F]: ...
+    def background(self, function: Any = None, *, restart: str = "on-error", name: str | None = None) -> Any:
+        """Run `function`, async or plain (in a thread of its own), from the start on; also called without brackets.
 
-        It is cancelled at close. One that returns is done.
+        It is started again, after 0.5 s at first and up to 30 s later on, when it raises (`restart="on-error"`), also
+        when it returns ("always"), or not at all ("never"). At close it is cancelled, and has time to finish: the
+        last registered first, before `on_close`. A plain one has to look at `closing`. DeclarationError for another
+        `restart`.
         """
-        self._background.append(task)
-        return task
+        if function is None:
+            return lambda function: self._add_background(function, restart, name)
+        return self._add_background(function, restart, name)
+
+    def _add_background(self, function: _F, restart: str, name: str | None) -> _F:
+        self._background.add(function, restart, name)
+        return function
 
     # -- called by the worker --------------------------------------------------------------------------
 
@@ -81,23 +97,25 @@ class Hooks:
         """Run the start hooks in order, then start the background tasks. The first exception ends it."""
         for hook in self._start_hooks:
             await call(hook)
-        self._start_background()
-
-    def _start_background(self) -> None:
-        for task in self._background:
-            self._tasks.append(asyncio.get_running_loop().create_task(keep_running(task, self.logger)))
+        self._background.start()
 
     async def run_ready(self) -> None:
         """Run the ready hooks; what one raises is logged and stops no other."""
         for hook in self._ready_hooks:
             await self._call_logged(hook, "on_ready")
 
-    async def run_close(self) -> bool:
-        """Cancel the background tasks, then run the close hooks, the last registered first; False if one raised."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def run_close(self, grace: float = 5.0) -> bool:
+        """Stop what runs in the background within `grace` seconds, then run the close hooks, the last registered
+        first; False if one raised."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + grace
+        self.closing.set()
+        await self.end_runs(grace / 2)
+        await self._background.stop(max(0.0, deadline - now()))
         return all([await self._call_logged(hook, "on_close") for hook in reversed(self._close_hooks)])
+
+    async def end_runs(self, grace: float) -> None:
+        """Let the scheduled runs of this worker finish for `grace` seconds, then cancel them; no other begins."""
 
     async def _call_logged(self, hook: Hook, kind: str) -> bool:
         try:

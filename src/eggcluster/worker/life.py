@@ -51,6 +51,7 @@ class Life(ABC):
         agent = order.role == Role.AGENT.value
         close_order.limit = (self.options.agent_close_timeout if agent else self.options.app_close_timeout) / 1000
         self._closing = asyncio.Event()
+        self._close_began = 0.0
         self._hooks: Hooks | None = None
         self._ready: asyncio.Task[None] | None = None
         self._booting: Coroutine[Any, Any, None] | None = None
@@ -125,6 +126,7 @@ class Life(ABC):
         Pulse(self._record, self.load_now).start()
         self._report(self.start_report, self.start_details())
         await self._closing.wait()
+        self._close_began = asyncio.get_running_loop().time()
         try:
             return ExitCode.CLOSED if await self.close() else ExitCode.FAILED
         except BaseException:
@@ -150,6 +152,8 @@ class Life(ABC):
             hooks = self.load()
         self.times.done("imports", imports.slowest() if imports is not None else "")
         hooks.slot, hooks.generation, hooks.worker_id = self.order.slot, self.order.generation, os.getpid()
+        hooks.env = self.options.env
+        hooks.report = self._report
         return hooks
 
     def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -198,6 +202,12 @@ class Life(ABC):
         return ExitCode.FAILED
 
     # -- close -----------------------------------------------------------------------------------------
+
+    def grace_left(self, timeout: float) -> float:
+        """Of a close timeout in milliseconds: the seconds left for what runs in the background, `on_close` comes
+        after it."""
+        elapsed = asyncio.get_running_loop().time() - self._close_began
+        return max(0.0, timeout / 1000 - min(CLOSE_RESERVE / 2, timeout / 4000) - elapsed)
 
     async def _leave(self) -> None:
         """Let what was sent reach the master before the process ends."""

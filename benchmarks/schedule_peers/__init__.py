@@ -1,0 +1,1 @@
+"""The applications that the benchmark of the schedule runs: ours, and APScheduler's."""

@@ -1,0 +1,71 @@
+"""One run of a scheduled task, and the last ones of each. Pure; instants are Unix seconds."""
+
+from collections import deque
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+KEPT = 20  # runs of each task
+
+# How a run may end.
+OK = "ok"
+FAILED = "failed"  # the function raised
+TIMEOUT = "timeout"  # it ran longer than its timeout, and was cancelled
+STOPPED = "stopped"  # its worker closed before it had ended
+LOST = "lost"  # its worker died
+NOBODY = "nobody"  # no worker was there to run it
+SKIPPED = "skipped"  # the one before was still running
+REFUSED = "refused"  # by a worker that is closing, or has no such task: another one gets it
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended, as told by whoever ran it; `error` is one line."""
+
+    outcome: str
+    error: str = ""
+
+
+@dataclass
+class ScheduleRun:
+    """`due` is its tick; `trigger` what made it: "time", "catch up", "immediate", "hand", or a strategy's "own".
+    `where` is who runs it, such as "agent", "app#2:4711" or "3 workers"; `outcome` is None while it runs."""
+
+    name: str
+    due: float
+    trigger: str
+    began: float | None = None
+    where: str = ""
+    seconds: float | None = None
+    outcome: str | None = None
+    error: str = ""
+
+    def finish(self, end: RunEnd, now: float) -> None:
+        """It has ended, at `now`."""
+        self.outcome, self.error = end.outcome, end.error
+        if self.began is not None:
+            self.seconds = max(0.0, now - self.began)
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, to be sent."""
+        return asdict(self)
+
+
+@dataclass
+class RunHistory:
+    """The last runs of one task, the newest last, and how many there have been since the agent's start."""
+
+    runs: deque[ScheduleRun] = field(default_factory=lambda: deque(maxlen=KEPT))
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def begin(self, run: ScheduleRun) -> None:
+        self.runs.append(run)
+
+    def count(self, run: ScheduleRun) -> None:
+        """It has ended."""
+        if run.outcome is not None:
+            self.counts[run.outcome] = self.counts.get(run.outcome, 0) + 1
+
+    @property
+    def last(self) -> ScheduleRun | None:
+        """The last one that really began."""
+        return next((run for run in reversed(self.runs) if run.began is not None), None)

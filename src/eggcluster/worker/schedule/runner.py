@@ -1,0 +1,73 @@
+"""Runs the scheduled functions of this process, each within its timeout. In the agent and in the app workers."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import Any
+
+from eggcluster.ipc.cancellation import is_cancellation
+from eggcluster.model.schedule_run import FAILED, OK, STOPPED, TIMEOUT, RunEnd
+from eggcluster.worker.background import described
+from eggcluster.worker.off_loop import call_off_loop
+from eggcluster.worker.schedule.schedules import Task
+from eggcluster.worker.schedule.tick import set_scheduled_for
+
+KEPT = 256  # runs that have ended, for a new agent that asks what became of them
+LAST_MOMENT = 0.5  # seconds that a cancelled run has for its cleanup, when the worker closes
+
+
+class Runner:
+    """Knows each run by its id. What a function raises is logged with its traceback, and ends nothing."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.closing = False
+        self._logger = logger
+        self._runs: OrderedDict[str, asyncio.Task[RunEnd]] = OrderedDict()
+
+    def begin(self, task: Task, run_id: str, due: float, args: tuple[Any, ...] = ()) -> "asyncio.Task[RunEnd]":
+        """Start a run for the tick of `due`; the same id is the same run, and is not started again."""
+        if run_id not in self._runs:
+            self._forget_old()
+            self._runs[run_id] = asyncio.get_running_loop().create_task(self._run(task, due, args))
+        return self._runs[run_id]
+
+    def find(self, run_id: str) -> "asyncio.Task[RunEnd] | None":
+        """A run that is under way here, or ended not long ago."""
+        return self._runs.get(run_id)
+
+    async def close(self, grace: float) -> None:
+        """Begin nothing more; let the runs finish for `grace` seconds, then cancel them."""
+        self.closing = True
+        running = {run for run in self._runs.values() if not run.done()}
+        if not running:
+            return
+        _, running = await asyncio.wait(running, timeout=grace)
+        for run in running:
+            run.cancel()
+        if running:
+            await asyncio.wait(running, timeout=LAST_MOMENT)
+        for _ in range(3):  # whoever waits for the ends answers in the next turns of the loop
+            await asyncio.sleep(0)
+
+    async def _run(self, task: Task, due: float, args: tuple[Any, ...]) -> RunEnd:
+        name = task.terms.name
+        set_scheduled_for(due)
+        try:
+            async with asyncio.timeout(task.terms.timeout) as limit:
+                await call_off_loop(task.function, *args)
+        except BaseException as error:
+            if is_cancellation(error):
+                self._logger.warning("scheduled function %s was stopped by the close", name)
+                return RunEnd(STOPPED, "its worker closed")
+            if not limit.expired():
+                self._logger.exception("scheduled function %s raised", name)
+                return RunEnd(FAILED, described(error))
+        if limit.expired():
+            self._logger.error("scheduled function %s exceeded its timeout of %gs", name, task.terms.timeout)
+            return RunEnd(TIMEOUT, f"longer than {task.terms.timeout:g}s")
+        return RunEnd(OK)
+
+    def _forget_old(self) -> None:
+        ended = [run_id for run_id, run in self._runs.items() if run.done()]
+        for run_id in ended[: max(0, len(ended) - KEPT)]:
+            del self._runs[run_id]

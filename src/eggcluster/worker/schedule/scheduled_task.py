@@ -1,0 +1,157 @@
+"""One task as the agent keeps it: its times, its runs, its history. Runs in the agent."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from eggcluster.ipc.cancellation import is_cancellation
+from eggcluster.model.background_state import BackgroundState
+from eggcluster.model.gate import Gate, Verdict
+from eggcluster.model.schedule_run import LOST, NOBODY, SKIPPED, RunEnd, RunHistory, ScheduleRun
+from eggcluster.model.schedule_terms import ScheduleTerms
+from eggcluster.worker.background import BackgroundTask
+from eggcluster.worker.schedule.clock import Clock, time_text
+from eggcluster.worker.schedule.memory import Memory
+from eggcluster.worker.schedule.strategy import ScheduleStrategy, cause
+from eggcluster.worker.schedule.timeline import Timeline
+
+Work = Callable[[ScheduleRun], Awaitable[RunEnd]]
+
+
+class ScheduledTask:
+    """It outlives its terms: a reload may change them while a run of the old ones is under way."""
+
+    def __init__(self, name: str, memory: Memory, clock: Clock, logger: logging.Logger) -> None:
+        self.name = name
+        self.terms: ScheduleTerms | None = None  # None while no worker has it
+        self.strategy: ScheduleStrategy | None = None
+        self.history = RunHistory()
+        self._gate = Gate("skip")
+        self._turn: asyncio.Future[None] | None = None
+        self._memory = memory
+        self._clock = clock
+        self._logger = logger
+        self._timeline: Timeline | None = None
+        self._keeping: list[asyncio.Task[None]] = []
+        self._running: set[asyncio.Task[Any]] = set()
+
+    # -- its terms ---------------------------------------------------------------------------------------
+
+    async def arm(self, terms: ScheduleTerms, strategy: ScheduleStrategy, env: str) -> None:
+        """Keep time on these terms from now on, in place of any others; in an environment that is not its own it
+        only runs by hand."""
+        await self.disarm()
+        self.terms, self.strategy, self._gate.overlap = terms, strategy, terms.overlap
+        if not terms.runs_in(env):
+            return
+        note = self._memory.of(self.name)
+        self._timeline = timeline = Timeline(terms, note, self._clock, self._logger)
+        if not timeline.goes_on:
+            self._memory.tick(self.name, terms.when, timeline.now())
+        waiting = BackgroundTask(strategy.start, BackgroundState(f"{self.name}.start"), self._logger)
+        loop = asyncio.get_running_loop()
+        self._keeping = [loop.create_task(self._keep_time(timeline)), loop.create_task(waiting.run())]
+
+    async def disarm(self) -> None:
+        """Keep time no more. Runs that are under way go on."""
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        strategy, self.terms, self.strategy, self._timeline, self._keeping = self.strategy, None, None, None, []
+        if strategy is not None:
+            await self._logged(strategy.close(), "close")
+
+    async def _keep_time(self, timeline: Timeline) -> None:
+        assert self.terms is not None
+        assert self.strategy is not None
+        async for tick in timeline.ticks():
+            self._memory.tick(self.name, self.terms.when, tick.last)
+            self.spawn(self._handle(self.strategy, tick.trigger, tick.due))
+
+    async def _handle(self, strategy: ScheduleStrategy, trigger: str, due: float) -> None:
+        cause.set((trigger, due))
+        await self._logged(strategy.handle(), "handle")
+
+    async def _logged(self, work: Awaitable[Any], what: str) -> None:
+        try:
+            await work
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            self._logger.exception("the strategy of schedule %s raised in %s", self.name, what)
+
+    # -- its runs ----------------------------------------------------------------------------------------
+
+    async def run(self, work: Work) -> ScheduleRun:
+        """Let `work` do one run, as soon as the task's `overlap` allows it. Cancelling stops the waiting alone."""
+        return await asyncio.shield(self.spawn(self._run(work)))
+
+    async def _run(self, work: Work) -> ScheduleRun:
+        trigger, due = cause.get()
+        run = ScheduleRun(self.name, due if due is not None else self._clock.wall(), trigger)
+        verdict = self._gate.arrive()
+        if verdict is Verdict.SKIP:
+            run.finish(RunEnd(SKIPPED, "a run before it had not ended"), self._clock.wall())
+            self.history.count(run)
+            self._logger.info("schedule %s: skipped %s, the run before has not ended", self.name, time_text(run.due))
+            return run
+        if verdict is Verdict.WAIT:
+            self._turn = asyncio.get_running_loop().create_future()
+            await self._turn
+        await self._carry_out(run, work)
+        return run
+
+    def adopt(self, run: ScheduleRun, work: Work) -> None:
+        """A run is under way that a predecessor of this agent began: `work` waits for its end."""
+        self._gate.adopt()
+        self.spawn(self._carry_out(run, work))
+
+    async def _carry_out(self, run: ScheduleRun, work: Work) -> None:
+        run.began = self._clock.wall()
+        self.history.begin(run)
+        try:
+            end = await work(run)
+            run.finish(end, self._clock.wall())
+            self.history.count(run)
+            if end.outcome in (LOST, NOBODY):  # the others are told by whoever ran it
+                text = (self.name, end.outcome, time_text(run.due), end.error)
+                self._logger.warning("schedule %s: %s %s, %s", *text)
+        finally:
+            if self._gate.leave() and self._turn is not None:
+                self._turn.set_result(None)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """A task that is not lost to the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def close(self) -> None:
+        """The agent closes: nothing comes due any more, and nobody waits for runs elsewhere."""
+        await self.disarm()
+        for task in self._running:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    # -- what may be asked -------------------------------------------------------------------------------
+
+    def plain(self) -> dict[str, Any]:
+        """Its terms, its next tick and its history, as plain values."""
+        assert self.terms is not None
+        terms = self.terms
+        return {
+            "name": self.name,
+            "function": terms.function,
+            "type": terms.type,
+            "when": terms.when,
+            "timed": self._timeline is not None,
+            "next": self._timeline.next_due if self._timeline is not None else None,
+            "running": [run.plain() for run in self.history.runs if run.outcome is None],
+            "counts": dict(self.history.counts),
+            "history": [run.plain() for run in self.history.runs],
+            "terms": terms.plain(),
+        }

@@ -1,0 +1,94 @@
+"""`app.schedule` and `agent.schedule`: which functions are scheduled here, and on which terms. Runs in the worker."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, Unpack
+
+from eggcluster.errors import DeclarationError
+from eggcluster.model.schedule_terms import GivenTerms, Interval, ScheduleTerms, check_terms
+from eggcluster.worker.off_loop import function_name, function_place
+from eggcluster.worker.schedule.clock import Clock
+from eggcluster.worker.schedule.strategy import ScheduleStrategy
+from eggcluster.worker.schedule.times import times_of
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_S = TypeVar("_S", bound=type[ScheduleStrategy])
+
+
+class Task(NamedTuple):
+    """A scheduled function of this process."""
+
+    terms: ScheduleTerms
+    function: Callable[..., Any]
+
+
+class Schedules:
+    """A decorator that registers; `type` is the one where none is given."""
+
+    def __init__(self, type: str) -> None:
+        self._type = type
+        self._closed = False
+        self.clock = Clock()
+        self.tasks: dict[str, Task] = {}
+
+    def __call__(self, interval: Interval | None = None, **given: Unpack[GivenTerms]) -> Callable[[_F], _F]:
+        """Call the decorated function, async or plain (in a thread), every `interval` ("500ms", "10s", "5m", "2h",
+        "1d", seconds, a timedelta), or at the times of `cron`; docs/schedule.md has all terms.
+
+        DeclarationError, which names the function, for terms that make no sense. The function stays what it was.
+        """
+
+        def decorate(function: _F) -> _F:
+            self._add(function, interval, given)
+            return function
+
+        return decorate
+
+    def close_registration(self) -> None:
+        """The tasks are known to others now: no more may come."""
+        self._closed = True
+
+    def _add(self, function: Callable[..., Any], interval: Interval | None, given: GivenTerms) -> None:
+        place = function_place(function)
+        try:
+            terms = check_terms(function_name(function), place, self._type, interval, given)
+            self._check(terms)
+        except ValueError as error:
+            raise DeclarationError(f"schedule {place}: {error}") from None
+        self.tasks[terms.name] = Task(terms, function)
+
+    def _check(self, terms: ScheduleTerms) -> None:
+        if self._closed:
+            raise ValueError("it comes too late: schedules are registered until on_start is done")
+        if (terms.type == "agent") is not (self._type == "agent"):
+            raise ValueError(f'type="{terms.type}" is not for {"agent" if self._type == "agent" else "app"}.schedule')
+        if terms.name in self.tasks:
+            other = self.tasks[terms.name].terms.function
+            raise ValueError(f'"{terms.name}" is also the name of {other}: give one another name=')
+        now = self.clock.wall()
+        times = times_of(terms, now)
+        if times is not None and times.after(now) is None:
+            raise ValueError(f"cron={terms.cron!r} never comes")
+
+
+class AgentSchedules(Schedules):
+    """The agent's, which also knows the types."""
+
+    def __init__(self) -> None:
+        super().__init__("agent")
+        self.strategies: dict[str, type[ScheduleStrategy]] = {}
+
+    def use(self, name: str, strategy: type[ScheduleStrategy] | None = None) -> Any:
+        """Make a type of tasks known, for `@app.schedule(type=name)`; without the class, a decorator for it.
+
+        DeclarationError for a name that has a meaning already, and for what is no ScheduleStrategy.
+        """
+
+        def decorate(strategy: _S) -> _S:
+            if name in ("agent", "worker", "all", *self.strategies):
+                raise DeclarationError(f'schedule type "{name}" is there already: choose another name')
+            if not (isinstance(strategy, type) and issubclass(strategy, ScheduleStrategy)):
+                raise DeclarationError(f'schedule type "{name}": {strategy!r} is no class of ScheduleStrategy')
+            self.strategies[name] = strategy
+            return strategy
+
+        return decorate if strategy is None else decorate(strategy)

@@ -1,0 +1,72 @@
+"""The tables of `eggcluster schedules`."""
+
+import time
+from typing import Any
+
+import pytest
+
+from eggcluster.cli import schedules
+from eggcluster.errors import ControlError
+from eggcluster.master.runtime_dir import Description
+
+CLUSTER: Any = None  # asked through `answer_to`, which the tests replace
+NOW = time.time()
+RUN = {"due": NOW - 5, "trigger": "time", "began": NOW - 5, "where": "app#2:4711", "seconds": 0.25, "outcome": "ok"}
+POLL = {
+    "name": "poll",
+    "type": "worker",
+    "when": "every 10s",
+    "timed": True,
+    "next": NOW + 5,
+    "counts": {"ok": 11, "failed": 1, "skipped": 3},
+    "history": [
+        {**RUN, "error": ""},
+        {**RUN, "outcome": "failed", "error": "ValueError: [/x]"},
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def answer(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the agent answers."""
+    tasks: list[Any] = [POLL]
+    monkeypatch.setattr(schedules, "answer_to", lambda cluster, command: tasks)
+    return tasks
+
+
+def shown(capsys: pytest.CaptureFixture[str], name: str | None = None) -> list[str]:
+    description: Description = CLUSTER
+    assert schedules.show_schedules(description, name, as_json=False) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_one_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
+    line = shown(capsys)[1]
+    for cell in ("poll", "worker", "every 10s", "in ", "ago", "app#2:4711", "0.25s", "failed: ValueError: [/x]"):
+        assert cell in line
+    assert line.rstrip().endswith("15 (1 failed, 3 skipped)")
+
+
+def test_one_that_is_not_timed_here_and_has_not_run(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
+    answer[0] = {**POLL, "timed": False, "next": None, "counts": {}, "history": []}
+    assert shown(capsys)[1].split() == ["poll", "worker", "every", "10s", "off", "-", "-", "-", "-", "0"]
+
+
+def test_the_last_runs_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, "poll")
+    assert len(lines) == 3
+    assert lines[1].rstrip().endswith("ok")
+    with pytest.raises(ControlError, match=r'no schedule is called "pool" \(there are: poll\)'):
+        shown(capsys, "pool")
+
+
+def test_nothing_is_scheduled(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
+    answer.clear()
+    assert shown(capsys) == ["nothing is scheduled"]
+
+
+@pytest.mark.parametrize("wrong", [5, {"name": 1}, {**POLL, "history": [5]}])
+def test_what_is_no_list_of_schedules_is_told_in_one_line(wrong: Any, answer: list[Any]) -> None:
+    answer[0] = wrong
+    with pytest.raises(ControlError, match="the agent's answer is no list of schedules"):
+        schedules.show_schedules(CLUSTER, None, as_json=False)

@@ -1,0 +1,18 @@
+"""What a worker writes into its vital record, and the master reads there: each number has its own place."""
+
+from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.model.vital_signs import VitalSigns
+
+
+def test_the_signs_and_how_much_was_read_do_not_touch_each_other() -> None:
+    record = VitalRecord.create("test")
+    try:
+        signs = VitalSigns(beat=1.5, lag=0.25, requests=2, connections=3, accepting=False, accepted=4)
+        record.tell_read(5)
+        record.write(signs)
+        assert record.read() == signs
+        assert record.messages_read() == 5
+        record.tell_read(6)
+        assert (record.read(), record.messages_read()) == (signs, 6)
+    finally:
+        record.close()
