@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from eggcluster.options import ClusterOptions
+from eggcluster.worker.engines.drain import quiet_needed
 from eggcluster.worker.engines.wsgi import WsgiBridge
 from tests.unit.conftest import Run
 from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
@@ -189,6 +190,11 @@ def test_a_client_that_never_shakes_hands_holds_up_nobody(run: Run, tls: tuple[C
             assert await reader.read() == b""
 
     run(work())
+
+
+def test_the_more_clients_are_silent_the_longer_each_of_them_must_have_been() -> None:
+    assert quiet_needed(1) == quiet_needed(13) == 1.3
+    assert quiet_needed(200) == 20
 
 
 # -- what is not -------------------------------------------------------------------------------------------------

@@ -10,10 +10,7 @@ from typing import Any
 from eggcluster.kernel.tcp_silence import has_unread, silence_of
 from eggcluster.worker.engines.lingering import LingeringTransport
 
-# Seconds of silence after which a connection is closed: more than most clients' pauses, and no round number, at which
-# many of them have their next request.
-QUIET = 1.3
-WEBSOCKET_QUIET = 0.3  # a client that is told 1012 knows what was lost, and comes back: between two messages will do
+WEBSOCKET_QUIET = 0.3  # seconds
 UNAVAILABLE = b"Service Unavailable"
 
 
@@ -47,15 +44,18 @@ class Farewell:
         """Of its latest request."""
         return str((getattr(self._connection, "scope", None) or {}).get("path", "?"))
 
-    def end_when_quiet(self, now: float) -> None:
-        """Close it if it has nothing to do, and nothing has passed over it for a while."""
+    def end_when_quiet(self, now: float, quiet: float) -> None:
+        """Close it if it has nothing to do, and nothing has passed over it for `quiet` seconds.
+
+        A WebSocket's client that is told 1012 knows what was lost, and comes back: a pause between messages will do.
+        """
         if not self._is_idle():
             self._quiet_since = now
             return
         silence = silence_of(self._sock)
         if silence is None:
             silence = now - self._quiet_since
-        if silence < (WEBSOCKET_QUIET if self._is_websocket else QUIET) or has_unread(self._sock):
+        if silence < (WEBSOCKET_QUIET if self._is_websocket else quiet) or has_unread(self._sock):
             return
         if self._is_websocket:
             self._connection.shutdown()
