@@ -1,6 +1,7 @@
 """The monkey: faults at random, the same ones in the same order when its seed is given again. Runs in the test."""
 
 import contextlib
+import ctypes
 import http.client
 import os
 import random
@@ -85,9 +86,11 @@ class Monkey:
 
     def _strike(self, pid: int, number: signal.Signals) -> None:
         self.ledger.write(hold_still(pid, self._port, number.name))
-        os.kill(pid, number)
-        if number is not signal.SIGSTOP:
+        if number is signal.SIGABRT:
+            signal_main_thread(pid, number)
             os.kill(pid, signal.SIGCONT)
+        else:
+            os.kill(pid, number)
 
     def massacre(self) -> None:
         """All app workers at once."""
@@ -124,6 +127,13 @@ class Monkey:
             connection.request("POST", f"/fault/{kind}")
             connection.getresponse().read()
         connection.close()
+
+
+def signal_main_thread(pid: int, number: signal.Signals) -> None:
+    """A signal for the thread of the event loop: sent to the process any thread may take it, and while that one
+    writes down the stacks the loop would accept connections that the ledger does not know."""
+    if ctypes.CDLL(None, use_errno=True).tgkill(pid, pid, number) != 0:
+        raise ProcessLookupError(ctypes.get_errno(), "tgkill")
 
 
 LETHAL = {"SIGKILL", "SIGABRT", "SIGSTOP", *FATAL}
