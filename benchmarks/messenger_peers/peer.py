@@ -74,7 +74,8 @@ def receive_for_ever(transport: Transport, index: int) -> NoReturn:
 
 
 def load_on_demand(transport: Transport, orders: Connection) -> NoReturn:
-    """The loader: sends `rate` messages of `size` bytes a second to the first receiver, until the next order."""
+    """The loader: sends `rate` messages of `size` bytes a second to the first receiver, until the next order; says so
+    when it has stopped."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     transport.open_sender(replies=False)
     while True:
@@ -87,6 +88,8 @@ def load_on_demand(transport: Transport, orders: Connection) -> NoReturn:
             transport.flush()
             sent = due
             time.sleep(LOAD_TICK)
+        if not rate:
+            orders.send(None)
 
 
 def data_of(size: int) -> bytes:
@@ -130,6 +133,7 @@ class Sender:
         arrived = self._ask_counts(self._transport.send, 1)[0] / (time.perf_counter() - began)
         if rate:
             self._load.send((0, 1))
+            self._load.recv()  # on a busy machine that may take a while, and what comes late would be counted as loss
             time.sleep(LOAD_START)
             self._ask_counts(self._transport.send, 1)
         return {"laps": laps, "load": arrived}
@@ -185,7 +189,7 @@ def serve(transport: Transport, port: int) -> None:
     """Start the receivers and the loader, then measure on demand until SIGTERM; prints `ready`."""
     signal.signal(signal.SIGTERM, leave)
     context = multiprocessing.get_context("fork")  # transports are made before it
-    orders, load = context.Pipe(duplex=False)
+    orders, load = context.Pipe()
     targets: list[tuple[Callable[..., NoReturn], tuple[Any, ...]]] = [
         (receive_for_ever, (transport, index)) for index in range(transport.receivers)
     ]
