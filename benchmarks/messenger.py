@@ -35,7 +35,8 @@ MAX_ROUNDS = 9
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    return Plan(SIZES, RECEIVERS, options.seconds or (0.1 if options.quick else 0.25))
+    sizes, receivers = ((), RECEIVERS[:1]) if options.trips else (SIZES, RECEIVERS)
+    return Plan(sizes, receivers, options.seconds or (0.1 if options.quick else 0.25))
 
 
 def run(options: argparse.Namespace, console: Console) -> Result:
@@ -77,6 +78,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help=f"at most so many (default: {MAX_ROUNDS}, quick: 1)")
     parser.add_argument("--limit", type=float, help="no round begins that would end after so many seconds")
     parser.add_argument("--seconds", type=float, help="length of each measurement")
+    parser.add_argument("--trips", action="store_true", help="measure the round trips alone")
     parser.add_argument("--only", action="append", choices=NAMES, help="measure this one, not all (repeatable)")
     parser.add_argument("--cache", type=Path, default=home / "eggcluster-bench", help="Egg is installed there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
