@@ -234,7 +234,7 @@ def test_an_agent_that_never_gets_ready_ends_the_boot_at_its_timeout(project: Pr
 
 def test_the_report_of_a_start_timeout_shows_where_the_worker_waited(project: Project) -> None:
     source = "import time\ntime.sleep(600)  # HERE\n" + HELLO
-    launched = start(project.write(app=source), "--app-start-timeout", "0.5")
+    launched = start(project.write(app=source), "--app-start-timeout", "2")
     assert_shows(report_of(launched), project.folder / "app.py", source)
 
 

@@ -88,7 +88,7 @@ class Master:
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._started_at = time.time()
         self._agent_sources: tuple[Stamp, ...] = ()
-        self._comparing: asyncio.Task[None] | None = None
+        self._comparing: set[asyncio.Task[None]] = set()
 
     # -- the life of a cluster ---------------------------------------------------------------------------
 
@@ -236,7 +236,9 @@ class Master:
 
     def _reload(self, agent: bool | None, progress: Progress | None) -> list[Command]:
         if agent is None:
-            self._comparing = asyncio.get_running_loop().create_task(self._compare_sources(progress))
+            task = asyncio.get_running_loop().create_task(self._compare_sources(progress))
+            self._comparing.add(task)
+            task.add_done_callback(self._comparing.discard)
             return []
         self.reception.follow_reload(progress)
         return self.supervisor.reload(self._now(), agent=agent)
