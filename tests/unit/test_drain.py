@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -257,11 +258,16 @@ def test_a_websocket_is_told_of_the_restart_between_two_messages(run: Run) -> No
 def test_a_wsgi_request_that_outlasts_the_limit_is_cut_without_a_traceback(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ended = threading.Event()
+
     def endless(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         start_response("200 OK", [("content-type", "text/plain")])
-        while True:
-            time.sleep(0.01)
-            yield b"piece"
+        try:
+            while True:
+                time.sleep(0.01)
+                yield b"piece"
+        finally:
+            ended.set()
 
     async def work() -> None:
         async with Standing(app=WsgiBridge(endless)) as standing:
@@ -270,6 +276,7 @@ def test_a_wsgi_request_that_outlasts_the_limit_is_cut_without_a_traceback(
             await client.reader.readuntil(b"piece")
             await standing.engine.drain(0.5)
             assert not (await client.reader.read()).endswith(b"0\r\n\r\n")
+            assert await asyncio.to_thread(ended.wait, 5)  # its thread is free again
 
     with caplog.at_level(logging.INFO):
         run(work())

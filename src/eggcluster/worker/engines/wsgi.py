@@ -68,6 +68,8 @@ class _Client:
             self._watcher = asyncio.get_running_loop().create_task(self._watch())
 
     def forget(self) -> None:
+        """The request is over, for its thread too, which cannot be cancelled."""
+        self.gone = True
         if self._watcher is not None:
             self._watcher.cancel()
 
