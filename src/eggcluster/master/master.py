@@ -16,7 +16,7 @@ from typing import Any
 from eggcluster.errors import FrameError
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.frame import printable
-from eggcluster.kernel.source_stamps import Stamp, any_changed
+from eggcluster.master.agent_sources import AgentSources
 from eggcluster.master.announcer import Announcer
 from eggcluster.master.event import (
     BootFailed,
@@ -87,8 +87,7 @@ class Master:
         self.announcer = Announcer(options.name, self.supervisor, self.switchboard)
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._started_at = time.time()
-        self._agent_sources: tuple[Stamp, ...] = ()
-        self._comparing: set[asyncio.Task[None]] = set()
+        self._agent_sources = AgentSources(self.inbox)
 
     # -- the life of a cluster ---------------------------------------------------------------------------
 
@@ -110,7 +109,7 @@ class Master:
         self.feed.happened(event)
         match event:
             case Started(AgentWorker() as agent, sources):
-                self._agent_sources = sources
+                self._agent_sources.stamps = sources
                 return self.on_agent_start(agent)
             case Started(worker):
                 return self.on_app_start(worker)
@@ -236,17 +235,10 @@ class Master:
 
     def _reload(self, agent: bool | None, progress: Progress | None) -> list[Command]:
         if agent is None:
-            task = asyncio.get_running_loop().create_task(self._compare_sources(progress))
-            self._comparing.add(task)
-            task.add_done_callback(self._comparing.discard)
+            self._agent_sources.compare(progress)
             return []
         self.reception.follow_reload(progress)
         return self.supervisor.reload(self._now(), agent=agent)
-
-    async def _compare_sources(self, progress: Progress | None) -> None:
-        """Has the agent's code changed? Then the reload is its, too."""
-        changed = await asyncio.to_thread(any_changed, self._agent_sources)
-        self.inbox.put(ReloadRequested(changed, progress))
 
     # -- what to do --------------------------------------------------------------------------------------
 
