@@ -38,6 +38,7 @@ bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/boot.py
 	$(BIN)/python benchmarks/messenger.py
 	$(BIN)/python benchmarks/shared.py
+	$(BIN)/python benchmarks/agent.py
 	$(BIN)/python benchmarks/http.py --faults
 	$(BIN)/python benchmarks/faults.py
 

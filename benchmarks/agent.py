@@ -22,7 +22,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `python benchmarks/agent.py` works, too
+sys.path.pop(0)  # not this file's own folder: the `http` in there is a benchmark, not the standard library's
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.boot import (
     BenchmarkError,

@@ -142,6 +142,11 @@ def heavy(loaded: set[str], names: set[str]) -> set[str]:
                 "eggcluster.ipc.line",
             },
         ),
+        ("eggcluster.worker.agent_life", {"cronsim", "zoneinfo", "eggcluster.worker.schedule.cron"}),
+        (
+            "eggcluster.worker.app_life",
+            {"cronsim", "zoneinfo", "eggcluster.worker.schedule.cron", "eggcluster.worker.schedule.dispatcher"},
+        ),
         ("eggcluster", {"asyncio", "msgspec", "eggcluster.errors"}),
         ("eggcluster.model.supervisor", {"asyncio", "socket", "msgspec", "subprocess"}),
     ],
