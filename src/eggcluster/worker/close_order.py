@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from eggcluster.kernel.patience import wait_steadily
@@ -24,8 +25,8 @@ class LeaveEarly(SystemExit):
 
 
 class CloseOrder:
-    """`take` the signals, then say with `tell` who wants to hear of it; until then LeaveEarly is raised in the main
-    thread, as an import cannot be awaited.
+    """`take` the signals, then say with `tell` who wants to hear of it. What comes before that is remembered; only
+    while something runs as `interruptible` LeaveEarly is raised in the main thread, as an import cannot be awaited.
 
     `limit` is the close timeout in seconds. With the first signal it begins to run, whatever the event loop does:
     shortly before its end the log tells what holds the closing up, after it the worker kills itself.
@@ -36,6 +37,7 @@ class CloseOrder:
         self.limit: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event: asyncio.Event | None = None
+        self._interrupts = False
 
     def take(self) -> None:
         for number in CLOSE_SIGNALS:
@@ -48,6 +50,17 @@ class CloseOrder:
         if self.given:
             event.set()
 
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """In this block the order raises LeaveEarly; so it does at once if it has come already."""
+        self._interrupts = True
+        try:
+            if self.given:
+                raise LeaveEarly(0)
+            yield
+        finally:
+            self._interrupts = False
+
     def _on_signal(self, number: int, frame: Any) -> None:
         if not self.given:
             self.given = True
@@ -55,8 +68,10 @@ class CloseOrder:
                 # Not `threading`, whose locks the main thread may hold just now.
                 with contextlib.suppress(RuntimeError):  # the interpreter is ending already
                     _thread.start_new_thread(self._watch, (self.limit,))
-        if self._event is None or self._loop is None:
+        if self._interrupts:
             raise LeaveEarly(0)
+        if self._event is None or self._loop is None:
+            return
         with contextlib.suppress(RuntimeError):  # the loop has been closed: it is on its way out
             self._loop.call_soon_threadsafe(self._event.set)
 

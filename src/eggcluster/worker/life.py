@@ -94,7 +94,8 @@ class Life(ABC):
         runner.run(self._attach())
         try:
             self._configure_logs(runner.get_loop())
-            self._hooks = self._load()
+            with self._close_order.interruptible():
+                self._hooks = self._load()
         except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
             if self._close_order.given:
                 raise LeaveEarly(0) from None  # whatever the application made of it
