@@ -26,19 +26,18 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.boot import BenchmarkError, adopt_orphans, machine
-from benchmarks.http_peers.contestants import SERVERS, STICKY, Entry, entries
+from benchmarks.http_peers.contestants import NAMES, entries
 from benchmarks.http_peers.faults import FAULTY, every_fault
 from benchmarks.http_peers.plot import draw
 from benchmarks.http_peers.report import markdown, show
 from benchmarks.http_peers.result import Result
-from benchmarks.http_peers.turn import Plan, take_turn
+from benchmarks.http_peers.turn import Plan, take_round
 
 BALANCE_RUNS = 20
-NAMES = (*SERVERS, *STICKY)
 
 
 def run(options: argparse.Namespace, console: Console) -> Result:
-    """Rounds in which everyone has one turn, each starting with another one; then the faults."""
+    """Rounds in which all take their runs in turn; then the faults."""
     plan = Plan(options.seconds, 0.6 * options.seconds, -(-BALANCE_RUNS // options.rounds))
     with tempfile.TemporaryDirectory(prefix="eggcluster-bench-") as folder:
         present, absent = entries(options.only or list(NAMES), Path(folder), options.cache)
@@ -50,22 +49,15 @@ def run(options: argparse.Namespace, console: Console) -> Result:
             plan=plan,
             load_before=os.getloadavg()[0],
         )
-        for turn in range(options.rounds):
-            one_round(present, turn, plan, result, console)
+        for done in range(options.rounds):
+            began = time.monotonic()
+            result.records += take_round(present, plan, done)
+            result.rounds += 1
+            console.print(f"round {done + 1}: {time.monotonic() - began:.1f} s", style="dim")
         if options.faults:
             tried = {name: entry for name, entry in present.items() if name in FAULTY}
             result.records += every_fault(tried, Path(folder), console)
     return result
-
-
-def one_round(present: dict[str, Entry], turn: int, plan: Plan, result: Result, console: Console) -> None:
-    names = list(present)
-    first = turn % len(names)  # nobody always comes after the same neighbour
-    for name in names[first:] + names[:first]:
-        began = time.monotonic()
-        result.records += take_turn(name, present[name], plan, turn)
-        console.print(f"round {turn + 1}: {name} {time.monotonic() - began:.1f} s", style="dim")
-    result.rounds += 1
 
 
 def parse_arguments() -> argparse.Namespace:

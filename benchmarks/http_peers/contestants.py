@@ -19,8 +19,10 @@ OWN_ACCEPTOR = "eggcluster, sticky by acceptor"
 EGG = "Egg"
 EGG_STICKY = "Egg, sticky"
 SERVERS = (OWN, "uvicorn", "gunicorn", "granian", "hypercorn", EGG)
-STICKY = (OWN_BPF, OWN_ACCEPTOR, EGG_STICKY)
+SPREAD = (OWN, OWN_BPF, OWN_ACCEPTOR, EGG, EGG_STICKY)  # who gets clients with addresses of their own
+NAMES = (*SERVERS, OWN_BPF, OWN_ACCEPTOR, EGG_STICKY)
 PACKAGES = ("gunicorn", "gunicorn_h1c", "granian", "hypercorn", "uvloop", "httptools")
+END_SOON = ("--graceful-timeout", "1")  # s; all that it changes is how long the benchmark waits for their end
 STARTED = re.compile(rb"\[master\] .*started on ")
 
 Build = Callable[[int], Contestant]  # argument: the number of workers
@@ -28,11 +30,10 @@ Build = Callable[[int], Contestant]  # argument: the number of workers
 
 @dataclass(frozen=True)
 class Entry:
-    """A server that can be measured: plain ones under wrk, sticky ones by clients with addresses of their own."""
+    """A server that can be measured."""
 
     build: Build
     versions: dict[str, str]
-    sticky: bool = False
 
 
 def entries(names: list[str], folder: Path, cache: Path) -> tuple[dict[str, Entry], dict[str, str]]:
@@ -52,7 +53,7 @@ def entries(names: list[str], folder: Path, cache: Path) -> tuple[dict[str, Entr
         OWN_ACCEPTOR: lambda: own(folder, OWN_ACCEPTOR, "--sticky", "--sticky-via", "acceptor"),
         EGG_STICKY: lambda: egg(folder / "egg-sticky", cache, EGG_STICKY, sticky=True),
     }
-    made = {name: make[name]() if name in names else "not asked for" for name in make}
+    made = {name: make[name]() if name in names else "not asked for" for name in NAMES}
     present = {name: entry for name, entry in made.items() if isinstance(entry, Entry)}
     return present, {name: reason for name, reason in made.items() if isinstance(reason, str)}
 
@@ -63,11 +64,11 @@ def own(folder: Path, name: str, *sticky: str) -> Entry:
 
     def build(workers: int) -> Contestant:
         def command(port: int) -> list[str]:
-            return [*program, "--workers", str(workers), "--port", str(port)]
+            return [*program, "--workers", str(workers), "--port", str(port), "--name", f"bench-{port}"]
 
         return Contestant(name, versions, command, folder, STARTED)
 
-    return Entry(build, versions, sticky=bool(sticky))
+    return Entry(build, versions)
 
 
 def uvicorn(folder: Path) -> Entry:
@@ -80,8 +81,8 @@ def uvicorn(folder: Path) -> Entry:
 def gunicorn(peers: Path, folder: Path) -> Entry:
     program = [str(peers / "bin" / "gunicorn"), "hello:app", "--worker-class", "asgi", "--no-control-socket"]
     versions = _versions(peers, "gunicorn", "gunicorn_h1c", "uvloop")
-    fast = [*program, "--http-parser", "fast"]
-    return _peer("gunicorn", versions, fast, f"--bind={HOST}:", rb"ASGI server listening", folder)
+    more = ["--http-parser", "fast", *END_SOON]
+    return _peer("gunicorn", versions, [*program, *more], f"--bind={HOST}:", rb"ASGI server listening", folder)
 
 
 def granian(peers: Path, folder: Path) -> Entry:
@@ -93,7 +94,7 @@ def granian(peers: Path, folder: Path) -> Entry:
 
 
 def hypercorn(peers: Path, folder: Path) -> Entry:
-    program = [str(peers / "bin" / "hypercorn"), "hello:app", "--worker-class", "uvloop"]
+    program = [str(peers / "bin" / "hypercorn"), "hello:app", "--worker-class", "uvloop", *END_SOON]
     return _peer(
         "hypercorn", _versions(peers, "hypercorn", "uvloop"), program, f"--bind={HOST}:", rb"Running on", folder
     )
@@ -138,4 +139,4 @@ def egg(base: Path, cache: Path, name: str, *, sticky: bool = False) -> Entry | 
 
         return Contestant(name, versions, command, base, STARTED, environment=environment)
 
-    return Entry(build, versions, sticky=sticky)
+    return Entry(build, versions)

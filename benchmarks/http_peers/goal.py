@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.http_peers.contestants import EGG_STICKY, OWN, OWN_ACCEPTOR, OWN_BPF
 from benchmarks.http_peers.result import Result
-from benchmarks.http_peers.turn import KEEP, SPREAD, WAYS
+from benchmarks.http_peers.turn import ADDRESSED, KEEP, WAYS
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ GOALS = (
         19,
         " of 20",
     ),
-    *(Goal(f"sticky by BPF : not sticky, {way}", beside(OWN_BPF, OWN, f"{SPREAD} {way}"), 0.97) for way in WAYS),
-    Goal(f"sticky by acceptor : not sticky, {KEEP}", beside(OWN_ACCEPTOR, OWN, f"{SPREAD} {KEEP}"), 0.9),
+    *(Goal(f"sticky by BPF : not sticky, {way}", beside(OWN_BPF, OWN, f"{ADDRESSED} {way}"), 0.97) for way in WAYS),
+    Goal(f"sticky by acceptor : not sticky, {KEEP}", beside(OWN_ACCEPTOR, OWN, f"{ADDRESSED} {KEEP}"), 0.9),
     *(
-        Goal(f"sticky by BPF : Egg's sticky, {way}", beside(OWN_BPF, EGG_STICKY, f"{SPREAD} {way}"), 1.0)
+        Goal(f"sticky by BPF : Egg's sticky, {way}", beside(OWN_BPF, EGG_STICKY, f"{ADDRESSED} {way}"), 1.0)
         for way in WAYS
     ),
     *(
-        Goal(f"sticky by acceptor : Egg's sticky, {way}", beside(OWN_ACCEPTOR, EGG_STICKY, f"{SPREAD} {way}"), 1.0)
+        Goal(f"sticky by acceptor : Egg's sticky, {way}", beside(OWN_ACCEPTOR, EGG_STICKY, f"{ADDRESSED} {way}"), 1.0)
         for way in WAYS
     ),
     Goal("slowest new connection after a second of a blocked worker", slowest("blocked, later"), 200, " ms", True),

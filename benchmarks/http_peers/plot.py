@@ -4,9 +4,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.http_peers.contestants import EGG, EGG_STICKY, OWN, OWN_ACCEPTOR, OWN_BPF, SERVERS
+from benchmarks.http_peers.contestants import EGG_STICKY, OWN_ACCEPTOR, OWN_BPF, SERVERS, SPREAD
 from benchmarks.http_peers.result import Result
-from benchmarks.http_peers.turn import BALANCED, SPREAD, WAYS
+from benchmarks.http_peers.turn import ADDRESSED, BALANCED, WAYS
 
 COLOURS = dict(zip(SERVERS, ("tab:red", "tab:blue", "tab:green", "tab:purple", "tab:brown", "tab:orange"), strict=True))
 FADED = {OWN_BPF: 0.7, OWN_ACCEPTOR: 0.4, EGG_STICKY: 0.5}
@@ -23,9 +23,8 @@ def draw(result: Result, path: Path) -> None:
     bars(axes[0][0], result, SERVERS, titles, "rate", 1, "requests/s (lowest, median, highest)")
     bars(axes[0][1], result, SERVERS, titles, "cpu", 1e6, "CPU of the servers a request, µs")
     balance(axes[1][0], result)
-    sticky = {f"{SPREAD} {way}": title for way, title in titles.items()}
-    names = (OWN, OWN_BPF, OWN_ACCEPTOR, EGG, EGG_STICKY)
-    bars(axes[1][1], result, names, sticky, "rate", 1, "requests/s of 32 clients with an address each")
+    sticky = {f"{ADDRESSED} {way}": title for way, title in titles.items()}
+    bars(axes[1][1], result, SPREAD, sticky, "rate", 1, "requests/s of 32 clients with an address each")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 

@@ -3,17 +3,16 @@
 import os
 from pathlib import Path
 
-from benchmarks.http_peers.contestants import EGG, EGG_STICKY, OWN, OWN_ACCEPTOR, OWN_BPF, SERVERS
+from benchmarks.http_peers.contestants import EGG, EGG_STICKY, OWN, OWN_ACCEPTOR, OWN_BPF, SERVERS, SPREAD
 from benchmarks.http_peers.faults import BLOCKED, FAULTY, REPLACED
 from benchmarks.http_peers.goal import GOALS
 from benchmarks.http_peers.load import CONNECTIONS
 from benchmarks.http_peers.result import Result
-from benchmarks.http_peers.turn import BALANCED, CLOSE, KEEP, SPREAD
+from benchmarks.http_peers.turn import ADDRESSED, BALANCED, CLOSE, KEEP
 from rich.console import Console
 from rich.table import Table
 
 Grid = list[list[str]]  # the heading first
-SPREAD_SERVERS = (OWN, OWN_BPF, OWN_ACCEPTOR, EGG, EGG_STICKY)
 PLAIN = {OWN_BPF: OWN, OWN_ACCEPTOR: OWN, EGG_STICKY: EGG}
 UNSHARED = (
     "Load generator and servers share the cores: the rates are what both can do together, CPU is the servers' own"
@@ -49,8 +48,8 @@ def loads(result: Result, way: str) -> Grid:
 
 def stickiness(result: Result, way: str) -> Grid:
     grid = [["", "requests/s", "sticky : not", "p50, µs", "p99, µs", "p99.9, µs", "CPU a request, µs"]]
-    case = f"{SPREAD} {way}"
-    for name in SPREAD_SERVERS:
+    case = f"{ADDRESSED} {way}"
+    for name in SPREAD:
         if result.values(name, case, "rate"):
             beside = ratio(result.ratio(name, PLAIN[name], case, "rate")) if name in PLAIN else ""
             grid.append([name, rate(result, name, case), beside, *times(result, name, case)])

@@ -2,6 +2,7 @@
 
 import statistics
 from dataclasses import dataclass, field
+from operator import truediv
 
 from benchmarks.http_peers.turn import Plan, Record
 
@@ -29,9 +30,9 @@ class Result:
         return statistics.median(values) if values else None
 
     def ratio(self, name: str, rival: str, case: str, metric: str) -> float | None:
-        """Median by median."""
-        own, other = self.median(name, case, metric), self.median(rival, case, metric)
-        return own / other if own is not None and other else None
+        """The median of the ratios of runs that belong together: the machine's pace drifts from round to round."""
+        own, other = self.values(name, case, metric), self.values(rival, case, metric)
+        return statistics.median(map(truediv, own, other)) if own and other else None
 
     def ratio_to_worst(self, name: str, rival: str, case: str) -> float | None:
         """The median throughput by the rival's lowest."""

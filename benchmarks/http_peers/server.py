@@ -2,12 +2,14 @@
 
 import ctypes
 import http.client
+import os
+import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 
-from benchmarks.boot import HOST, BenchmarkError, Contestant, descendants, free_port, started, wait_until
+from benchmarks.boot import HOST, BenchmarkError, Contestant, descendants, free_port, parents, started, wait_until
 
 START_TIMEOUT = 30.0  # s
 SETTLE = 0.3  # s; what a server does for itself after its ready line is not a request's
@@ -62,3 +64,22 @@ def served(contestant: Contestant) -> Iterator[Server]:
             yield Server(contestant.name, port, descendants())
         except BenchmarkError as error:
             raise BenchmarkError(f"{error}\n{output.text()}") from error
+
+
+@contextmanager
+def all_served(contestants: Iterable[Contestant]) -> Iterator[list[Server]]:
+    """Several at once, each in turn to be loaded."""
+    servers: list[Server] = []
+    with ExitStack() as stack:
+        try:
+            for contestant in contestants:
+                earlier = set(descendants())
+                server = stack.enter_context(served(contestant))
+                own = [pid for pid in server.processes if pid not in earlier]
+                servers.append(replace(server, processes=own))
+            yield servers
+        finally:
+            # All are asked to end before the first one is waited for, because it is waited until nobody is left.
+            for pid in [pid for pid, parent in parents().items() if parent == os.getpid()]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)

@@ -1,19 +1,19 @@
-"""Owns one server's turn: what it is loaded with, for how long, what is recorded. Runs in the benchmark."""
+"""Owns a round: what the servers are loaded with, for how long, what is recorded. Runs in the benchmark."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from benchmarks.http_peers.balance import most_over_mean
-from benchmarks.http_peers.contestants import EGG, OWN, Entry
+from benchmarks.http_peers.contestants import SERVERS, SPREAD, Entry
 from benchmarks.http_peers.load import SOURCES, under_clients, under_wrk
-from benchmarks.http_peers.server import Server, served
+from benchmarks.http_peers.server import Server, all_served
 
 WORKERS = 2
 BALANCED = (8, 32, 256)  # connections
 KEEP, CLOSE = "keep-alive", "one request each"
 WAYS = (KEEP, CLOSE)
-SPREAD = "spread"  # in front of a way: from 32 addresses
-WARM_UP = 1  # seconds of each way before it is measured: Node compiles what is called often, and only after a while
-AGAIN = {KEEP: 3, CLOSE: 2}  # runs in a turn; a run has new connections, and so another balance
+ADDRESSED = "from 32 addresses,"  # in front of a way
+AGAIN = {KEEP: 3, CLOSE: 2}  # runs in a round; a run has new connections, and so another balance
 
 
 @dataclass(frozen=True)
@@ -28,45 +28,60 @@ class Record:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run under wrk is and one under clients, in seconds, and how often balance is looked at in a turn."""
+    """How long a run under wrk is and one under clients, in seconds, and how often balance is looked at in a round."""
 
     wrk: int
     clients: float
     balance: int
 
 
-def take_turn(name: str, entry: Entry, plan: Plan, turn: int) -> list[Record]:
-    """Everything of one server, once, with a fresh start."""
-    with served(entry.build(WORKERS)) as server:
-        records = [Record(name, "answer", "bytes", server.answer_size())]
-        if not entry.sticky:
-            records += loaded(server, plan) + balanced(server, plan)
-        if entry.sticky or name in (OWN, EGG):
-            records += spread(server, plan, turn, warm=not entry.sticky)
+def take_round(present: dict[str, Entry], plan: Plan, round_: int) -> list[Record]:
+    """Everything, once, with a fresh start. All servers are there at once and take their runs in turn, because what
+    is compared should be seconds apart: idle ones cost nothing, but a busy machine's pace drifts."""
+    with all_served(entry.build(WORKERS) for entry in present.values()) as servers:
+        plain = [server for server in servers if server.name in SERVERS]
+        records = [Record(server.name, "answer", "bytes", server.answer_size()) for server in servers]
+        for server in servers:
+            warm_up(server)
+        records += loaded(plain, plan, round_)
+        records += addressed([server for server in servers if server.name in SPREAD], plan, round_)
+        for server in plain:
+            records += balanced(server, plan)
     return records
 
 
-def loaded(server: Server, plan: Plan) -> list[Record]:
+def loaded(servers: list[Server], plan: Plan, round_: int) -> list[Record]:
     """Under wrk."""
     records: list[Record] = []
-    for way in WAYS:
-        under_wrk(server, WARM_UP, close=way == CLOSE)
-        for _ in range(AGAIN[way]):
-            figures = asdict(under_wrk(server, plan.wrk, close=way == CLOSE))
-            records += [Record(server.name, way, metric, value) for metric, value in figures.items()]
+    for way, _, server in in_turn(servers, round_):
+        figures = asdict(under_wrk(server, plan.wrk, close=way == CLOSE))
+        records += [Record(server.name, way, metric, value) for metric, value in figures.items()]
     return records
 
 
-def spread(server: Server, plan: Plan, turn: int, *, warm: bool) -> list[Record]:
-    """Under clients with 32 addresses; each run of a turn has others, all servers have the same."""
+def addressed(servers: list[Server], plan: Plan, round_: int) -> list[Record]:
+    """Under clients with 32 addresses: other ones in each run, the same ones for all servers."""
     records: list[Record] = []
-    for way in WAYS:
-        under_clients(server, WARM_UP / 4 if warm else WARM_UP, 0, close=way == CLOSE)
-        for run in range(AGAIN[way]):
-            first = SOURCES * (1 + turn * max(AGAIN.values()) + run)
-            figures = asdict(under_clients(server, plan.clients, first, close=way == CLOSE))
-            records += [Record(server.name, f"{SPREAD} {way}", metric, value) for metric, value in figures.items()]
+    for way, number, server in in_turn(servers, round_):
+        figures = asdict(under_clients(server, plan.clients, SOURCES * (1 + number), close=way == CLOSE))
+        records += [Record(server.name, f"{ADDRESSED} {way}", metric, value) for metric, value in figures.items()]
     return records
+
+
+def in_turn(servers: list[Server], round_: int) -> Iterator[tuple[str, int, Server]]:
+    """Each way and server, with the number of the run; nobody always comes after the same neighbour."""
+    for way in WAYS:
+        for run in range(AGAIN[way]):
+            number = round_ * AGAIN[way] + run
+            first = number % max(1, len(servers))
+            for server in servers[first:] + servers[:first]:
+                yield way, number, server
+
+
+def warm_up(server: Server) -> None:
+    """Not counted. Node compiles what is called often, and only after a while."""
+    under_clients(server, 0.8, 0, close=False)
+    under_clients(server, 0.2, 0, close=True)
 
 
 def balanced(server: Server, plan: Plan) -> list[Record]:
