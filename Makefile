@@ -39,8 +39,8 @@ bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/messenger.py
 	$(BIN)/python benchmarks/shared.py
 	$(BIN)/python benchmarks/agent.py
-	$(BIN)/python benchmarks/http.py --faults
 	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/http.py --faults
 
 clean:  ## remove .venv and what the tools have cached
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
