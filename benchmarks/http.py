@@ -57,6 +57,7 @@ def run(options: argparse.Namespace, console: Console) -> Result:
         if options.faults:
             tried = {name: entry for name, entry in present.items() if name in FAULTY}
             result.records += every_fault(tried, Path(folder), console)
+    result.load_after = os.getloadavg()[0]
     return result
 
 

@@ -1,6 +1,5 @@
 """Owns how the HTTP benchmark's result is shown: tables, the dated page. Runs in the benchmark."""
 
-import os
 from pathlib import Path
 
 from benchmarks.http_peers.contestants import EGG, EGG_STICKY, OWN, OWN_ACCEPTOR, OWN_BPF, SERVERS, SPREAD
@@ -21,7 +20,7 @@ UNSHARED = (
 
 def tables(result: Result) -> dict[str, Grid]:
     grids = {
-        "Goals": [["goal", "measured", "wanted", ""], *(goal.row(result) for goal in GOALS)],
+        "Goals": [["goal", "measured", "middle half of the runs", "wanted", ""], *(goal.row(result) for goal in GOALS)],
         f"{CONNECTIONS} connections that stay (wrk)": loads(result, KEEP),
         f"A connection for each request, {CONNECTIONS} at a time (wrk)": loads(result, CLOSE),
         "Balance: connections of the most loaded worker over the mean (median, worst)": balance(result),
@@ -105,7 +104,7 @@ def facts(result: Result) -> list[str]:
     runs = f"{plan.wrk} s a run of wrk, {plan.clients:g} s one of the clients with addresses"
     lines = [f"{result.date}, medians of all runs in {result.rounds} interleaved rounds, {runs}"]
     lines.append(", ".join(f"{name}: {value}" for name, value in result.machine.items()) + f". {UNSHARED}")
-    lines.append(f"1-minute load average: {result.load_before:.1f} before, {os.getloadavg()[0]:.1f} at the end")
+    lines.append(f"1-minute load average: {result.load_before:.1f} before, {result.load_after:.1f} at the end")
     for name, versions in result.versions.items():
         size = result.median(name, "answer", "bytes")
         lines.append(f"{name}: " + ", ".join(f"{part} {version}" for part, version in versions.items()))

@@ -17,6 +17,7 @@ class Result:
     absent: dict[str, str]
     plan: Plan
     load_before: float
+    load_after: float = 0.0
     rounds: int = 0
     records: list[Record] = field(default_factory=list)
 
@@ -29,10 +30,14 @@ class Result:
         values = self.values(name, case, metric)
         return statistics.median(values) if values else None
 
+    def ratios(self, name: str, rival: str, case: str, metric: str) -> list[float]:
+        """Of runs that belong together: the machine's pace drifts from round to round."""
+        return list(map(truediv, self.values(name, case, metric), self.values(rival, case, metric)))
+
     def ratio(self, name: str, rival: str, case: str, metric: str) -> float | None:
-        """The median of the ratios of runs that belong together: the machine's pace drifts from round to round."""
-        own, other = self.values(name, case, metric), self.values(rival, case, metric)
-        return statistics.median(map(truediv, own, other)) if own and other else None
+        """The median of those."""
+        ratios = self.ratios(name, rival, case, metric)
+        return statistics.median(ratios) if ratios else None
 
     def ratio_to_worst(self, name: str, rival: str, case: str) -> float | None:
         """The median throughput by the rival's lowest."""
