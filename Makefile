@@ -16,8 +16,10 @@ demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001 (PORT=...); Ctrl-C end
 	@echo "open http://127.0.0.1:$(PORT) — Ctrl-C ends it"
 	@bash -c 'if [ -t 0 ]; then set -m; fi; $(BIN)/eggcluster start --base-dir examples/board --port $(PORT) --workers 3; exit $$?'
 
+# Those with processes three at a time, each file as a whole: most of what they do is to wait.
 test: check  ## everything: style, types, all tests
-	$(BIN)/pytest
+	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/unit
 
 check: $(VENV)/test  ## style and types
 	$(BIN)/ruff check .

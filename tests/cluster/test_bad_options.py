@@ -189,7 +189,7 @@ def test_the_pid_file_of_a_living_process_is_refused_and_kept(project: Project) 
 
 def test_a_key_without_a_certificate_is_refused(project: Project) -> None:
     key, _ = key_pair(project.folder, "own")
-    assert f'--https-key: "{key}" needs https_cert beside it' in project.refused("--https-key", key).replace(
+    assert f"--https-key: {shown(key)} needs https_cert beside it" in project.refused("--https-key", key).replace(
         "--https-cert", "https_cert"
     )
 
@@ -198,13 +198,13 @@ def test_a_key_that_does_not_fit_is_refused(project: Project) -> None:
     _, certificate = key_pair(project.folder, "own")
     key, _ = key_pair(project.folder, "other")
     line = project.refused("--https-key", key, "--https-cert", certificate)
-    assert f'--https-key: "{key}" does not fit the certificate' in line
+    assert f"--https-key: {shown(key)} does not fit the certificate" in line
 
 
 def test_a_missing_key_file_is_refused(project: Project) -> None:
     _, certificate = key_pair(project.folder, "own")
     line = project.refused("--https-key", "gone.key", "--https-cert", certificate)
-    assert f'--https-key: "{project.folder}/gone.key" is not there; name an existing file' in line
+    assert f"--https-key: {shown(f'{project.folder}/gone.key')} is not there; name an existing file" in line
 
 
 def test_a_debug_port_without_tls_is_refused(project: Project) -> None:

@@ -246,7 +246,9 @@ def test_data_comes_back_as_it_was_sent(lab: Lab, value: Any) -> None:
     lab.run(scenario)
 
 
-@pytest.mark.parametrize("value", [object(), {1, object()}, 2**64, 1j], ids=repr)
+@pytest.mark.parametrize(
+    "value", [object(), {1, object()}, 2**64, 1j], ids=["an object", "a set", "a big number", "a complex number"]
+)
 def test_what_messagepack_cannot_carry_raises_in_the_sender(lab: Lab, value: Any) -> None:
     async def scenario(lab: Lab) -> None:
         with pytest.raises(NotSerializable):
