@@ -168,8 +168,13 @@ class Line:
                 self._receive(frame)
         except (FrameError, msgspec.MsgspecError) as error:
             self.cut(error)
-        if self._is_slow():
-            self.channel.pause_reading()  # who does not read answers may ask no more for now
+        if self._is_slow() and any(frame.kind is Kind.REQUEST for frame in frames):
+            self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        """Who does not read answers may ask no more for now. Only who is asked stops reading: if who asks did so too
+        while its requests wait, nobody would read, for good."""
+        self.channel.pause_reading()
 
     def _is_slow(self) -> bool:
         """Whether much waits, even after all was offered to the kernel; `_on_relieved` will be called then."""
@@ -215,7 +220,7 @@ class Line:
         except (FrameError, msgspec.MsgspecError) as error:
             self.cut(error)
         if self._is_slow():
-            self.channel.pause_reading()
+            self._take_no_more()
         return True
 
     def _on_closed(self, failure: FrameError | None) -> None:
