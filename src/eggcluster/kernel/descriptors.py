@@ -28,6 +28,16 @@ class Descriptors:
                 os.close(descriptor)
         return max(opened) < self.ceiling
 
+    def have_one(self) -> bool:
+        """Whether one is free below the reserve, for a descriptor that somebody sends. Opens it for a moment."""
+        self._read_limit()
+        try:
+            descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        os.close(descriptor)
+        return descriptor < self.ceiling
+
     def _read_limit(self) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.limit = limit if limit != resource.RLIM_INFINITY else 2**31
