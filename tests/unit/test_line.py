@@ -241,11 +241,13 @@ def test_who_does_not_read_its_answers_is_not_read_either(run: Run) -> None:
 
 def test_with_much_under_way_in_both_directions_all_is_answered(run: Run) -> None:
     async def scene() -> None:
-        asker, answerer = await pair()
-        answerer.handlers.add("echo", lambda data: data)
+        ends = await pair()
+        for end in ends:
+            end.handlers.add("echo", lambda data: data)
         content = bytes(60_000)
-        asking = [asker.line.ask("echo", content, 10) for _ in range(200)]
-        assert await asyncio.gather(*asking) == [content] * 200
+        for askers in (ends[:1], ends):
+            asking = [end.line.ask("echo", content, 10) for end in askers for _ in range(200)]
+            assert await asyncio.gather(*asking) == [content] * len(asking)
 
     run(scene())
 

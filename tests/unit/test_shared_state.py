@@ -171,6 +171,8 @@ def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp
         (lambda s: s.set("k", 1, ttl=0), ValueError, "ttl: 0 is no time"),
         (lambda s: s.set("k", 1, ttl=float("nan")), ValueError, "ttl: nan is no time"),
         (lambda s: s.increment("k", "1"), TypeError, "by: '1' is no number"),
+        (lambda s: s.compare_and_set("k", None, 1), TypeError, "expected: None is no version"),
+        (lambda s: s.compare_and_set("k", "x", 1), TypeError, "expected: 'x' is no version"),
         (lambda s: s.increment("text"), TypeError, "'text' holds no number to add to, but a str"),
         (lambda s: s.increment("x" * 1025), SharedFull, "a key of 1025 bytes: the limit is 1024"),
     ],
@@ -427,17 +429,32 @@ def test_a_copy_that_is_none_is_passed_over(run: Run, tmp_path: Path, caplog: py
     run(scene())
 
 
-def test_a_worker_that_sends_what_is_no_write_is_cut_off(run: Run, tmp_path: Path) -> None:
+def test_a_write_of_the_wrong_types_fails_alone_and_its_line_goes_on(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent(share)
+            (one,) = await workers(here, 1)
+            line = here.uplinks[0]._line
+            assert line is not None
+            for wrong in (["CompareAndSet", "k", None, b"\x01"], ["Explode", "k"], None):
+                with pytest.raises(RemoteError, match='TypeError: "write" cannot take this: '):
+                    await line.ask("write", wrong, 20)
+            assert await one.increment("n") == 1
+            assert here.uplinks[0]._line is line
+
+    run(scene())
+
+
+def test_a_worker_that_sends_what_is_no_value_is_cut_off(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             hub = await here.agent(share)
             (one,) = await workers(here, 1)
-            for nonsense in (["Set", 1, 2], ["Explode", "k"], ["Set", "k", b"\xc1"], None):
-                line = here.uplinks[0]._line
-                assert line is not None
-                with pytest.raises((LeaderGone, RemoteError)):
-                    await line.ask("write", nonsense, 20)
-                await until(lambda: here.uplinks[0]._line)
+            line = here.uplinks[0]._line
+            assert line is not None
+            with pytest.raises(LeaderGone):
+                await line.ask("write", ["Set", "k", b"\xc1"], 20)
+            await until(lambda: here.uplinks[0]._line)
             assert dict(hub.shared) == {}
             assert await one.increment("n") == 1, "it has come back in order"
             raw_follower(here).close()

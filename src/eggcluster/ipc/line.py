@@ -40,7 +40,8 @@ class Party(Protocol):
         """A message came."""
 
     def on_request(self, line: "Line", question: Question, action: str, data: Any) -> bool:
-        """A request came; False where one of the line's handlers is to answer it."""
+        """A request came; False where one of the line's handlers is to answer it. msgspec's ValidationError means that
+        this request alone is wrong: it is answered with a failure."""
 
     def on_closed(self, line: "Line") -> None:
         """The line is closed; called once."""
@@ -172,9 +173,10 @@ class Line:
             self._take_no_more()
 
     def _take_no_more(self) -> None:
-        """Who does not read answers may ask no more for now. Only who is asked stops reading: if who asks did so too
-        while its requests wait, nobody would read, for good."""
-        self.channel.pause_reading()
+        """Who does not read answers may ask no more for now. Only who is asked stops reading: if who waits for answers
+        did so too, with its requests in the way, nobody would read, for good."""
+        if not self._questions:
+            self.channel.pause_reading()
 
     def _is_slow(self) -> bool:
         """Whether much waits, even after all was offered to the kernel; `_on_relieved` will be called then."""
@@ -207,7 +209,12 @@ class Line:
 
     def _receive_request(self, question: Question, body: bytes | memoryview) -> None:
         action, data = decode_message(body)
-        if not self._party.on_request(self, question, action, data) and self._answers.give(question, action, data):
+        try:
+            taken = self._party.on_request(self, question, action, data)
+        except msgspec.ValidationError as error:  # it came whole: only this request is wrong, not the line
+            self.reply(question, Kind.FAILURE, ["TypeError", f'"{action}" cannot take this: {error}', ""])
+            return
+        if not taken and self._answers.give(question, action, data):
             self.channel.flush_soon()  # behind the handler, which may have its answer at once
 
     def _learn(self, frame: Frame, way: Way) -> None:

@@ -108,7 +108,9 @@ class Shared(Mapping[str, Any]):
 
     async def compare_and_set(self, key: str, expected: int, value: Any, *, ttl: float | None = None) -> int | None:
         """Set it only if its version is still `expected` (0: if there is no such key); gives the new version, None
-        where somebody else was faster."""
+        where somebody else was faster. TypeError where `expected` is no int."""
+        if isinstance(expected, bool) or not isinstance(expected, int):
+            raise TypeError(f"expected: {expected!r} is no version; use what version() or a write gave, 0 for no key")
         write = CompareAndSet(_key(key), expected, _raw(key, value), _ttl(ttl))
         version: int | None = await self._home.write(write)
         return version
