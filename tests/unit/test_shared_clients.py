@@ -404,6 +404,17 @@ def test_what_can_be_no_client_is_refused_at_once(wrong: Any, says: str) -> None
         wrong(LocalSharing())
 
 
+def test_who_subscribes_what_cannot_be_called_is_told_at_once(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent(create())
+            for client in (await here.worker(create()), create()(LocalSharing())):
+                with pytest.raises(TypeError, match="a listener is a function of one argument, not 5"):
+                    client.subscribe("news", 5)
+
+    run(scene())
+
+
 # -- the agent goes ----------------------------------------------------------------------------------------
 
 

@@ -144,6 +144,21 @@ def test_a_listener_is_for_a_key_or_for_a_prefix(names: dict[str, str]) -> None:
         LocalSharing().shared.on_change(**names)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [lambda s: s.on_change(5), lambda s: s.get(5), lambda s: s[5], lambda s: s.version(5), lambda s: 5 in s],
+    ids=["on_change", "get", "item", "version", "in"],
+)
+def test_a_key_that_is_no_string_is_refused(use: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match="a key is a string, not 5"):
+        use(LocalSharing().shared)
+
+
+def test_what_cannot_be_called_is_no_listener() -> None:
+    with pytest.raises(TypeError, match="a listener is a function of one argument, not 5"):
+        LocalSharing().shared.on_change("k", 5)  # type: ignore[call-overload]
+
+
 def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:

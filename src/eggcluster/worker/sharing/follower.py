@@ -4,7 +4,7 @@ import functools
 from typing import Any, Protocol
 
 from eggcluster.worker.sharing.blueprint import Blueprint
-from eggcluster.worker.sharing.listening import Listener, call_listener
+from eggcluster.worker.sharing.listening import Listener, call_listener, check_listener
 from eggcluster.worker.sharing.shared_client import Established, topic
 
 
@@ -43,6 +43,7 @@ class Follower:
         return await self._wire.call(name, f"{name}.{method}", (args, kwargs), self.blueprint.timeout, again=again)
 
     def subscribe(self, info: Any, listener: Listener) -> Established:
+        check_listener(listener)
         key = topic(info)
         self._wire.soon(self._subscribe, key, info, listener)
         return Established(functools.partial(self._established, key))

@@ -12,7 +12,7 @@ from eggcluster.ipc.frame import encode_frame
 from eggcluster.ipc.line import Line
 from eggcluster.model.message import Kind, Target
 from eggcluster.worker.sharing.blueprint import Blueprint
-from eggcluster.worker.sharing.listening import Listener, call_listener
+from eggcluster.worker.sharing.listening import Listener, call_listener, check_listener
 from eggcluster.worker.sharing.shared_client import Established, topic
 
 _logger = logging.getLogger("eggcluster.cluster_client")
@@ -97,6 +97,7 @@ class Leader:
         return _awaited(result) if isinstance(result, Awaitable) and not isinstance(result, Coroutine) else result
 
     def subscribe(self, info: Any, listener: Listener) -> Established:
+        check_listener(listener)
         key = topic(info)
         subscription = self._subscription(key, info)
         subscription.listeners.append(listener)

@@ -13,6 +13,12 @@ _logger = logging.getLogger("eggcluster.cluster_client")
 _running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected as garbage
 
 
+def check_listener(listener: Any) -> None:
+    """TypeError for what cannot be called, where it is handed over and not when the first value comes."""
+    if not callable(listener):
+        raise TypeError(f"a listener is a function of one argument, not {listener!r}")
+
+
 def call_listener(listener: Listener, value: Any, what: str) -> None:
     """Call a plain listener now, let an async one run. `what` says in the log what it listens to."""
     try:

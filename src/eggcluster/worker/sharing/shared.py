@@ -10,7 +10,7 @@ from eggcluster.errors import NotSerializable, SharedNotReady
 from eggcluster.model.shared_store import CompareAndSet, Delete, Increment, Set, Write, check_size
 from eggcluster.model.shared_table import Change as TableChange
 from eggcluster.model.shared_table import Table
-from eggcluster.worker.sharing.listening import call_listener
+from eggcluster.worker.sharing.listening import call_listener, check_listener
 
 
 class Change(NamedTuple):
@@ -50,6 +50,7 @@ class Shared(Mapping[str, Any]):
 
     Writes raise `SharedFull`, `NotSerializable`, `LeaderGone` where the agent went away meanwhile (it may or may not
     have been done), `RequestTimeout`. `ttl` is in seconds. Readers get `SharedNotReady` where there is no copy yet.
+    A key that is no string is a TypeError everywhere: nobody can have set it.
     """
 
     def __init__(self, home: Home) -> None:
@@ -64,7 +65,7 @@ class Shared(Mapping[str, Any]):
     # -- reading ---------------------------------------------------------------------------------------
 
     def __getitem__(self, key: str) -> Any:
-        entry = self._table.find(key, time.monotonic())
+        entry = self._table.find(_key(key), time.monotonic())
         if entry is None or entry.raw is None:
             raise KeyError(key)
         return _decode(entry.raw)
@@ -77,11 +78,11 @@ class Shared(Mapping[str, Any]):
         return sum(1 for _ in self)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._table.find(key, time.monotonic()) is not None
+        return self._table.find(_key(key), time.monotonic()) is not None
 
     def version(self, key: str) -> int:
         """The number of the key's last change, for `compare_and_set`; 0 where there is no such key."""
-        entry = self._table.find(key, time.monotonic())
+        entry = self._table.find(_key(key), time.monotonic())
         return entry.version if entry is not None else 0
 
     @property
@@ -134,8 +135,10 @@ class Shared(Mapping[str, Any]):
         if (key is None) == (prefix is None):
             raise ValueError("on_change: name a key, or prefix=...")
         by_key, name = (self._listeners, key) if key is not None else (self._prefix_listeners, prefix)
+        _key(name)
 
         def register(function: Any) -> Any:
+            check_listener(function)
             by_key.setdefault(str(name), []).append(function)
             return function
 
@@ -161,7 +164,7 @@ class Shared(Mapping[str, Any]):
             call_listener(listener, Change(key, value, entry.version, entry.raw is None), f"shared[{key!r}]")
 
 
-def _key(key: str) -> str:
+def _key(key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"a key is a string, not {key!r}")
     return key
