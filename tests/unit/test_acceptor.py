@@ -12,7 +12,7 @@ import pytest
 
 from eggcluster.kernel.handover import receive
 from eggcluster.kernel.inherited import inherited_socket
-from eggcluster.master.acceptor import Acceptor
+from eggcluster.master.acceptor import RESERVE, Acceptor
 from eggcluster.model.steering import SlotView, Steering
 from eggcluster.model.worker import AppWorker, WorkerState
 from tests.waiting import DEADLINE
@@ -72,6 +72,12 @@ def run() -> Iterator[Callable[..., None]]:
 
     yield run
     assert set(os.listdir("/dev/fd")) <= before, "a file descriptor is left"
+
+
+def lowest_free() -> int:
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return descriptor
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -186,6 +192,41 @@ def test_with_too_many_open_files_they_wait_in_the_kernel_and_the_log_says_so_on
         assert bench.read(1) == 3
         assert len(caplog.records) == 1
         assert "the master cannot accept" in caplog.text
+
+    run(test)
+
+
+def test_few_descriptors_are_left_to_the_master_and_all_that_wait_go_on_later(
+    run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def test(bench: Bench) -> None:
+        def come() -> int:
+            return bench.acceptor.handed_over + bench.acceptor.waiting
+
+        bench.open(1)
+        while not bench.acceptor.waiting:  # its worker does not read
+            bench.connect(50)
+            await until(lambda: come() == len(bench.clients))
+        before = come()
+        bench.connect(100)
+        spare: list[int] = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + 20 + RESERVE, hard))
+            await until(lambda: bool(caplog.records))
+            await asyncio.sleep(0.12)  # two more tries
+            assert come() - before == 21
+            spare += [os.dup(0) for _ in range(RESERVE - 1)]
+        finally:
+            for fd in spare:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        came = 0
+        while came < len(bench.clients):
+            came += bench.read(1)
+            await asyncio.sleep(0.001)
+        assert len(caplog.records) == 1
 
     run(test)
 

@@ -1,4 +1,4 @@
-"""How many file descriptors this process may still open. Runs in the app workers."""
+"""How many file descriptors this process may still open. Master and app workers."""
 
 import os
 import resource
@@ -10,7 +10,8 @@ SHARE = 16  # of a small limit the reserve is at most one part in so many
 class Descriptors:
     """The soft limit of RLIMIT_NOFILE, and a reserve below it."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserve: int = RESERVE, share: int = SHARE) -> None:
+        self._wanted, self._share = reserve, share
         self.limit = self._reserve = self.ceiling = 0
         self._read_limit()
 
@@ -38,8 +39,13 @@ class Descriptors:
         os.close(descriptor)
         return descriptor < self.ceiling
 
+    def is_reserve(self, descriptor: int) -> bool:
+        """Whether one that was just opened, the lowest that was free (open(2)), is one of the reserve."""
+        self._read_limit()
+        return descriptor >= self.ceiling
+
     def _read_limit(self) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.limit = limit if limit != resource.RLIM_INFINITY else 2**31
-        self._reserve = max(1, min(RESERVE, self.limit // SHARE))
+        self._reserve = max(1, min(self._wanted, self.limit // self._share))
         self.ceiling = self.limit - self._reserve  # a descriptor from here on is one of the reserve

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from eggcluster.kernel.descriptors import Descriptors
 from eggcluster.kernel.handover import Handover
 from eggcluster.model.affinity import client_key
 from eggcluster.model.steering import Course
@@ -19,6 +20,8 @@ from eggcluster.model.worker import Worker, WorkerState
 BATCH = 64  # connections accepted in a row before the loop's other work has its turn
 RETRY = 0.05  # seconds until the next try when there was no room, in a worker's socket or for another open file
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say so
+RESERVE = 64  # descriptors left to the master's other work: to start workers, to answer on its control socket
+SHARE = 4  # of a small limit the reserve is at most one part in so many
 MOST_KNOWN = 10_000  # clients whose slot is remembered, some 100 bytes each
 
 _logger = logging.getLogger("eggcluster.master")
@@ -37,12 +40,14 @@ class Acceptor:
     way to a worker that dies or hangs it is taken back and goes to another.
 
     What cannot go yet, because its slot is held or its worker does not read, waits here. From `most_waiting` on nothing
-    more is accepted; what is taken back then comes on top, a socket's worth for each worker.
+    more is accepted, nor while few file descriptors are left; what is taken back then comes on top, a socket's worth
+    for each worker.
     """
 
     def __init__(self, most_waiting: int) -> None:
         self.handed_over = 0
-        self._most_waiting = most_waiting
+        self._most_waiting = self._bound = most_waiting
+        self._descriptors = Descriptors(RESERVE, SHARE)
         self._course = Course({})
         self._handovers: dict[Worker, Handover] = {}
         self._open: dict[int, Handover] = {}  # of the worker that listens in each slot
@@ -118,7 +123,7 @@ class Acceptor:
     # -- accepting -------------------------------------------------------------------------------------------
 
     def _set_readers(self) -> None:
-        wanted = set(self._sources) if len(self._waiting) < self._most_waiting else set[socket.socket]()
+        wanted = set(self._sources) if len(self._waiting) < self._bound else set[socket.socket]()
         if wanted == self._accepting:
             return
         loop = asyncio.get_running_loop()
@@ -140,20 +145,31 @@ class Acceptor:
                 self._pause(error)
                 return
             self._hand_over(Arrival(connection, tls, client))
-            if len(self._waiting) >= self._most_waiting:
+            self._set_bound(connection)
+            if len(self._waiting) >= self._bound:
                 self._set_readers()
                 return
 
+    def _set_bound(self, accepted: socket.socket) -> None:
+        """If this one waits, in a descriptor of the reserve, no more of them may."""
+        self._bound = self._most_waiting
+        if self._descriptors.is_reserve(accepted.fileno()):  # it has none any more when it has gone on
+            self._bound = min(self._bound, len(self._waiting))
+            self._complain(f"few file descriptors are left (limit {self._descriptors.limit})")
+
     def _pause(self, error: OSError) -> None:
         """No file descriptor or memory for one more: they wait in the kernel."""
-        loop = asyncio.get_running_loop()
-        if loop.time() > self._complained + COMPLAINT_INTERVAL:
-            self._complained = loop.time()
-            _logger.warning("the master cannot accept: %s", error)
+        self._complain(error)
         for listener in self._accepting:
-            loop.remove_reader(listener)
+            asyncio.get_running_loop().remove_reader(listener)
         self._accepting = set()
         self._try_again()
+
+    def _complain(self, reason: object) -> None:
+        now = asyncio.get_running_loop().time()
+        if now > self._complained + COMPLAINT_INTERVAL:
+            self._complained = now
+            _logger.warning("the master cannot accept: %s", reason)
 
     # -- handing over ----------------------------------------------------------------------------------------
 
