@@ -1,5 +1,6 @@
 """The pid file: checked, atomic, and removed by its owner alone."""
 
+import contextlib
 import os
 import resource
 from collections.abc import Iterator
@@ -12,26 +13,30 @@ from eggcluster.master.pid_file import PidFile, read_pid
 from eggcluster.master.runtime_dir import RuntimeDir
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """No file of this process can have a content: like a full disk, but for the words of the error."""
+    """No file of this process can have a content: like a full disk, but for the words of the error. Only for as long
+    as nobody else writes: pytest's own output may be a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_takes_nothing_is_an_options_error_and_leaves_nothing(path: Path, full_disk: None) -> None:
+def test_a_disk_that_takes_nothing_is_an_options_error_and_leaves_nothing(path: Path) -> None:
     pid_file = PidFile(str(path))
-    with pytest.raises(OptionsError, match="cannot be written: File too large"):
+    with pytest.raises(OptionsError, match="cannot be written: File too large"), full_disk():
         pid_file.claim()
     pid_file.release()
     assert not list(path.parent.iterdir())
 
 
-def test_a_runtime_directory_on_such_a_disk_is_one_as_well(tmp_path: Path, full_disk: None) -> None:
+def test_a_runtime_directory_on_such_a_disk_is_one_as_well(tmp_path: Path) -> None:
     runtime_dir = RuntimeDir("board", str(tmp_path / "run"))
-    with pytest.raises(OptionsError, match=r"the runtime directory .*/run/board cannot be used: File too large"):
+    refusal = r"the runtime directory .*/run/board cannot be used: File too large"
+    with pytest.raises(OptionsError, match=refusal), full_disk():
         runtime_dir.claim(str(tmp_path))
     runtime_dir.release()
     assert not list(tmp_path.iterdir())
