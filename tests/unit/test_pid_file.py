@@ -47,6 +47,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "egg.pid"
 
 
+def test_what_is_no_file_is_refused_and_stays_what_it_is(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(OptionsError, match="is there and is no file; use another path"):
+        PidFile(str(path)).claim()
+    assert path.is_fifo()
+
+
 def test_it_holds_the_pid_from_claim_to_release(path: Path) -> None:
     pid_file = PidFile(str(path))
     pid_file.claim()

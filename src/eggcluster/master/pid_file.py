@@ -17,6 +17,9 @@ class PidFile:
 
     def claim(self) -> None:
         """Write the pid; OptionsError where a living process's pid is there, or the file cannot be written."""
+        # A device would be replaced by a file; a directory cannot be, and says so by itself.
+        if os.path.exists(self.path) and not os.path.isfile(self.path) and not os.path.isdir(self.path):
+            raise OptionsError(f'pid_file: "{self.path}" is there and is no file; use another path')
         other = read_pid(self.path)
         if other is not None and other != os.getpid() and is_running(other):
             raise OptionsError(f'pid_file: "{self.path}" belongs to the running process {other}; use another path')
