@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.drain import quiet_needed
+from eggcluster.worker.engines.farewell import Farewell
 from eggcluster.worker.engines.wsgi import WsgiBridge
 from tests.unit.conftest import Run
 from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
@@ -294,3 +296,12 @@ def test_idle_connections_at_the_end_of_a_short_limit_are_no_loss_to_speak_of(
 
     drained(work, run)
     assert not caplog.records
+
+
+def test_a_connection_whose_transport_has_let_go_of_its_socket_ends_nobody_elses_drain() -> None:
+    """A TLS transport has none any more between its end and the turn of the loop in which uvicorn hears of it."""
+    transport = SimpleNamespace(get_extra_info=lambda name: None, is_closing=lambda: True, abort=lambda: None)
+    farewell = Farewell(SimpleNamespace(transport=transport, cycle=None, scope=None), now=0.0)
+    farewell.end_when_quiet(now=10.0, quiet=1.0)
+    farewell.cut()
+    farewell.abort()

@@ -49,6 +49,8 @@ class Farewell:
 
         A WebSocket's client that is told 1012 knows what was lost, and comes back: a pause between messages will do.
         """
+        if self._sock is None:  # its client has gone, and uvicorn hears of it in the next turn of the loop
+            return
         if not self._is_idle():
             self._quiet_since = now
             return
