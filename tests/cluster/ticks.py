@@ -78,9 +78,10 @@ class Ticks:
             if task != name:
                 continue
             if what == "begin":
-                self.runs.append(TickRun(task, round(float(due), 2), int(pid), float(at)))
+                # Not rounded: a tick just before an agent's death would seem to have come after it.
+                self.runs.append(TickRun(task, float(due), int(pid), float(at)))
             else:
-                run = next(r for r in reversed(self.runs) if r.pid == int(pid) and r.due == round(float(due), 2))
+                run = next(r for r in reversed(self.runs) if r.pid == int(pid) and r.due == float(due))
                 run.end = float(at)
 
     @property
