@@ -60,6 +60,14 @@ def test_the_last_runs_of_one(capsys: pytest.CaptureFixture[str]) -> None:
         shown(capsys, "pool")
 
 
+def test_no_text_of_the_application_moves_the_cursor(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
+    answer[0] = {**POLL, "name": "a\x1b[2Jb\nc", "history": [{**RUN, "outcome": "failed", "error": "d\x07e\nf"}]}
+    lines = shown(capsys)
+    assert len(lines) == 2
+    assert "a [2Jb c" in lines[1]
+    assert "failed: d e f" in lines[1]
+
+
 def test_nothing_is_scheduled(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
     answer.clear()
     assert shown(capsys) == ["nothing is scheduled"]

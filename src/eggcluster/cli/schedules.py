@@ -56,7 +56,7 @@ def show_schedules(cluster: Description, name: str | None, *, as_json: bool) -> 
     if name is not None:
         chosen = [task for task in tasks if task.name == name]
         if not chosen:
-            known = ", ".join(task.name for task in tasks) or "none"
+            known = ", ".join(_line(task.name) for task in tasks) or "none"
             raise ControlError(f'no schedule is called "{name}" (there are: {known})')
         answer = [each for each in answer if each["name"] == name]
     if as_json:
@@ -80,8 +80,15 @@ def _print(headings: tuple[str, ...], rows: list[list[str]]) -> None:
     for row in rows:
         cells = zip(headings, row, strict=True)
         # Text and not str, which rich would read as its markup: an error's text may be anything.
-        table.add_row(*(Text(cell, COLOURS.get(cell, "red") if heading == "result" else "") for heading, cell in cells))
+        table.add_row(
+            *(Text(_line(cell), COLOURS.get(cell, "red") if heading == "result" else "") for heading, cell in cells)
+        )
     console.print(table if rows else "nothing is scheduled")
+
+
+def _line(text: str) -> str:
+    """The text without what moves a terminal's cursor, or does worse."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def _row(task: Schedule, now: float) -> list[str]:

@@ -55,7 +55,7 @@ class Reception:
         elif action == "remember" and isinstance(worker, AgentWorker):
             self.agent_memory.keep(details)
         elif action == "background":
-            worker.background = background_states(details)
+            worker.background = background_states(details, worker.background)
         else:
             raise FrameError(f'no report is called "{action}"')
 
@@ -126,10 +126,11 @@ async def _answer(switchboard: Switchboard, link: Link, request_id: int, progres
         switchboard.answer(link, request_id, Kind.REPLY, lines)
 
 
-def background_states(details: dict[str, Any]) -> list[dict[str, Any]]:
-    """A child's report of its background tasks, for the status; FrameError for what has another shape."""
+def background_states(details: dict[str, Any], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A child's report of its background tasks, for the status; what was known, where it has another shape: it is no
+    reason to end a worker that serves."""
     try:
         tasks = msgspec.convert(details.get("tasks"), list[BackgroundReport])
-    except msgspec.ValidationError as error:
-        raise FrameError(f"a report of background tasks that cannot be read: {error}") from None
+    except msgspec.ValidationError:
+        return known
     return [msgspec.structs.asdict(task) for task in tasks]

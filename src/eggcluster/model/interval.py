@@ -5,11 +5,12 @@ import re
 from datetime import timedelta
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST = 100 * 365.25 * _UNITS["d"]  # seconds; no date beyond it need be shown
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
 
 
 def parse_interval(interval: str | float | timedelta) -> float:
-    """The interval in seconds, above 0; ValueError with what would be right."""
+    """The interval in seconds, above 0 and up to 100 years; ValueError with what would be right."""
     seconds: float | None = None
     if isinstance(interval, timedelta):
         seconds = interval.total_seconds()
@@ -21,6 +22,8 @@ def parse_interval(interval: str | float | timedelta) -> float:
             seconds = float(interval)
     if seconds is None or not 0 < seconds < float("inf"):
         raise ValueError(f'{interval!r} is no interval: use "500ms", "10s", "5m", "2h", "1d" or seconds above 0')
+    if seconds > LONGEST:
+        raise ValueError(f"{interval!r} is more than 100 years")
     return seconds
 
 

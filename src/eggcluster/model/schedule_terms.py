@@ -4,9 +4,11 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from typing import Any, TypedDict
 
+from eggcluster.model.declaration import check_name
 from eggcluster.model.interval import interval_text, parse_interval
 
 OVERLAPS = ("skip", "queue", "allow")
+SAY_WHEN = 'say when: interval="10s", or cron="0 3 * * *"'
 CATCH_UP = 60.0  # seconds of grace where `catch_up` is just True
 
 Interval = str | float | timedelta
@@ -88,7 +90,7 @@ def check_terms(name: str, function: str, type: str, interval: Interval | None, 
     if cron is None and "timezone" in given:
         raise ValueError("timezone belongs to cron")
     terms = ScheduleTerms(
-        name=_text("name", given.get("name", name)),
+        name=check_name(given.get("name", name)),
         function=function,
         type=_text("type", given.get("type", type)),
         interval=_seconds("interval", interval),
@@ -110,7 +112,7 @@ def check_terms(name: str, function: str, type: str, interval: Interval | None, 
 def _together(terms: ScheduleTerms) -> ScheduleTerms:
     """What each term alone cannot tell."""
     if terms.type in ("agent", "worker", "all") and terms.interval is None and terms.cron is None:
-        raise ValueError('say when: interval="10s", or cron="0 3 * * *"')
+        raise ValueError(SAY_WHEN)
     if terms.interval is not None and terms.jitter >= terms.interval:
         raise ValueError(f"jitter must be less than the interval, {interval_text(terms.interval)}")
     if terms.retry and terms.type == "agent":

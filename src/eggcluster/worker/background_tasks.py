@@ -7,6 +7,7 @@ from typing import Any
 
 from eggcluster.errors import DeclarationError
 from eggcluster.model.background_state import RESTARTS, BackgroundState
+from eggcluster.model.declaration import check_name, check_runs, is_function, short
 from eggcluster.worker.background import BackgroundTask
 from eggcluster.worker.off_loop import function_name, function_place
 
@@ -19,21 +20,25 @@ class BackgroundTasks:
         self._report = report
         self._tasks: list[BackgroundTask] = []
         self._reporting = False
+        self._started = False
 
     def add(self, function: Callable[[], Any], restart: str, name: str | None) -> None:
-        """Register; DeclarationError for what is no way to restart."""
-        if not callable(function):
-            raise DeclarationError(f"background: {function!r} is no function")
-        if restart not in RESTARTS:
-            known = ", ".join(f'"{word}"' for word in RESTARTS)
-            raise DeclarationError(
-                f"background task {function_place(function)}: restart={restart!r} is none of {known}"
-            )
-        state = BackgroundState(name or function_name(function), restart)
+        """Register; DeclarationError for what does not run when it is called, for a name or a way to restart that is
+        none, and once the tasks have been started."""
+        if not is_function(function):
+            raise DeclarationError(f"background: {short(function)} is no function")
+        try:
+            check_runs(function)
+            name = check_name(function_name(function) if name is None else name)
+            self._check(restart)
+        except ValueError as error:
+            raise DeclarationError(f"background task {function_place(function)}: {error}") from None
+        state = BackgroundState(name, restart)
         self._tasks.append(BackgroundTask(function, state, self._logger, self._changed))
 
     def start(self) -> None:
-        """Start them in the order of their registration."""
+        """Start them in the order of their registration; no more may come."""
+        self._started = True
         for task in self._tasks:
             task.start()
 
@@ -48,6 +53,13 @@ class BackgroundTasks:
     def plain(self) -> list[dict[str, Any]]:
         """Their states, as plain values."""
         return [task.state.plain() for task in self._tasks]
+
+    def _check(self, restart: str) -> None:
+        if self._started:
+            raise ValueError("it comes too late: background tasks are registered until on_start is done")
+        if restart not in RESTARTS:
+            known = ", ".join(f'"{word}"' for word in RESTARTS)
+            raise ValueError(f"restart={restart!r} is none of {known}")
 
     def _changed(self) -> None:
         """Several changes of one turn of the loop are one report."""

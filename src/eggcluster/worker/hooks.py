@@ -81,7 +81,7 @@ class Hooks:
         It is started again, after 0.5 s at first and up to 30 s later on, when it raises (`restart="on-error"`), also
         when it returns ("always"), or not at all ("never"). At close it is cancelled, and has time to finish: the
         last registered first, before `on_close`. A plain one has to look at `closing`. DeclarationError for another
-        `restart`.
+        `restart`, for a name that does not fit in a line, for a generator, and once `on_start` is done.
         """
         if function is None:
             return lambda function: self._add_background(function, restart, name)

@@ -1,11 +1,14 @@
 """Runs the scheduled functions of this process, each within its timeout. In the agent and in the app workers."""
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from eggcluster.ipc.cancellation import is_cancellation
+from eggcluster.model.interval import interval_text
 from eggcluster.model.schedule_run import FAILED, OK, STOPPED, TIMEOUT, RunEnd
 from eggcluster.worker.background import described
 from eggcluster.worker.off_loop import call_off_loop
@@ -13,7 +16,7 @@ from eggcluster.worker.schedule.schedules import Task
 from eggcluster.worker.schedule.tick import set_scheduled_for
 
 KEPT = 256  # runs that have ended, for a new agent that asks what became of them
-LAST_MOMENT = 0.5  # seconds that a cancelled run has for its cleanup, when the worker closes
+LAST_MOMENT = 0.5  # seconds that a cancelled run has for its cleanup, before it is given up or complained of
 
 
 class Runner:
@@ -53,8 +56,9 @@ class Runner:
         name = task.terms.name
         set_scheduled_for(due)
         try:
-            async with asyncio.timeout(task.terms.timeout) as limit:
-                await call_off_loop(task.function, *args)
+            with self._told_if_endless(name, task.terms.timeout):
+                async with asyncio.timeout(task.terms.timeout) as limit:
+                    await call_off_loop(task.function, *args)
         except BaseException as error:
             if is_cancellation(error):
                 self._logger.warning("scheduled function %s was stopped by the close", name)
@@ -66,6 +70,21 @@ class Runner:
             self._logger.error("scheduled function %s exceeded its timeout of %gs", name, task.terms.timeout)
             return RunEnd(TIMEOUT, f"longer than {task.terms.timeout:g}s")
         return RunEnd(OK)
+
+    @contextlib.contextmanager
+    def _told_if_endless(self, name: str, timeout: float | None) -> Iterator[None]:
+        """Say so when what has exceeded its timeout goes on: a thread, or one that keeps its cancellation to itself."""
+        if timeout is None:
+            yield
+            return
+        text = "scheduled function %s exceeded its timeout of %s and does not end; it counts as running"
+        complaint = asyncio.get_running_loop().call_later(
+            timeout + LAST_MOMENT, self._logger.warning, text, name, interval_text(timeout)
+        )
+        try:
+            yield
+        finally:
+            complaint.cancel()
 
     def _forget_old(self) -> None:
         ended = [run_id for run_id, run in self._runs.items() if run.done()]

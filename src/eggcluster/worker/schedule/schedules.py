@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, Unpack
 
 from eggcluster.errors import DeclarationError
-from eggcluster.model.schedule_terms import GivenTerms, Interval, ScheduleTerms, check_terms
+from eggcluster.model.declaration import check_runs, is_function, short
+from eggcluster.model.schedule_terms import SAY_WHEN, GivenTerms, Interval, ScheduleTerms, check_terms
 from eggcluster.worker.off_loop import function_name, function_place
 from eggcluster.worker.schedule.clock import Clock
 from eggcluster.worker.schedule.strategy import ScheduleStrategy
@@ -34,8 +35,11 @@ class Schedules:
         """Call the decorated function, async or plain (in a thread), every `interval` ("500ms", "10s", "5m", "2h",
         "1d", seconds, a timedelta), or at the times of `cron`; docs/schedule.md has all terms.
 
-        DeclarationError, which names the function, for terms that make no sense. The function stays what it was.
+        DeclarationError, which names the function, for terms that make no sense, for what does not run when it is
+        called, and once the worker has started. The function stays what it was.
         """
+        if callable(interval):  # decorated without brackets
+            raise DeclarationError(f"schedule {function_place(interval)}: {SAY_WHEN}")
 
         def decorate(function: _F) -> _F:
             self._add(function, interval, given)
@@ -48,8 +52,11 @@ class Schedules:
         self._closed = True
 
     def _add(self, function: Callable[..., Any], interval: Interval | None, given: GivenTerms) -> None:
+        if not is_function(function):
+            raise DeclarationError(f"schedule: {short(function)} is no function")
         place = function_place(function)
         try:
+            check_runs(function)
             terms = check_terms(function_name(function), place, self._type, interval, given)
             self._check(terms)
         except ValueError as error:
@@ -84,6 +91,10 @@ class AgentSchedules(Schedules):
         """
 
         def decorate(strategy: _S) -> _S:
+            if self._closed:
+                raise DeclarationError(
+                    f'schedule type "{name}" comes too late: types are registered until on_start is done'
+                )
             if name in ("agent", "worker", "all", *self.strategies):
                 raise DeclarationError(f'schedule type "{name}" is there already: choose another name')
             if not (isinstance(strategy, type) and issubclass(strategy, ScheduleStrategy)):
