@@ -285,6 +285,39 @@ def test_a_wsgi_request_that_outlasts_the_limit_is_cut_without_a_traceback(
     assert ["1 stream (/feed)" in record.getMessage() for record in caplog.records] == [True]
 
 
+def test_who_still_writes_to_a_connection_that_was_cut_meets_no_error(run: Run) -> None:
+    """The task that writes need not be the request's, which is cancelled: a2wsgi has one of its own."""
+
+    async def work() -> None:
+        wrote_to_the_end = asyncio.Event()
+
+        async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            writing = asyncio.ensure_future(write_on(send))
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                await writing
+
+        async def write_on(send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while draining is None or not draining.done():
+                await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+                await asyncio.sleep(0)
+            wrote_to_the_end.set()
+
+        draining: asyncio.Task[None] | None = None
+        async with Standing(app=app) as standing:
+            client = await standing.connect()
+            ask(client, "/feed")
+            await client.reader.readuntil(b"piece")
+            draining = asyncio.ensure_future(standing.engine.drain(0.5))
+            await client.reader.read()
+            await draining
+            await wrote_to_the_end.wait()
+
+    run(work())
+
+
 def test_idle_connections_at_the_end_of_a_short_limit_are_no_loss_to_speak_of(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

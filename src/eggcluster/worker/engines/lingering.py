@@ -12,7 +12,8 @@ LINGER = 0.5  # seconds for the client to see the end and to close; a round trip
 
 
 class LingeringTransport:
-    """A protocol's transport, but `close` waits for the client's end, for LINGER seconds after the last byte."""
+    """A protocol's transport, but `close` waits for the client's end, for LINGER seconds after the last byte. What is
+    written meanwhile goes nowhere, as on any transport that is closing."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -23,6 +24,10 @@ class LingeringTransport:
 
     def is_closing(self) -> bool:
         return self._is_closing or self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        if not self._is_closing:
+            self._transport.write(data)  # after its `write_eof` it would raise
 
     def close(self) -> None:
         if self.is_closing():
