@@ -44,8 +44,7 @@ class Site:
     async def worker(self, *wishes: Any, wait: bool = True) -> Any:
         """An app worker whose module asks for these; gives what it asked for."""
         slot = len(self.uplinks) + 1
-        uplink = Uplink(self._order("app", 1, [], slot), asyncio.get_running_loop())
-        uplink.worker_id = slot
+        uplink = Uplink(self._order("app", 1, [], slot), asyncio.get_running_loop(), slot)
         self.uplinks.append(uplink)
         got = [wish(uplink) for wish in wishes]
         if wait:

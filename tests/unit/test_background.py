@@ -252,7 +252,7 @@ def test_one_that_does_not_stop_costs_the_others_their_time_but_not_the_close_ho
     agent = Agent()
     seen: list[Any] = []
     reports: list[Any] = []
-    agent.report = lambda action, details: reports.append(details["tasks"])
+    agent.incarnation.report = lambda action, details: reports.append(details["tasks"])
 
     @agent.background
     async def polite() -> None:
@@ -284,7 +284,7 @@ def test_one_that_does_not_stop_costs_the_others_their_time_but_not_the_close_ho
 def test_states_restarts_and_the_last_error_are_reported_at_each_change() -> None:
     agent = Agent()
     reports: list[Any] = []
-    agent.report = lambda action, details: reports.append((action, now(), details["tasks"][0]))
+    agent.incarnation.report = lambda action, details: reports.append((action, now(), details["tasks"][0]))
     calls = []
 
     @agent.background

@@ -38,8 +38,8 @@ class Watched:
         self.agent = Agent()
         self.agent.schedule.clock = self.clock
         self.kept: dict[str, bytes] = dict(remembered or {})
-        self.agent.remembered = dict(self.kept)
-        self.agent.report = self._report
+        self.agent.incarnation.remembered = dict(self.kept)
+        self.agent.incarnation.report = self._report
         self.runs: list[float] = []
 
     def _report(self, action: str, details: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class Watched:
         assert self.agent._dispatcher is not None
         for task in self.agent._dispatcher._tasks.values():
             await task.close()
-        for run in self.agent._runner._runs.values():
+        for run in self.agent.incarnation.runner._runs.values():
             run.cancel()
 
     def counts(self) -> dict[str, int]:
@@ -97,7 +97,7 @@ class Watched:
 )
 def test_when_it_runs_within_35_seconds(terms: dict[str, Any], expected: list[float]) -> None:
     watched = Watched()
-    watched.agent.env = "local"
+    watched.agent.incarnation.env = "local"
     watched.schedule(**terms)
     in_no_time(watched.live(35))
     assert watched.runs == expected
@@ -282,7 +282,7 @@ def replaced(first_dies_at: float, away: float, takes: float = 0, second: Any = 
         await one.die(first_dies_at)
         await asyncio.sleep(away)
         two = Watched(one.kept)
-        two.agent.generation = 2
+        two.agent.incarnation.generation = 2
         two.schedule(takes=takes, **(second or terms))
         await two.live(59 - now())
         runs.extend([*one.runs, *two.runs])
@@ -358,7 +358,7 @@ def test_a_run_that_died_with_the_agent_is_in_the_next_ones_history_and_holds_no
         await one.agent.run_start()
         await asyncio.sleep(11)
         two = Watched(one.kept)
-        two.agent.generation = 2
+        two.agent.incarnation.generation = 2
         two.schedule("10s")
         await two.agent.run_start()
         await asyncio.sleep(10)

@@ -20,6 +20,7 @@ class BootOrder(msgspec.Struct, frozen=True):
     `forked_at` is the instant of CLOCK_MONOTONIC at which it was made, `start_deadline` the one at which the master's
     patience ends; `listening_at` the address to report in `app-start`. `record_fd` is the memory file of its vital
     record. At `handover_fd` an app worker receives connections that the master has accepted; None where it never does.
+    `edition` counts the reloads so far, for workers that share their modules.
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_fd` its listener, which
     the agent inherits. The agent learns who may remember what its predecessor knew, too: `survivors`, the worker ids
@@ -40,6 +41,7 @@ class BootOrder(msgspec.Struct, frozen=True):
     survivors: list[int] = []
     record_fd: int = -1
     handover_fd: int | None = None
+    edition: int = 0
     remembered: dict[str, bytes] = {}
 
     @property

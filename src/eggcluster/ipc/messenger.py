@@ -46,9 +46,9 @@ class Messenger:
     functions of one argument, the data; they run in the worker's event loop, and what they raise is logged.
     """
 
-    def __init__(self, role: Role = Role.APP) -> None:
+    def __init__(self, role: Role = Role.APP, handlers: Handlers | None = None) -> None:
         self._role = role
-        self._handlers = Handlers()
+        self._handlers = handlers or Handlers()
         self._outbox: Outbox | None = None
         self._max_bytes = MAX_MESSAGE_BYTES
         self._address = 0

@@ -1,15 +1,14 @@
 """The agent: what must be done once in the cluster. Runs in the agent worker."""
 
 import contextlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from eggcluster.errors import MessengerClosed, RunFailed
 from eggcluster.model.role import Role
 from eggcluster.model.schedule_run import ScheduleRun
 from eggcluster.worker.hooks import Hooks
+from eggcluster.worker.incarnation import AgentIncarnation
 from eggcluster.worker.schedule.by_hand import ran
-from eggcluster.worker.schedule.runner import Runner
 from eggcluster.worker.schedule.schedules import AgentSchedules
 
 if TYPE_CHECKING:
@@ -25,12 +24,21 @@ class Agent(Hooks):
 
     role = Role.AGENT
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.schedule = AgentSchedules()
-        self.remembered: Mapping[str, bytes] = {}  # what the agent before this one has left for it
-        self._runner = Runner(self.logger)
-        self._dispatcher: Dispatcher | None = None
+    def _declare(self) -> AgentIncarnation:
+        return AgentIncarnation(self.logger, AgentSchedules())
+
+    @property
+    def incarnation(self) -> AgentIncarnation:
+        return cast(AgentIncarnation, super().incarnation)
+
+    @property
+    def schedule(self) -> AgentSchedules:
+        """The decorator for scheduled functions; it knows them by name."""
+        return self.incarnation.schedule
+
+    @property
+    def _dispatcher(self) -> "Dispatcher | None":
+        return self.incarnation.dispatcher
 
     async def run_schedule(self, name: str) -> ScheduleRun:
         """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
@@ -49,9 +57,10 @@ class Agent(Hooks):
         from eggcluster.worker.schedule.memory import Memory
 
         self.schedule.close_registration()
-        memory = Memory(self.remembered, self._keep, self._drain)
-        self._dispatcher = Dispatcher(self, memory, self._runner, self.schedule.clock)
-        await self._dispatcher.start()
+        own = self.incarnation
+        memory = Memory(own.remembered, self._keep, self._drain)
+        own.dispatcher = Dispatcher(self, memory, own.runner, self.schedule.clock)
+        await own.dispatcher.start()
 
     async def run_ready(self) -> None:
         if self._dispatcher is not None:
@@ -68,7 +77,7 @@ class Agent(Hooks):
             await self._dispatcher.close(grace)
 
     def _keep(self, key: str, value: bytes) -> None:
-        self.report("remember", {"key": key, "value": value})
+        self.incarnation.report("remember", {"key": key, "value": value})
 
     async def _drain(self) -> None:
         with contextlib.suppress(MessengerClosed):

@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import socket
 from typing import Any
 
 from eggcluster.errors import EggclusterError
 from eggcluster.worker.agent import Agent
-from eggcluster.worker.current import sharing, sharing_in_use
+from eggcluster.worker.current import here
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.life import Life
 from eggcluster.worker.sources import source_files
@@ -26,7 +25,7 @@ class AgentLife(Life):
 
     def load(self) -> Hooks:
         self.agent = load_agent(self.options)
-        self.agent.remembered = self.order.remembered
+        self.agent.incarnation.remembered = self.order.remembered
         return self.agent
 
     async def boot(self) -> None:
@@ -35,7 +34,7 @@ class AgentLife(Life):
         await self.agent.run_start()
         await self.start_sharing()
         self._booted = True
-        if (used := sharing_in_use()) is not None:
+        if (used := here().sharing_in_use) is not None:
             used.booted()
         self.times.done("on_start")
 
@@ -63,13 +62,11 @@ class AgentLife(Life):
 
     def _await_followers(self) -> None:
         """An agent that shares nothing itself pays for sharing when the first app worker connects."""
-        if self.order.cluster_fd is not None and sharing_in_use() is None:
-            waiting = socket.socket(fileno=self.order.cluster_fd)
-            asyncio.get_running_loop().add_reader(waiting, self._first_follower, waiting)
+        if self.order.cluster_fd is not None and here().sharing_in_use is None:
+            asyncio.get_running_loop().add_reader(self.order.cluster_fd, self._first_follower, self.order.cluster_fd)
 
-    def _first_follower(self, waiting: socket.socket) -> None:
+    def _first_follower(self, waiting: int) -> None:
         asyncio.get_running_loop().remove_reader(waiting)
-        waiting.detach()
-        sharing().open()
+        here().sharing.open()
         if self._booted:
-            sharing().booted()
+            here().sharing.booted()

@@ -1,17 +1,16 @@
 """The application: what serves HTTP in every app worker. Runs in the app workers."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from eggcluster.model.role import Role
 from eggcluster.model.schedule_run import ScheduleRun
 from eggcluster.worker.hooks import Hooks, call
+from eggcluster.worker.incarnation import AppIncarnation
 from eggcluster.worker.schedule.by_hand import ran, run_alone
-from eggcluster.worker.schedule.runner import Runner
 from eggcluster.worker.schedule.schedules import Schedules
-from eggcluster.worker.schedule.worker_end import WorkerEnd
 
 _F = TypeVar("_F", bound=Callable[[Any], Any])
 
@@ -30,22 +29,30 @@ class Application(Hooks):
             raise TypeError(f"an application is an ASGI or WSGI callable, not {app!r}")
         super().__init__()
         self.app = app
-        self.schedule = Schedules("worker")
-        self._server_hooks: list[Callable[[Any], Any]] = []
-        self._runner = Runner(self.logger)
-        self._worker_end = WorkerEnd(self.messenger.internal, self.schedule, self._runner)
+
+    def _declare(self) -> AppIncarnation:
+        return AppIncarnation(self.logger, Schedules("worker"))
+
+    @property
+    def incarnation(self) -> AppIncarnation:
+        return cast(AppIncarnation, super().incarnation)
+
+    @property
+    def schedule(self) -> Schedules:
+        """The decorator for scheduled functions; it knows them by name."""
+        return self.incarnation.schedule
 
     def __call__(self, *args: Any) -> Any:
         return self.app(*args)
 
     def on_server(self, hook: _F) -> _F:
         """Call `hook` with the HTTP engine's server object before the first request is accepted."""
-        self._server_hooks.append(hook)
+        self.incarnation.server_hooks.append(hook)
         return hook
 
     async def run_server_hooks(self, server: Any) -> None:
         """Run them in order; the first exception fails the start."""
-        for hook in self._server_hooks:
+        for hook in self.incarnation.server_hooks:
             await call(hook, server)
 
     async def run_schedule(self, name: str, *args: Any) -> ScheduleRun:
@@ -56,7 +63,7 @@ class Application(Hooks):
         where the agent died meanwhile. Cancelling stops the waiting alone.
         """
         if not self.worker_id:
-            return ran(name, await run_alone(name, args, self.schedule, self._runner))
+            return ran(name, await run_alone(name, args, self.schedule, self.incarnation.runner))
         answer = await self.messenger.internal.request("egg-schedule-now", [name, args], "agent")
         return ran(name, None if answer is None else msgspec.convert(answer, ScheduleRun))
 
@@ -64,11 +71,12 @@ class Application(Hooks):
 
     def open_schedule(self, loaded_at: float) -> None:
         """Answer the agent from now on; the code was loaded at that instant of the monotonic clock."""
-        self._worker_end.open(self.worker_id, self.slot, self.generation, loaded_at)
+        self.incarnation.open_schedule(self.messenger.internal, loaded_at)
 
     async def announce_schedule(self) -> None:
         """Tell the agent what there is to run; BootError where that cannot be."""
-        await self._worker_end.announce()
+        assert self.incarnation.worker_end is not None
+        await self.incarnation.worker_end.announce()
 
     async def end_runs(self, grace: float) -> None:
-        await self._runner.close(grace)
+        await self.incarnation.runner.close(grace)

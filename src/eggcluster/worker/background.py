@@ -24,7 +24,7 @@ class BackgroundTask:
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = state
-        self._function = function
+        self.function = function
         self._logger = logger
         self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
@@ -69,7 +69,7 @@ class BackgroundTask:
     async def _once(self) -> str | None:
         """Call it once; what it raised, as text, is logged with its traceback."""
         try:
-            await call_off_loop(self._function)
+            await call_off_loop(self.function)
         except BaseException as error:
             if is_cancellation(error):
                 return None

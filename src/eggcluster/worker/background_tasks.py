@@ -33,8 +33,12 @@ class BackgroundTasks:
             self._check(restart)
         except ValueError as error:
             raise DeclarationError(f"background task {function_place(function)}: {error}") from None
-        state = BackgroundState(name, restart)
-        self._tasks.append(BackgroundTask(function, state, self._logger, self._changed))
+        self._append(function, name, restart)
+
+    def copy_to(self, other: "BackgroundTasks") -> None:
+        """Register the same with `other`."""
+        for task in self._tasks:
+            other._append(task.function, task.state.name, task.state.restart)
 
     def start(self) -> None:
         """Start them in the order of their registration; no more may come."""
@@ -53,6 +57,10 @@ class BackgroundTasks:
     def plain(self) -> list[dict[str, Any]]:
         """Their states, as plain values."""
         return [task.state.plain() for task in self._tasks]
+
+    def _append(self, function: Callable[[], Any], name: str, restart: str) -> None:
+        state = BackgroundState(name, restart)
+        self._tasks.append(BackgroundTask(function, state, self._logger, self._changed))
 
     def _check(self, restart: str) -> None:
         if self._started:

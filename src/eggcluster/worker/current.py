@@ -1,31 +1,40 @@
-"""Which worker this process is, for code that only knows `from eggcluster import messenger`. Runs anywhere.
+"""Which worker runs here, for code that only knows `from eggcluster import messenger`. Runs anywhere.
 
-Outside of a cluster `messenger` exists too, so that modules that register handlers can be imported by tests and
-tools; sending then raises MessengerClosed.
+A worker has a process of its own, or shares it with others as a thread. Outside of a cluster `messenger` exists too,
+so that modules that register handlers can be imported by tests and tools; sending then raises MessengerClosed.
 """
 
-import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.messenger import Messenger
+from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.model.role import Role
+from eggcluster.worker.bound import Bound
+from eggcluster.worker.place import Place
 
 if TYPE_CHECKING:
     from eggcluster.worker.sharing.sharing import Sharing
 
-messenger = Messenger()
-_role: Role | None = None
-_place: tuple[BootOrder, asyncio.AbstractEventLoop] | None = None
-_sharing: "Sharing | None" = None
+    messenger: Messenger
+
+_place = PerWorker("eggcluster.place", Place())
 
 
-def become(role: Role) -> Messenger:
-    """This process is a worker of that role from now on; gives its messenger."""
-    global _role
-    _role = role
-    messenger.serve_as(role)
-    return messenger
+def here() -> Place:
+    """The place of the worker on whose behalf this runs."""
+    return _place.get()
+
+
+def become(role: Role) -> Place:
+    """This process is a worker of that role from now on, and nothing else."""
+    place = _place.default
+    place.take_role(role)
+    return place
+
+
+def inhabit(place: Place) -> None:
+    """This thread is a worker from now on, one of several in its process."""
+    _place.bind(place)
 
 
 def messenger_for(role: Role) -> Messenger:
@@ -34,40 +43,34 @@ def messenger_for(role: Role) -> Messenger:
     An app's module may import the agent's and the other way round; the object of the other role then gets a
     messenger of its own, whose handlers nobody calls.
     """
-    return messenger if _role in (None, role) else Messenger(role)
-
-
-def settle(order: BootOrder, loop: asyncio.AbstractEventLoop) -> None:
-    """What this process was ordered to be, and the loop that it lives in."""
-    global _place
-    _place = order, loop
+    if _owns_process():
+        return here().messenger_of(role)
+    return Bound(lambda: here().messenger_of(role))  # type: ignore[return-value]  # it is one in all but its class
 
 
 def sharing() -> "Sharing":
-    """This process's shared clients and shared state; made, and imported, when they are first asked for: a worker that
+    """This worker's shared clients and shared state; made, and imported, when they are first asked for: a worker that
     shares nothing does not pay for it."""
-    global _sharing
-    if _sharing is None:
-        _sharing = _make_sharing()
-    return _sharing
+    return here().sharing
 
 
-def sharing_in_use() -> "Sharing | None":
-    """The same, where it has been asked for."""
-    return _sharing
+def bound_sharing(find: Any) -> Any:
+    """What `find` gives of a worker's sharing, for a module to keep. Each worker that shares the module gets its own,
+    from its boot on."""
+    found = find(here().sharing)
+    if _owns_process():
+        return found
+    here().declare(lambda place: find(place.sharing))
+    return Bound(lambda: find(here().sharing))
 
 
-def _make_sharing() -> "Sharing":
-    if _place is None:
-        from eggcluster.worker.sharing.sharing import LocalSharing
+def _owns_process() -> bool:
+    """Then nobody has to be asked each time whose turn it is."""
+    return _place.default.role is not None
 
-        return LocalSharing()
-    order, loop = _place
-    if order.cluster_fd is not None:
-        from eggcluster.kernel.inherited import inherited_socket
-        from eggcluster.worker.sharing.hub import Hub
 
-        return Hub(order, inherited_socket(order.cluster_fd))
-    from eggcluster.worker.sharing.uplink import Uplink
-
-    return Uplink(order, loop)
+def __getattr__(name: str) -> Any:
+    """`messenger`, PEP 562: not before it is known whether this process is a worker's own."""
+    if name != "messenger":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return here().messenger if _owns_process() else Bound(lambda: here().messenger)

@@ -4,20 +4,20 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eggcluster.ipc.cancellation import is_cancellation
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.role import Role
-from eggcluster.worker.background_tasks import BackgroundTasks
-from eggcluster.worker.current import messenger_for, sharing
+from eggcluster.worker.current import bound_sharing, here, messenger_for
+from eggcluster.worker.incarnation import Hook, Incarnation
 
 if TYPE_CHECKING:
-    from eggcluster.worker.sharing.blueprint import ClusterClient
+    from eggcluster.worker.sharing.blueprint import Blueprint, ClusterClient
     from eggcluster.worker.sharing.shared import Shared
 
 _T = TypeVar("_T")
-Hook = Callable[[], Any]
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -33,42 +33,74 @@ class Hooks:
     def __init__(self) -> None:
         self.messenger: Messenger = messenger_for(self.role)
         self.logger = logging.getLogger(f"eggcluster.{self.role.value}")
-        self.slot = 0
-        self.worker_id = 0
-        self.generation = 0
-        self.env = ""
-        self.closing = threading.Event()
-        self.report: Callable[[str, dict[str, Any]], None] = lambda action, details: None  # to the master
-        self._start_hooks: list[Hook] = []
-        self._ready_hooks: list[Hook] = []
-        self._close_hooks: list[Hook] = []
-        self._background = BackgroundTasks(self.logger, lambda tasks: self.report("background", {"tasks": tasks}))
+        self._declared = self._declare()
+
+    def _declare(self) -> Incarnation:
+        """What this object has, before a worker has it."""
+        raise NotImplementedError
+
+    @property
+    def incarnation(self) -> Incarnation:
+        """What the worker has of this object, on whose behalf this runs."""
+        return here().own(self, self._declared)
+
+    @property
+    def slot(self) -> int:
+        return self.incarnation.slot
+
+    @property
+    def worker_id(self) -> int:
+        return self.incarnation.worker_id
+
+    @property
+    def generation(self) -> int:
+        return self.incarnation.generation
+
+    @property
+    def env(self) -> str:
+        return self.incarnation.env
+
+    @property
+    def closing(self) -> threading.Event:
+        return self.incarnation.closing
+
+    @property
+    def local(self) -> SimpleNamespace:
+        """A namespace of this worker's own. In process mode a module's globals are that, too; workers that are threads
+        share their modules, and what one of them keeps for itself, its WebSockets say, belongs here."""
+        return self.incarnation.local
 
     @property
     def shared(self) -> "Shared":
         """A small dictionary that every worker reads from its own memory, and writes through the agent. Name it where
         the module is imported: the worker then starts with a copy. See docs/shared-state.md."""
-        return sharing().shared
+        shared: Shared = bound_sharing(lambda sharing: sharing.shared)
+        return shared
 
     def cluster(self, cls: type[_T], *, name: str | None = None, timeout: float = 5.0) -> "ClusterClient[_T]":
         """A client that all workers share, by its class: `agent.cluster(RegistryClient).create(url=...)` makes the one
         that has the connection, the same line with `app` its followers. `name` tells two of a class apart, `timeout`
         is a follower's for a call, in seconds. See docs/shared-clients.md."""
-        return sharing().cluster(cls, name, timeout)
+        from eggcluster.worker.sharing.blueprint import ClusterClient
+
+        def create(blueprint: "Blueprint") -> Any:
+            return bound_sharing(lambda sharing: sharing.create(blueprint))
+
+        return ClusterClient(cls, create, name, timeout)
 
     def on_start(self, hook: _F) -> _F:
         """Await `hook` before the worker reports itself started; what it raises fails the start."""
-        self._start_hooks.append(hook)
+        self.incarnation.start_hooks.append(hook)
         return hook
 
     def on_ready(self, hook: _F) -> _F:
         """Call `hook` once the whole cluster is ready (`egg-ready`); a worker that comes later gets it too."""
-        self._ready_hooks.append(hook)
+        self.incarnation.ready_hooks.append(hook)
         return hook
 
     def on_close(self, hook: _F) -> _F:
         """Await `hook` while closing, within the close timeout; the last registered first."""
-        self._close_hooks.append(hook)
+        self.incarnation.close_hooks.append(hook)
         return hook
 
     @overload
@@ -88,20 +120,20 @@ class Hooks:
         return self._add_background(function, restart, name)
 
     def _add_background(self, function: _F, restart: str, name: str | None) -> _F:
-        self._background.add(function, restart, name)
+        self.incarnation.background.add(function, restart, name)
         return function
 
     # -- called by the worker --------------------------------------------------------------------------
 
     async def run_start(self) -> None:
         """Run the start hooks in order, then start the background tasks. The first exception ends it."""
-        for hook in self._start_hooks:
+        for hook in self.incarnation.start_hooks:
             await call(hook)
-        self._background.start()
+        self.incarnation.background.start()
 
     async def run_ready(self) -> None:
         """Run the ready hooks; what one raises is logged and stops no other."""
-        for hook in self._ready_hooks:
+        for hook in self.incarnation.ready_hooks:
             await self._call_logged(hook, "on_ready")
 
     async def run_close(self, grace: float = 5.0) -> bool:
@@ -111,8 +143,8 @@ class Hooks:
         deadline = now() + grace
         self.closing.set()
         await self.end_runs(grace / 2)
-        await self._background.stop(max(0.0, deadline - now()))
-        return all([await self._call_logged(hook, "on_close") for hook in reversed(self._close_hooks)])
+        await self.incarnation.background.stop(max(0.0, deadline - now()))
+        return all([await self._call_logged(hook, "on_close") for hook in reversed(self.incarnation.close_hooks)])
 
     async def end_runs(self, grace: float) -> None:
         """Let the scheduled runs of this worker finish for `grace` seconds, then cancel them; no other begins."""

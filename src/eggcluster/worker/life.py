@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
-import importlib
 import logging
-import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine
@@ -24,7 +22,7 @@ from eggcluster.model.role import Address, Role
 from eggcluster.worker.boot_failure import describe_failure
 from eggcluster.worker.boot_times import BootTimes, ImportTimes
 from eggcluster.worker.close_order import CloseOrder, LeaveEarly
-from eggcluster.worker.current import settle, sharing_in_use
+from eggcluster.worker.current import here
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.pulse import Pulse
@@ -64,12 +62,12 @@ class Life(ABC):
 
     async def start_sharing(self) -> None:
         """Start the shared clients and state that the application has asked for so far."""
-        if (sharing := sharing_in_use()) is not None:
+        if (sharing := here().sharing_in_use) is not None:
             await sharing.start()
 
     async def close_sharing(self) -> bool:
         """Close them, after everything that may use them; False where that raised."""
-        sharing = sharing_in_use()
+        sharing = here().sharing_in_use
         return sharing is None or await sharing.close()
 
     @abstractmethod
@@ -86,7 +84,7 @@ class Life(ABC):
         The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
         refuses its database wherever a loop runs.
         """
-        settle(self.order, runner.get_loop())
+        here().settle(self.order, runner.get_loop())
         asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
         self.times.done("interpreter", until=began)
         self.times.done("eggcluster")
@@ -149,12 +147,13 @@ class Life(ABC):
         """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             for module in self.options.require:
-                importlib.import_module(module)
+                here().import_module(module)
             hooks = self.load()
         self.times.done("imports", imports.slowest() if imports is not None else "")
-        hooks.slot, hooks.generation, hooks.worker_id = self.order.slot, self.order.generation, os.getpid()
-        hooks.env = self.options.env
-        hooks.report = self._report
+        own = hooks.incarnation
+        own.slot, own.generation, own.worker_id = self.order.slot, self.order.generation, here().worker_id
+        own.env = self.options.env
+        own.report = self._report
         return hooks
 
     def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:

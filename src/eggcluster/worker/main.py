@@ -51,7 +51,7 @@ def _take_identity(order: BootOrder) -> None:
 
 
 def _life(order: BootOrder, sock: socket.socket, close_order: CloseOrder) -> Life:
-    messenger = become(Role(order.role))
+    messenger = become(Role(order.role)).messenger
     life: Callable[..., Life]
     if order.role == Role.AGENT.value:
         from eggcluster.worker.agent_life import AgentLife as life

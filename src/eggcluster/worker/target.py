@@ -1,6 +1,5 @@
 """Importing what the options name: the application, the agent, the framework. Runs in agent and app workers."""
 
-import importlib
 from types import ModuleType
 from typing import Any
 
@@ -8,6 +7,7 @@ from eggcluster.errors import OptionsError
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.agent import Agent
 from eggcluster.worker.application import Application
+from eggcluster.worker.current import here
 from eggcluster.worker.interface import detect_interface
 
 
@@ -47,7 +47,7 @@ def load_agent(options: ClusterOptions) -> Agent:
 
 def load_framework(options: ClusterOptions) -> ModuleType:
     """The module that defines `Application` and `Agent`; OptionsError where one is missing."""
-    module = importlib.import_module(options.framework)
+    module = here().import_module(options.framework)
     for name, kind in (("Application", Application), ("Agent", Agent)):
         found = getattr(module, name, None)
         if not (isinstance(found, type) and issubclass(found, kind)):
@@ -60,7 +60,7 @@ def load_framework(options: ClusterOptions) -> ModuleType:
 
 def _resolve(option: str, target: str) -> Any:
     module_name, _, path = target.partition(":")
-    found: Any = importlib.import_module(module_name)
+    found: Any = here().import_module(module_name)
     for name in path.split("."):
         try:
             found = getattr(found, name)

@@ -1,7 +1,8 @@
 """`app.schedule` and `agent.schedule`: which functions are scheduled here, and on which terms. Runs in the worker."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, Unpack
+from copy import copy
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from eggcluster.errors import DeclarationError
 from eggcluster.model.declaration import check_runs, is_function, short
@@ -46,6 +47,12 @@ class Schedules:
             return function
 
         return decorate
+
+    def copy(self) -> Self:
+        """The same for another worker, which may register more."""
+        other = copy(self)
+        other.tasks, other._closed = dict(self.tasks), False
+        return other
 
     def close_registration(self) -> None:
         """The tasks are known to others now: no more may come."""

@@ -23,9 +23,10 @@ class Sharing(ABC):
 
     def cluster(self, cls: type[T], name: str | None, timeout: float) -> ClusterClient[T]:
         """The beginning of a client of that class."""
-        return ClusterClient(cls, self._create, name, timeout)
+        return ClusterClient(cls, self.create, name, timeout)
 
-    def _create(self, blueprint: Blueprint) -> SharedClient:
+    def create(self, blueprint: Blueprint) -> SharedClient:
+        """The client; the same name again gives the same one, ValueError where its blueprint is another."""
         known, client = self._clients.get(blueprint.name, (None, None))
         if client is None:
             client = SharedClient(blueprint, self._open(blueprint))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
@@ -48,11 +47,11 @@ class Uplink(Sharing):
     `loop` is the worker's own; what is asked from another one is done there.
     """
 
-    def __init__(self, order: BootOrder, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, order: BootOrder, loop: asyncio.AbstractEventLoop, worker_id: int) -> None:
         super().__init__()
         self._order = order
         self._loop = loop
-        self.worker_id = os.getpid()
+        self.worker_id = worker_id
         self._followers: dict[str, Follower] = {}
         self._leaders: set[str] = set()
         self._handlers = Handlers()

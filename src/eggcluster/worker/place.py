@@ -1,0 +1,85 @@
+"""One worker, as its own code finds it: its messenger, what it shares, what its objects have of their own.
+
+Runs in the worker; outside of a cluster there is one for the whole process.
+"""
+
+import asyncio
+import importlib
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
+
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.messenger import Messenger
+from eggcluster.model.role import Role
+
+if TYPE_CHECKING:
+    from eggcluster.worker.incarnation import Incarnation
+    from eggcluster.worker.sharing.sharing import Sharing
+
+Own = TypeVar("Own", bound="Incarnation")
+
+
+class Place:
+    """Where the code of one worker lives. `role` is None outside of a cluster; `worker_id` is the process's."""
+
+    def __init__(self, role: Role | None = None) -> None:
+        self.role = role
+        self.worker_id = os.getpid()
+        self.messenger = Messenger(role or Role.APP)
+        self._ordered: tuple[BootOrder, asyncio.AbstractEventLoop] | None = None
+        self._sharing: Sharing | None = None
+
+    def take_role(self, role: Role) -> None:
+        """What this worker is."""
+        self.role = role
+        self.messenger.serve_as(role)
+
+    def settle(self, order: BootOrder, loop: asyncio.AbstractEventLoop) -> None:
+        """What this worker was ordered to be, and the loop that it lives in."""
+        self._ordered = order, loop
+
+    def messenger_of(self, role: Role) -> Messenger:
+        """This worker's messenger, or a mute one where its role is another."""
+        return self.messenger if self.role in (None, role) else Messenger(role)
+
+    def import_module(self, name: str) -> ModuleType:
+        """A module of the application."""
+        return importlib.import_module(name)
+
+    def declare(self, repeat: "Callable[[Place], object]") -> None:
+        """Something was done while a module was imported that holds for every worker that imports it."""
+
+    def own(self, owner: object, declared: Own) -> Own:
+        """What `owner`, an object that several workers may share, has here."""
+        return declared
+
+    # -- sharing -----------------------------------------------------------------------------------------
+
+    @property
+    def sharing_in_use(self) -> "Sharing | None":
+        """The shared clients and the shared state, where somebody has asked for them."""
+        return self._sharing
+
+    @property
+    def sharing(self) -> "Sharing":
+        """The same, made when it is first asked for."""
+        if self._sharing is None:
+            self._sharing = self._make_sharing()
+        return self._sharing
+
+    def _make_sharing(self) -> "Sharing":
+        if self._ordered is None:
+            from eggcluster.worker.sharing.sharing import LocalSharing
+
+            return LocalSharing()
+        order, loop = self._ordered
+        if order.cluster_fd is not None:
+            from eggcluster.kernel.inherited import inherited_socket
+            from eggcluster.worker.sharing.hub import Hub
+
+            return Hub(order, inherited_socket(order.cluster_fd))
+        from eggcluster.worker.sharing.uplink import Uplink
+
+        return Uplink(order, loop, self.worker_id)
