@@ -2,9 +2,10 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from eggcluster.errors import OptionsError
+from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.kernel.unblocking import Output
 from eggcluster.log_handler import LogHandler
 
@@ -12,11 +13,40 @@ if TYPE_CHECKING:
     from eggcluster.options import ClusterOptions
 
 
+class Speaker(NamedTuple):
+    """Who says a line where several share a process: the word in brackets, the worker id, the lowest level."""
+
+    name: str
+    worker_id: int
+    level: int
+
+
+_speaker: PerWorker[Speaker | None] = PerWorker("eggcluster.speaker", None)
+
+
+def speak_as(name: str, worker_id: int, level: str) -> None:
+    """From now on this thread, and what runs in its name, is that worker."""
+    _speaker.bind(Speaker(name, worker_id, logging.getLevelNamesMapping()[level]))
+
+
+def _introduce(record: logging.LogRecord, alone: str) -> None:
+    """Say in `record` who speaks: `alone` where nobody else does in this process."""
+    speaker = _speaker.get()
+    record.speaker = alone if speaker is None else speaker.name
+    if speaker is not None:
+        record.process = speaker.worker_id
+
+
 class TextFormatter(logging.Formatter):
     """`2026-11-22 11:42:07,123 INFO 4711 [app_worker#2] text`."""
 
     def __init__(self, speaker: str) -> None:
-        super().__init__(f"%(asctime)s %(levelname)s %(process)d [{speaker}] %(message)s")
+        super().__init__("%(asctime)s %(levelname)s %(process)d [%(speaker)s] %(message)s")
+        self._speaker = speaker
+
+    def format(self, record: logging.LogRecord) -> str:
+        _introduce(record, self._speaker)
+        return super().format(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -29,11 +59,12 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         import msgspec
 
+        _introduce(record, self._speaker)
         line = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "pid": record.process,
-            "speaker": self._speaker,
+            "speaker": record.__dict__["speaker"],
             "logger": record.name,
             "message": record.getMessage(),
         }
@@ -46,6 +77,18 @@ class JsonFormatter(logging.Formatter):
             return msgspec.json.encode(line).decode()
 
 
+class _LevelFilter(logging.Filter):
+    """Each speaker has a level of its own; `level` is the master's."""
+
+    def __init__(self, level: str) -> None:
+        super().__init__()
+        self._level = logging.getLevelNamesMapping()[level]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        speaker = _speaker.get()
+        return record.levelno >= (self._level if speaker is None else speaker.level)
+
+
 def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> LogHandler:
     """Send this process's log to standard error, or where `log_config` says. Call it once, before anything logs.
 
@@ -54,6 +97,10 @@ def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> LogHa
     """
     handler = LogHandler(Output(2))
     handler.setFormatter((JsonFormatter if options.log_format == "json" else TextFormatter)(speaker))
+    if options.start_mode == "thread":  # the others' lines come here, too
+        handler.addFilter(_LevelFilter(level))
+        levels = logging.getLevelNamesMapping()
+        level = min(level, options.agent_log_level, options.app_log_level, key=lambda each: levels[each])
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # uvicorn tells at INFO what our own lines tell already; what it has to complain about stays.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,18 +89,26 @@ def test_auto_may_be_said_in_every_source(base: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "line"),
     [
-        ("thread", 'start_mode: "thread" is known, but not available in this version; use "process"'),
-        (
-            "interpreter",
-            'start_mode: "interpreter" is known, but not available in this version; use "process"',
-        ),
-        ("proces", 'start_mode: "proces" is unknown; use "process"; did you mean "process"?'),
-        ("fork", 'start_mode: "fork" is unknown; use "process"'),
-        ("threads", 'start_mode: "threads" is unknown; use "process"'),  # nothing that is not there is proposed
+        ("proces", 'start_mode: "proces" is not one of process, thread, interpreter; did you mean "process"?'),
+        ("fork", 'start_mode: "fork" is not one of process, thread, interpreter'),
+        ("threads", 'start_mode: "threads" is not one of process, thread, interpreter; did you mean "thread"?'),
     ],
 )
-def test_start_modes(base: Path, mode: str, line: str) -> None:
+def test_a_start_mode_that_is_none(base: Path, mode: str, line: str) -> None:
     assert problems(base, start_mode=mode) == [line]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python has it")
+def test_interpreter_mode_needs_a_python_that_has_it(base: Path) -> None:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert problems(base, start_mode="interpreter") == [
+        f'start_mode: "interpreter" needs Python 3.14 or later, and this is {version}; use "process"'
+    ]
+
+
+def test_nobody_can_tell_a_threads_memory(base: Path) -> None:
+    [line] = problems(base, start_mode="thread", max_rss="1GiB")
+    assert line.startswith("max_rss: with start_mode thread all workers share one process")
 
 
 @pytest.mark.parametrize(

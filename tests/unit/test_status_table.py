@@ -37,6 +37,7 @@ def printed(capsys: pytest.CaptureFixture[str], *, steering: Any = STEERING, **s
         "steering": steering,
         "env": "prod",
         "start_mode": "process",
+        "abandoned": [],
         "version": "0.1.0",
         "pid": 4700,
         "rss": None,

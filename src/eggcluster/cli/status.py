@@ -22,7 +22,8 @@ def show_status(cluster: Description, *, as_json: bool) -> int:
     status = answer_to(cluster, "status")
     status["rss"] = _rss(status["pid"])
     for seat in (status["agent"], *status["workers"]):
-        seat["rss"] = _rss(seat["worker_id"])
+        # Of a thread the system would tell the whole process's.
+        seat["rss"] = _rss(seat["worker_id"]) if status["start_mode"] == "process" else None
     if as_json:
         import msgspec
 
@@ -64,7 +65,12 @@ def _task(task: dict[str, Any]) -> str:
 
 
 def _headline(status: dict[str, Any]) -> str:
-    more = [f"env {status['env']}", f"{status['start_mode']} mode", *_steering(status["steering"])]
+    more = [
+        f"env {status['env']}",
+        f"{status['start_mode']} mode",
+        *_steering(status["steering"]),
+        *_abandoned(status["abandoned"]),
+    ]
     return f"{status['phase']} on {status['address']}  ({', '.join(more)}, eggcluster {status['version']})"
 
 
@@ -73,6 +79,10 @@ def _steering(steering: dict[str, Any]) -> list[str]:
     sticky = [f"sticky by {steering['by']}"] if steering["sticky"] and steering["by"] != "single" else []
     refused = [f"the kernel does not steer: {steering['refused']}"] if steering["refused"] else []
     return sticky + refused
+
+
+def _abandoned(labels: list[str]) -> list[str]:
+    return [f"abandoned, still running: {', '.join(labels)}"] if labels else []
 
 
 def _row(seat: dict[str, Any]) -> list[str]:

@@ -45,6 +45,12 @@ class BootOrder(msgspec.Struct, frozen=True):
     remembered: dict[str, bytes] = {}
 
     @property
+    def fds(self) -> list[int]:
+        """The file descriptors that become the worker's own."""
+        listening = [listener.fd for listener in self.listeners]
+        return [fd for fd in (*listening, self.cluster_fd, self.handover_fd) if fd is not None]
+
+    @property
     def master(self) -> int:
         """The master's pid. A worker's own parent may be another process by the time it asks: the master's heir."""
         return int(self.cluster_id.partition("-")[0])

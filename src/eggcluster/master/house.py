@@ -85,7 +85,8 @@ class House:
 
         keep_reserve()
         setproctitle.setproctitle(f"egg-master: {self._options.name}")
-        become_subreaper()
+        if self._options.start_mode == "process":  # else the children of this process are the application's own
+            become_subreaper()
 
     def __enter__(self) -> "House":
         return self

@@ -1,8 +1,11 @@
 """The master's process: foreground under the command line, or a child that gets its options over a channel."""
 
 import asyncio
+import os
 import socket
 import sys
+import threading
+import time
 from typing import NoReturn
 
 import uvloop
@@ -17,6 +20,8 @@ from eggcluster.master.master import Master
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.phase import ExitCode
 from eggcluster.options import ClusterOptions
+
+EXIT_TIMEOUT = 1.0  # seconds for what Python does at the end of a process in which the workers were threads
 
 
 def main() -> NoReturn:
@@ -46,7 +51,20 @@ def run_master(options: ClusterOptions, parent: socket.socket | None = None) -> 
     log = configure_logs(options, "master", options.master_log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         log.run_in(runner.get_loop())
-        return runner.run(_run(options, parent))
+        code = runner.run(_run(options, parent))
+    if options.start_mode != "process":
+        _end_in_time(code)
+    return code
+
+
+def _end_in_time(code: int) -> None:
+    """Python ends a process only after its threads, those of executors too. Who was abandoned may never end."""
+
+    def end() -> None:
+        time.sleep(EXIT_TIMEOUT)
+        os._exit(code)
+
+    threading.Thread(target=end, name="egg-exit", daemon=True).start()
 
 
 async def _run(options: ClusterOptions, parent: socket.socket | None) -> ExitCode:

@@ -59,6 +59,7 @@ from eggcluster.model.seat import Seat
 from eggcluster.model.steering import SlotView
 from eggcluster.model.supervisor import Supervisor
 from eggcluster.model.worker import AgentWorker, ExitReport, Worker, WorkerState
+from eggcluster.modes.starters import in_words
 from eggcluster.options import ClusterOptions
 
 _logger = logging.getLogger("eggcluster.master")
@@ -83,7 +84,7 @@ class Master:
         self.switchboard = Switchboard(
             options.workers, self.reception.report, self._on_broken, self._on_ask, options.max_queue_bytes
         )
-        self.worker_manager = WorkerManager(self.inbox, self.switchboard, options.max_message_bytes)
+        self.worker_manager = WorkerManager(self.inbox, self.switchboard, options)
         self.announcer = Announcer(options.name, self.supervisor, self.switchboard)
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._started_at = time.time()
@@ -283,8 +284,9 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """The cluster's state as plain values; see `status.py`."""
+        listeners, abandoned = self.house.listeners, self.worker_manager.abandoned()
         return describe_cluster(
-            self.options, self.supervisor, self.switchboard, self.house.listeners, self._started_at, self._now()
+            self.options, self.supervisor, self.switchboard, listeners, abandoned, self._started_at, self._now()
         )
 
     def _order(self, worker: Worker, role: Role, **details: Any) -> BootOrder:
@@ -297,6 +299,7 @@ class Master:
             forked_at=time.monotonic(),
             start_deadline=worker.start_deadline,
             cluster_port=self.house.listeners.cluster_port,
+            edition=self.reception.reloads,
             **details,
         )
 
@@ -325,7 +328,7 @@ class Master:
     def _summary(self) -> str:
         options = self.options
         workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
-        return f"{options.name}: {workers}, env {options.env}, pid {os.getpid()}"
+        return f"{options.name}: {workers}{in_words(options.start_mode)}, env {options.env}, pid {os.getpid()}"
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

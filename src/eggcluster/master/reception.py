@@ -39,6 +39,7 @@ class Reception:
         self._inbox = inbox
         self._status = status
         self.agent_memory = AgentMemory()
+        self.reloads = 0  # so many have been asked for
         self._closers: list[Progress] = []  # who asked for the end
         self._reloaders: list[Progress] = []  # who asked for new workers: a close ends it for them as a failure
         self._answering: set[asyncio.Task[None]] = set()
@@ -84,7 +85,8 @@ class Reception:
             self._closers.append(progress)
 
     def follow_reload(self, progress: Progress | None) -> None:
-        """`progress` wants to hear of the reload."""
+        """A reload begins; `progress` wants to hear of it."""
+        self.reloads += 1
         if progress is not None:
             self._reloaders.append(progress)
 

@@ -18,6 +18,7 @@ def describe_cluster(
     supervisor: Supervisor,
     switchboard: Switchboard,
     listeners: Listeners,
+    abandoned: list[Worker],
     started_at: float,
     now: float,
 ) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def describe_cluster(
         "start_mode": options.start_mode,
         "agent": _describe_seat(supervisor.agent, switchboard, now),
         "workers": [{"slot": s.slot, **_describe_seat(s, switchboard, now)} for s in supervisor.slots],
+        "abandoned": [str(worker) for worker in abandoned],
         "messages_to_nobody": switchboard.lost.total,
         "messages_dropped": switchboard.dropped.total,
     }

@@ -8,7 +8,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from eggcluster.ipc.boot_order import BootOrder
-from eggcluster.kernel.memory_use import resident_bytes
 from eggcluster.kernel.process_tree import children_of, kill_until_gone
 from eggcluster.kernel.subreaper import reap_adopted
 from eggcluster.master.event import ChannelBroke, Exited
@@ -17,8 +16,9 @@ from eggcluster.master.link import Link
 from eggcluster.master.switchboard import Switchboard
 from eggcluster.model.vital_signs import VitalSigns
 from eggcluster.model.worker import ExitReport, Worker
-from eggcluster.modes.process import start_by_process
+from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
+from eggcluster.options import ClusterOptions
 
 LAST_WORDS = 1.0  # seconds that a dead worker's channel may take to deliver what it sent before it died
 CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel: it is about to exit, or astray
@@ -29,19 +29,22 @@ _logger = logging.getLogger("eggcluster.master")
 class WorkerManager:
     """Holds a handle for each incarnation from its fork until its end, which it reports as an event."""
 
-    def __init__(self, inbox: Inbox, switchboard: Switchboard, max_message_bytes: int) -> None:
+    def __init__(self, inbox: Inbox, switchboard: Switchboard, options: ClusterOptions) -> None:
         self._inbox = inbox
         self._switchboard = switchboard
-        self._max_message_bytes = max_message_bytes
+        self._max_message_bytes = options.max_message_bytes
+        self._start = starter_of(options.start_mode)
+        self._shares_process = options.start_mode != "process"
         self._handles: dict[Worker, WorkerHandle] = {}
+        self._abandoned: dict[Worker, WorkerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def fork(self, worker: Worker, order: BootOrder, fds: Sequence[int]) -> None:
         """Start an incarnation that inherits `fds`. Where the system refuses, that is its death."""
         try:
-            handle = start_by_process(order, fds)
+            handle = self._start(order, fds)
         except OSError as error:
-            worker.failure = f"the process could not be started: {error}"
+            worker.failure = f"it could not be started: {error}"
             self._inbox.put(Exited(worker, ExitReport()))
             return
         worker.worker_id = handle.worker_id
@@ -51,17 +54,19 @@ class WorkerManager:
         self._run(self._watch(worker, handle, link))
 
     def stop(self, worker: Worker, grace: float) -> None:
-        """Ask it to close; after `grace` seconds its process tree gets SIGKILL. Returns at once."""
+        """Ask it to close; after `grace` seconds its process tree gets SIGKILL, a thread is abandoned. Returns at
+        once."""
         handle = self._handles.get(worker)
         if handle is not None:
-            _logger.info("send kill SIGTERM to %s, will kill it after %dms", worker, grace * 1000)
+            what = handle.last_resort
+            _logger.info("send kill SIGTERM to %s, will %s it after %dms", worker, what, grace * 1000)
             self._run(self._stop(worker, handle, grace))
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL for its process tree. Returns at once."""
         handle = self._handles.get(worker)
         if handle is not None:
-            _logger.warning("send kill SIGKILL to %s", worker)
+            _logger.warning("%s %s", "abandon" if self._shares_process else "send kill SIGKILL to", worker)
             handle.kill()
 
     def abort(self, worker: Worker) -> None:
@@ -75,7 +80,7 @@ class WorkerManager:
         """How all of them are; where `memory` is of interest it is noted at the workers themselves."""
         if memory:
             for worker, handle in self._handles.items():
-                worker.rss = resident_bytes(handle.worker_id)
+                worker.rss = handle.resident_bytes()
         return {worker: handle.record.read() for worker, handle in self._handles.items()}
 
     def forget(self, worker: Worker) -> tuple[str, int | None]:
@@ -85,11 +90,20 @@ class WorkerManager:
             return "", None
         words, read = handle.record.last_words(), handle.record.messages_read()
         handle.record.close()
+        if handle.lives_on:
+            self._abandoned[worker] = handle
         return words, read
 
+    def abandoned(self) -> list[Worker]:
+        """Those that nobody waits for any more, and that still run."""
+        self._abandoned = {worker: handle for worker, handle in self._abandoned.items() if handle.lives_on}
+        return list(self._abandoned)
+
     def reap(self) -> None:
-        """SIGCHLD: an adopted orphan may have ended; our own children have somebody who waits for them."""
-        reap_adopted({handle.worker_id for handle in self._handles.values()})
+        """SIGCHLD: an adopted orphan may have ended; our own children have somebody who waits for them. Where workers
+        share this process none is adopted, and the children are theirs."""
+        if not self._shares_process:
+            reap_adopted({handle.worker_id for handle in self._handles.values()})
 
     def end_orphans(self) -> None:
         """SIGKILL for what the master adopted: children of workers that left both session and environment behind.
@@ -131,6 +145,8 @@ class WorkerManager:
         outcome = await handle.stop(grace=grace)
         if outcome is StopOutcome.KILLED:
             _logger.warning("%s did not close in order, it was killed", worker)
+        elif outcome is StopOutcome.ABANDONED:
+            _logger.warning("%s did not close in order, it is abandoned: a thread cannot be killed", worker)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         """A task that is not lost to the garbage collector."""

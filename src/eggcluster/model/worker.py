@@ -28,12 +28,16 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
 
 @dataclass(frozen=True)
 class ExitReport:
-    """How an incarnation ended: its exit code, or the signal that ended it (its name, such as "SIGKILL")."""
+    """How an incarnation ended: its exit code, or the signal that ended it (its name, such as "SIGKILL"); or that it
+    did not, and was abandoned."""
 
     code: int | None = None
     signal: str | None = None
+    abandoned: bool = False
 
     def __str__(self) -> str:
+        if self.abandoned:
+            return "abandoned: a thread that does not stop cannot be killed"
         return f"code: {self.code}, signal: {self.signal}"
 
 

@@ -14,6 +14,7 @@ import msgspec
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import send_first
 from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.kernel.memory_use import resident_bytes
 from eggcluster.kernel.patience import await_steadily
 from eggcluster.kernel.process_exit import wait_exited
 from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, session_members, signal_all
@@ -71,6 +72,9 @@ class ProcessWorker(WorkerHandle):
         self._gone = asyncio.Event()
         self._term_deadline: float | None = None
         self._killed = False
+
+    def resident_bytes(self) -> int:
+        return resident_bytes(self.worker_id)
 
     async def wait_exit(self) -> ExitReport:
         code = await wait_exited(self._process)

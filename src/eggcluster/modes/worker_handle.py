@@ -23,10 +23,20 @@ class WorkerHandle(ABC):
     worker_id: int
     channel: socket.socket
     record: VitalRecord
+    last_resort = "kill"  # what becomes of one that does not close in time
+
+    @property
+    def lives_on(self) -> bool:
+        """Whether it was abandoned, and still runs."""
+        return False
+
+    @abstractmethod
+    def resident_bytes(self) -> int:
+        """How much memory it holds; 0 where that cannot be told."""
 
     @abstractmethod
     async def wait_exit(self) -> ExitReport:
-        """Wait until it and all that it started are known dead. To be awaited once, by one task."""
+        """Wait until it and all that it started are known dead, or it is abandoned. To be awaited once, by one task."""
 
     @abstractmethod
     async def stop(self, *, grace: float) -> StopOutcome:
@@ -37,9 +47,10 @@ class WorkerHandle(ABC):
 
     @abstractmethod
     async def abort(self) -> None:
-        """Let one whose event loop stands still write where all its threads are, as its last words, and end it and
-        all that it started by force. Returns once it is known dead; called again while it waits, it only waits."""
+        """Let one whose event loop stands still write where its threads are, as its last words, and end it and all
+        that it started by force, as far as that can be. Returns once it is known dead, or abandoned; called again while
+        it waits, it only waits."""
 
     @abstractmethod
     def kill(self) -> None:
-        """End it and all that it started by force; returns at once, `wait_exit` tells when it is done."""
+        """End it and all that it started by force, or abandon it. Returns at once; `wait_exit` tells of its end."""

@@ -11,7 +11,7 @@ AUTO: Final[Any] = "auto"
 Interface = Literal["auto", "asgi", "wsgi"]
 LogFormat = Literal["text", "json"]
 StickyVia = Literal["bpf", "acceptor"]
-StartMode = Literal["process"]
+StartMode = Literal["process", "thread", "interpreter"]
 
 T = TypeVar("T")
 

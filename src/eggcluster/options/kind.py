@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -145,16 +146,16 @@ def log_level() -> Kind:
 
 
 def start_mode() -> Kind:
-    """The ways of having a worker: those of this version, and those one may have read about."""
+    """The ways of having a worker."""
+    modes = choice("process", "thread", "interpreter")
 
-    def take(value: object) -> str:
-        if value == "process":
-            return "process"
-        if value in ("thread", "interpreter"):
-            raise Wrong('is known, but not available in this version; use "process"')
-        raise Wrong(f'is unknown; use "process"{near_miss(str(value), ["process"])}')
+    def take(value: object) -> object:
+        if value == "interpreter" and sys.version_info < (3, 14):
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            raise Wrong(f'needs Python 3.14 or later, and this is {version}; use "process"')
+        return modes.take(value)
 
-    return Kind('"process"', str, take)
+    return Kind(modes.expected, str, take)
 
 
 def many(expected: str, item: Kind, *, separator: str | None = None) -> Kind:

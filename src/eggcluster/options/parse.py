@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from eggcluster.errors import OptionsError
-from eggcluster.options import listening, paths, target, tls
+from eggcluster.options import listening, modes, paths, target, tls
 from eggcluster.options.cluster_options import ClusterOptions
 from eggcluster.options.file import from_file
 from eggcluster.options.merge import merge, read, settle
@@ -22,6 +22,7 @@ CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (listening.check_fd, frozenset({"fd"})),
     (listening.check_uds, frozenset({"uds"})),
     (listening.check_sticky, frozenset({"sticky", "uds", "ports"})),
+    (modes.check_recycling, frozenset({"start_mode", "max_rss"})),
     (tls.check_pair, frozenset({"https_key", "https_cert", "https_ca", "https_key_password"})),
     (tls.check_debug_port, frozenset({"debug_port", "port", "ports", "https_key", "https_cert"})),
     (target.check_app, frozenset({"app", "factory", "base_dir"})),

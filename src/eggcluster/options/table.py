@@ -197,7 +197,7 @@ OPTIONS = (
     _option("master_log_level", LEVEL, "the master's", flags=(), env=("EGG_MASTER_LOGGER_LEVEL",)),
     _option("agent_log_level", LEVEL, "the agent's", flags=(), env=("EGG_AGENT_WORKER_LOGGER_LEVEL",)),
     _option("app_log_level", LEVEL, "the app workers'", flags=(), env=("EGG_APP_WORKER_LOGGER_LEVEL",)),
-    _option("start_mode", start_mode(), "the way of having workers; only process in this version", "MODE"),
+    _option("start_mode", start_mode(), "what a worker is: process, thread or interpreter", "MODE"),
     _option(
         "env",
         ENV_NAME,

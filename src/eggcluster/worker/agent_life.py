@@ -6,7 +6,6 @@ from typing import Any
 
 from eggcluster.errors import EggclusterError
 from eggcluster.worker.agent import Agent
-from eggcluster.worker.current import here
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.life import Life
 from eggcluster.worker.sources import source_files
@@ -34,7 +33,7 @@ class AgentLife(Life):
         await self.agent.run_start()
         await self.start_sharing()
         self._booted = True
-        if (used := here().sharing_in_use) is not None:
+        if (used := self.place.sharing_in_use) is not None:
             used.booted()
         self.times.done("on_start")
 
@@ -62,11 +61,11 @@ class AgentLife(Life):
 
     def _await_followers(self) -> None:
         """An agent that shares nothing itself pays for sharing when the first app worker connects."""
-        if self.order.cluster_fd is not None and here().sharing_in_use is None:
+        if self.order.cluster_fd is not None and self.place.sharing_in_use is None:
             asyncio.get_running_loop().add_reader(self.order.cluster_fd, self._first_follower, self.order.cluster_fd)
 
     def _first_follower(self, waiting: int) -> None:
         asyncio.get_running_loop().remove_reader(waiting)
-        here().sharing.open()
+        self.place.sharing.open()
         if self._booted:
-            here().sharing.booted()
+            self.place.sharing.booted()

@@ -13,18 +13,16 @@ from eggcluster.errors import FrameError, MessengerClosed, OptionsError
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame, read_limit
-from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.vital_record import VitalRecord
-from eggcluster.logs import configure_logs
 from eggcluster.model.message import Kind, Target
 from eggcluster.model.phase import ExitCode
 from eggcluster.model.role import Address, Role
 from eggcluster.worker.boot_failure import describe_failure
 from eggcluster.worker.boot_times import BootTimes, ImportTimes
 from eggcluster.worker.close_order import CloseOrder, LeaveEarly
-from eggcluster.worker.current import here
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.hooks import Hooks
+from eggcluster.worker.place import Place
 from eggcluster.worker.pulse import Pulse
 from eggcluster.worker.start_watch import StartWatch, send_from_thread
 
@@ -37,11 +35,12 @@ class Life(ABC):
 
     start_report: str  # the lifecycle message that says "started"
 
-    def __init__(self, order: BootOrder, sock: socket.socket, messenger: Messenger, close_order: CloseOrder) -> None:
+    def __init__(self, order: BootOrder, sock: socket.socket, place: Place, close_order: CloseOrder) -> None:
         self.order = order
         self.options = order.options
         self.times = BootTimes(order.forked_at)
-        self.messenger = messenger
+        self.place = place
+        self.messenger = place.messenger
         self._sock = sock
         self._record = VitalRecord(order.record_fd)
         self._channel: Channel | None = None
@@ -62,12 +61,12 @@ class Life(ABC):
 
     async def start_sharing(self) -> None:
         """Start the shared clients and state that the application has asked for so far."""
-        if (sharing := here().sharing_in_use) is not None:
+        if (sharing := self.place.sharing_in_use) is not None:
             await sharing.start()
 
     async def close_sharing(self) -> bool:
         """Close them, after everything that may use them; False where that raised."""
-        sharing = here().sharing_in_use
+        sharing = self.place.sharing_in_use
         return sharing is None or await sharing.close()
 
     @abstractmethod
@@ -84,7 +83,7 @@ class Life(ABC):
         The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
         refuses its database wherever a loop runs.
         """
-        here().settle(self.order, runner.get_loop())
+        self.place.settle(self.order, runner.get_loop())
         asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
         self.times.done("interpreter", until=began)
         self.times.done("eggcluster")
@@ -147,11 +146,11 @@ class Life(ABC):
         """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             for module in self.options.require:
-                here().import_module(module)
+                self.place.import_module(module)
             hooks = self.load()
         self.times.done("imports", imports.slowest() if imports is not None else "")
         own = hooks.incarnation
-        own.slot, own.generation, own.worker_id = self.order.slot, self.order.generation, here().worker_id
+        own.slot, own.generation, own.worker_id = self.order.slot, self.order.generation, self.place.worker_id
         own.env = self.options.env
         own.report = self._report
         return hooks
@@ -159,7 +158,7 @@ class Life(ABC):
     def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
         agent = self.order.role == Role.AGENT.value
         level = self.options.agent_log_level if agent else self.options.app_log_level
-        configure_logs(self.options, self.order.speaker, level).run_in(loop)
+        self.place.configure_logs(self.options, self.order.speaker, level, loop)
 
     async def _boot_or_close(self) -> bool:
         """Boot, but not longer than until a signal says close; False then."""

@@ -4,7 +4,6 @@ import asyncio
 import faulthandler
 import socket
 import sys
-from collections.abc import Callable
 from typing import NoReturn
 
 import setproctitle
@@ -15,9 +14,9 @@ from eggcluster.ipc.handshake import read_first
 from eggcluster.kernel.inherited_signals import reset_inherited_signals
 from eggcluster.kernel.standard_streams import open_standard_streams
 from eggcluster.model.role import Role
-from eggcluster.worker.close_order import CloseOrder
+from eggcluster.worker.close_signals import CloseSignals
 from eggcluster.worker.current import become
-from eggcluster.worker.life import Life
+from eggcluster.worker.entrance import find_application, life_of
 from eggcluster.worker.lifeline import hold_lifeline
 
 
@@ -26,7 +25,7 @@ def main(began: float) -> NoReturn:
 
     `began` is the instant of CLOCK_MONOTONIC of its first instruction.
     """
-    close_order = CloseOrder()
+    close_order = CloseSignals()
     close_order.take()
     reset_inherited_signals()
     open_standard_streams()
@@ -36,25 +35,14 @@ def main(began: float) -> NoReturn:
     # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
     faulthandler.enable(order.record_fd, all_threads=True)
     hold_lifeline(order.master, order.speaker)
-    _take_identity(order)
+    _take_title(order)
+    find_application(order)
+    place = become(Role(order.role))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = _life(order, sock, close_order).run(runner, began)
+        code = life_of(order, sock, place, close_order).run(runner, began)
     sys.exit(code)
 
 
-def _take_identity(order: BootOrder) -> None:
-    """Title and module path: what the process must have before any application code is imported."""
+def _take_title(order: BootOrder) -> None:
     title = "egg-agent" if order.role == Role.AGENT.value else f"egg-app#{order.slot}"
     setproctitle.setproctitle(f"{title}: {order.options.name}")
-    if order.options.base_dir not in sys.path:
-        sys.path.insert(0, order.options.base_dir)
-
-
-def _life(order: BootOrder, sock: socket.socket, close_order: CloseOrder) -> Life:
-    messenger = become(Role(order.role)).messenger
-    life: Callable[..., Life]
-    if order.role == Role.AGENT.value:
-        from eggcluster.worker.agent_life import AgentLife as life
-    else:
-        from eggcluster.worker.app_life import AppLife as life
-    return life(order, sock, messenger, close_order)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.messenger import Messenger
+from eggcluster.logs import configure_logs
 from eggcluster.model.role import Role
 
 if TYPE_CHECKING:
+    from eggcluster.options import ClusterOptions
     from eggcluster.worker.incarnation import Incarnation
     from eggcluster.worker.sharing.sharing import Sharing
 
@@ -47,6 +49,12 @@ class Place:
     def import_module(self, name: str) -> ModuleType:
         """A module of the application."""
         return importlib.import_module(name)
+
+    def configure_logs(
+        self, options: "ClusterOptions", speaker: str, level: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """From now on this worker's log lines go where the options say; OptionsError where that cannot be."""
+        configure_logs(options, speaker, level).run_in(loop)
 
     def declare(self, repeat: "Callable[[Place], object]") -> None:
         """Something was done while a module was imported that holds for every worker that imports it."""

@@ -4,6 +4,7 @@ Where each worker has its own modules an import runs the module's code, which re
 clients in that worker. Here it runs in the first one only; for the others it is repeated what was registered.
 """
 
+import asyncio
 import importlib
 import os
 import sys
@@ -17,7 +18,9 @@ from weakref import WeakKeyDictionary
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.messenger import Messenger
+from eggcluster.logs import speak_as
 from eggcluster.model.role import Role
+from eggcluster.options import ClusterOptions
 from eggcluster.worker.place import Place
 
 if TYPE_CHECKING:
@@ -116,6 +119,11 @@ class ThreadPlace(Place):
 
     def import_module(self, name: str) -> ModuleType:
         return _shared.import_for(self, name)
+
+    def configure_logs(
+        self, options: ClusterOptions, speaker: str, level: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        speak_as(speaker, self.worker_id, level)
 
     def declare(self, repeat: Callable[[Place], object], role: Role | None = None) -> None:
         assert self.role is not None

@@ -37,11 +37,14 @@ def thread_frames(ident: int) -> list[tuple[FrameType, int]]:
     return [*traceback.walk_stack(frame)][::-1] if frame is not None else []
 
 
-def whereabouts(loop: asyncio.AbstractEventLoop | None) -> str:
+def whereabouts(loop: asyncio.AbstractEventLoop | None, thread: int | None = None) -> str:
     """The stacks of all tasks and of all threads that keep the process, as far as they are in code of the
-    application, the libraries it uses included. It shows who holds up an end."""
+    application, the libraries it uses included. It shows who holds up an end.
+
+    `thread` is the worker's own where others live in the same process: then only that one is looked at.
+    """
     parts = []
-    for name, frames in (*_threads(), *_tasks(loop)):
+    for name, frames in (*_threads(thread), *_tasks(loop)):
         own = [*dropwhile(lambda entry: not _is_application(entry[0].f_code.co_filename), frames)]
         if own:
             parts.append(f"{name}:\n{stack_of(own)}")
@@ -56,9 +59,9 @@ def _tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[tuple[str, list[t
                 yield f"task {task.get_name()}", [*waiting(coroutine)]
 
 
-def _threads() -> Iterator[tuple[str, list[tuple[FrameType, int]]]]:
+def _threads(only: int | None) -> Iterator[tuple[str, list[tuple[FrameType, int]]]]:
     for thread in threading.enumerate():
-        if not thread.daemon and thread.ident is not None:
+        if thread.ident is not None and (thread.ident == only if only else not thread.daemon):
             yield f"thread {thread.name}", thread_frames(thread.ident)
 
 

@@ -1,0 +1,48 @@
+"""What signals are for a process: a line over which the master can reach a worker whose event loop stands still.
+
+Runs as a thread beside each worker that lives in the master's process.
+"""
+
+import contextlib
+import contextvars
+import socket
+import threading
+
+from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.worker.close_order import CloseOrder
+from eggcluster.worker.whereabouts import stack_of, thread_frames
+
+CLOSE = b"T"  # as SIGTERM
+TELL = b"A"  # as SIGABRT: write where you are; the same comes back when it is written
+
+
+class OrderLine:
+    """To be made in the worker's own thread, which its orders are about."""
+
+    def __init__(self, sock: socket.socket, close_order: CloseOrder, record: VitalRecord) -> None:
+        self._sock = sock
+        self._close_order = close_order
+        self._record = record
+        self._worker = threading.get_ident()
+        # In the worker's name: what it logs is the worker's.
+        self._reader = threading.Thread(target=contextvars.copy_context().run, args=(self._read,), name="egg-orders")
+        # Where a subinterpreter has no daemon threads, `close` ends this one in time.
+        with contextlib.suppress(RuntimeError):
+            self._reader.daemon = True
+        self._reader.start()
+
+    def close(self) -> None:
+        """The worker ends: no order can reach it any more."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._sock.close()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while order := self._sock.recv(1):
+                if order == CLOSE:
+                    self._close_order.give()
+                elif order == TELL:
+                    self._record.write_words(stack_of(thread_frames(self._worker)))
+                    self._sock.send(TELL)
