@@ -35,12 +35,12 @@ class Stream:
         yield 1
 
 
-def scheduled(function: Any, **terms: Any) -> None:
-    Agent().schedule("1s", **terms)(function)
+def scheduled(function: Any, agent: Agent | None = None, **terms: Any) -> None:
+    (agent or Agent()).schedule("1s", **terms)(function)
 
 
-def in_background(function: Any, **terms: Any) -> None:
-    Agent().background(**terms)(function)
+def in_background(function: Any, agent: Agent | None = None, **terms: Any) -> None:
+    (agent or Agent()).background(**terms)(function)
 
 
 declaring = pytest.mark.parametrize("declare", [scheduled, in_background])
@@ -92,6 +92,86 @@ def test_a_name_fits_in_a_line(declare: Any, name: Any, why: str) -> None:
     assert why in text
     declare(poll, name="x" * 100)
     declare(poll, name="Grüße, 世界")
+
+
+class Sly:
+    """Nothing can be said of it."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+TERMS = [
+    "interval",
+    "type",
+    "name",
+    "immediate",
+    "disable",
+    "env",
+    "timeout",
+    "overlap",
+    "catch_up",
+    "retry",
+    "options",
+]
+
+
+@pytest.mark.parametrize("term", [*TERMS, "cron", "timezone", "jitter"])
+@pytest.mark.parametrize("owner", [Agent, lambda: Application(print)])
+def test_whatever_a_term_is_given_is_taken_or_refused_in_a_line(owner: Any, term: str) -> None:
+    wrong = [
+        5,
+        -1,
+        1.5,
+        float("nan"),
+        10**400,
+        10**5000,
+        True,
+        None,
+        "",
+        "x",
+        "\ud800",
+        "1" * 5000,
+        b"x",
+        [],
+        [5],
+        ["x", 5],
+    ]
+    for value in [*wrong, {}, {1: 2}, {"a": object()}, {"a": "\ud800"}, {"a": threading.Lock()}, iter("x"), Sly(), int]:
+        terms = {"cron": "* * * * *", term: value} if term in ("cron", "timezone") else {"interval": "10s", term: value}
+        try:
+            owner().schedule(**terms)(poll)
+        except DeclarationError as error:
+            text = str(error).encode().decode()
+            assert len(text.splitlines()) == 1
+            assert len(text) < 300
+            assert term in text or "carry its terms" in text
+
+
+def test_environments_are_a_list_and_options_a_dictionary_that_can_be_sent() -> None:
+    app = Application(print)
+    assert "env=5 is no list of environments" in refusal(lambda: app.schedule("1s", env=5)(poll))  # type: ignore[arg-type]
+    assert "options=[5] is no dictionary" in refusal(lambda: app.schedule("1s", options=[5])(poll))  # type: ignore[arg-type]
+    assert "MessagePack cannot carry its terms" in refusal(lambda: app.schedule("1s", options={"a": object()})(poll))
+
+
+@pytest.mark.parametrize("name", [5, "", "a\nb", "worker"])
+def test_a_type_has_a_name_that_fits_in_a_line(name: Any) -> None:
+    assert "schedule type" in refusal(Agent().schedule.use, name, ScheduleStrategy)
+
+
+def test_a_type_without_brackets_has_to_say_its_name() -> None:
+    assert 'say its name, agent.schedule.use("name")' in refusal(Agent().schedule.use, ScheduleStrategy)
+
+
+@declaring
+def test_two_of_one_name_are_refused_and_the_other_one_is_named(declare: Any) -> None:
+    agent = Agent()
+    declare(poll, agent=agent)
+    assert '"poll" is also the name of tests.unit.test_declarations.poll: give one another name=' in refusal(
+        declare, functools.partial(poll), agent=agent, name="poll"
+    )
+    declare(poll, agent=agent, name="another")
 
 
 @pytest.mark.parametrize("term", ["interval", "timeout", "catch_up"])

@@ -499,7 +499,7 @@ def test_types_are_made_known_once_by_a_class_of_strategies() -> None:
     agent.schedule.use("yours", Mine)
     assert agent.schedule.strategies == {"mine": Mine, "yours": Mine}
     for taken in ("mine", "worker", "all", "agent"):
-        with pytest.raises(DeclarationError, match=f'schedule type "{taken}" is there already'):
+        with pytest.raises(DeclarationError, match=f"schedule type '{taken}': it is there already"):
             agent.schedule.use(taken, Mine)
     for wrong in (print, int, Mine.__new__(Mine)):
         with pytest.raises(DeclarationError, match="is no class of ScheduleStrategy"):

@@ -22,18 +22,21 @@ def check_runs(function: Any) -> None:
             raise ValueError("it is a generator, and calling it runs nothing: take the yield out of it")
 
 
-def check_name(name: Any) -> str:
+def check_name(name: Any, term: str = "name") -> str:
     """The name; ValueError for one that does not fit in a line of a log or a table."""
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"name={short(name)} is no text")
+        raise ValueError(f"{term}={short(name)} is no text")
     if not name.isprintable():
-        raise ValueError(f"name={short(name)} has characters that cannot be printed")
+        raise ValueError(f"{term}={short(name)} has characters that cannot be printed")
     if len(name) > NAME_LENGTH:
-        raise ValueError(f"name={short(name)} has more than {NAME_LENGTH} characters")
+        raise ValueError(f"{term}={short(name)} has more than {NAME_LENGTH} characters")
     return name
 
 
 def short(value: Any) -> str:
     """Anything as one short line, for an error message."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an object of the application's, or a number with more digits than Python writes
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH // 2]}..."

@@ -4,6 +4,8 @@ import contextlib
 import re
 from datetime import timedelta
 
+from eggcluster.model.declaration import short
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST = 100 * 365.25 * _UNITS["d"]  # seconds; no date beyond it need be shown
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
@@ -21,9 +23,9 @@ def parse_interval(interval: str | float | timedelta) -> float:
         with contextlib.suppress(OverflowError):
             seconds = float(interval)
     if seconds is None or not 0 < seconds < float("inf"):
-        raise ValueError(f'{interval!r} is no interval: use "500ms", "10s", "5m", "2h", "1d" or seconds above 0')
+        raise ValueError(f'{short(interval)} is no interval: use "500ms", "10s", "5m", "2h", "1d" or seconds above 0')
     if seconds > LONGEST:
-        raise ValueError(f"{interval!r} is more than 100 years")
+        raise ValueError(f"{short(interval)} is more than 100 years")
     return seconds
 
 

@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from typing import Any, TypedDict
 
-from eggcluster.model.declaration import check_name
+from eggcluster.model.declaration import check_name, short
 from eggcluster.model.interval import interval_text, parse_interval
 
 OVERLAPS = ("skip", "queue", "allow")
 SAY_WHEN = 'say when: interval="10s", or cron="0 3 * * *"'
+MOST_RETRIES = 1000  # whoever has ended so many workers ends the next one, too
 CATCH_UP = 60.0  # seconds of grace where `catch_up` is just True
 
 Interval = str | float | timedelta
@@ -92,19 +93,19 @@ def check_terms(name: str, function: str, type: str, interval: Interval | None, 
     terms = ScheduleTerms(
         name=check_name(given.get("name", name)),
         function=function,
-        type=_text("type", given.get("type", type)),
+        type=check_name(given.get("type", type), "type"),
         interval=_seconds("interval", interval),
         cron=None if cron is None else " ".join(_text("cron", cron).split()),
         timezone=given.get("timezone"),
         immediate=_flag("immediate", given.get("immediate", False)),
         disable=_flag("disable", given.get("disable", False)),
         env=_env(given.get("env")),
-        jitter=_seconds("jitter", given.get("jitter") or None) or 0.0,
+        jitter=0.0 if given.get("jitter") == 0 else _seconds("jitter", given.get("jitter")) or 0.0,
         timeout=_seconds("timeout", given.get("timeout")),
         overlap=_overlap(given.get("overlap", "skip")),
         catch_up=_catch_up(given.get("catch_up", False)),
         retry=_retry(given.get("retry", 0)),
-        options=given.get("options", {}),
+        options=_options(given.get("options", {})),
     )
     return _together(terms)
 
@@ -122,13 +123,13 @@ def _together(terms: ScheduleTerms) -> ScheduleTerms:
 
 def _text(term: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{term}={value!r} is no text")
+        raise ValueError(f"{term}={short(value)} is no text")
     return value
 
 
 def _flag(term: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{term}={value!r} is neither True nor False")
+        raise ValueError(f"{term}={short(value)} is neither True nor False")
     return value
 
 
@@ -144,14 +145,14 @@ def _seconds(term: str, value: Any) -> float | None:
 def _env(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
-    if isinstance(value, str) or not all(isinstance(env, str) for env in value):
-        raise ValueError(f'env={value!r} is no list of environments, such as ["prod"]')
+    if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(env, str) for env in value):
+        raise ValueError(f'env={short(value)} is no list of environments, such as ["prod"]')
     return tuple(value)
 
 
 def _overlap(value: Any) -> str:
     if value not in OVERLAPS:
-        raise ValueError(f"overlap={value!r} is none of {', '.join(OVERLAPS)}")
+        raise ValueError(f"overlap={short(value)} is none of {', '.join(OVERLAPS)}")
     return str(value)
 
 
@@ -162,6 +163,12 @@ def _catch_up(value: Any) -> float:
 
 
 def _retry(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"retry={value!r} is no number of further attempts, from 0 on")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+        raise ValueError(f"retry={short(value)} is no number of further attempts, from 0 to {MOST_RETRIES}")
+    return value
+
+
+def _options(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f'options={short(value)} is no dictionary of names and values, such as {{"queue": "mails"}}')
     return value

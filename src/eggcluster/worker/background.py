@@ -23,8 +23,8 @@ class BackgroundTask:
         logger: logging.Logger,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self.state = state
         self.function = function
+        self.state = state
         self._logger = logger
         self._on_change = on_change
         self._task: asyncio.Task[None] | None = None

@@ -24,13 +24,13 @@ class BackgroundTasks:
 
     def add(self, function: Callable[[], Any], restart: str, name: str | None) -> None:
         """Register; DeclarationError for what does not run when it is called, for a name or a way to restart that is
-        none, and once the tasks have been started."""
+        none, for a name that another one has, and once the tasks have been started."""
         if not is_function(function):
             raise DeclarationError(f"background: {short(function)} is no function")
         try:
             check_runs(function)
             name = check_name(function_name(function) if name is None else name)
-            self._check(restart)
+            self._check(name, restart)
         except ValueError as error:
             raise DeclarationError(f"background task {function_place(function)}: {error}") from None
         self._append(function, name, restart)
@@ -62,12 +62,17 @@ class BackgroundTasks:
         state = BackgroundState(name, restart)
         self._tasks.append(BackgroundTask(function, state, self._logger, self._changed))
 
-    def _check(self, restart: str) -> None:
+    def _check(self, name: str, restart: str) -> None:
         if self._started:
             raise ValueError("it comes too late: background tasks are registered until on_start is done")
         if restart not in RESTARTS:
             known = ", ".join(f'"{word}"' for word in RESTARTS)
-            raise ValueError(f"restart={restart!r} is none of {known}")
+            raise ValueError(f"restart={short(restart)} is none of {known}")
+        for other in self._tasks:
+            if other.state.name == name:
+                raise ValueError(
+                    f'"{name}" is also the name of {function_place(other.function)}: give one another name='
+                )
 
     def _changed(self) -> None:
         """Several changes of one turn of the loop are one report."""

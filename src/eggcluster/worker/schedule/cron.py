@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
+from eggcluster.model.declaration import short
+
 AHEAD = timedelta(hours=3)  # no zone's clock is set back by more
 MINUTE = timedelta(minutes=1)
 
@@ -28,7 +30,7 @@ class Cron:
         try:
             CronSim(expression, datetime(2000, 1, 1))
         except CronSimError as error:
-            raise ValueError(f"cron={expression!r} is no cron expression: {error}") from None
+            raise ValueError(f"cron={short(expression)} is no cron expression: {error}") from None
         minute, hour = expression.split()[-5:-3]
         self._fixed = not (minute.startswith("*") or hour.startswith("*"))
 
@@ -90,4 +92,4 @@ def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except Exception:  # it raises what the file system does, too, for names such as "..", "Europe" or ""
-        raise ValueError(f'timezone={name!r} is no time zone, such as "Europe/Berlin" or "UTC"') from None
+        raise ValueError(f'timezone={short(name)} is no time zone, such as "Europe/Berlin" or "UTC"') from None

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
+import msgspec
+
 from eggcluster.errors import DeclarationError
-from eggcluster.model.declaration import check_runs, is_function, short
+from eggcluster.model.declaration import check_name, check_runs, is_function, short
 from eggcluster.model.schedule_terms import SAY_WHEN, GivenTerms, Interval, ScheduleTerms, check_terms
 from eggcluster.worker.off_loop import function_name, function_place
 from eggcluster.worker.schedule.clock import Clock
@@ -81,7 +83,11 @@ class Schedules:
         now = self.clock.wall()
         times = times_of(terms, now)
         if times is not None and times.after(now) is None:
-            raise ValueError(f"cron={terms.cron!r} never comes")
+            raise ValueError(f"cron={short(terms.cron)} never comes")
+        try:
+            msgspec.msgpack.encode(terms.plain())
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:  # the agent has to be told of it
+            raise ValueError(f"MessagePack cannot carry its terms: {error}") from None
 
 
 class AgentSchedules(Schedules):
@@ -94,19 +100,26 @@ class AgentSchedules(Schedules):
     def use(self, name: str, strategy: type[ScheduleStrategy] | None = None) -> Any:
         """Make a type of tasks known, for `@app.schedule(type=name)`; without the class, a decorator for it.
 
-        DeclarationError for a name that has a meaning already, and for what is no ScheduleStrategy.
+        DeclarationError for a name that has a meaning already or does not fit in a line, for what is no
+        ScheduleStrategy, and once the agent has started.
         """
+        if isinstance(name, type):  # decorated without brackets
+            raise DeclarationError(f'schedule type {name.__qualname__}: say its name, agent.schedule.use("name")')
 
         def decorate(strategy: _S) -> _S:
-            if self._closed:
-                raise DeclarationError(
-                    f'schedule type "{name}" comes too late: types are registered until on_start is done'
-                )
-            if name in ("agent", "worker", "all", *self.strategies):
-                raise DeclarationError(f'schedule type "{name}" is there already: choose another name')
-            if not (isinstance(strategy, type) and issubclass(strategy, ScheduleStrategy)):
-                raise DeclarationError(f'schedule type "{name}": {strategy!r} is no class of ScheduleStrategy')
+            try:
+                self._check_type(check_name(name), strategy)
+            except ValueError as error:
+                raise DeclarationError(f"schedule type {short(name)}: {error}") from None
             self.strategies[name] = strategy
             return strategy
 
         return decorate if strategy is None else decorate(strategy)
+
+    def _check_type(self, name: str, strategy: Any) -> None:
+        if self._closed:
+            raise ValueError("it comes too late: types are registered until on_start is done")
+        if name in ("agent", "worker", "all", *self.strategies):
+            raise ValueError("it is there already: choose another name")
+        if not (isinstance(strategy, type) and issubclass(strategy, ScheduleStrategy)):
+            raise ValueError(f"{short(strategy)} is no class of ScheduleStrategy")
