@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from croniter import CroniterBadDateError, croniter
 
-from eggcluster.worker.schedule.cron import Cron
+from eggcluster.worker.schedule.cron import WORDS, Cron
 
 EXPRESSIONS = 3000
 TICKS = 4  # of each expression
@@ -117,6 +117,18 @@ def test_six_fields_have_the_seconds_first() -> None:
         start = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(seconds=expressions.random.randrange(366 * 86400))
         expected = list(itertools.islice(by_croniter(expression, start, seconds_first=True), TICKS))
         assert by_ours(expression, start) == expected, (expression, start)
+
+
+@pytest.mark.parametrize("word", [*WORDS, "@Daily"])
+def test_the_words_of_crontab(word: str) -> None:
+    start = datetime(2025, 3, 5, 7, 8, 9, tzinfo=UTC)
+    assert by_ours(word, start) == list(itertools.islice(by_croniter(word.lower(), start), TICKS))
+
+
+@pytest.mark.parametrize("word", ["@reboot", "@", "@daily *", "daily"])
+def test_no_other_word_is_an_expression(word: str) -> None:
+    with pytest.raises(ValueError, match="is no cron expression"):
+        Cron(word)
 
 
 # -- against the clocks on the wall ------------------------------------------------------------------------------

@@ -332,10 +332,42 @@ def test_the_same_line_twice_is_the_same_client_another_one_needs_a_name() -> No
     local = LocalSharing()
     first = create("blue")(local)
     assert create("blue")(local) is first
-    with pytest.raises(ValueError, match=r'a client "Registry" was created with other options; give this one a name='):
-        create("green")(local)
     green: Any = local.cluster(Registry, "green", 5.0).create("green")
     assert green is not first
+
+
+class Unequal:
+    """Cannot be compared, as an array cannot."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Settings:
+    """Takes whatever there is."""
+
+    def __init__(self, *args: Any, **options: Any) -> None: ...
+
+
+def test_two_of_one_name_are_told_apart_by_what_is_different() -> None:
+    local, array = LocalSharing(), Unequal()
+
+    def again(cls: Any, *args: Any, **options: Any) -> Any:
+        return local.cluster(cls, "one", 5.0).create(*args, **options)
+
+    first = again(Settings, "blue", array=array, retries=2)
+    assert again(Settings, "blue", array=array, retries=2) is first
+    another: list[tuple[str, type, str, dict[str, Any]]] = [
+        ("retries", Settings, "blue", {"array": array, "retries": 3}),
+        ("array, retries, port", Settings, "blue", {"array": Unequal(), "port": 1}),
+        ("argument", Settings, "green", {"array": array, "retries": 2}),
+        ("class", Unequal, "blue", {"array": array, "retries": 2}),
+    ]
+    for what, cls, argument, options in another:
+        with pytest.raises(ValueError, match=f'a client "one" was created before, with another {what}; give this one'):
+            again(cls, argument, **options)
 
 
 def test_a_follower_has_the_async_methods_and_says_what_it_has_not(run: Run, tmp_path: Path) -> None:

@@ -154,6 +154,33 @@ def test_a_key_that_is_no_string_is_refused(use: Callable[[Any], Any]) -> None:
         use(LocalSharing().shared)
 
 
+@pytest.mark.parametrize("where", ["worker", "agent", "alone"])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda s: s.get("\ud800"),
+        lambda s: s.version("\ud800"),
+        lambda s: s.on_change(prefix="\ud800"),
+        lambda s: s.set("\ud800", 1),
+        lambda s: s.increment("\ud800"),
+        lambda s: s.compare_and_set("\ud800", 0, 1),
+        lambda s: s.delete("\ud800"),
+    ],
+    ids=["get", "version", "on_change", "set", "increment", "compare_and_set", "delete"],
+)
+def test_a_key_that_is_no_text_is_refused_in_a_line(tmp_path: Path, where: str, use: Callable[[Any], Any]) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            (worker,) = await workers(here, 1)
+            shared = {"worker": worker, "agent": hub.shared, "alone": LocalSharing().shared}[where]
+            with pytest.raises(ValueError, match=r"a key is text, which '.ud800' is not: it has a lone surrogate"):
+                await use(shared)
+            await shared.set("Grüße", 1)
+
+    asyncio.run(scene())
+
+
 def test_what_cannot_be_called_is_no_listener() -> None:
     with pytest.raises(TypeError, match="a listener is a function of one argument, not 5"):
         LocalSharing().shared.on_change("k", 5)  # type: ignore[call-overload]

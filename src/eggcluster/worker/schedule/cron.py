@@ -19,19 +19,30 @@ from eggcluster.model.declaration import short
 AHEAD = timedelta(hours=3)  # no zone's clock is set back by more
 MINUTE = timedelta(minutes=1)
 
+# crontab(5) has these words, and @reboot, which is `immediate` here.
+WORDS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
 
 class Cron:
-    """The instants of an expression of five fields, or six with the seconds first, as Unix seconds. Without a zone it
-    goes by the machine's local time. ValueError for what is no expression or no zone."""
+    """The instants, as Unix seconds, of an expression of five fields, of six with the seconds first, or of a word such
+    as `@daily`. Without a zone it goes by the machine's local time. ValueError for what is no expression or no zone."""
 
     def __init__(self, expression: str, timezone: str | None = None) -> None:
         self._zone = _zone(timezone) if timezone is not None else None
-        self._expression = expression
+        self._expression = WORDS.get(expression.lower(), expression)
         try:
-            CronSim(expression, datetime(2000, 1, 1))
+            CronSim(self._expression, datetime(2000, 1, 1))
         except CronSimError as error:
             raise ValueError(f"cron={short(expression)} is no cron expression: {error}") from None
-        minute, hour = expression.split()[-5:-3]
+        minute, hour = self._expression.split()[-5:-3]
         self._fixed = not (minute.startswith("*") or hour.startswith("*"))
 
     def after(self, instant: float) -> float | None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 T = TypeVar("T")
@@ -22,18 +22,29 @@ def idempotent(method: F) -> F:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What `create` was told. Two of the same name and content are the same client."""
+    """What `create` was told."""
 
     cls: type
     name: str
     args: tuple[Any, ...]
     options: dict[str, Any]
     delegates: dict[str, Meaning]
-    timeout: float = field(compare=False)
+    timeout: float
 
     def build(self) -> Any:
         """The real client."""
         return self.cls(*self.args, **self.options)
+
+    def differs_in(self, other: "Blueprint") -> str:
+        """What another one of the same name has otherwise, in words; "" where they are the same client."""
+        found = ["class"] if self.cls is not other.cls else []
+        found += ["argument"] if not _same(self.args, other.args) else []
+        missing = object()
+        for option in dict.fromkeys([*self.options, *other.options]):
+            if not _same(self.options.get(option, missing), other.options.get(option, missing)):
+                found.append(option)
+        found += ["delegate()"] if self.delegates != other.delegates else []
+        return ", ".join(found)
 
     def methods(self) -> dict[str, Meaning]:
         """What followers have: by name, what it means."""
@@ -87,7 +98,15 @@ class ClusterClient(Generic[T]):
         """The client: in the agent the one with the connection, made as `cls(*args, **options)`; in an app worker a
         follower with its methods, whose arguments are ignored; outside of a cluster one of this process's own.
 
-        The same name again gives the same client; ValueError where its class or options are others.
+        The same name again gives the same client; ValueError, which names them, where its class or options are others.
         """
         client: T = self._open(Blueprint(self._cls, self._name, args, options, dict(self._delegates), self._timeout))
         return client
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether they are equal; those that cannot say so, such as arrays, are not."""
+    try:
+        return bool(one is other or one == other)
+    except Exception:
+        return False

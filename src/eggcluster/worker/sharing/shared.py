@@ -50,7 +50,7 @@ class Shared(Mapping[str, Any]):
 
     Writes raise `SharedFull`, `NotSerializable`, `LeaderGone` where the agent went away meanwhile (it may or may not
     have been done), `RequestTimeout`. `ttl` is in seconds. Readers get `SharedNotReady` where there is no copy yet.
-    A key that is no string is a TypeError everywhere: nobody can have set it.
+    A key that is no string is a TypeError everywhere, one with a lone surrogate a ValueError: nobody can have set it.
     """
 
     def __init__(self, home: Home) -> None:
@@ -167,6 +167,11 @@ class Shared(Mapping[str, Any]):
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"a key is a string, not {key!r}")
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"a key is text, which {key!r} is not: it has a lone surrogate") from None
     return key
 
 

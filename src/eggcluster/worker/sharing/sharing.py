@@ -27,12 +27,15 @@ class Sharing(ABC):
 
     def create(self, blueprint: Blueprint) -> SharedClient:
         """The client; the same name again gives the same one, ValueError where its blueprint is another."""
-        known, client = self._clients.get(blueprint.name, (None, None))
-        if client is None:
-            client = SharedClient(blueprint, self._open(blueprint))
-            self._clients[blueprint.name] = blueprint, client
-        elif known != blueprint:
-            raise ValueError(f'a client "{blueprint.name}" was created with other options; give this one a name=')
+        if blueprint.name in self._clients:
+            known, client = self._clients[blueprint.name]
+            if others := known.differs_in(blueprint):
+                raise ValueError(
+                    f'a client "{blueprint.name}" was created before, with another {others}; give this one a name='
+                )
+            return client
+        client = SharedClient(blueprint, self._open(blueprint))
+        self._clients[blueprint.name] = blueprint, client
         return client
 
     @abstractmethod
