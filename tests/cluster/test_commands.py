@@ -287,6 +287,15 @@ def test_a_reload_of_a_booting_cluster_is_refused(project: Project) -> None:
     assert text == "eggcluster: the cluster is starting the app workers; reload it when it serves"
 
 
+@pytest.mark.parametrize("part", ["agent", "app workers"])
+def test_what_a_booting_cluster_has_scheduled_is_not_known_yet(project: Project, part: str) -> None:
+    slow = {"agent": "import time\ntime.sleep(600)\n" + AGENT} if part == "agent" else {}
+    launched = project.write(app=SLOW_START, **slow).start("--workers", "2")
+    wait_until(lambda: (launched.status() or {}).get("phase") == f"starting the {part}", f"the {part} boots")
+    text = complaint(launched.command("schedules"))
+    assert text == f"eggcluster: the cluster is starting the {part}; what is scheduled is known when it serves"
+
+
 # -- daemon ------------------------------------------------------------------------------------------------
 
 

@@ -24,11 +24,13 @@ from eggcluster.master.onlooker import Onlooker
 from eggcluster.master.progress import Progress
 from eggcluster.master.runtime_dir import unusable
 from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.phase import Phase
 from eggcluster.model.role import AGENT, Address
 
 MAX_LINE = 64 * 1024  # bytes; a command has some dozen
 MAX_CLIENTS = 64  # at a time: they must not take the master's last file descriptors
 PATIENCE = 10.0  # seconds for a client to say what it wants
+BOOTING = {Phase.AGENT_BOOT.word, Phase.APPS_BOOT.word}
 
 
 class Controlled(Protocol):
@@ -122,7 +124,7 @@ class ControlServer:
             case "reload":
                 await self._follow(ReloadRequested(order.agent, Progress()), writer)
             case "schedules":
-                await self._relay(AGENT, "egg-schedules", writer)
+                await self._tell_schedules(writer)
             case "messages":
                 watch = MessageWatch(order.payload)
                 self._master.switchboard.observe(watch.see)
@@ -144,6 +146,13 @@ class ControlServer:
         async for line in progress.lines():
             await _say(writer, {"progress": line})
         await _say(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
+
+    async def _tell_schedules(self, writer: asyncio.StreamWriter) -> None:
+        phase = self._master.status()["phase"]
+        if phase in BOOTING:
+            await _say(writer, {"error": f"the cluster is {phase}; what is scheduled is known when it serves"})
+        else:
+            await self._relay(AGENT, "egg-schedules", writer)
 
     async def _relay(self, address: Address, action: str, writer: asyncio.StreamWriter) -> None:
         """Show what a child answers; it may be anything, or nothing."""
