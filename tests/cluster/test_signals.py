@@ -1,15 +1,11 @@
 """Signals at every moment, also those that somebody blocked or ignored before us."""
 
 import os
-import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 
-import httpx
-import psutil
 import pytest
 
 from tests.cluster.harness import AGENT, HELLO, Launched, Project
@@ -198,41 +194,4 @@ def test_an_ignored_sighup_stays_ignored_and_what_closes_is_heard(project: Proje
     assert "(code: 7, signal: None" in cluster.log
     assert "SIGHUP" not in cluster.log
     assert cluster.command("reload").returncode == 0
-    assert cluster.close() == 0
-
-
-# -- the terminal --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def terminal(project: Project) -> Iterator[tuple[int, Launched]]:
-    """A terminal in whose foreground a cluster runs, as a shell starts it."""
-    controlling, controlled = pty.openpty()
-    takes_it = (
-        "import os, sys; os.setsid(); os.close(os.open(sys.argv[1], os.O_RDWR)); os.execv(sys.argv[2], sys.argv[2:])"
-    )
-    launcher = (sys.executable, "-c", takes_it, os.ttyname(controlled))
-    yield controlling, obedient(project).start("--workers", "2", launcher=launcher).wait_ready()
-    os.close(controlled)
-    os.close(controlling)
-
-
-def test_ctrl_c_reaches_the_master_alone_and_closes_in_order(project: Project, terminal: tuple[int, Launched]) -> None:
-    keyboard, cluster = terminal
-    os.write(keyboard, b"\x03")
-    assert cluster.wait_exit() == 0
-    assert len(marks(project, "closing")) == 5
-    assert "receive signal SIGINT, closing" in cluster.log
-
-
-def test_who_is_put_into_the_background_serves_on_and_comes_back(terminal: tuple[int, Launched]) -> None:
-    """Ctrl-Z, and `fg`: the workers have sessions of their own, and serve while their master stands still."""
-    _, cluster = terminal
-    address, before = cluster.address, cluster.workers()
-    master = psutil.Process(cluster.pid)
-    cluster.signal(signal.SIGSTOP)  # SIGTSTP does nothing to an orphaned process group, which a test's is
-    wait_until(lambda: master.status() == psutil.STATUS_STOPPED, "the master is stopped")
-    assert httpx.get(address).status_code == 200
-    cluster.signal(signal.SIGCONT)
-    assert cluster.workers() == before
     assert cluster.close() == 0

@@ -12,6 +12,7 @@ from eggcluster.kernel.subreaper import become_subreaper
 from eggcluster.master.binding import detect_ports
 from eggcluster.master.control import Controlled, ControlServer
 from eggcluster.master.event import CloseRequested, SignalReceived
+from eggcluster.master.inbox import Inbox
 from eggcluster.master.link import Link
 from eggcluster.master.listeners import Listeners
 from eggcluster.master.pid_file import PidFile
@@ -40,12 +41,9 @@ class House:
 
     async def move_in(self, master: Controlled, switchboard: Switchboard, reap: Callable[[], None]) -> None:
         """Take everything."""
-        options, inbox = self._options, master.inbox
+        options = self._options
         # Signals first: none must end the process while it holds anything else.
-        on_child = reap if self.owns_process else lambda: None
-        self._keys.enter_context(
-            MasterSignals(lambda number: inbox.put(SignalReceived(number)), on_child, self.owns_process)
-        )
+        self._keys.enter_context(self._signals(master.inbox, reap))
         runtime_dir = RuntimeDir(options.name)
         self._keys.callback(runtime_dir.release)
         runtime_dir.claim(options.base_dir)
@@ -74,6 +72,14 @@ class House:
                 async with asyncio.timeout(LAST_WORDS):
                     await link.channel.drain()
             link.channel.close()
+
+    def _signals(self, inbox: Inbox, reap: Callable[[], None]) -> MasterSignals:
+        def on_signal(number: int) -> None:
+            inbox.put(SignalReceived(number))
+
+        if not self.owns_process:
+            return MasterSignals(on_signal, on_child=lambda: None)
+        return MasterSignals(on_signal, reap, lambda: inbox.put(CloseRequested("the terminal has gone")))
 
     async def _welcome(self, sock: socket.socket, master: Controlled, switchboard: Switchboard) -> None:
         link = await switchboard.connect(sock, max_bytes=self._options.max_message_bytes)

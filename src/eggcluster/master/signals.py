@@ -1,11 +1,14 @@
 """The master's signals, taken while a cluster runs and given back afterwards. Runs in the master."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import threading
 from collections.abc import Callable
 from types import TracebackType
+
+from eggcluster.kernel.hang_up import follow_hang_ups
 
 CLOSE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD = signal.SIGHUP
@@ -24,14 +27,21 @@ class MasterSignals:
     """Within the `with` block, `on_signal` gets the number of each signal to close or reload, `on_child` is called
     at SIGCHLD. Outside of the main thread, where Python has no signals, it does nothing.
 
-    `for_good`: the process is nothing but the master. It ends with the block, and with an exit code that no late
-    signal may change any more; and signals that mean nothing to a master do nothing to it.
+    `on_hang_up`: the process is nothing but the master. It ends with the block, and with an exit code that no late
+    signal may change any more; signals that mean nothing to a master do nothing to it; and `on_hang_up` is called
+    where SIGHUP says that its terminal has gone.
     """
 
-    def __init__(self, on_signal: Callable[[int], None], on_child: Callable[[], None], for_good: bool = False) -> None:
+    def __init__(
+        self,
+        on_signal: Callable[[int], None],
+        on_child: Callable[[], None],
+        on_hang_up: Callable[[], None] | None = None,
+    ) -> None:
         self._on_signal = on_signal
         self._on_child = on_child
-        self._for_good = for_good
+        self._on_hang_up = on_hang_up
+        self._for_good = on_hang_up is not None
         self._pending: set[int] = set()  # came, and not yet delivered
         self._loop = asyncio.get_running_loop()
 
@@ -45,9 +55,10 @@ class MasterSignals:
         if self._for_good:
             for number in MEANINGLESS:
                 _take(number, _pass_on)
-            _take(
-                signal.SIGTTOU, signal.SIG_IGN
-            )  # under `stty tostop` a log line would stop a master in the background
+            # Under `stty tostop` a log line would stop a master in the background.
+            _take(signal.SIGTTOU, signal.SIG_IGN)
+            if signal.getsignal(RELOAD) is not signal.SIG_IGN:
+                follow_hang_ups(self._hang_up_or_reload)
         _taking.append(self)
 
     def take(self, number: int) -> None:
@@ -56,6 +67,14 @@ class MasterSignals:
         if number not in self._pending:
             self._pending.add(number)
             self._loop.call_soon_threadsafe(self._deliver, number)
+
+    def _hang_up_or_reload(self, is_hang_up: bool) -> None:
+        """Called in a thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: the process ends
+            if not is_hang_up:
+                self.take(RELOAD)
+            elif self._on_hang_up is not None:
+                self._loop.call_soon_threadsafe(self._on_hang_up)
 
     def _deliver(self, number: int) -> None:
         self._pending.discard(number)

@@ -1,0 +1,151 @@
+"""The terminal in which a cluster was started: its keys, and its end."""
+
+import os
+import pty
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.cluster.harness import Launched, Project, family
+from tests.cluster.remote import marks, obedient
+from tests.waiting import wait_until
+
+IN_TERMINAL = str(Path(__file__).with_name("in_terminal.py"))
+# An interactive bash, which gives each job a process group of its own, and tells its jobs of its end.
+FOREGROUND = ("bash", "--norc", "-ic", '"$@"; true', "bash")
+BACKGROUND = ("bash", "--norc", "-ic", '"$@" & wait', "bash")
+UNTIL_ENTER = ("bash", "--norc", "-c", 'set -m; "$@" & read', "bash")  # and this one tells nobody
+GONE = "the terminal has gone, closing"
+
+
+class Terminal:
+    """`keyboard` is its other end: what is written there is typed, and without it the terminal has gone."""
+
+    def __init__(self, project: Project) -> None:
+        self.keyboard, self._screen = pty.openpty()
+        self._project = project
+
+    def start(self, *shell: str) -> Launched:
+        """A cluster in it, with no shell, or as the job of one."""
+        launcher = (sys.executable, IN_TERMINAL, os.ttyname(self._screen), *shell)
+        return obedient(self._project).start("--workers", "2", launcher=launcher).wait_ready()
+
+    def close(self) -> None:
+        """As one closes its window; may be called again."""
+        for fd in (self.keyboard, self._screen):
+            with suppress(OSError):
+                os.close(fd)
+
+
+@pytest.fixture
+def terminal(project: Project) -> Iterator[Terminal]:
+    terminal = Terminal(project)
+    yield terminal
+    terminal.close()
+
+
+def master_of(cluster: Launched) -> int:
+    status = cluster.status()
+    assert status is not None
+    return int(status["pid"])
+
+
+def ended(master: int) -> None:
+    wait_until(lambda: not psutil.pid_exists(master), "the master has ended")
+    wait_until(lambda: not family(master), "nothing is left", 5)
+
+
+# -- its keys ------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_reaches_the_master_alone_and_closes_in_order(project: Project, terminal: Terminal) -> None:
+    cluster = terminal.start()
+    os.write(terminal.keyboard, b"\x03")
+    assert cluster.wait_exit() == 0
+    assert len(marks(project, "closing")) == 5
+    assert "receive signal SIGINT, closing" in cluster.log
+
+
+def test_who_is_put_into_the_background_serves_on_and_comes_back(terminal: Terminal) -> None:
+    """Ctrl-Z, and `fg`: the workers have sessions of their own, and serve while their master stands still."""
+    cluster = terminal.start()
+    address, before = cluster.address, cluster.workers()
+    master = psutil.Process(cluster.pid)
+    cluster.signal(signal.SIGSTOP)  # SIGTSTP does nothing to an orphaned process group, which a test's is
+    wait_until(lambda: master.status() == psutil.STATUS_STOPPED, "the master is stopped")
+    assert httpx.get(address).status_code == 200
+    cluster.signal(signal.SIGCONT)
+    assert cluster.workers() == before
+    assert cluster.close() == 0
+
+
+# -- its end -------------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_whose_terminal_is_closed_closes_in_order(project: Project, terminal: Terminal) -> None:
+    cluster = terminal.start()
+    terminal.close()
+    assert cluster.wait_exit() == 0
+    assert len(marks(project, "closing")) == 5
+    assert GONE in cluster.log
+
+
+@pytest.mark.parametrize("shell", [FOREGROUND, BACKGROUND], ids=["foreground", "background"])
+def test_a_shells_job_closes_with_the_terminal_however_often_it_is_told(
+    project: Project, terminal: Terminal, shell: tuple[str, ...]
+) -> None:
+    """The shell tells its jobs when it is told, and the kernel tells the one in the foreground when the shell ends."""
+    cluster = terminal.start(*shell)
+    master = master_of(cluster)
+    terminal.close()
+    ended(master)
+    assert GONE in cluster.log
+    assert "closing is cut short" not in cluster.log
+    assert len(marks(project, "closing")) == 5
+
+
+def test_a_cluster_that_was_put_to_sleep_closes_with_its_terminal(project: Project, terminal: Terminal) -> None:
+    cluster = terminal.start()
+    cluster.signal(signal.SIGSTOP)
+    terminal.close()  # the kernel sends SIGCONT with it
+    assert cluster.wait_exit() == 0
+    assert len(marks(project, "closing")) == 5
+
+
+def test_sighup_is_a_reload_as_long_as_the_terminal_is_there(terminal: Terminal) -> None:
+    cluster = terminal.start()
+    before = cluster.workers()
+    cluster.signal(signal.SIGHUP)
+    wait_until(lambda: len(cluster.workers()) == 2 and not set(before.values()) & set(cluster.workers().values()))
+    assert GONE not in cluster.log
+    assert cluster.close() == 0
+
+
+def test_a_shells_own_kill_is_a_reload_too(terminal: Terminal) -> None:
+    shell = ("bash", "--norc", "-ic", '"$@" & read; kill -HUP %1; wait', "bash")
+    cluster = terminal.start(*shell)
+    before, master = cluster.workers(), master_of(cluster)
+    os.write(terminal.keyboard, b"\n")
+    wait_until(lambda: len(cluster.workers()) == 2 and not set(before.values()) & set(cluster.workers().values()))
+    terminal.close()
+    ended(master)
+
+
+def test_who_has_outlived_the_terminal_is_reloaded_by_sighup(terminal: Terminal) -> None:
+    """A job in the background that nobody told of the end, as after most logouts: it was to stay."""
+    cluster = terminal.start(*UNTIL_ENTER)
+    before, master = cluster.workers(), master_of(cluster)
+    os.write(terminal.keyboard, b"\n")
+    cluster.wait_exit()
+    terminal.close()
+    os.kill(master, signal.SIGHUP)
+    wait_until(lambda: len(cluster.workers()) == 2 and not set(before.values()) & set(cluster.workers().values()))
+    os.kill(master, signal.SIGTERM)
+    ended(master)
+    assert GONE not in cluster.log
