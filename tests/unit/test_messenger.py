@@ -369,8 +369,8 @@ def test_who_does_not_wait_any_more_cancels_the_handler(run: Run, end: str) -> N
         with pytest.raises(RequestTimeout if end == "timeout" else asyncio.CancelledError):
             await asking
         await until(lambda: seen == ["began", "cancelled"])
+        await until(lambda: not agent.messenger._answers._under_way)
         assert not wires.switchboard._requests
-        assert not agent.messenger._answers._under_way
         assert not apps[0].messenger._questions
 
     run(work())
