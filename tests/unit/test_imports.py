@@ -17,6 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # its own beside the layers, with its handler: both ends of a cluster log.
 MAY_IMPORT = {
     "errors": set[str](),
+    "packing": set[str](),
     "model": {"errors"},
     "kernel": {"errors", "model"},
     "options": {"errors", "kernel", "model"},
