@@ -57,7 +57,7 @@ class JsonFormatter(logging.Formatter):
         self._speaker = speaker
 
     def format(self, record: logging.LogRecord) -> str:
-        import msgspec
+        from eggcluster.packing import encode_json
 
         _introduce(record, self._speaker)
         line = {
@@ -71,10 +71,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         try:
-            return msgspec.json.encode(line).decode()
+            return encode_json(line).decode()
         except UnicodeEncodeError:  # a lone surrogate in the message
             line["message"] = record.getMessage().encode("utf-8", "backslashreplace").decode()
-            return msgspec.json.encode(line).decode()
+            return encode_json(line).decode()
 
 
 class _LevelFilter(logging.Filter):

@@ -1,12 +1,11 @@
 """The first message to a child: who it is and what to run. Written by the modes, read by the worker."""
 
-import msgspec
-
 from eggcluster.model.role import Role
 from eggcluster.options import ClusterOptions
+from eggcluster.packing import Struct
 
 
-class Listener(msgspec.Struct, frozen=True):
+class Listener(Struct, frozen=True):
     """A place where the worker's connections come in, and whether it speaks TLS: a listening socket that it inherited,
     or None where the master accepts and hands over."""
 
@@ -14,7 +13,7 @@ class Listener(msgspec.Struct, frozen=True):
     tls: bool
 
 
-class BootOrder(msgspec.Struct, frozen=True):
+class BootOrder(Struct, frozen=True):
     """Everything that a worker needs to know. It travels over the channel: options may hold secrets.
 
     `forked_at` is the instant of CLOCK_MONOTONIC at which it was made, `start_deadline` the one at which the master's

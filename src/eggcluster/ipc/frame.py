@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Any
 
-import msgspec
-
 from eggcluster.errors import FrameError, MessageTooLarge, NotSerializable
 from eggcluster.model.message import Kind, Target
+from eggcluster.packing import DecodeError, Decoder, Encoder, Struct
 
 HEADER = struct.Struct("<IBBHQII")
 _pack = HEADER.pack
@@ -35,9 +34,9 @@ _TARGETS = {int(target): target for target in Target}
 # random one, where each goes its own way, nor to the master, who reads them.
 _RUNS = frozenset((Target.AGENT, Target.PARENT, Target.APPS, Target.ALL, Target.SLOT, Target.WORKER))
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_message = msgspec.msgpack.Decoder(tuple[str, Any]).decode
-_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}  # one for each shape; to make one costs more than to decode
+_encode = Encoder().encode
+_decode_message = Decoder(tuple[str, Any]).decode
+_decoders: dict[Any, Decoder[Any]] = {}  # one for each shape; to make one costs more than to decode
 
 
 def printable(text: str, limit: int = 64 * 1024) -> str:
@@ -52,7 +51,7 @@ def read_limit(max_message_bytes: int) -> int:
     return max(max_message_bytes, MAX_MESSAGE_BYTES)
 
 
-class Frame(msgspec.Struct, frozen=True, gc=False):
+class Frame(Struct, frozen=True, gc=False):
     """One frame as it was received, or a run of `count` messages that go the same way. `raw` is ready to be relayed."""
 
     kind: Kind
@@ -119,10 +118,10 @@ def decode_body(body: bytes | memoryview, type: Any = Any) -> Any:
     """A body's content, checked against `type`; FrameError for what is not MessagePack or not of that shape."""
     decoder = _decoders.get(type)
     if decoder is None:
-        decoder = _decoders[type] = msgspec.msgpack.Decoder(type)
+        decoder = _decoders[type] = Decoder(type)
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError, MemoryError) as error:
+    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
         raise FrameError(f"a body that cannot be read: {error}") from None
 
 
@@ -130,7 +129,7 @@ def decode_message(body: bytes | memoryview) -> tuple[str, Any]:
     """Action and data of a message; FrameError as of `decode_body`."""
     try:
         return _decode_message(body)
-    except (msgspec.DecodeError, ValueError, RecursionError, MemoryError) as error:
+    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
         raise FrameError(f"a message that cannot be read: {error}") from None
 
 

@@ -7,8 +7,6 @@ import socket
 from collections.abc import Hashable
 from typing import Any, Protocol
 
-import msgspec
-
 from eggcluster.errors import FrameError, LeaderGone, MessengerClosed, MessengerError, RequestTimeout
 from eggcluster.ipc.answers import Answers, Question
 from eggcluster.ipc.channel import Channel, Way
@@ -26,6 +24,7 @@ from eggcluster.ipc.handlers import Handlers
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.ipc.questions import Questions
 from eggcluster.model.message import Kind, Target
+from eggcluster.packing import PackingError, ValidationError
 
 SLOW_BYTES = 1024 * 1024  # what may wait for the other side before it counts as slow; as the master's flow control
 
@@ -33,14 +32,14 @@ _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class Party(Protocol):
-    """Who sits at one end of a line. FrameError and msgspec's errors mean that the other side talks nonsense: the
+    """Who sits at one end of a line. FrameError and PackingError mean that the other side talks nonsense: the
     line is cut then."""
 
     def on_message(self, line: "Line", action: str, data: Any) -> None:
         """A message came."""
 
     def on_request(self, line: "Line", question: Question, action: str, data: Any) -> bool:
-        """A request came; False where one of the line's handlers is to answer it. msgspec's ValidationError means that
+        """A request came; False where one of the line's handlers is to answer it. ValidationError means that
         this request alone is wrong: it is answered with a failure."""
 
     def on_closed(self, line: "Line") -> None:
@@ -167,7 +166,7 @@ class Line:
         try:
             for frame in frames:
                 self._receive(frame)
-        except (FrameError, msgspec.MsgspecError) as error:
+        except (FrameError, PackingError) as error:
             self.cut(error)
         if self._is_slow() and any(frame.kind is Kind.REQUEST for frame in frames):
             self._take_no_more()
@@ -211,7 +210,7 @@ class Line:
         action, data = decode_message(body)
         try:
             taken = self._party.on_request(self, question, action, data)
-        except msgspec.ValidationError as error:  # it came whole: only this request is wrong, not the line
+        except ValidationError as error:  # it came whole: only this request is wrong, not the line
             self.reply(question, Kind.FAILURE, ["TypeError", f'"{action}" cannot take this: {error}', ""])
             return
         if not taken and self._answers.give(question, action, data):
@@ -224,7 +223,7 @@ class Line:
     def _take_request(self, raw: bytes) -> bool:
         try:
             self._receive_request(question_of(raw), raw[HEADER_SIZE:])
-        except (FrameError, msgspec.MsgspecError) as error:
+        except (FrameError, PackingError) as error:
             self.cut(error)
         if self._is_slow():
             self._take_no_more()
@@ -247,7 +246,7 @@ class Line:
         rest = self._last_words
         if rest is None:
             return
-        with contextlib.suppress(OSError, FrameError, msgspec.MsgspecError):
+        with contextlib.suppress(OSError, FrameError, PackingError):
             while chunk := rest.recv(64 * 1024):
                 for frame in self.channel.reader.feed(chunk):
                     self._receive(frame)

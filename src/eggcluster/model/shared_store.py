@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-import msgspec
-
 from eggcluster.errors import FrameError, SharedFull
 from eggcluster.model.shared_table import Change, Entry, Table
+from eggcluster.packing import DecodeError, Meta, Struct, encode
+from eggcluster.packing import decode as unpack
 
 # Every worker holds all of it, and gets it in one frame: a coordination aid, not a database.
 MAX_KEYS = 10_000
@@ -16,10 +16,10 @@ MAX_VALUE_BYTES = 64 * 1024
 MAX_TOTAL_BYTES = 8 * 1024 * 1024
 EPOCH_BITS = 32  # versions of the agent's generation g begin above g << 32: none is ever given twice
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0)]
 
 
-class Set(msgspec.Struct, array_like=True, frozen=True, tag=True):
+class Set(Struct, array_like=True, frozen=True, tag=True):
     """Give `key` a value, for `ttl` seconds or for good."""
 
     key: str
@@ -27,7 +27,7 @@ class Set(msgspec.Struct, array_like=True, frozen=True, tag=True):
     ttl: Seconds | None = None
 
 
-class CompareAndSet(msgspec.Struct, array_like=True, frozen=True, tag=True):
+class CompareAndSet(Struct, array_like=True, frozen=True, tag=True):
     """The same, if the key's version is still `expected`; 0: if there is no such key."""
 
     key: str
@@ -36,7 +36,7 @@ class CompareAndSet(msgspec.Struct, array_like=True, frozen=True, tag=True):
     ttl: Seconds | None = None
 
 
-class Increment(msgspec.Struct, array_like=True, frozen=True, tag=True):
+class Increment(Struct, array_like=True, frozen=True, tag=True):
     """Add to a number; a key that is not there counts as 0, and then lives for `ttl` seconds or for good."""
 
     key: str
@@ -44,7 +44,7 @@ class Increment(msgspec.Struct, array_like=True, frozen=True, tag=True):
     ttl: Seconds | None = None
 
 
-class Delete(msgspec.Struct, array_like=True, frozen=True, tag=True):
+class Delete(Struct, array_like=True, frozen=True, tag=True):
     """Forget a key."""
 
     key: str
@@ -105,7 +105,7 @@ class Store(Table):
             raise TypeError(f"{write.key!r} holds no number to add to, but a {type(before).__name__}")
         after = before + write.by
         try:
-            raw = msgspec.msgpack.encode(after)
+            raw = encode(after)
         except OverflowError:
             raise ValueError(f"{write.key!r} would become {after}, which does not fit 64 bits") from None
         self._put(write.key, raw, entry.expires if entry is not None else _end(write.ttl, now), now)
@@ -158,8 +158,8 @@ def check_size(key: str, raw: bytes) -> None:
 def decode(raw: bytes) -> Any:
     """The value behind an entry's bytes; FrameError where it is none."""
     try:
-        return msgspec.msgpack.decode(raw)
-    except (msgspec.DecodeError, ValueError, RecursionError, MemoryError) as error:
+        return unpack(raw)
+    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
         raise FrameError(f"a shared value that cannot be read: {error}") from None
 
 

@@ -30,7 +30,7 @@ def _remembers_given(cls: type[T]) -> type[T]:
 
 
 class _Memory:
-    # A slot beside the fields: msgspec sends fields only, and equality asks fields only.
+    # A slot beside the fields: packing sends fields only, and equality asks fields only.
     __slots__ = ("_given",)
     _given: frozenset[str]
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import msgspec
-
 from eggcluster.model.role import Role
 from eggcluster.model.schedule_run import ScheduleRun
+from eggcluster.packing import convert
 from eggcluster.worker.hooks import Hooks, call
 from eggcluster.worker.incarnation import AppIncarnation
 from eggcluster.worker.schedule.by_hand import ran, run_alone
@@ -65,7 +64,7 @@ class Application(Hooks):
         if not self.worker_id:
             return ran(name, await run_alone(name, args, self.schedule, self.incarnation.runner))
         answer = await self.messenger.internal.request("egg-schedule-now", [name, args], "agent")
-        return ran(name, None if answer is None else msgspec.convert(answer, ScheduleRun))
+        return ran(name, None if answer is None else convert(answer, ScheduleRun))
 
     # -- called by the worker --------------------------------------------------------------------------
 

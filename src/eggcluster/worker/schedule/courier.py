@@ -5,12 +5,11 @@ import logging
 import random
 from typing import Any
 
-import msgspec
-
 from eggcluster.errors import MessengerError, ReceiverDied
 from eggcluster.ipc.internal_line import InternalLine
 from eggcluster.model.crew import Announcement, Crew
 from eggcluster.model.schedule_run import FAILED, LOST, NOBODY, OK, REFUSED, STOPPED, RunEnd, ScheduleRun
+from eggcluster.packing import convert
 from eggcluster.worker.schedule.memory import Memory
 
 WAIT_FOR_WORKER = 10.0  # seconds that a run waits for a listening worker; a replacement has mostly come by then
@@ -88,7 +87,7 @@ class Courier:
             return RunEnd(LOST, f"its worker died: {error}")
         except MessengerError as error:
             return RunEnd(FAILED, str(error))
-        return RunEnd(LOST, "it never began") if answer is None else msgspec.convert(answer, RunEnd)
+        return RunEnd(LOST, "it never began") if answer is None else convert(answer, RunEnd)
 
     async def _workers(self, name: str, refused: set[int]) -> list[Announcement]:
         """The workers that can run it now; waits a while where there is none."""

@@ -9,11 +9,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from eggcluster.model.crew import Announcement, Crew
 from eggcluster.model.schedule_run import LOST, STOPPED, RunEnd, ScheduleRun
 from eggcluster.model.schedule_terms import ScheduleTerms
+from eggcluster.packing import convert
 from eggcluster.worker.schedule.clock import Clock
 from eggcluster.worker.schedule.courier import Courier
 from eggcluster.worker.schedule.memory import HERE, Memory
@@ -76,7 +75,7 @@ class Dispatcher:
     # -- who has what --------------------------------------------------------------------------------------
 
     def _on_announce(self, data: Any) -> str | None:
-        announcement = msgspec.convert(data, Announcement)
+        announcement = convert(data, Announcement)
         problem = self._crew.problem(announcement, booting=not self._ready)
         if problem is not None and self._ready:
             self._logger.error("%s", problem)
@@ -153,7 +152,7 @@ class Dispatcher:
             cause.reset(token)
 
     async def _on_now(self, data: Any) -> dict[str, Any] | None:
-        name, args = msgspec.convert(data, tuple[str, tuple[Any, ...]])
+        name, args = convert(data, tuple[str, tuple[Any, ...]])
         run = await self.run_by_hand(name, args)
         return None if run is None else run.plain()
 

@@ -6,12 +6,12 @@ suddenly the agent dies; one that was noted and did not begin before that is los
 
 from collections.abc import Awaitable, Callable, Mapping
 
-import msgspec
+from eggcluster.packing import DecodeError, Struct, decode, encode
 
 HERE = 0  # as a worker id: the agent itself
 
 
-class Note(msgspec.Struct):
+class Note(Struct):
     """One task's. `when` are its times in words, `last` the last tick (or the beginning of the series) by its own
     clock; `open` has the worker ids of each run that is under way."""
 
@@ -53,12 +53,12 @@ class Memory:
             self._hand_over(name)
 
     def _hand_over(self, name: str) -> None:
-        self._keep(name, msgspec.msgpack.encode(self.of(name)))
+        self._keep(name, encode(self.of(name)))
 
 
 def _decode(data: bytes) -> Note | None:
     """A note; None where another version of this code has left something else."""
     try:
-        return msgspec.msgpack.decode(data, type=Note)
-    except msgspec.DecodeError:
+        return decode(data, type=Note)
+    except DecodeError:
         return None

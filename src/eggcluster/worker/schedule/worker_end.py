@@ -3,17 +3,16 @@
 import asyncio
 from typing import Any
 
-import msgspec
-
 from eggcluster.errors import BootError
 from eggcluster.ipc.internal_line import InternalLine
 from eggcluster.model.crew import Announcement
 from eggcluster.model.schedule_run import REFUSED, RunEnd
+from eggcluster.packing import Struct, convert
 from eggcluster.worker.schedule.runner import Runner
 from eggcluster.worker.schedule.schedules import Schedules
 
 
-class Order(msgspec.Struct):
+class Order(Struct):
     """A run, as the agent orders it."""
 
     name: str
@@ -55,13 +54,13 @@ class WorkerEnd:
     def _tell(self) -> None:
         self._line.send("egg-schedule-announce", self._announcement(), "agent")
 
-    def _announcement(self) -> dict[str, Any]:
+    def _announcement(self) -> Announcement:
         tasks = tuple(task.terms for task in self._schedules.tasks.values())
-        return dict(msgspec.to_builtins(Announcement(**self._about, tasks=tasks)))
+        return Announcement(**self._about, tasks=tasks)
 
     async def _run(self, data: Any) -> dict[str, str]:
         """Begin a run and answer with its end. Whoever asks may go away meanwhile: the run goes on."""
-        order = msgspec.convert(data, Order)
+        order = convert(data, Order)
         task = self._schedules.tasks.get(order.name)
         if task is None or self._runner.closing:
             return _plain(RunEnd(REFUSED))

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Coroutine
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from eggcluster.errors import SharedFull
 from eggcluster.ipc.answers import Question
 from eggcluster.ipc.boot_order import BootOrder
@@ -18,6 +16,7 @@ from eggcluster.model.message import Kind
 from eggcluster.model.role import AGENT
 from eggcluster.model.shared_store import Write
 from eggcluster.model.shared_table import Table
+from eggcluster.packing import convert
 from eggcluster.worker.sharing.blueprint import Blueprint
 from eggcluster.worker.sharing.keeper import Keeper
 from eggcluster.worker.sharing.leader import Leader
@@ -148,13 +147,13 @@ class Hub(Sharing):
 
     def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
         if action == "hello":
-            worker_id, version = msgspec.convert(data, tuple[int, int | None])
+            worker_id, version = convert(data, tuple[int, int | None])
             self._restoration.arrive(worker_id, version, line)
             self._run(self._welcome(line, question))
         elif action == "write":
-            self._write(line, question, msgspec.convert(data, Write))
+            self._write(line, question, convert(data, Write))
         elif action == "subscribed":
-            self._run(self._confirm(line, question, *msgspec.convert(data, tuple[str, bytes])))
+            self._run(self._confirm(line, question, *convert(data, tuple[str, bytes])))
         else:
             return False
         return True
@@ -163,7 +162,7 @@ class Hub(Sharing):
         if action == "follow":
             self._run(self._follow(line))
             return
-        name, key, info = msgspec.convert(data, tuple[str, bytes, Any])
+        name, key, info = convert(data, tuple[str, bytes, Any])
         if leader := self._leaders.get(name):
             if action == "subscribe":
                 leader.add_line(line, key, info)

@@ -10,12 +10,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from eggcluster.errors import MessengerError
 from eggcluster.ipc.line import Line
 from eggcluster.model.shared_store import Store
 from eggcluster.model.shared_table import Change
+from eggcluster.packing import PackingError, convert
 
 STRAGGLERS = 1.0  # seconds that workers with a copy may wait for the others; their loops are blocked, or they share not
 NOBODY = 3.0  # seconds in which somebody with a copy has to come, if anybody is left who may have one
@@ -58,7 +57,7 @@ class Restoration:
     async def _take(self, line: Line, store: Store) -> bool:
         try:
             version, entries = read_copy(await line.ask("copy", None, ANSWER))
-        except (MessengerError, msgspec.MsgspecError) as error:
+        except (MessengerError, PackingError) as error:
             _logger.warning("a copy of what is shared was not to be had: %s", error)
             return False
         store.restore(version, entries)
@@ -67,5 +66,5 @@ class Restoration:
 
 
 def read_copy(data: Any) -> tuple[int, list[Change]]:
-    """A copy as it travels; msgspec's ValidationError for what is none."""
-    return msgspec.convert(data, tuple[int, list[Change]])
+    """A copy as it travels; ValidationError for what is none."""
+    return convert(data, tuple[int, list[Change]])

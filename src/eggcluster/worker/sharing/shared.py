@@ -4,12 +4,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
-import msgspec
-
 from eggcluster.errors import NotSerializable, SharedNotReady
 from eggcluster.model.shared_store import CompareAndSet, Delete, Increment, Set, Write, check_size
 from eggcluster.model.shared_table import Change as TableChange
 from eggcluster.model.shared_table import Table
+from eggcluster.packing import Decoder, Encoder
 from eggcluster.worker.sharing.listening import call_listener, check_listener
 
 
@@ -24,8 +23,8 @@ class Change(NamedTuple):
 
 OnChange = Callable[[Change], Any]
 _L = TypeVar("_L", bound=OnChange)
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder().decode
+_encode = Encoder().encode
+_decode = Decoder().decode
 
 
 class Home(Protocol):

@@ -3,13 +3,12 @@
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Protocol
 
-import msgspec
-
 from eggcluster.errors import NotSerializable
+from eggcluster.packing import Encoder
 from eggcluster.worker.sharing.blueprint import Blueprint, Meaning
 from eggcluster.worker.sharing.listening import Listener
 
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
+_encode = Encoder(order="deterministic").encode
 
 
 class End(Protocol):

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Awaitable, Coroutine
 from typing import Any
 
-import msgspec
-
 from eggcluster.errors import (
     LeaderGone,
     MessengerClosed,
@@ -25,6 +23,7 @@ from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.model.role import app
 from eggcluster.model.shared_store import Write
 from eggcluster.model.shared_table import Change, Table
+from eggcluster.packing import convert
 from eggcluster.worker.sharing.blueprint import Blueprint
 from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.restoration import read_copy
@@ -237,11 +236,11 @@ class Uplink(Sharing):
 
     def on_message(self, line: Line, action: str, data: Any) -> None:
         if action == "value":
-            name, key, value = msgspec.convert(data, tuple[str, bytes, Any])
+            name, key, value = convert(data, tuple[str, bytes, Any])
             if follower := self._followers.get(name):
                 follower.receive(key, value)
         elif action == "change":
-            change = msgspec.convert(data, Change)
+            change = convert(data, Change)
             if self._copy.apply(*change) and self._shared is not None:
                 self._shared.notify(change)
         elif action == "copy":
