@@ -104,8 +104,6 @@ def test_an_unknown_required_module_is_refused(project: Project) -> None:
         (["--sticky", "--uds", "egg.sock"], "--sticky: with --uds all clients come from the proxy and have no address"),
         (["--sticky", "--ports", "7001,7002"], "--sticky: with --ports each port is one worker already"),
         (["--sticky", "--sticky-via", "bfp"], '--sticky-via: "bfp" is not one of bpf, acceptor; did you mean "bpf"?'),
-        (["--sticky-via", "acceptor"], "--sticky-via: acceptor says how clients keep their worker; give sticky too"),
-        (["--no-sticky", "--sticky-hold", "2"], "--sticky-hold: 2.0 says how clients keep their worker; give sticky"),
         (["--sticky-hold", "0"], "--sticky-hold: 0.0 is not a number of seconds above 0"),
         (["--ports", "7001,7001", "-w", "2"], "--ports: 7001 is there more than once"),
         (["--log-level", "loud"], '--log-level: "loud" is not one of DEBUG, INFO'),

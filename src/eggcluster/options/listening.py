@@ -42,12 +42,8 @@ def check_uds(options: ClusterOptions, name: Naming) -> Iterator[str]:
 
 
 def check_sticky(options: ClusterOptions, name: Naming) -> Iterator[str]:
-    """Clients have an address of their own, and the choice is ours; without it, nothing is said of how."""
+    """Clients have an address of their own, and the choice is ours."""
     if not options.sticky:
-        usual = ClusterOptions()
-        for field in ("sticky_via", "sticky_hold"):
-            if (value := getattr(options, field)) != getattr(usual, field):
-                yield f"{name(field)}: {value} says how clients keep their worker; give sticky too, or leave it out"
         return
     if options.uds is not None:
         yield (

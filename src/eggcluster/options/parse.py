@@ -21,7 +21,7 @@ CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (listening.check_ports, frozenset({"ports", "workers"})),
     (listening.check_fd, frozenset({"fd"})),
     (listening.check_uds, frozenset({"uds"})),
-    (listening.check_sticky, frozenset({"sticky", "sticky_via", "sticky_hold", "uds", "ports"})),
+    (listening.check_sticky, frozenset({"sticky", "uds", "ports"})),
     (modes.check_recycling, frozenset({"start_mode", "max_rss"})),
     (tls.check_pair, frozenset({"https_key", "https_cert", "https_ca", "https_key_password"})),
     (tls.check_debug_port, frozenset({"debug_port", "port", "ports", "https_key", "https_cert"})),
