@@ -27,6 +27,10 @@ def starter_of(start_mode: str) -> Starter:
         from eggcluster.modes.thread import start_by_worker_threads
 
         return start_by_worker_threads
+    if start_mode == "interpreter":
+        from eggcluster.modes.interpreter import start_by_interpreters
+
+        return start_by_interpreters
     from eggcluster.modes.process import start_by_process
 
     return start_by_process

@@ -18,6 +18,8 @@ _MACHINERY = (
     os.path.dirname(importlib.__file__) + os.sep,
 )
 
+NO_SUBINTERPRETERS = "does not support loading in subinterpreters"  # CPython's own words
+
 
 def describe_failure(error: BaseException) -> str:
     """The exception and the frames of its traceback that lie in the application, as text.
@@ -34,6 +36,8 @@ def _describe(error: BaseException) -> str:
     _strip(described)
     lines = list(described.format())
     # A syntax error is shown with its place first, indented; a text of several lines has its sense in the first.
+    if isinstance(error, ImportError) and NO_SUBINTERPRETERS in str(error):
+        return f"{error.name or error} cannot be loaded in a subinterpreter; use --start-mode process\n{''.join(lines)}"
     summary = next(part for part in described.format_exception_only() if not part.startswith(" ")).splitlines()[0]
     return f"{summary}\n{''.join(lines)}".rstrip()
 

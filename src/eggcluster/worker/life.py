@@ -95,6 +95,7 @@ class Life(ABC):
                 self._hooks = self._load()
         except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
             if self._close_order.given:
+                self._stop_watch()
                 raise LeaveEarly(0) from None  # whatever the application made of it
             return runner.run(self._report_failure(error))
         return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it

@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from eggcluster.kernel.daemon_thread import start_daemon
 
 
 async def call_off_loop(function: Callable[..., Any], *args: Any) -> Any:
@@ -48,7 +49,7 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
         with contextlib.suppress(RuntimeError):  # the loop was closed before
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=work, name=f"egg-{function_name(function)}", daemon=True).start()
+    start_daemon(work, name=f"egg-{function_name(function)}")
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:

@@ -9,6 +9,7 @@ import socket
 import threading
 
 from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.kernel.daemon_thread import start_daemon
 from eggcluster.worker.close_order import CloseOrder
 from eggcluster.worker.whereabouts import stack_of, thread_frames
 
@@ -25,11 +26,7 @@ class OrderLine:
         self._record = record
         self._worker = threading.get_ident()
         # In the worker's name: what it logs is the worker's.
-        self._reader = threading.Thread(target=contextvars.copy_context().run, args=(self._read,), name="egg-orders")
-        # Where a subinterpreter has no daemon threads, `close` ends this one in time.
-        with contextlib.suppress(RuntimeError):
-            self._reader.daemon = True
-        self._reader.start()
+        self._reader = start_daemon(contextvars.copy_context().run, self._read, name="egg-orders")
 
     def close(self) -> None:
         """The worker ends: no order can reach it any more."""

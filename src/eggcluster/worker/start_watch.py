@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from eggcluster.kernel.daemon_thread import start_daemon
 from eggcluster.kernel.patience import wait_steadily
 from eggcluster.worker.whereabouts import stack_of, thread_frames, waiting
 
@@ -34,7 +35,7 @@ class StartWatch:
         self._main = threading.get_ident()
         delay = deadline - min(MAX_MARGIN, timeout * MARGIN) - time.monotonic()
         self._stopped = threading.Event()
-        threading.Thread(target=self._watch, args=(delay,), name="egg-start-watch", daemon=True).start()
+        start_daemon(self._watch, delay, name="egg-start-watch")
 
     def stop(self) -> None:
         """The boot is over; may be called again."""

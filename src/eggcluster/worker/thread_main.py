@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import uvloop
-
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import read_first
 from eggcluster.ipc.vital_record import VitalRecord
@@ -22,6 +20,7 @@ from eggcluster.model.role import Role
 from eggcluster.worker.close_order import CloseOrder
 from eggcluster.worker.current import become, inhabit
 from eggcluster.worker.entrance import find_application, life_of
+from eggcluster.worker.event_loop import new_event_loop
 from eggcluster.worker.order_line import OrderLine
 from eggcluster.worker.place import Place
 from eggcluster.worker.shared_modules import ThreadPlace
@@ -76,15 +75,15 @@ def _place(order: BootOrder, shares_modules: bool) -> Place:
 
 
 def _worker_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose executors' threads run in the name of the worker, too: asyncio.to_thread sees to that by
+    """An event loop whose executors' threads run in the name of the worker, too. `asyncio.to_thread` sees to that by
     itself, `run_in_executor` does not."""
-    base: Any = uvloop.Loop
+    loop = new_event_loop()
+    run = loop.run_in_executor
 
-    class WorkerLoop(base):  # type: ignore[misc]  # whichever it is
-        def run_in_executor(self, executor: Any, function: Callable[..., Any], *args: Any) -> Any:
-            return super().run_in_executor(executor, contextvars.copy_context().run, function, *args)
+    def run_in_executor(executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+        return run(executor, contextvars.copy_context().run, function, *args)
 
-    loop: asyncio.AbstractEventLoop = WorkerLoop()
+    loop.run_in_executor = run_in_executor  # type: ignore[assignment, method-assign]  # not of asyncio alone
     return loop
 
 

@@ -1,0 +1,38 @@
+"""Interpreter mode: as thread mode, but each thread runs an interpreter of its own, with its own GIL and its own
+modules (Python 3.14, PEP 734). Runs in the master."""
+
+import sys
+from collections.abc import Sequence
+
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.modes.thread import ENTRY, ThreadWorker
+
+# Only what can be handed over as it is: numbers, and the module path, since this interpreter's may have been changed.
+MAIN = f"""
+import sys
+sys.path[:] = path
+from {ENTRY} import live
+result.put(live(channel, orders, shares_modules=False))
+"""
+
+
+def start_by_interpreters(order: BootOrder, fds: Sequence[int]) -> "InterpreterWorker":
+    """Start a worker in a new interpreter that gets copies of `fds`; OSError where the system refuses."""
+    return InterpreterWorker(order, fds)
+
+
+class InterpreterWorker(ThreadWorker):
+    """A worker that is a thread with an interpreter of its own."""
+
+    def run(self, channel: int, orders: int) -> int:
+        from concurrent import interpreters  # type: ignore[attr-defined, unused-ignore]  # as of 3.14
+
+        result = interpreters.create_queue()
+        interpreter = interpreters.create()
+        try:
+            interpreter.prepare_main(path=tuple(sys.path), channel=channel, orders=orders, result=result)
+            interpreter.exec(MAIN)
+        finally:
+            interpreter.close()  # waits for the threads in it
+        code: int = result.get_nowait()
+        return code
