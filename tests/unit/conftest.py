@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,18 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a coroutine in an event loop: the standard library's (the parent's may be any), and ours."""
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+    yield from _running(uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop)
+
+
+@pytest.fixture(name="run", params=["asyncio", "uvloop", "asyncio, h11"])
+def run_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """The same for modules in which uvicorn serves, which import it: also with the parser of a subinterpreter."""
+    if request.param == "asyncio, h11":
+        monkeypatch.setitem(sys.modules, "httptools", None)
+    yield from _running(uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop)
+
+
+def _running(factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Run]:
     with asyncio.Runner(loop_factory=factory) as runner:
 
         def until_done(work: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.drain import quiet_needed
 from eggcluster.worker.engines.farewell import Farewell
 from eggcluster.worker.engines.wsgi import WsgiBridge
-from tests.unit.conftest import Run
+from tests.unit.conftest import Run, run_server  # noqa: F401
 from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
 
 CLOSE = b"connection: close"
@@ -329,6 +329,43 @@ def test_idle_connections_at_the_end_of_a_short_limit_are_no_loss_to_speak_of(
 
     drained(work, run)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["the first", "the second"])
+def test_half_a_request_is_waited_for(run: Run, before: int) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        for _ in range(before):
+            await client.get()
+        client.writer.write(REQUEST[:10])
+        (server,) = standing.engine._servers.values()
+        while not server.server_state.connections:
+            await asyncio.sleep(0)
+        (connection,) = server.server_state.connections
+        farewell = Farewell(connection, now=0.0)
+        while farewell.kind is None:
+            await asyncio.sleep(0)
+        assert farewell.kind == "request"
+        farewell.end_when_quiet(now=10.0, quiet=0.0)
+        client.writer.write(REQUEST[10:])
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+    drained(work, run)
+
+
+def test_what_is_written_to_a_connection_that_was_closed_goes_nowhere(run: Run) -> None:
+    """An application's thread may still be answering; an end of file cannot be written behind."""
+
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        await client.get()
+        (server,) = standing.engine._servers.values()
+        (connection,) = server.server_state.connections
+        Farewell(connection, now=0.0).cut()
+        connection.transport.write(b"more")
+        assert await client.reader.read() == b""
+
+    drained(work, run)
 
 
 def test_a_connection_whose_transport_has_let_go_of_its_socket_ends_nobody_elses_drain() -> None:

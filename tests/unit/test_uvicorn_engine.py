@@ -15,7 +15,7 @@ from eggcluster.ipc.boot_order import Listener
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.addresses import local_address, remote_address
 from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
-from tests.unit.conftest import Run
+from tests.unit.conftest import Run, run_server  # noqa: F401
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: cluster\r\n\r\n"
 Receive = Callable[[], Awaitable[dict[str, Any]]]

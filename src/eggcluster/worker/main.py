@@ -7,7 +7,6 @@ import sys
 from typing import NoReturn
 
 import setproctitle
-import uvloop
 
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import read_first
@@ -17,6 +16,7 @@ from eggcluster.model.role import Role
 from eggcluster.worker.close_signals import CloseSignals
 from eggcluster.worker.current import become
 from eggcluster.worker.entrance import find_application, life_of
+from eggcluster.worker.event_loop import new_event_loop
 from eggcluster.worker.lifeline import hold_lifeline
 
 
@@ -38,7 +38,7 @@ def main(began: float) -> NoReturn:
     _take_title(order)
     find_application(order)
     place = become(Role(order.role))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         code = life_of(order, sock, place, close_order).run(runner, began)
     sys.exit(code)
 

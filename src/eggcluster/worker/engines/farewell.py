@@ -9,6 +9,7 @@ from typing import Any
 
 from eggcluster.kernel.tcp_silence import has_unread, silence_of
 from eggcluster.worker.engines.lingering import LingeringTransport
+from eggcluster.worker.engines.websocket_door import CLOSE
 
 WEBSOCKET_QUIET = 0.3  # seconds
 UNAVAILABLE = b"Service Unavailable"
@@ -28,7 +29,7 @@ class Farewell:
         if cycle is not None and not cycle.response_complete:
             cycle.transport = connection.transport
             if not cycle.response_started:
-                cycle.keep_alive = False
+                cycle.default_headers = [*cycle.default_headers, CLOSE]
 
     @property
     def kind(self) -> str | None:
@@ -37,7 +38,8 @@ class Farewell:
             return "WebSocket"
         if self._is_idle():
             return None
-        return "stream" if self._cycle is not None and self._cycle.response_started else "request"
+        cycle = self._cycle
+        return "stream" if cycle is not None and cycle.response_started and not cycle.response_complete else "request"
 
     @property
     def path(self) -> str:
@@ -86,12 +88,19 @@ class Farewell:
     def _is_idle(self) -> bool:
         if self._is_websocket:
             return bool(getattr(self._connection, "handshake_complete", True))
+        if self._has_begun():
+            return False
         if self._cycle is None:
             return self._connection.scope is None  # as long as nothing of a first request has come
         return self._cycle.response_complete and self._connection.scope is self._cycle.scope
 
+    def _has_begun(self) -> bool:
+        """Whether a part of a request's head has come to h11, which has a `scope` only of whole ones."""
+        h11 = getattr(self._connection, "conn", None)
+        return h11 is not None and bool(h11.trailing_data[0])
+
 
 async def _send_503(cycle: Any) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(UNAVAILABLE))]
-    await cycle.send({"type": "http.response.start", "status": 503, "headers": [*headers, (b"connection", b"close")]})
+    await cycle.send({"type": "http.response.start", "status": 503, "headers": headers})
     await cycle.send({"type": "http.response.body", "body": UNAVAILABLE})

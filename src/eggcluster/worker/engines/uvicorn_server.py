@@ -3,7 +3,7 @@
 import ssl  # uvicorn's Config has imported it anyway
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from uvicorn.config import Config
 from uvicorn.server import Server
@@ -17,7 +17,7 @@ def uvicorn_server(app: Callable[..., Any], options: ClusterOptions, *, tls: boo
     """A server that is ready but for its listeners: who accepts, and who starts the application, is our business."""
     config = Config(
         app,
-        http="httptools",
+        http=_http_parser(),
         ws=websocket_protocol,  # type: ignore[arg-type]  # it calls it and wants no more
         ws_max_size=options.ws_max_size,
         interface="asgi3",
@@ -41,6 +41,15 @@ def uvicorn_server(app: Callable[..., Any], options: ClusterOptions, *, tls: boo
     config.load()
     use_known_addresses(sys.modules[config.http_protocol_class.__module__])
     return Server(config)
+
+
+def _http_parser() -> Literal["httptools", "h11"]:
+    """The fast one in C, where it can be loaded: a subinterpreter has the other one."""
+    try:
+        import httptools  # noqa: F401
+    except ImportError:
+        return "h11"
+    return "httptools"
 
 
 def _header(header: str) -> tuple[str, str]:
