@@ -4,11 +4,10 @@ from collections.abc import Callable
 from copy import copy
 from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
-import msgspec
-
 from eggcluster.errors import DeclarationError
 from eggcluster.model.declaration import check_name, check_runs, is_function, short
 from eggcluster.model.schedule_terms import SAY_WHEN, GivenTerms, Interval, ScheduleTerms, check_terms
+from eggcluster.packing import encode
 from eggcluster.worker.off_loop import function_name, function_place
 from eggcluster.worker.schedule.clock import Clock
 from eggcluster.worker.schedule.strategy import ScheduleStrategy
@@ -85,7 +84,7 @@ class Schedules:
         if times is not None and times.after(now) is None:
             raise ValueError(f"cron={short(terms.cron)} never comes")
         try:
-            msgspec.msgpack.encode(terms.plain())
+            encode(terms.plain())
         except (TypeError, OverflowError, ValueError, RecursionError) as error:  # the agent has to be told of it
             raise ValueError(f"MessagePack cannot carry its terms: {error}") from None
 
