@@ -12,7 +12,7 @@ MAIN = f"""
 import sys
 sys.path[:] = path
 from {ENTRY} import live
-result.put(live(channel, orders, shares_modules=False))
+result.put(int(live(channel, orders, shares_modules=False)))
 """
 
 
@@ -32,7 +32,7 @@ class InterpreterWorker(ThreadWorker):
         try:
             interpreter.prepare_main(path=tuple(sys.path), channel=channel, orders=orders, result=result)
             interpreter.exec(MAIN)
+            code: int = result.get_nowait()  # as long as it is there: what it has put goes with it
         finally:
             interpreter.close()  # waits for the threads in it
-        code: int = result.get_nowait()
         return code
