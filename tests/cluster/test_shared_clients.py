@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -213,10 +214,13 @@ def test_an_application_can_be_tested_without_a_cluster(project: Project) -> Non
         assert os.spawnve(os.P_WAIT, sys.executable, [sys.executable, "-c", code], {**os.environ, "NEWS": "x"}) == 0
 
 
-def test_a_socket_that_somebody_has_removed_is_said_to_be_missing(project: Project) -> None:
+def test_where_its_socket_cannot_be_bound_anew_agent_and_worker_say_so_in_a_line(project: Project) -> None:
     cluster = obedient(project, app="remote.shared = app.shared\n").start("--workers", "1").wait_ready()
-    (path,) = Path(project.environ["EGG_RUNTIME_DIR"]).glob("*/agent.sock")
-    path.unlink()
-    kill_agent(cluster)
+    shutil.rmtree(project.environ["EGG_RUNTIME_DIR"])
+    cluster.wait_log("agent.sock is gone and cannot be bound anew (No such file or directory)")
+    (pid,) = [process.pid for process in cluster.family() if "egg-agent" in " ".join(process.cmdline())]
+    os.kill(pid, signal.SIGKILL)
     cluster.wait_log("the agent cannot be reached: [Errno 2] No such file or directory")
+    wait_until(lambda: cluster.log.count("cannot be bound anew") == 2, "each agent says it")
     assert cluster.close() == 0
+    assert cluster.log.count("cannot be bound anew") == 2, "and once"

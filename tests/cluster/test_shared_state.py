@@ -2,6 +2,8 @@
 
 import os
 import signal
+import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +159,22 @@ async def count():
     cluster = start(project, agent=agent)
     replace_agent(cluster)
     assert marks(project, "starts") == [["1", "1"], ["2", "1"]]
+
+
+def test_a_socket_that_somebody_removes_is_bound_anew_by_each_agent(project: Project) -> None:
+    cluster = start(project)
+    (path,) = Path(project.environ["EGG_RUNTIME_DIR"]).glob("*/agent.sock")
+    everywhere(cluster, "await shared.increment('n')")
+    path.unlink()
+    wait_until(path.exists, "it is bound anew")
+    before = cluster.workers()[1]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: cluster.workers().get(1) not in (None, before), "the worker is replaced")
+    assert everywhere(cluster, "await shared.increment('n')") == [5, 6, 7, 8]
+    replace_agent(cluster)  # the file that it leaves is nobody's
+    assert everywhere(cluster, "await shared.increment('n')") == [9, 10, 11, 12]
+    assert cluster.command("reload", "--agent").returncode == 0
+    assert everywhere(cluster, "await shared.increment('n')") == [13, 14, 15, 16]
+    assert cluster.log.count("agent.sock was gone, it is bound anew") == 3
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert cluster.close() == 0

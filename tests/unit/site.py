@@ -12,6 +12,7 @@ from eggcluster.errors import FrameError
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.options import ClusterOptions
+from eggcluster.worker.cluster_port import ClusterPort
 from eggcluster.worker.sharing.hub import Hub
 from eggcluster.worker.sharing.sharing import Sharing
 from eggcluster.worker.sharing.uplink import Uplink
@@ -27,19 +28,29 @@ class Site:
         self.listener.setblocking(False)
         self.agents = 0
         self.hub: Hub
+        self.port: ClusterPort
         self.uplinks: list[Uplink] = []
 
     async def agent(self, *blueprints: Any, survivors: Sequence[int] = (), wait: bool = True) -> Hub:
         """The next agent, whose module creates these clients; it waits for the copies of these workers."""
         self.agents += 1
         order = self._order("agent", self.agents, list(survivors))
-        self.hub = Hub(order, self.listener)
+        self.hub = Hub(order)
         for each in blueprints:
             each(self.hub)
         if wait:
+            self.open_port()
             await self.hub.start()
             self.hub.booted()
         return self.hub
+
+    def open_port(self) -> None:
+        """Let followers in."""
+        self.port = ClusterPort(self.listener.dup(), self.path, os.stat(self.path).st_ino, self._on_follower)
+
+    def _on_follower(self, follower: socket.socket) -> None:
+        self.hub.open()
+        self.hub.take(follower)
 
     async def worker(self, *wishes: Any, wait: bool = True) -> Any:
         """An app worker whose module asks for these; gives what it asked for."""
@@ -53,7 +64,7 @@ class Site:
 
     def kill_agent(self) -> None:
         """SIGKILL: nothing is sent any more, everything is closed by the kernel."""
-        asyncio.get_running_loop().remove_reader(self.listener)
+        self.port.close()
         self.hub._keeper.close()
         for task in self.hub._running:
             task.cancel()
@@ -64,6 +75,7 @@ class Site:
         await self.uplinks[slot - 1].close()
 
     async def close(self) -> None:
+        self.port.close()
         everybody: list[Sharing] = [*self.uplinks, self.hub]
         for each in everybody:
             await each.close()

@@ -510,7 +510,7 @@ def test_nobody_is_served_before_the_agent_has_booted(run: Run, tmp_path: Path) 
     async def scene() -> None:
         async with site(tmp_path) as here:
             hub = await here.agent(wait=False)
-            hub.open()
+            here.open_port()
             client = await here.worker(create(), wait=False)
             calling = asyncio.create_task(client.lookup("egg"))
             await until(lambda: hub._lines)

@@ -21,9 +21,10 @@ class BootOrder(Struct, frozen=True):
     record. At `handover_fd` an app worker receives connections that the master has accepted; None where it never does.
     `edition` counts the reloads so far, for workers that share their modules.
 
-    `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_fd` its listener, which
-    the agent inherits. The agent learns who may remember what its predecessor knew, too: `survivors`, the worker ids
-    of the app workers that listen, and `remembered`, what it has left with the master, by key.
+    `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's, and
+    `cluster_fd` its listener, which the agent inherits. The agent learns who may remember what its predecessor knew,
+    too: `survivors`, the worker ids of the app workers that listen, and `remembered`, what it has left with the
+    master, by key.
     """
 
     role: str
@@ -36,6 +37,7 @@ class BootOrder(Struct, frozen=True):
     forked_at: float = 0.0
     start_deadline: float = float("inf")
     cluster_port: str = ""
+    cluster_inode: int = 0
     cluster_fd: int | None = None
     survivors: list[int] = []
     record_fd: int = -1

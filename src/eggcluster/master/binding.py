@@ -32,6 +32,7 @@ def detect_ports(options: ClusterOptions, cluster_port: str) -> Listeners:
         if options.debug_port is not None:
             listeners.doors.append(_door(options, options.debug_port, "debug_port"))
         listeners.cluster_port, listeners.cluster_socket = cluster_port, _listen_for_agent(cluster_port)
+        listeners.cluster_inode = os.stat(cluster_port).st_ino
         for door in listeners.doors:
             for sock in door.sockets:
                 sock.listen(options.backlog)

@@ -70,6 +70,7 @@ class Listeners:
     refused: str | None = None  # why it is not "bpf"
     cluster_socket: socket.socket | None = None  # the agent's, at the path `cluster_port`
     cluster_port: str = ""
+    cluster_inode: int = 0  # of its file
     uds: str | None = None
     uds_inode: int = 0
     # Noted once: the status tells them also while closing, when the sockets are no more.

@@ -299,6 +299,7 @@ class Master:
             forked_at=time.monotonic(),
             start_deadline=worker.start_deadline,
             cluster_port=self.house.listeners.cluster_port,
+            cluster_inode=self.house.listeners.cluster_inode,
             edition=self.reception.reloads,
             **details,
         )

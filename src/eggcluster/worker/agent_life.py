@@ -1,11 +1,13 @@
 """The agent worker's life. Runs in the agent."""
 
-import asyncio
 import contextlib
+import socket
 from typing import Any
 
 from eggcluster.errors import EggclusterError
+from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.worker.agent import Agent
+from eggcluster.worker.cluster_port import ClusterPort
 from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.life import Life
 from eggcluster.worker.sources import source_files
@@ -21,6 +23,7 @@ class AgentLife(Life):
     start_report = "agent-start"
     agent: Agent
     _booted = False
+    _port: ClusterPort | None = None
 
     def load(self) -> Hooks:
         self.agent = load_agent(self.options)
@@ -28,7 +31,7 @@ class AgentLife(Life):
         return self.agent
 
     async def boot(self) -> None:
-        self._await_followers()
+        self._open_cluster_port()
         await self.start_sharing()
         await self.agent.run_start()
         await self.start_sharing()
@@ -48,6 +51,8 @@ class AgentLife(Life):
     async def close(self) -> bool:
         await self._hear_all()
         closed = await self.agent.run_close(self.grace_left(self.options.agent_close_timeout))
+        if self._port is not None:
+            self._port.close()
         return await self.close_sharing() and closed
 
     async def _hear_all(self) -> None:
@@ -59,13 +64,15 @@ class AgentLife(Life):
             await self.messenger.request("leave", to="master", timeout=FAREWELL)
         await self.messenger.settle(FAREWELL)
 
-    def _await_followers(self) -> None:
-        """An agent that shares nothing itself pays for sharing when the first app worker connects."""
-        if self.order.cluster_fd is not None and self.place.sharing_in_use is None:
-            asyncio.get_running_loop().add_reader(self.order.cluster_fd, self._first_follower, self.order.cluster_fd)
+    def _open_cluster_port(self) -> None:
+        order = self.order
+        if order.cluster_fd is not None:
+            listener = inherited_socket(order.cluster_fd)
+            self._port = ClusterPort(listener, order.cluster_port, order.cluster_inode, self._on_follower)
 
-    def _first_follower(self, waiting: int) -> None:
-        asyncio.get_running_loop().remove_reader(waiting)
+    def _on_follower(self, follower: socket.socket) -> None:
+        """An agent that shares nothing itself pays for sharing when the first app worker connects."""
         self.place.sharing.open()
         if self._booted:
             self.place.sharing.booted()
+        self.place.sharing.take(follower)

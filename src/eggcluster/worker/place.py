@@ -86,10 +86,9 @@ class Place:
             return LocalSharing()
         order, loop = self._ordered
         if order.cluster_fd is not None:
-            from eggcluster.kernel.inherited import inherited_socket
             from eggcluster.worker.sharing.hub import Hub
 
-            return Hub(order, inherited_socket(order.cluster_fd))
+            return Hub(order)
         from eggcluster.worker.sharing.uplink import Uplink
 
         return Uplink(order, loop, self.worker_id)

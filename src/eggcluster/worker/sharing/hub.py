@@ -26,21 +26,19 @@ from eggcluster.worker.sharing.shared_client import End
 from eggcluster.worker.sharing.sharing import Sharing
 
 FAREWELL = 1.0  # seconds for the calls that are under way when the agent closes
-ACCEPT_PAUSE = 1.0  # seconds without accepting when there are no file descriptors left
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class Hub(Sharing):
-    """Accepts at the `listener` that the master holds, from `open` to `close`.
+    """Followers come by `take`, from `open` to `close`.
 
-    Followers say hello, are welcomed once the agent has booted, and only then ask for anything: so they find all
+    They say hello, are welcomed once the agent has booted, and only then ask for anything: so they find all
     leaders that the agent's module and its `on_start` have created.
     """
 
-    def __init__(self, order: BootOrder, listener: socket.socket) -> None:
+    def __init__(self, order: BootOrder) -> None:
         super().__init__()
-        self._listener = listener
         self._options = order.options
         self._leaders: dict[str, Leader] = {}
         self._handlers = Handlers()  # the leaders' methods, for all lines
@@ -76,7 +74,6 @@ class Hub(Sharing):
         """Let followers in; may be called again."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            self._accept_again()
             self._run(self._restore())
 
     async def start(self) -> None:
@@ -90,8 +87,6 @@ class Hub(Sharing):
         self._booted.set()
 
     async def close(self) -> bool:
-        if self._loop is not None:
-            self._loop.remove_reader(self._listener)
         self._keeper.close()
         if under_way := {task for line in self._lines for task in line.under_way}:
             await asyncio.wait(under_way, timeout=FAREWELL)
@@ -122,21 +117,8 @@ class Hub(Sharing):
 
     # -- lines -----------------------------------------------------------------------------------------
 
-    def _accept_again(self) -> None:
-        assert self._loop is not None
-        self._loop.add_reader(self._listener, self._accept)
-
-    def _accept(self) -> None:
-        assert self._loop is not None
-        try:
-            while True:
-                self._run(self._take(self._listener.accept()[0]))
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            _logger.error("followers have to wait: %s", error)
-            self._loop.remove_reader(self._listener)
-            self._loop.call_later(ACCEPT_PAUSE, self._accept_again)
+    def take(self, follower: socket.socket) -> None:
+        self._run(self._take(follower))
 
     async def _take(self, sock: socket.socket) -> None:
         options = self._options

@@ -1,5 +1,6 @@
 """What a process shares with the others: its clients and the dictionary; and how that is alone. Runs anywhere."""
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -50,6 +51,10 @@ class Sharing(ABC):
     @abstractmethod
     def open(self) -> None:
         """Somebody else's sharing needs this process."""
+
+    def take(self, follower: socket.socket) -> None:
+        """An app worker has connected; only an agent has such."""
+        raise AssertionError("BUG: nobody connects here")
 
     @abstractmethod
     async def start(self) -> None:
