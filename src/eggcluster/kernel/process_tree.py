@@ -47,6 +47,17 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def is_out_of_reach(pid: int) -> bool:
+    """Whether a living process is another user's, whom this one may not signal; so is what `sudo` starts."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False
+
+
 def kill_until_gone(find: Callable[[], list[int]], limit: float = 2.0) -> list[int]:
     """SIGKILL what `find` finds until it finds nothing (a process may fork while it is being killed).
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.kernel.memory_use import resident_bytes
 from eggcluster.kernel.patience import await_steadily
 from eggcluster.kernel.process_exit import wait_exited
-from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, session_members, signal_all
+from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, is_out_of_reach, session_members, signal_all
 from eggcluster.model.worker import ExitReport
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
@@ -25,6 +26,8 @@ TREE_POLL = 0.02  # seconds between two looks at a dying tree; there is no event
 LEFTOVER_GRACE = 0.5  # seconds that children outliving their worker get between SIGTERM and SIGKILL, at the least
 ABORT_GRACE = 1.0  # seconds to write the stacks in; with many threads on a busy machine it takes some milliseconds
 TITLE_ROOM = " " * 64
+
+_logger = logging.getLogger("eggcluster.master")
 
 
 def start_by_process(order: BootOrder, fds: Sequence[int]) -> "ProcessWorker":
@@ -112,13 +115,20 @@ class ProcessWorker(WorkerHandle):
         signal_all(members, signal.SIGKILL)
 
     def _tree(self) -> list[int]:
-        return session_members(self.worker_id, self._mark)
+        return [pid for pid in session_members(self.worker_id, self._mark) if not is_out_of_reach(pid)]
+
+    def _tell_out_of_reach(self) -> None:
+        """Nobody could wait for their end: it need not come."""
+        left = [pid for pid in session_members(self.worker_id, self._mark) if is_out_of_reach(pid)]
+        if left:
+            _logger.warning("worker %d left behind what another user may end, not we: %s", self.worker_id, left)
 
     async def _end_leftovers(self) -> None:
         """The worker is dead: SIGTERM for what it left behind, SIGKILL after the rest of the grace period.
 
         What an unexpected death left behind has no such period: its slot is wanted at once.
         """
+        self._tell_out_of_reach()
         left = self._tree()
         if left and self._term_deadline is not None and not self._killed:
             signal_all(left, signal.SIGTERM)
