@@ -12,6 +12,7 @@ LOOK_INTERVAL = 0.2  # seconds between two looks of the master
 IDLE_LOOK_INTERVAL = 0.5  # where nothing is to do: to be woken costs more than the look
 # A slot whose loop stands still gets no new connections: within a second, the idle look and a late one included.
 STALLED_AFTER = 0.45
+LEAST_TIMEOUT = 1.0  # seconds of silence; after less, one that just waits for its next beat, or a CPU, would be hung
 OVERSLEPT_AFTER = 1.0  # seconds that a look may be late before the master takes itself for the one who slept
 
 

@@ -85,12 +85,17 @@ def seconds(expected: str = "a number of seconds above 0") -> Kind:
     return Kind(expected, read, take)
 
 
-def seconds_or_never() -> Kind:
-    """A time from zero on, and short of forever; zero stands for never."""
-    positive = seconds("a number of seconds, or 0 for never")
+def seconds_or_never(least: float = 0.0) -> Kind:
+    """A time above zero, at least `least`, and short of forever; zero stands for never."""
+    positive = seconds("a number of seconds" + (f" from {least:g} on" if least else "") + ", or 0 for never")
 
     def take(value: object) -> object:
-        return 0.0 if value == 0 and not isinstance(value, bool) else positive.take(value)
+        if value == 0 and not isinstance(value, bool):
+            return 0.0
+        taken = positive.take(value)
+        if isinstance(taken, float) and taken < least:
+            raise Wrong
+        return taken
 
     return Kind(positive.expected, positive.read, take)
 

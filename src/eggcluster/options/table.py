@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from eggcluster.model.vital_signs import LEAST_TIMEOUT
 from eggcluster.options.cluster_options import default_of
 from eggcluster.options.kind import (
     Kind,
@@ -242,14 +243,14 @@ OPTIONS = (
     _option("agent_start_timeout", seconds(), "seconds the agent has to start", "SECONDS"),
     _option(
         "worker_timeout",
-        seconds_or_never(),
+        seconds_or_never(LEAST_TIMEOUT),
         "seconds an app worker's event loop may stand still before the worker is replaced; 0: for ever",
         "SECONDS",
         default="`30`; `0` in the env `local`",
     ),
     _option(
         "agent_timeout",
-        seconds_or_never(),
+        seconds_or_never(LEAST_TIMEOUT),
         "seconds the agent's event loop may stand still before it is replaced; 0: for ever",
         "SECONDS",
         default="`30`; `0` in the env `local`",
