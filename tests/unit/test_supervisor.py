@@ -391,6 +391,17 @@ def test_a_second_reload_follows_the_first_and_all_are_told_at_the_end_of_both()
     assert world.apps() == [second]
 
 
+def test_a_second_reload_follows_a_first_that_was_stopped_for_its_code_may_be_mended_meanwhile() -> None:
+    world = booted(workers=1)
+    old = world.app(1)
+    world.reload().reload().exits(world.apps()[-1], FAILED, failure="SyntaxError: x")
+    assert not world.given(ReloadEnded)
+    mended = world.apps()[-1]
+    world.started(mended).exits(old)
+    assert world.given(ReloadEnded) == [ReloadEnded(None)]
+    assert world.apps() == [mended]
+
+
 def test_a_worker_that_dies_during_its_reload_is_followed_by_its_successor() -> None:
     world = booted(workers=1)
     world.reload()

@@ -304,10 +304,10 @@ class Supervisor:
         self._rollout = None
         self._next_recycling = now + (PAUSE_AFTER_FAILURE if rollout.failed and recycling else PAUSE)
         wanted, self._reload_wanted = self._reload_wanted, None
-        if wanted is None or (rollout.failed and not recycling):
+        if wanted is None:
             return commands
-        # Who asked for the first is told after the second: both asked for the newest.
-        commands = [each for each in commands if each != ReloadEnded(None)]
+        # Who asked for the first is told after the second: both asked for the newest, which may start where it did not.
+        commands = [each for each in commands if not isinstance(each, ReloadEnded)]
         return commands + self.reload(now, agent=wanted)
 
     def _recycle(self, now: float) -> list[Command]:
