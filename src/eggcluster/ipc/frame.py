@@ -36,7 +36,7 @@ _RUNS = frozenset((Target.AGENT, Target.PARENT, Target.APPS, Target.ALL, Target.
 
 _encode = Encoder().encode
 _decode_message = Decoder(tuple[str, Any]).decode
-_decoders: dict[Any, Decoder[Any]] = {}  # one for each shape; to make one costs more than to decode
+_decoders: "dict[Any, Decoder[Any]]" = {}  # one for each shape; to make one costs more than to decode
 
 
 def printable(text: str, limit: int = 64 * 1024) -> str:
