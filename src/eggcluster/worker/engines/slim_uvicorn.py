@@ -7,19 +7,23 @@ an application asks of it later is the real thing.
 
 import importlib
 import sys
+import threading
 from types import ModuleType
 from typing import Any
+
+_importing = threading.Lock()  # workers that are threads boot at the same time
 
 
 def import_uvicorn() -> None:
     """Import the package `uvicorn`; does nothing where it has been imported already."""
-    if "uvicorn" in sys.modules:
-        return
-    sys.modules["uvicorn.main"] = _StandIn("uvicorn.main")
-    try:
-        importlib.import_module("uvicorn")
-    finally:
-        del sys.modules["uvicorn.main"]
+    with _importing:
+        if "uvicorn" in sys.modules:
+            return
+        sys.modules["uvicorn.main"] = _StandIn("uvicorn.main")
+        try:
+            importlib.import_module("uvicorn")
+        finally:
+            del sys.modules["uvicorn.main"]
 
 
 class _StandIn(ModuleType):
