@@ -26,6 +26,7 @@ class Site:
         self.listener = bind_unix(self.path)
         self.listener.listen()
         self.listener.setblocking(False)
+        self.options = ClusterOptions(port=0, workers=4)
         self.agents = 0
         self.hub: Hub
         self.port: ClusterPort
@@ -83,9 +84,8 @@ class Site:
         os.unlink(self.path)
 
     def _order(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> BootOrder:
-        options = ClusterOptions(port=0, workers=4)
         return BootOrder(
-            role, slot, generation, f"{os.getpid()}-1", options, cluster_port=self.path, survivors=survivors
+            role, slot, generation, f"{os.getpid()}-1", self.options, cluster_port=self.path, survivors=survivors
         )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,21 @@ def test_a_replaced_agent_takes_over_what_the_workers_remember(run: Run, tmp_pat
     run(scene())
 
 
+def test_a_copy_may_be_larger_than_the_applications_messages(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            here.options = replace(here.options, max_message_bytes=2000)
+            await here.agent()
+            (one,) = await workers(here, 1)
+            for number in range(10):
+                await one.set(f"k{number}", "x" * 1000)
+            here.kill_agent()
+            hub = await here.agent(share, survivors=[1])
+            assert len(hub.shared) == 10
+
+    run(scene())
+
+
 def test_of_the_copies_the_one_that_has_seen_the_most_wins(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
@@ -460,8 +476,7 @@ def test_a_copy_that_is_none_is_passed_over(run: Run, tmp_path: Path, caplog: py
             one, two = await workers(here, 2)
             await one.set("k", 1)
             await until(lambda: "k" in two)
-            here.uplinks[0]._handlers.discard("copy")
-            here.uplinks[0]._handlers.add("copy", lambda data: "nonsense")
+            here.uplinks[0]._copy.entries["k"] = "nonsense"  # type: ignore[assignment]
             here.uplinks[0]._copy.version += 1  # and the best one, as it says
             here.kill_agent()
             hub = await here.agent(share, survivors=[1, 2])

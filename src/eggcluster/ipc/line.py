@@ -132,17 +132,19 @@ class Line:
         with contextlib.suppress(MessengerError):
             self.write(encode_frame(Kind.CANCEL, Target.AGENT, None, 0, self._source, request_id))
 
-    def reply(self, question: Question, kind: Kind, content: Any) -> None:
-        """Answer a request that came over this line; where the answer cannot travel, say so instead."""
+    def reply(self, question: Question, kind: Kind, content: Any, *, limited: bool = True) -> None:
+        """Answer a request that came over this line; where the answer cannot travel, say so instead. What is not the
+        application's own need not be `limited` by `max_message_bytes`."""
         try:
-            answer = self._encode_answer(question, kind, content)
+            answer = self._encode_answer(question, kind, content, self._max_bytes if limited else MAX_MESSAGE_BYTES)
         except MessengerError as error:
-            answer = self._encode_answer(question, Kind.FAILURE, [type(error).__name__, str(error), ""])
+            failure = [type(error).__name__, str(error), ""]
+            answer = self._encode_answer(question, Kind.FAILURE, failure, MAX_MESSAGE_BYTES)
         with contextlib.suppress(MessengerClosed):  # then nobody waits for it any more
             self.channel.write(answer)
 
-    def _encode_answer(self, question: Question, kind: Kind, content: Any) -> bytes:
-        return encode_frame(kind, Target.ADDRESS, content, 0, self._source, question[1], self._max_bytes)
+    def _encode_answer(self, question: Question, kind: Kind, content: Any, limit: int) -> bytes:
+        return encode_frame(kind, Target.ADDRESS, content, 0, self._source, question[1], limit)
 
     @property
     def under_way(self) -> "set[asyncio.Task[None]]":

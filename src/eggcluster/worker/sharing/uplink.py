@@ -20,6 +20,7 @@ from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handlers import Handlers
 from eggcluster.ipc.line import Line
 from eggcluster.kernel.unix_socket import connect_unix
+from eggcluster.model.message import Kind
 from eggcluster.model.role import app
 from eggcluster.model.shared_store import Write
 from eggcluster.model.shared_table import Change, Table
@@ -54,7 +55,6 @@ class Uplink(Sharing):
         self._followers: dict[str, Follower] = {}
         self._leaders: set[str] = set()
         self._handlers = Handlers()
-        self._handlers.add("copy", self._give_copy)
         self._line: Line | None = None  # welcomed
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
@@ -135,9 +135,6 @@ class Uplink(Sharing):
         if kind is not None:
             raise _REFUSALS[kind](text)
         return result
-
-    def _give_copy(self, _: Any) -> Any:
-        return self._copy.version, list(self._copy.entries.items())
 
     # -- asking ----------------------------------------------------------------------------------------
 
@@ -232,7 +229,11 @@ class Uplink(Sharing):
                 self._line.tell(action, data)
 
     def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
-        return False
+        if action != "copy":
+            return False
+        copy = self._copy.version, list(self._copy.entries.items())
+        line.reply(question, Kind.REPLY, copy, limited=False)
+        return True
 
     def on_message(self, line: Line, action: str, data: Any) -> None:
         if action == "value":
