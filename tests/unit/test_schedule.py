@@ -1,14 +1,18 @@
 """The agent's own schedule: its ticks, their runs, overlap, and what one agent leaves to the next."""
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from eggcluster import Agent, Application, DeclarationError, RunFailed, ScheduleStrategy
+from eggcluster.model.schedule_terms import check_terms
 from eggcluster.worker.schedule.clock import Clock
 from eggcluster.worker.schedule.memory import HERE, Memory
+from eggcluster.worker.schedule.scheduled_task import ScheduledTask
 from tests.unit.clock import in_no_time, now
 
 EPOCH = 1_800_000_000.0 - 1000.0  # 2027-01-15 08:00:00 UTC when the loop begins
@@ -504,3 +508,29 @@ def test_types_are_made_known_once_by_a_class_of_strategies() -> None:
     for wrong in (print, int, Mine.__new__(Mine)):
         with pytest.raises(DeclarationError, match="is no class of ScheduleStrategy"):
             agent.schedule.use("other", wrong)  # type: ignore[arg-type]
+
+
+def test_a_strategy_that_does_not_let_go_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+    class Clinging(ScheduleStrategy):
+        async def start(self) -> None:
+            for _ in range(2):  # the end of the test cancels it again
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(1000)
+
+        async def close(self) -> None:
+            await asyncio.sleep(1000)
+
+    async def work() -> None:
+        memory = Memory({}, lambda key, value: None, lambda: asyncio.sleep(0))
+        task = ScheduledTask("poll", memory, LoopClock(), logging.getLogger("test"))
+        terms = check_terms("poll", "app.poll", "mine", None, {})
+        await task.arm(terms, Clinging(terms, Agent(), sender=cast(Any, None)), "prod")
+        await asyncio.sleep(1)
+        began = now()
+        await task.disarm()
+        assert now() - began < 5
+        assert task.strategy is None
+
+    in_no_time(work())
+    assert "the strategy of schedule poll goes on although it was cancelled" in caplog.text
+    assert "the strategy of schedule poll raised in close" in caplog.text

@@ -155,6 +155,16 @@ def test_a_key_that_is_no_string_is_refused(use: Callable[[Any], Any]) -> None:
         use(LocalSharing().shared)
 
 
+@pytest.mark.parametrize("ttl", [float("inf"), 1e300, 10**400])
+def test_a_time_to_live_of_a_hundred_years_is_for_good(ttl: float) -> None:
+    async def scene() -> None:
+        shared = LocalSharing().shared
+        await shared.set("k", 1, ttl=ttl)
+        assert await shared.increment("k", ttl=ttl) == 2
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("where", ["worker", "agent", "alone"])
 @pytest.mark.parametrize(
     "use",
@@ -213,6 +223,7 @@ def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp
         (lambda s: s.set(1, 1), TypeError, "a key is a string, not 1"),
         (lambda s: s.set("k", 1, ttl=0), ValueError, "ttl: 0 is no time"),
         (lambda s: s.set("k", 1, ttl=float("nan")), ValueError, "ttl: nan is no time"),
+        (lambda s: s.increment("k", 10**5000), ValueError, "by: it does not fit 64 bits"),
         (lambda s: s.increment("k", "1"), TypeError, "by: '1' is no number"),
         (lambda s: s.compare_and_set("k", None, 1), TypeError, "expected: None is no version"),
         (lambda s: s.compare_and_set("k", "x", 1), TypeError, "expected: 'x' is no version"),

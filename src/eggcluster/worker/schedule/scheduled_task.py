@@ -17,6 +17,8 @@ from eggcluster.worker.schedule.memory import Memory
 from eggcluster.worker.schedule.strategy import ScheduleStrategy, cause
 from eggcluster.worker.schedule.timeline import Timeline
 
+LET_GO = 1.0  # seconds that a strategy's `start` has to end, and again its `close`: all other tasks wait for it
+
 Work = Callable[[ScheduleRun], Awaitable[RunEnd]]
 
 
@@ -58,10 +60,11 @@ class ScheduledTask:
         """Keep time no more. Runs that are under way go on."""
         for task in self._keeping:
             task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
+        if self._keeping and (await asyncio.wait(self._keeping, timeout=LET_GO))[1]:
+            self._logger.error("the strategy of schedule %s goes on although it was cancelled", self.name)
         strategy, self.terms, self.strategy, self._timeline, self._keeping = self.strategy, None, None, None, []
         if strategy is not None:
-            await self._logged(strategy.close(), "close")
+            await self._logged(asyncio.wait_for(strategy.close(), LET_GO), "close")
 
     async def _keep_time(self, timeline: Timeline) -> None:
         assert self.terms is not None

@@ -51,7 +51,7 @@ class ScheduleStrategy:
         return await self.send_one(*args)
 
     async def close(self) -> None:
-        """Awaited when the task is gone, its terms change, or the agent closes."""
+        """Awaited, for a second at most, when the task is gone, its terms change, or the agent closes."""
 
     async def send_one(self, *args: Any) -> ScheduleRun:
         """Run the task in one listening app worker, with these arguments (what MessagePack carries).

@@ -21,6 +21,8 @@ class Change(NamedTuple):
     deleted: bool
 
 
+FOR_GOOD = 100 * 365 * 86400.0  # seconds; no machine runs for so long, and a clock can be added to them
+
 OnChange = Callable[[Change], Any]
 _L = TypeVar("_L", bound=OnChange)
 _encode = Encoder().encode
@@ -120,6 +122,8 @@ class Shared(Mapping[str, Any]):
         an existing key the time left stays. TypeError where it holds something else."""
         if isinstance(by, bool) or not isinstance(by, (int, float)):
             raise TypeError(f"by: {by!r} is no number")
+        if isinstance(by, int) and not -(2**63) <= by < 2**64:
+            raise ValueError("by: it does not fit 64 bits")
         return await self._home.write(Increment(_key(key), by, _ttl(ttl)))
 
     # -- hearing of changes ----------------------------------------------------------------------------
@@ -184,6 +188,8 @@ def _raw(key: str, value: Any) -> bytes:
 
 
 def _ttl(ttl: float | None) -> float | None:
-    if ttl is not None and (isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not ttl > 0):
+    if ttl is None:
+        return None
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not ttl > 0:
         raise ValueError(f"ttl: {ttl!r} is no time; use seconds above 0")
-    return ttl
+    return float(ttl) if ttl < FOR_GOOD else None
