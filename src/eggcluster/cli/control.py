@@ -13,22 +13,36 @@ from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.master.runtime_dir import Description, RuntimeDir
 from eggcluster.model.phase import ExitCode
 
+PATIENCE = 10.0  # seconds for an answer that needs nobody but the master, or the agent, who has 5
 
-def ask(cluster: Description, command: str, **details: Any) -> Generator[Any, None, Any]:
+
+def ask(cluster: Description, command: str, patience: float | None = None, **details: Any) -> Generator[Any, None, Any]:
     """Send a command; yields what it tells on the way. The generator's value is the answer.
 
-    ControlError where the master refuses, ClusterNotRunning where nobody answers, or no longer.
+    ControlError where the master refuses, or is silent for `patience` seconds; ClusterNotRunning where nobody answers,
+    or no longer.
     """
     try:
-        sock = connect_unix(RuntimeDir(cluster.name).control_socket)
+        sock = connect_unix(RuntimeDir(cluster.name).control_socket, blocking=patience is None)
+    except BlockingIOError:  # as many wait already as can
+        raise _silent(cluster) from None
     except OSError as error:
         text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
         raise ClusterNotRunning(text) from None
     with sock, contextlib.suppress(ConnectionError, EOFError):
-        sock.sendall(msgspec.json.encode({"command": command, **details}) + b"\n")
-        with sock.makefile("rb") as lines:
-            return (yield from _follow(lines))
+        sock.settimeout(patience)
+        with contextlib.suppress(BrokenPipeError):  # refused already: what it said of that is there to be read
+            sock.sendall(msgspec.json.encode({"command": command, **details}) + b"\n")
+        try:
+            with sock.makefile("rb") as lines:
+                return (yield from _follow(lines))
+        except TimeoutError:
+            raise _silent(cluster) from None
     raise ClusterEnded(f'"{cluster.name}" (pid {cluster.pid}) ended before it had answered')
+
+
+def _silent(cluster: Description) -> ControlError:
+    return ControlError(f'"{cluster.name}" (pid {cluster.pid}) runs and does not answer; was it stopped (Ctrl-Z)?')
 
 
 def _follow(lines: BinaryIO) -> Generator[Any, None, Any]:
@@ -45,7 +59,7 @@ def _follow(lines: BinaryIO) -> Generator[Any, None, Any]:
 
 def answer_to(cluster: Description, command: str) -> Any:
     """The answer to a command that has no progress to tell."""
-    talk = ask(cluster, command)
+    talk = ask(cluster, command, PATIENCE)
     while True:
         try:
             next(talk)

@@ -98,6 +98,7 @@ class ControlServer:
         task = asyncio.current_task()
         assert task is not None
         if len(self._clients) >= MAX_CLIENTS:
+            writer.write(msgspec.json.encode({"error": f"{MAX_CLIENTS} others talk with the master already"}) + b"\n")
             writer.close()
             return
         self._clients.add(task)
