@@ -23,5 +23,8 @@ class AgentSources:
         task.add_done_callback(self._comparing.discard)
 
     async def _compare(self, progress: Progress | None) -> None:
-        changed = await asyncio.to_thread(any_changed, self.stamps)
+        try:
+            changed = await asyncio.to_thread(any_changed, self.stamps)
+        except RuntimeError:  # the system has no thread for us (pids.max): a slow disk is the smaller evil then
+            changed = any_changed(self.stamps)
         self._inbox.put(ReloadRequested(changed, progress))
