@@ -49,6 +49,24 @@ app.app = ask
 """
 
 
+LOOK_AT_MY_FILES = """
+import os
+os.system("ls -l /proc/self/fd >> files")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_a_module_starts_while_it_is_imported_gets_none_of_our_sockets(project: Project) -> None:
+    """It may be a daemon that outlives everybody, and a listener that it held would swallow connections."""
+    project.write(app=LOOK_AT_MY_FILES + HELLO, agent=LOOK_AT_MY_FILES + AGENT)
+    cluster = project.start("--workers", "2").wait_ready()
+    files = (project.folder / "files").read_text()
+    assert files.count(" 2 -> ") == 3
+    assert "socket:" not in files
+    assert "memfd:" not in files
+    assert cluster.close() == 0
+
+
 def test_a_lost_stderr_does_not_keep_a_worker_whose_master_has_gone(project: Project) -> None:
     cluster = project.write(app=LOST_STDERR + HELLO, agent=LOST_STDERR + AGENT).start("--workers", "2").wait_ready()
     cluster.signal(signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 import asyncio
 import faulthandler
+import os
 import socket
 import sys
 from typing import NoReturn
@@ -32,6 +33,8 @@ def main(began: float) -> NoReturn:
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     order = read_first(sock, BootOrder)
+    for fd in (order.record_fd, *order.fds):  # not for what the application starts, even while it is being imported
+        os.set_inheritable(fd, False)
     # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
     faulthandler.enable(order.record_fd, all_threads=True)
     hold_lifeline(order.master, order.speaker)
