@@ -47,6 +47,7 @@ class Messenger:
     """
 
     def __init__(self, role: Role = Role.APP, handlers: Handlers | None = None) -> None:
+        self.why_closed = "no cluster runs here: the messenger works in an agent, an app worker or a Cluster"
         self._role = role
         self._handlers = handlers or Handlers()
         self._outbox: Outbox | None = None
@@ -257,7 +258,7 @@ class Messenger:
 
     def _attached(self) -> Outbox:
         if self._outbox is None:
-            raise MessengerClosed("no cluster runs here: the messenger works in an agent, an app worker or a Cluster")
+            raise MessengerClosed(self.why_closed)
         return self._outbox
 
     def _write(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> None:

@@ -35,6 +35,9 @@ def become(role: Role) -> Place:
 def inhabit(place: Place) -> None:
     """This thread is a worker from now on, one of several in its process."""
     _place.bind(place)
+    _place.default.messenger.why_closed = (
+        "this thread runs in no worker's name: start it with contextvars.copy_context().run, or by asyncio.to_thread"
+    )
 
 
 def messenger_for(role: Role) -> Messenger:
