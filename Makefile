@@ -5,10 +5,10 @@ PORT ?= 7001
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check unit long soak bench clean python
+.PHONY: help demo test pythons check unit long soak bench clean python
 
 help:  ## this list
-	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
 # Make dies of a Ctrl-C that reaches it, whatever the cluster's exit code: on a terminal the cluster gets a process
 # group of its own (set -m), so that the key is for it alone and its 0 is make's.
@@ -16,10 +16,15 @@ demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001 (PORT=...); Ctrl-C end
 	@echo "open http://127.0.0.1:$(PORT) — Ctrl-C ends it"
 	@bash -c 'if [ -t 0 ]; then set -m; fi; $(BIN)/eggcluster start --base-dir examples/board --port $(PORT) --workers 3; exit $$?'
 
-# Those with processes three at a time, each file as a whole: most of what they do is to wait.
+# Those with processes three at a time, each file as a whole: most of what they do is to wait. What fails in the crowd is
+# run once more, alone, and has to pass then; both are told.
 test: check  ## everything: style, types, all tests
 	$(BIN)/pytest tests/unit
-	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/unit
+	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/unit || \
+		$(BIN)/pytest --last-failed --last-failed-no-failures none --ignore tests/unit
+
+pythons: $(VENV)/test  ## the same without the slow part, on every other Python that is here
+	scripts/pythons
 
 check: $(VENV)/test  ## style and types
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/http.py --faults
 
 clean:  ## remove .venv and what the tools have cached
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Looked at each time and before anything else: what pip says of a Python that is too old fills a page.
 python:

@@ -1,5 +1,7 @@
-"""Interpreter mode: as thread mode, but each thread runs an interpreter of its own, with its own GIL and its own
-modules (Python 3.14, PEP 734). Runs in the master."""
+"""Interpreter mode: a thread, but with an interpreter of its own, its GIL and its modules. Runs in the master.
+
+Python 3.14 and later: concurrent.interpreters, PEP 734.
+"""
 
 import sys
 from collections.abc import Sequence
