@@ -47,6 +47,18 @@ def test_a_second_cluster_of_the_same_name_is_refused_in_one_line(claimed: Runti
     assert claimed.describe() is not None
 
 
+def test_who_cleans_up_tmp_leaves_it_alone_as_long_as_the_cluster_lives(claimed: RuntimeDir) -> None:
+    """What systemd-tmpfiles does before it looks into a directory: tmpfiles.d(5)."""
+    cleaner = os.open(claimed.path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(cleaner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        claimed.release()
+        fcntl.flock(cleaner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(cleaner)
+
+
 def test_another_name_is_another_cluster(claimed: RuntimeDir, root: str) -> None:
     other = RuntimeDir("other", root)
     other.claim("/srv/other")

@@ -56,11 +56,13 @@ class RuntimeDir:
         self._lock_path = os.path.join(self.path, "lock")
         self._description_path = os.path.join(self.path, "cluster.json")
         self._lock: int | None = None
+        self._kept: int | None = None
 
     def claim(self, base_dir: str) -> None:
         """Take the name; OptionsError where a living cluster has it, or the directory is not safe."""
         try:
             self._lock = self._make_and_lock()
+            self._keep_from_cleaners()
             for left in (self.control_socket, self.cluster_port):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(left)
@@ -76,8 +78,18 @@ class RuntimeDir:
                 shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
+            if self._kept is not None:
+                os.close(self._kept)
+                self._kept = None
             with contextlib.suppress(OSError):  # not empty: other clusters of this user
                 os.rmdir(self.root)
+
+    def _keep_from_cleaners(self) -> None:
+        """Files in /tmp that nobody has used for days are removed; but systemd-tmpfiles(8) leaves a directory alone that
+        somebody has locked, and all that is in it."""
+        self._kept = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # one who cleans up just now
+            fcntl.flock(self._kept, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _is_still_ours(self, lock: int) -> bool:
         """Somebody may have removed the lock under us; then the next cluster of the name has one of its own."""
