@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,24 @@ def test_a_stop_after_the_end_returns_at_once(shop: Workshop) -> None:
         assert await worker.handle.stop(grace=1000) is StopOutcome.GRACEFUL
 
     shop.run(work())
+
+
+def test_who_gets_the_pid_of_a_worker_that_has_ended_is_left_alone(shop: Workshop) -> None:
+    async def work(stranger: int) -> None:
+        worker = await shop.agent(PLAIN + "import os\nos._exit(3)\n")
+        await worker.exit
+        worker.handle.worker_id = stranger
+        await worker.handle.stop(grace=0)
+        worker.handle.kill()
+        await worker.handle.abort()
+
+    with subprocess.Popen(["sleep", "1000"], start_new_session=True) as stranger:
+        try:
+            shop.run(work(stranger.pid))
+            with pytest.raises(subprocess.TimeoutExpired):
+                stranger.wait(0.2)
+        finally:
+            stranger.kill()
 
 
 @pytest.mark.parametrize("code", [PLAIN + "import time; time.sleep(1000)\n", PLAIN + "while True: pass\n", STUBBORN])

@@ -89,7 +89,7 @@ class ProcessWorker(WorkerHandle):
     async def stop(self, *, grace: float) -> StopOutcome:
         if self._term_deadline is None:
             self._term_deadline = asyncio.get_running_loop().time() + grace
-            signal_all([self.worker_id], signal.SIGTERM)
+            self._signal(signal.SIGTERM)
             if not await await_steadily(self._leader_gone, grace):
                 self.kill()
         await self._gone.wait()
@@ -97,8 +97,8 @@ class ProcessWorker(WorkerHandle):
 
     async def abort(self) -> None:
         # faulthandler answers SIGABRT in C, with the GIL held by whomever; one that is stopped has to be woken for it.
-        signal_all([self.worker_id], signal.SIGABRT)
-        signal_all([self.worker_id], signal.SIGCONT)
+        self._signal(signal.SIGABRT)
+        self._signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(ABORT_GRACE):
                 await self._leader_gone.wait()
@@ -107,12 +107,19 @@ class ProcessWorker(WorkerHandle):
         await self._gone.wait()
 
     def kill(self) -> None:
+        if self._gone.is_set():
+            return
         self._killed = True
         members = self._tree()
         if not self._leader_gone.is_set():
             # The leader last: while it lives nobody can take its pid, and its children cannot be missed.
             members = [*(pid for pid in members if pid != self.worker_id), self.worker_id]
         signal_all(members, signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the worker alone, and to nobody who has its pid after it."""
+        if not self._leader_gone.is_set():
+            signal_all([self.worker_id], number)
 
     def _tree(self) -> list[int]:
         return [pid for pid in session_members(self.worker_id, self._mark) if not is_out_of_reach(pid)]
