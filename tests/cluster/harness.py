@@ -241,6 +241,14 @@ class Project:
                     process.kill()
             wait_until(lambda pid=pid: not family(pid), "every process of the daemon is gone", 5)  # type: ignore[misc]
 
+    def close(self) -> None:
+        """The test is over: end everything; nothing may be left."""
+        for launched in self.launched:
+            launched.end()
+        self.end_daemons()
+        for launched in self.launched:
+            launched.assert_nothing_left()
+
     def refused(self, *arguments: str, **environ: str) -> str:
         """The one line with which `eggcluster start` refuses bad options: exit code 2, no traceback."""
         answer = subprocess.run(
@@ -260,14 +268,8 @@ class Project:
 
 def projects(folder: Path) -> Iterator[Project]:
     """A project for one test; afterwards everything is ended, and nothing may be left."""
-    project = Project(folder)
-    yield project
-    for launched in project.launched:
-        launched.end()
-    project.end_daemons()
-    for launched in project.launched:
-        launched.assert_nothing_left()
-
+    with contextlib.closing(project := Project(folder)):
+        yield project
 
 def family(master: int) -> list[psutil.Process]:
     """All living processes that a master started, wherever they have got to."""

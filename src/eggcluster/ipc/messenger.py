@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from copy import copy
 from typing import Any, TypeVar, overload
 
 from eggcluster.errors import BadReceiver, MessengerClosed, MessengerError, RequestTimeout
@@ -203,6 +204,12 @@ class Messenger:
     def serve_as(self, role: Role) -> None:
         """This messenger is `role`'s: it decides where a message goes that names no receiver."""
         self._role = role
+
+    def registering_with(self, handlers: Handlers) -> "Messenger":
+        """The same messenger, except that `on`, `once` and `off` go to `handlers`."""
+        other = copy(self)
+        other._handlers = handlers
+        return other
 
     def attach(
         self,

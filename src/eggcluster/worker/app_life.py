@@ -1,6 +1,7 @@
 """An app worker's life. Runs in the app workers."""
 
 import time
+from typing import Any
 
 from eggcluster.worker.application import Application
 from eggcluster.worker.engines.engine import Engine, Load
@@ -57,6 +58,11 @@ class AppLife(Life):
         shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True
         closed = await self.app.run_close(self.grace_left(self.options.app_close_timeout))
         return await self.close_sharing() and closed and shut_down
+
+    def _on_event(self, action: str, data: Any) -> None:
+        if action == "egg-pids" and not data and (sharing := self.place.sharing_in_use) is not None:
+            sharing.agent_gone()
+        super()._on_event(action, data)
 
     def _interface(self) -> Interface:
         if self.options.interface == "auto":

@@ -98,7 +98,11 @@ class Life(ABC):
                 self._stop_watch()
                 raise LeaveEarly(0) from None  # whatever the application made of it
             return runner.run(self._report_failure(error))
-        return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
+        try:
+            return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
+        except BaseException:
+            self._let_go(self._hooks)
+            raise
 
     async def _serve(self) -> int:
         self._close_order.tell(self._closing)
@@ -208,6 +212,14 @@ class Life(ABC):
         after it."""
         elapsed = asyncio.get_running_loop().time() - self._close_began
         return max(0.0, timeout / 1000 - min(CLOSE_RESERVE / 2, timeout / 4000) - elapsed)
+
+    def _let_go(self, hooks: Hooks) -> None:
+        """The event loop was ended from within, by SystemExit say: nothing closes in order any more. Who does not let
+        this worker end, a plain background task that does not look at `closing`, is left to the master's patience with
+        a worker without a channel."""
+        hooks.closing.set()
+        if self._channel is not None:
+            self._channel.close()
 
     async def _leave(self) -> None:
         """Let what was sent reach the master before the process ends."""

@@ -65,6 +65,10 @@ class Place:
         """What `owner`, an object that several workers may share, has here."""
         return declared
 
+    def leave(self) -> None:
+        """This worker has ended, and others live on: it keeps nothing open."""
+        self._ordered = self._sharing = None
+
     # -- sharing -----------------------------------------------------------------------------------------
 
     @property

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -32,10 +33,9 @@ _OURS = __name__.partition(".")[0]
 
 @dataclass(frozen=True, eq=False)
 class Declaration:
-    """`repeat` does at a place what the module `module` did when a worker of `role` imported it as a part of `root`."""
+    """`repeat` does at a place what `module` did when a worker of `role` imported it."""
 
     role: Role
-    root: str
     module: str
     repeat: Callable[[Place], object]
 
@@ -68,17 +68,11 @@ class SharedModules:
         self._declared.append(declaration)
 
     def _for(self, place: Place, root: ModuleType) -> list[Declaration]:
-        """All of the same role share one application. Of what others have imported it is what `root` leads to; but not
-        what they registered in the module that they themselves are made of."""
+        """All of the same role share one application. Of what others have imported it is what `root` leads to."""
         if all(each.role is place.role for each in self._declared):
             return self._declared[:]
         found = frozenset(_reachable(root))
-        return [
-            each
-            for each in self._declared
-            if each.role is place.role
-            or (each.module in found and (each.module == root.__name__ or each.module != each.root))
-        ]
+        return [each for each in self._declared if each.role is place.role or each.module in found]
 
     def _renew(self, order: BootOrder) -> None:
         """After a reload: forget what came from the application's own files, and what it has registered."""
@@ -108,14 +102,18 @@ class ThreadPlace(Place):
         self.worker_id = threading.get_native_id()
         self.order = order
         self.importing = ""
-        self.messenger = Messenger(role, _DeclaringHandlers(self, role))
+        handlers = _DeclaringHandlers(self)
+        self.messenger = Messenger(role, handlers)
+        self._own_handlers = _DeclaringHandlers(self, role, handlers)
         other = Role.AGENT if role is Role.APP else Role.APP
-        self._mute = {other: Messenger(other, _DeclaringHandlers(self, other))}
+        self._mute = Messenger(other, _DeclaringHandlers(self, other))
         self._repeated: set[Declaration] = set()
         self._own: WeakKeyDictionary[object, Incarnation] = WeakKeyDictionary()
 
     def messenger_of(self, role: Role) -> Messenger:
-        return self._mute.get(role, self.messenger)
+        if role is not self.role:
+            return self._mute
+        return self.messenger.registering_with(self._own_handlers) if self.importing else self.messenger
 
     def import_module(self, name: str) -> ModuleType:
         return _shared.import_for(self, name)
@@ -125,10 +123,10 @@ class ThreadPlace(Place):
     ) -> None:
         speak_as(speaker, self.worker_id, level)
 
-    def declare(self, repeat: Callable[[Place], object], role: Role | None = None) -> None:
+    def declare(self, repeat: Callable[[Place], object]) -> None:
         assert self.role is not None
         if self.importing:
-            declaration = Declaration(role or self.role, self.importing, _calling_module(), repeat)
+            declaration = Declaration(self.role, _calling_module(), repeat)
             self._repeated.add(declaration)
             _shared.note(declaration)
 
@@ -140,6 +138,10 @@ class ThreadPlace(Place):
             found = self._own[owner] = declared.copy()
         return found  # type: ignore[return-value]  # a copy of what came in
 
+    def leave(self) -> None:
+        super().leave()
+        self._own.clear()
+
     def repeat(self, declaration: Declaration) -> None:
         """Do here, once, what was declared elsewhere."""
         if declaration not in self._repeated:
@@ -148,21 +150,24 @@ class ThreadPlace(Place):
 
 
 class _DeclaringHandlers(Handlers):
-    """What is registered while a module is imported is every worker's of `role` that shares it."""
+    """What is registered while a module is imported is registered for every worker that shares the module: with its
+    messenger, or with the one that objects of `role` have there. `others` are the handlers to register with."""
 
-    def __init__(self, place: ThreadPlace, role: Role) -> None:
+    def __init__(self, place: ThreadPlace, role: Role | None = None, others: Handlers | None = None) -> None:
         super().__init__()
         self._place = place
         self._role = role
+        if others is not None:
+            self._by_action, self._lasting = others._by_action, others._lasting
 
     def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
         super().add(action, handler, once=once)
+        self._place.declare(partial(_register, self._role, action, handler, once))
 
-        def repeat(place: Place) -> None:
-            messenger = place.messenger_of(self._role)
-            (messenger.once if once else messenger.on)(action, handler)
 
-        self._place.declare(repeat, self._role)
+def _register(role: Role | None, action: str, handler: Handler, once: bool, place: Place) -> None:
+    messenger = place.messenger if role is None else place.messenger_of(role)
+    (messenger.once if once else messenger.on)(action, handler)
 
 
 def _calling_module() -> str:

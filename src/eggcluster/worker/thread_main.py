@@ -53,6 +53,7 @@ def live(channel_fd: int, orders_fd: int, *, shares_modules: bool) -> int:
         line.close()
         sock.close()
         close_untaken(order.fds)
+        place.leave()
         gc.collect()  # a process that ends closes its connections; here nobody does but the garbage collector
         record.close()
 

@@ -64,6 +64,9 @@ class Sharing(ABC):
     def booted(self) -> None:
         """The worker's boot is over."""
 
+    def agent_gone(self) -> None:
+        """The master says so."""
+
     @abstractmethod
     async def close(self) -> bool:
         """Part of the close, after all hooks; False where something raised."""

@@ -56,6 +56,7 @@ class Uplink(Sharing):
         self._leaders: set[str] = set()
         self._handlers = Handlers()
         self._line: Line | None = None  # welcomed
+        self._latest: Line | None = None  # or not yet
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._shared: Shared | None = None
@@ -88,6 +89,12 @@ class Uplink(Sharing):
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
         return True
+
+    def agent_gone(self) -> None:
+        """An agent that is a thread may hang, and keep its end of the line; nobody reads there any more. What it has
+        written is still read here."""
+        if self._latest is not None:
+            self._latest.channel.close()
 
     def open(self) -> None: ...
 
@@ -207,7 +214,7 @@ class Uplink(Sharing):
         options = self._order.options
         sock = connect_unix(self._order.cluster_port, blocking=False)
         limits = options.max_message_bytes, options.max_queue_bytes
-        line = await Line.open(sock, self, self._handlers, app(self._order.slot).pack(), *limits)
+        line = self._latest = await Line.open(sock, self, self._handlers, app(self._order.slot).pack(), *limits)
         try:
             version = self._copy.version if self._has_copy.is_set() else None
             self._welcome(line, await line.ask("hello", (self.worker_id, version), PATIENCE))
