@@ -60,3 +60,8 @@ class BootOrder(Struct, frozen=True):
     def speaker(self) -> str:
         """Who logs: the word in brackets."""
         return "agent_worker" if self.role == Role.AGENT.value else f"app_worker#{self.slot}"
+
+    @property
+    def log_level(self) -> str:
+        """The lowest level that it logs."""
+        return self.options.agent_log_level if self.role == Role.AGENT.value else self.options.app_log_level

@@ -161,9 +161,7 @@ class Life(ABC):
         return hooks
 
     def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
-        agent = self.order.role == Role.AGENT.value
-        level = self.options.agent_log_level if agent else self.options.app_log_level
-        self.place.configure_logs(self.options, self.order.speaker, level, loop)
+        self.place.configure_logs(self.options, self.order.speaker, self.order.log_level, loop)
 
     async def _boot_or_close(self) -> bool:
         """Boot, but not longer than until a signal says close; False then."""

@@ -19,7 +19,6 @@ from weakref import WeakKeyDictionary
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.messenger import Messenger
-from eggcluster.logs import speak_as
 from eggcluster.model.role import Role
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.place import Place
@@ -121,7 +120,7 @@ class ThreadPlace(Place):
     def configure_logs(
         self, options: ClusterOptions, speaker: str, level: str, loop: asyncio.AbstractEventLoop
     ) -> None:
-        speak_as(speaker, self.worker_id, level)
+        """They are the process's, and the worker speaks in its own name from its first line on."""
 
     def declare(self, repeat: Callable[[Place], object]) -> None:
         assert self.role is not None

@@ -15,6 +15,7 @@ from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import read_first
 from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.kernel.inherited import close_untaken, hand_down
+from eggcluster.logs import speak_as
 from eggcluster.model.phase import ExitCode
 from eggcluster.model.role import Role
 from eggcluster.worker.close_order import CloseOrder
@@ -69,6 +70,7 @@ def _place(order: BootOrder, shares_modules: bool) -> Place:
     if shares_modules:
         place: Place = ThreadPlace(Role(order.role), order)
         inhabit(place)
+        speak_as(order.speaker, place.worker_id, order.log_level)
     else:
         place = become(Role(order.role))
         place.worker_id = threading.get_native_id()

@@ -9,6 +9,7 @@ from eggcluster.model.shared_store import CompareAndSet, Delete, Increment, Set,
 from eggcluster.model.shared_table import Change as TableChange
 from eggcluster.model.shared_table import Table
 from eggcluster.packing import Decoder, Encoder
+from eggcluster.worker.current import here
 from eggcluster.worker.sharing.listening import call_listener, check_listener
 
 
@@ -143,6 +144,7 @@ class Shared(Mapping[str, Any]):
         def register(function: Any) -> Any:
             check_listener(function)
             by_key.setdefault(str(name), []).append(function)
+            here().declare(lambda place: place.sharing.shared.on_change(key, function, prefix=prefix))
             return function
 
         return register if listener is None else register(listener)

@@ -1,10 +1,12 @@
 """The object that the application holds for a shared client, the same in the agent and in the app workers."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, Protocol
 
 from eggcluster.errors import NotSerializable
 from eggcluster.packing import Encoder
+from eggcluster.worker.current import here
 from eggcluster.worker.sharing.blueprint import Blueprint, Meaning
 from eggcluster.worker.sharing.listening import Listener
 
@@ -35,7 +37,7 @@ class SharedClient:
         self._egg_blueprint = blueprint
         self._egg_end = end
         for name, meaning in blueprint.methods().items():
-            setattr(self, name, _method(end, name, meaning))
+            setattr(self, name, _method(blueprint, end, name, meaning))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -65,9 +67,9 @@ def topic(info: Any) -> bytes:
         raise NotSerializable(f"MessagePack cannot carry what is to be subscribed to: {error}") from None
 
 
-def _method(end: End, name: str, meaning: Meaning) -> Callable[..., Any]:
+def _method(blueprint: Blueprint, end: End, name: str, meaning: Meaning) -> Callable[..., Any]:
     if meaning == "subscribe":
-        return end.subscribe
+        return partial(_subscribe, blueprint, end)
     if meaning == "unsubscribe":
         return end.unsubscribe
 
@@ -76,3 +78,9 @@ def _method(end: End, name: str, meaning: Meaning) -> Callable[..., Any]:
 
     method.__name__ = method.__qualname__ = name
     return method
+
+
+def _subscribe(blueprint: Blueprint, end: End, info: Any, listener: Listener) -> Established:
+    established = end.subscribe(info, listener)
+    here().declare(lambda place: place.sharing.create(blueprint)._egg_end.subscribe(info, listener))
+    return established
