@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from eggcluster import packing
 from eggcluster.packing import conversion, decoding, encoding, refusal, struct
 from eggcluster.packing.extension import Ext
 
@@ -108,6 +109,13 @@ values = st.recursive(
     ),
     max_leaves=20,
 )
+
+
+def test_where_msgspec_can_be_loaded_it_is_msgspec_and_nothing_around_it() -> None:
+    assert packing.Encoder is msgspec.msgpack.Encoder
+    assert packing.Decoder is msgspec.msgpack.Decoder
+    assert packing.convert is msgspec.convert
+    assert packing.Struct is msgspec.Struct
 
 
 @given(values)
