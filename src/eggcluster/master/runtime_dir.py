@@ -85,8 +85,8 @@ class RuntimeDir:
                 os.rmdir(self.root)
 
     def _keep_from_cleaners(self) -> None:
-        """Files in /tmp that nobody has used for days are removed; but systemd-tmpfiles(8) leaves a directory alone, and
-        all that is in it, that somebody has locked."""
+        """Files in /tmp that nobody has used for days are removed. But systemd-tmpfiles(8) leaves a directory that
+        somebody has locked alone, and all that is in it."""
         self._kept = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # one who cleans up just now
             fcntl.flock(self._kept, fcntl.LOCK_SH | fcntl.LOCK_NB)
