@@ -271,6 +271,7 @@ def projects(folder: Path) -> Iterator[Project]:
     with contextlib.closing(project := Project(folder)):
         yield project
 
+
 def family(master: int) -> list[psutil.Process]:
     """All living processes that a master started, wherever they have got to."""
     mark = f"EGG_CLUSTER_ID={master}-"

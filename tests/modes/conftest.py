@@ -8,11 +8,12 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from eggcluster import Cluster
 from tests.cluster.harness import Launched, Project
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, wait_until
 
 MODES = ("process", "thread", *(("interpreter",) if sys.version_info >= (3, 14) else ()))
 PLACES = ("agent", "app#1", "app#2")
@@ -41,9 +42,9 @@ class Site(Project):
             module.write(f"\n\n{code}\n")
         return self
 
-    def launch(self, *arguments: str, **environ: str) -> Launched:
+    def launch(self, *arguments: str) -> Launched:
         """`eggcluster start` in this mode, not waited for."""
-        return self.start("--start-mode", self.mode, *arguments, **environ)
+        return self.start("--start-mode", self.mode, *arguments)
 
     def marks(self, file: str) -> list[str]:
         """The lines that `mark` has written."""
@@ -108,6 +109,50 @@ def labs(folder: Path, mode: str, **options: Any) -> Iterator[Lab]:
         assert "BUG" not in (folder / "cluster.log").read_text()
 
 
+FORGET = """
+me = globals().get("app") or agent
+for name, value in vars(me.local).items():
+    if isinstance(value, list): value.clear()
+"""
+
+
 @pytest.fixture(scope="session", params=MODES)
-def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def running_lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     yield from labs(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture
+def lab(running_lab: Lab) -> Lab:
+    """In which nobody remembers another test."""
+    running_lab.everywhere(FORGET)
+    return running_lab
+
+
+class Visitor:
+    """One keep-alive connection to the worker in one slot."""
+
+    def __init__(self, cluster: Launched, slot: int) -> None:
+        self._address = cluster.address
+        self._client = wait_until(lambda: self._reach(slot), f"a connection to slot {slot}")
+
+    def _reach(self, slot: int) -> httpx.Client | None:
+        """Connections are spread over the slots: try until one is in the right one."""
+        client = httpx.Client(base_url=self._address, timeout=DEADLINE)
+        if client.get("/").json()["slot"] == slot:
+            return client
+        client.close()
+        return None
+
+    def tell(self, source: str) -> Any:
+        """Execute it in the worker; gives what it returns."""
+        return self._client.post("/run", content=source).raise_for_status().json()["result"]
+
+    def get(self, path: str = "/") -> httpx.Response:
+        return self._client.get(path)
+
+    def start(self, source: str) -> None:
+        """Let the worker do it as soon as it has answered."""
+        self.tell(f"asyncio.get_running_loop().call_later(0.05, lambda: {source})")
+
+    def close(self) -> None:
+        self._client.close()

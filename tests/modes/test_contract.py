@@ -1,16 +1,22 @@
 """What every start mode promises of a worker, shown with real workers of each mode."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import sys
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from eggcluster.ipc.boot_order import BootOrder, Listener
 from eggcluster.ipc.channel import Channel
@@ -20,28 +26,39 @@ from eggcluster.model.message import Kind, Target
 from eggcluster.model.role import AGENT
 from eggcluster.model.vital_signs import BEAT_INTERVAL
 from eggcluster.model.worker import ExitReport
-from eggcluster.modes.process import start_by_process
+from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 from eggcluster.options import ClusterOptions, parse_options
-from tests.waiting import DEADLINE
+from tests.modes.conftest import MODES
+from tests.waiting import DEADLINE, wait_until
 
-Start = Callable[[BootOrder, Sequence[int]], WorkerHandle]
+FORCED = {
+    "process": (StopOutcome.KILLED, ExitReport(signal="SIGKILL")),
+    "thread": (StopOutcome.ABANDONED, ExitReport(abandoned=True)),
+    "interpreter": (StopOutcome.ABANDONED, ExitReport(abandoned=True)),
+}
 
-MODES: dict[str, Start] = {"process": start_by_process}
-
-PLAIN = "from eggcluster import Agent\nagent = Agent()\n"
-STUBBORN = PLAIN + "import asyncio\n@agent.on_close\nasync def never(): await asyncio.sleep(1000)\n"
-PARENT = (
-    PLAIN
-    + """
-import pathlib, signal, subprocess, sys
+PLAIN = """
+import asyncio, pathlib, sys, time
+from eggcluster import Agent
+agent = Agent()
 here = pathlib.Path(__file__).parent
+"""
+# Until the test is over: a thread that is abandoned must not live on in the tests' process.
+UNTIL_RELEASED = "while not (here / 'release').exists(): "
+STUBBORN = PLAIN + f"@agent.on_close\nasync def never():\n    {UNTIL_RELEASED}await asyncio.sleep(0.01)\n"
+MORTAL = PLAIN + "agent.messenger.on('die', lambda code: asyncio.get_running_loop().call_soon(sys.exit, code))\n"
+PARENT = (
+    MORTAL
+    + """
+import subprocess
 
 @agent.on_start
 def spawn():
     code = "import pathlib, signal, time\\n" + HANDLER + "print('up', flush=True)\\ntime.sleep(1000)"
     child = subprocess.Popen([sys.executable, "-c", code], cwd=here, stdout=subprocess.PIPE, start_new_session=True)
-    child.stdout.readline()
+    with child.stdout:
+        child.stdout.readline()
     (here / "child").write_text(str(child.pid))
 """
 )
@@ -67,6 +84,10 @@ class Worker:
         self.channel = await Channel.open(self.handle.channel, self._on_frames, lambda _: self.came.set())
         return self
 
+    def die(self, code: int) -> None:
+        """Let it end its event loop."""
+        self.channel.write(encode_frame(Kind.MESSAGE, Target.AGENT, ["die", code]))
+
     async def report(self) -> tuple[str, dict[str, Any]]:
         """The first report that it sends."""
         await self.came.wait()
@@ -78,9 +99,12 @@ class Worker:
 class Workshop:
     """Starts workers of one mode in a directory of their own."""
 
-    def __init__(self, start: Start, folder: Path) -> None:
+    def __init__(self, mode: str, folder: Path) -> None:
         self.folder = folder
-        self._start = start
+        self.mode = mode
+        self.kills = mode == "process"
+        self.outcome, self.forced_exit = FORCED[mode]
+        self._start = starter_of(mode)
         self._workers: list[Worker] = []
 
     async def agent(self, code: str, **details: Any) -> Worker:
@@ -99,14 +123,20 @@ class Workshop:
                 async with asyncio.timeout(DEADLINE):
                     await work
             finally:
+                (self.folder / "release").touch()
                 for worker in self._workers:
-                    if not worker.exit.done():
-                        worker.handle.kill()
-                        await worker.exit
-                    worker.channel.close()
-                    worker.handle.record.close()
+                    await self._end(worker)
 
         asyncio.run(limited())
+
+    async def _end(self, worker: Worker) -> None:
+        worker.channel.close()
+        if not worker.exit.done():
+            worker.handle.kill()
+            await worker.exit
+        while worker.handle.lives_on:
+            await asyncio.sleep(0.01)
+        worker.handle.record.close()
 
     async def _open(self, order: BootOrder, fds: Sequence[int] = ()) -> Worker:
         worker = Worker(self._start(order, fds))
@@ -125,9 +155,18 @@ class Workshop:
 
 @pytest.fixture(params=MODES)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workshop]:
-    before = set(os.listdir("/dev/fd"))
-    yield Workshop(MODES[request.param], tmp_path)
-    assert set(os.listdir("/dev/fd")) <= before, "a file descriptor is left"
+    uvloop.new_event_loop().close()  # the first one of a process opens what all share
+    held, threads, path = fds(), threading.active_count(), sys.path[:]
+    yield Workshop(request.param, tmp_path)
+    wait_until(lambda: threading.active_count() <= threads, "no thread is left")
+    assert fds().items() <= held.items(), "a file descriptor is left"
+    assert sys.path == path
+
+
+def end(child: int) -> None:
+    """A child of a worker that is a thread is the tests' own."""
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def child_of(shop: Workshop) -> int:
@@ -185,8 +224,13 @@ def test_a_worker_that_needs_longer_is_ended_by_force(shop: Workshop) -> None:
     async def work() -> None:
         worker = await shop.agent(STUBBORN)
         await worker.report()
-        assert await worker.handle.stop(grace=0.2) is StopOutcome.KILLED
-        assert await worker.exit == ExitReport(signal="SIGKILL")
+        assert await worker.handle.stop(grace=0.2) is shop.outcome
+        assert await worker.exit == shop.forced_exit
+        assert worker.handle.lives_on is not shop.kills
+        if not shop.kills:  # it ends when it comes to
+            (shop.folder / "release").touch()
+            while worker.handle.lives_on:
+                await asyncio.sleep(0.01)
 
     shop.run(work())
 
@@ -198,14 +242,16 @@ def test_a_second_stop_only_waits_whatever_its_grace(shop: Workshop) -> None:
         first = asyncio.ensure_future(worker.handle.stop(grace=0.3))
         await asyncio.sleep(0)
         second = asyncio.ensure_future(worker.handle.stop(grace=1000))
-        assert {await first, await second} == {StopOutcome.KILLED}
+        assert {await first, await second} == {shop.outcome}
 
     shop.run(work())
 
 
 def test_a_stop_after_the_end_returns_at_once(shop: Workshop) -> None:
     async def work() -> None:
-        worker = await shop.agent(PLAIN + "import os\nos._exit(3)\n")
+        worker = await shop.agent(MORTAL)
+        await worker.report()
+        worker.die(3)
         assert await worker.exit == ExitReport(code=3)
         assert await worker.handle.stop(grace=1000) is StopOutcome.GRACEFUL
 
@@ -214,7 +260,9 @@ def test_a_stop_after_the_end_returns_at_once(shop: Workshop) -> None:
 
 def test_who_gets_the_pid_of_a_worker_that_has_ended_is_left_alone(shop: Workshop) -> None:
     async def work(stranger: int) -> None:
-        worker = await shop.agent(PLAIN + "import os\nos._exit(3)\n")
+        worker = await shop.agent(MORTAL)
+        await worker.report()
+        worker.die(3)
         await worker.exit
         worker.handle.worker_id = stranger
         await worker.handle.stop(grace=0)
@@ -230,19 +278,21 @@ def test_who_gets_the_pid_of_a_worker_that_has_ended_is_left_alone(shop: Worksho
             stranger.kill()
 
 
-@pytest.mark.parametrize("code", [PLAIN + "import time; time.sleep(1000)\n", PLAIN + "while True: pass\n", STUBBORN])
-def test_a_kill_ends_a_worker_whatever_it_is_doing(shop: Workshop, code: str) -> None:
+@pytest.mark.parametrize(
+    "code", [PLAIN + UNTIL_RELEASED + "time.sleep(0.01)\n", PLAIN + UNTIL_RELEASED + "pass\n", STUBBORN]
+)
+def test_a_kill_ends_a_worker_whatever_it_is_doing_or_abandons_it(shop: Workshop, code: str) -> None:
     async def work() -> None:
         worker = await shop.agent(code)
         worker.handle.kill()
         worker.handle.kill()
-        assert await worker.exit == ExitReport(signal="SIGKILL")
+        assert await worker.exit == shop.forced_exit
 
     shop.run(work())
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "crash"])
-def test_the_end_of_a_worker_is_the_end_of_all_that_it_started(shop: Workshop, how: str) -> None:
+def test_the_end_of_a_process_is_the_end_of_all_that_it_started_a_thread_s_is_not(shop: Workshop, how: str) -> None:
     async def work() -> None:
         worker = await shop.agent(f"HANDLER = {DEAF!r}\n" + PARENT)
         assert (await worker.report())[0] == "agent-start"
@@ -252,20 +302,37 @@ def test_the_end_of_a_worker_is_the_end_of_all_that_it_started(shop: Workshop, h
         elif how == "kill":
             worker.handle.kill()
         else:
-            os.kill(worker.handle.worker_id, 9)
+            worker.die(1)
         await worker.exit
-        assert not is_running(child_of(shop))
+        assert is_running(child_of(shop)) is not shop.kills
+        if not shop.kills:
+            end(child_of(shop))
 
     shop.run(work())
 
 
-def test_what_a_stopped_worker_started_is_asked_before_it_is_killed(shop: Workshop) -> None:
+def test_what_a_stopped_process_started_is_asked_before_it_is_killed(shop: Workshop) -> None:
     async def work() -> None:
         worker = await shop.agent(f"HANDLER = {TELLS!r}\n" + PARENT)
         await worker.report()
         assert await worker.handle.stop(grace=5) is StopOutcome.GRACEFUL
-        assert (shop.folder / "terminated").exists()
-        assert not is_running(child_of(shop))
+        assert (shop.folder / "terminated").exists() is shop.kills
+        assert is_running(child_of(shop)) is not shop.kills
+        if not shop.kills:
+            end(child_of(shop))
+
+    shop.run(work())
+
+
+def test_a_worker_id_is_a_pid_or_a_thread_id(shop: Workshop) -> None:
+    async def work() -> None:
+        first, second = await shop.agent(PLAIN), await shop.agent(PLAIN)
+        ids = {first.handle.worker_id, second.handle.worker_id}
+        await first.report()
+        await second.report()
+        assert len({*ids, os.getpid()}) == 3
+        here = {int(task) for task in os.listdir("/proc/self/task")}
+        assert ids.isdisjoint(here) if shop.kills else ids <= here
 
     shop.run(work())
 
@@ -274,8 +341,8 @@ def test_nothing_of_the_order_is_on_a_command_line(shop: Workshop) -> None:
     async def work() -> None:
         worker = await shop.agent(PLAIN)
         await worker.report()
-        command_line = psutil.Process(worker.handle.worker_id).cmdline()
-        assert str(shop.folder) not in " ".join(command_line)
+        process = psutil.Process(worker.handle.worker_id if shop.kills else os.getpid())
+        assert str(shop.folder) not in " ".join(process.cmdline())
 
     shop.run(work())
 
@@ -294,13 +361,13 @@ def test_a_worker_hears_what_is_sent_to_it(shop: Workshop) -> None:
     shop.run(work())
 
 
-def test_an_aborted_worker_says_where_it_was_and_is_gone(shop: Workshop) -> None:
+def test_an_aborted_worker_says_where_it_was_and_is_gone_or_abandoned(shop: Workshop) -> None:
     async def work() -> None:
-        worker = await shop.agent(PLAIN + "open(__file__ + '.imported', 'w').close()\nwhile True: pass\n")
+        worker = await shop.agent(PLAIN + "open(__file__ + '.imported', 'w').close()\n" + UNTIL_RELEASED + "pass\n")
         while not (shop.folder / "agent.py.imported").exists():
             await asyncio.sleep(0.01)
         await worker.handle.abort()
-        assert (await worker.exit).signal == "SIGABRT"
+        assert await worker.exit == (ExitReport(signal="SIGABRT") if shop.kills else shop.forced_exit)
         assert 'agent.py", line' in worker.handle.record.last_words()
 
     shop.run(work())
@@ -308,15 +375,75 @@ def test_an_aborted_worker_says_where_it_was_and_is_gone(shop: Workshop) -> None
 
 def test_a_workers_pulse_beats_while_its_loop_moves_and_no_longer(shop: Workshop) -> None:
     async def work() -> None:
-        worker = await shop.agent(PLAIN)
+        block = f"@agent.messenger.on('block')\ndef block(data):\n    {UNTIL_RELEASED}time.sleep(0.01)\n"
+        worker = await shop.agent(PLAIN + block)
         assert (await worker.report())[0] == "agent-start"
         record, first = worker.handle.record, worker.handle.record.read().beat
         assert first > 0
         while record.read().beat == first:
             await asyncio.sleep(0.01)
-        os.kill(worker.handle.worker_id, signal.SIGSTOP)
+        worker.channel.write(encode_frame(Kind.MESSAGE, Target.AGENT, ["block", None]))
+        await asyncio.sleep(2 * BEAT_INTERVAL)
         last = record.read().beat
         await asyncio.sleep(4 * BEAT_INTERVAL)  # nothing is to happen in it
         assert record.read().beat == last
 
     shop.run(work())
+
+
+def test_memory_is_known_of_processes(shop: Workshop) -> None:
+    async def work() -> None:
+        worker = await shop.agent(PLAIN)
+        await worker.report()
+        assert (worker.handle.resident_bytes() > 0) is shop.kills
+
+    shop.run(work())
+
+
+def test_a_start_without_file_descriptors_fails_and_leaves_nothing_behind(shop: Workshop) -> None:
+    async def work() -> None:
+        before = fds()
+        for spare in range(5):  # with a few more, all is there that the master's side needs, and the worker's end tells
+            with room_for(spare), pytest.raises(OSError, match="Too many open files"):
+                await shop.agent(PLAIN)
+            assert fds() == before
+
+    shop.run(work())
+
+
+def fds() -> dict[int, str]:
+    """Those that this process has, and what they are; not the one with which they are looked up."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """No more than so many file descriptors can be had."""
+    before, held = resource.getrlimit(resource.RLIMIT_NOFILE), fds()
+    free = (number for number in range(len(held) + count + 1) if number not in held)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, count, None)), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "process"])
+def test_a_thread_that_cannot_be_started_leaves_nothing_behind(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def work() -> None:
+        with pytest.raises(OSError, match="can't start new thread"):
+            await Workshop(mode, tmp_path).agent(PLAIN)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = os.listdir("/dev/fd")
+    Workshop(mode, tmp_path).run(work())
+    assert os.listdir("/dev/fd") == before

@@ -30,9 +30,13 @@ class VitalRecord:
     def create(cls, name: str) -> "VitalRecord":
         """A new one, empty; OSError where the system refuses."""
         fd = memory_file(name)
-        os.ftruncate(fd, NUMBERS)
-        os.lseek(fd, NUMBERS, os.SEEK_SET)
-        return cls(fd)
+        try:
+            os.ftruncate(fd, NUMBERS)
+            os.lseek(fd, NUMBERS, os.SEEK_SET)
+            return cls(fd)
+        except OSError:
+            os.close(fd)
+            raise
 
     def write(self, signs: VitalSigns) -> None:
         """The worker's: how it is. The beat comes last, since it is what says that the others are new."""

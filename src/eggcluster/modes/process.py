@@ -37,7 +37,11 @@ def start_by_process(order: BootOrder, fds: Sequence[int]) -> "ProcessWorker":
     """
     record = VitalRecord.create(f"egg-{order.role}#{order.slot}")
     order = msgspec.structs.replace(order, record_fd=record.fd)
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError:
+        record.close()
+        raise
     mark = f"{order.cluster_id}/{order.role}#{order.slot}.{order.generation}"
     # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for; the blank
     # argument is the room that the title takes instead.

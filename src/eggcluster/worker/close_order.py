@@ -34,11 +34,13 @@ class CloseOrder:
         self.limit: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event: asyncio.Event | None = None
+        self._context: contextvars.Context | None = None  # in whose name the log speaks
         self._over = threading.Event()
 
     def end(self) -> None:
-        """The worker has closed; its process may go on."""
+        """The worker has closed; its process may go on. The watch, which ends soon, keeps nothing of it."""
         self._over.set()
+        self._event = self._loop = self._context = None
 
     def give(self) -> None:
         """The order has come; from any thread, and at any point of a signal's handler. May come again."""
@@ -47,7 +49,8 @@ class CloseOrder:
             if self.limit is not None:
                 # Not `threading`, whose locks the main thread may hold just now.
                 with contextlib.suppress(RuntimeError):  # the interpreter is ending already
-                    _thread.start_new_thread(contextvars.copy_context().run, (self._watch, self.limit))
+                    self._context = contextvars.copy_context()
+                    _thread.start_new_thread(self._watch, (self.limit,))
         if self._event is not None and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed: it is on its way out
                 self._loop.call_soon_threadsafe(self._event.set)
@@ -75,5 +78,6 @@ class CloseOrder:
         if wait_steadily(self._over, limit - margin):
             return
         where = whereabouts(self._loop, self._thread) or "no code of the application"
-        _logger.warning("close timeout: not done after %gs; it was at\n%s", limit, where)
-        self.too_late(margin)
+        if (context := self._context) is not None:
+            context.run(_logger.warning, "close timeout: not done after %gs; it was at\n%s", limit, where)
+            self.too_late(margin)

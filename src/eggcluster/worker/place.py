@@ -14,6 +14,7 @@ from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.logs import configure_logs, speak_as
 from eggcluster.model.role import Role
+from eggcluster.worker.declaring import Declaration, DeclaringHandlers, calling_module
 
 if TYPE_CHECKING:
     from eggcluster.options import ClusterOptions
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from eggcluster.worker.sharing.sharing import Sharing
 
 Own = TypeVar("Own", bound="Incarnation")
+declared_outside: list[Declaration] = []  # by modules that were imported before this process was, or had, any worker
 
 
 class Place:
@@ -29,7 +31,8 @@ class Place:
     def __init__(self, role: Role | None = None) -> None:
         self.role = role
         self.worker_id = os.getpid()
-        self.messenger = Messenger(role or Role.APP)
+        self._handlers = DeclaringHandlers(self)
+        self.messenger = Messenger(role or Role.APP, self._handlers)
         self._ordered: tuple[BootOrder, asyncio.AbstractEventLoop] | None = None
         self._sharing: Sharing | None = None
 
@@ -44,7 +47,9 @@ class Place:
 
     def messenger_of(self, role: Role) -> Messenger:
         """This worker's messenger, or a mute one where its role is another."""
-        return self.messenger if self.role in (None, role) else Messenger(role)
+        if self.role is None:
+            return self.messenger.registering_with(DeclaringHandlers(self, role, self._handlers))
+        return self.messenger if self.role is role else Messenger(role)
 
     def import_module(self, name: str) -> ModuleType:
         """A module of the application."""
@@ -60,14 +65,12 @@ class Place:
 
     def declare(self, repeat: "Callable[[Place], object]") -> None:
         """Something was done while a module was imported that holds for every worker that imports it."""
+        if self.role is None:
+            declared_outside.append(Declaration(None, calling_module(), repeat))
 
     def own(self, owner: object, declared: Own) -> Own:
         """What `owner`, an object that several workers may share, has here."""
         return declared
-
-    def leave(self) -> None:
-        """This worker has ended, and others live on: it keeps nothing open."""
-        self._ordered = self._sharing = None
 
     # -- sharing -----------------------------------------------------------------------------------------
 

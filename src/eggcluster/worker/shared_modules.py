@@ -1,7 +1,6 @@
-"""Modules that several workers of one process share: imported once, and what they register holds for each of them.
+"""Modules that several workers of one process share: imported once, and what they declare holds for each of them.
 
-Where each worker has its own modules an import runs the module's code, which registers handlers and creates shared
-clients in that worker. Here it runs in the first one only; for the others it is repeated what was registered.
+Runs in workers that are threads.
 """
 
 import asyncio
@@ -9,34 +8,25 @@ import importlib
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from eggcluster.errors import OptionsError
 from eggcluster.ipc.boot_order import BootOrder
-from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.role import Role
 from eggcluster.options import ClusterOptions
-from eggcluster.worker.place import Place
+from eggcluster.worker.declaring import Declaration, DeclaringHandlers, calling_module
+from eggcluster.worker.place import Place, declared_outside
 
 if TYPE_CHECKING:
     from eggcluster.worker.incarnation import Incarnation
 
 Own = TypeVar("Own", bound="Incarnation")
 _OURS = __name__.partition(".")[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Declaration:
-    """`repeat` does at a place what `module` did when a worker of `role` imported it."""
-
-    role: Role
-    module: str
-    repeat: Callable[[Place], object]
 
 
 class SharedModules:
@@ -47,17 +37,42 @@ class SharedModules:
         self._declared: list[Declaration] = []
         self._editions: dict[str, int] = {}
         self._foundation: frozenset[str] = frozenset()  # what was there before the first worker
+        self._inhabitants: Counter[str] = Counter()  # by base directory
+        self._added: set[str] = set()  # to the module path
+
+    def enter(self, order: BootOrder) -> None:
+        """A worker begins."""
+        with self._lock:
+            self._foundation = self._foundation or frozenset(sys.modules)
+            base_dir = order.options.base_dir
+            self._inhabitants[base_dir] += 1
+            if base_dir not in sys.path:
+                sys.path.insert(0, base_dir)
+                self._added.add(base_dir)
+
+    def leave(self, order: BootOrder) -> None:
+        """A worker has ended. Who comes after the last one begins anew, perhaps elsewhere."""
+        base_dir = order.options.base_dir
+        with self._lock:
+            self._inhabitants[base_dir] -= 1
+            if not self._inhabitants[base_dir]:
+                del self._inhabitants[base_dir]
+                self._forget(base_dir)
+                if base_dir in self._added and base_dir in sys.path:
+                    self._added.remove(base_dir)
+                    sys.path.remove(base_dir)
 
     def import_for(self, place: "ThreadPlace", name: str) -> ModuleType:
         """Import `name`, or find it imported; then all that it registered holds at `place`."""
         with self._lock:
-            self._foundation = self._foundation or frozenset(sys.modules)
             self._renew(place.order)
+            self._find_first(place.order.options.base_dir)
             place.importing = name
             try:
                 module = importlib.import_module(name)
             finally:
                 place.importing = ""
+            _check_origin(module, place.order.options.base_dir)
             for declaration in self._for(place, module):
                 place.repeat(declaration)
         return module
@@ -68,10 +83,11 @@ class SharedModules:
 
     def _for(self, place: Place, root: ModuleType) -> list[Declaration]:
         """All of the same role share one application. Of what others have imported it is what `root` leads to."""
-        if all(each.role is place.role for each in self._declared):
-            return self._declared[:]
+        declared = [*declared_outside, *self._declared]
+        if all(each.role is place.role for each in declared):
+            return declared
         found = frozenset(_reachable(root))
-        return [each for each in self._declared if each.role is place.role or each.module in found]
+        return [each for each in declared if each.role is place.role or each.module in found]
 
     def _renew(self, order: BootOrder) -> None:
         """After a reload: forget what came from the application's own files, and what it has registered."""
@@ -79,15 +95,27 @@ class SharedModules:
         if order.edition <= known:
             return
         self._editions[order.cluster_id] = order.edition
+        self._forget(order.options.base_dir)
+
+    def _forget(self, base_dir: str) -> None:
         gone = {
             name
             for name, module in list(sys.modules.items())
-            if name not in self._foundation and _lies_in(module, order.options.base_dir)
+            if name not in self._foundation and _lies_in(module, base_dir)
         }
         for name in gone:
             del sys.modules[name]
         self._declared = [each for each in self._declared if each.module not in gone]
         importlib.invalidate_caches()
+
+    def _find_first(self, base_dir: str) -> None:
+        """Where clusters of several directories live in one process, each finds its own modules before the others'."""
+        if sys.path[0] != base_dir and len(self._inhabitants) > 1:
+            sys.path.remove(base_dir)
+            sys.path.insert(0, base_dir)
+        for module in list(sys.modules.values()) if len(self._inhabitants) > 1 else ():
+            if any(_lies_in(module, other) for other in self._inhabitants if other != base_dir):
+                _check_origin(module, base_dir)
 
 
 _shared = SharedModules()
@@ -101,11 +129,10 @@ class ThreadPlace(Place):
         self.worker_id = threading.get_native_id()
         self.order = order
         self.importing = ""
-        handlers = _DeclaringHandlers(self)
-        self.messenger = Messenger(role, handlers)
-        self._own_handlers = _DeclaringHandlers(self, role, handlers)
+        self._own_handlers = DeclaringHandlers(self, role, self._handlers)
         other = Role.AGENT if role is Role.APP else Role.APP
-        self._mute = Messenger(other, _DeclaringHandlers(self, other))
+        self._mute = Messenger(other, DeclaringHandlers(self, other))
+        _shared.enter(order)
         self._repeated: set[Declaration] = set()
         self._own: WeakKeyDictionary[object, Incarnation] = WeakKeyDictionary()
 
@@ -125,7 +152,7 @@ class ThreadPlace(Place):
     def declare(self, repeat: Callable[[Place], object]) -> None:
         assert self.role is not None
         if self.importing:
-            declaration = Declaration(self.role, _calling_module(), repeat)
+            declaration = Declaration(self.role, calling_module(), repeat)
             self._repeated.add(declaration)
             _shared.note(declaration)
 
@@ -138,43 +165,14 @@ class ThreadPlace(Place):
         return found  # type: ignore[return-value]  # a copy of what came in
 
     def leave(self) -> None:
-        super().leave()
-        self._own.clear()
+        """The worker has ended."""
+        _shared.leave(self.order)
 
     def repeat(self, declaration: Declaration) -> None:
         """Do here, once, what was declared elsewhere."""
         if declaration not in self._repeated:
             self._repeated.add(declaration)
             declaration.repeat(self)
-
-
-class _DeclaringHandlers(Handlers):
-    """What is registered while a module is imported is registered for every worker that shares the module: with its
-    messenger, or with the one that objects of `role` have there. `others` are the handlers to register with."""
-
-    def __init__(self, place: ThreadPlace, role: Role | None = None, others: Handlers | None = None) -> None:
-        super().__init__()
-        self._place = place
-        self._role = role
-        if others is not None:
-            self._by_action, self._lasting = others._by_action, others._lasting
-
-    def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
-        super().add(action, handler, once=once)
-        self._place.declare(partial(_register, self._role, action, handler, once))
-
-
-def _register(role: Role | None, action: str, handler: Handler, once: bool, place: Place) -> None:
-    messenger = place.messenger if role is None else place.messenger_of(role)
-    (messenger.once if once else messenger.on)(action, handler)
-
-
-def _calling_module() -> str:
-    """Whose code runs: the nearest that is not ours."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _OURS:
-        frame = frame.f_back
-    return str(frame.f_globals.get("__name__", ""))
 
 
 def _reachable(root: ModuleType) -> Iterator[str]:
@@ -196,6 +194,19 @@ def _module_of(value: Any) -> ModuleType | None:
     # Not an object's own `__module__`: a lazy object may do anything when it is asked.
     named = value if isinstance(value, type | FunctionType) else type(value)
     return sys.modules.get(named.__module__)
+
+
+def _check_origin(module: ModuleType, base_dir: str) -> None:
+    """OptionsError where it comes from elsewhere, but that directory has one of the same name."""
+    name, path = module.__name__.partition(".")[0], getattr(module, "__file__", None)
+    own = os.path.join(base_dir, name)
+    if path is None or _lies_in(module, base_dir) or not (os.path.isdir(own) or os.path.exists(f"{own}.py")):
+        return
+    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(base_dir), "")):
+        raise OptionsError(
+            f"base_dir: workers that are threads share this process's modules, and {name} is {path} here already; "
+            f"give {own} another name, or use --start-mode process"
+        )
 
 
 def _lies_in(module: ModuleType, base_dir: str) -> bool:

@@ -38,8 +38,9 @@ class StartWatch:
         start_daemon(self._watch, delay, name="egg-start-watch")
 
     def stop(self) -> None:
-        """The boot is over; may be called again."""
+        """The boot is over; may be called again. The thread, which ends soon, keeps nothing of it."""
         self._stopped.set()
+        self._report, self._coroutine = lambda text: None, lambda: None
 
     def _watch(self, delay: float) -> None:
         if not wait_steadily(self._stopped, delay):

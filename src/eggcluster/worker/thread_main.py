@@ -1,14 +1,17 @@
 """A worker that lives in the master's process, as a thread or in an interpreter of its own: its whole life."""
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import logging
+import os
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from eggcluster.ipc.boot_order import BootOrder
@@ -35,45 +38,43 @@ def live(channel_fd: int, orders_fd: int, *, shares_modules: bool) -> int:
 
     `shares_modules`: others live with the same ones; else this interpreter is the worker's own.
     """
-    sock = socket.socket(fileno=channel_fd)
-    order = read_first(sock, BootOrder)
-    hand_down(order.fds)
-    close_order = CloseOrder(threading.get_ident())
-    record = VitalRecord(order.record_fd)
-    place = _place(order, shares_modules)
-    line = OrderLine(socket.socket(fileno=orders_fd), close_order, record)
-    try:
-        return _live(order, sock, place, close_order)
-    except SystemExit as end:
-        return _exit_code(end)
-    except BaseException:
-        _logger.exception("the worker was ended by an exception")
-        return ExitCode.FAILED
-    finally:
-        close_order.end()
-        line.close()
-        sock.close()
-        close_untaken(order.fds)
-        place.leave()
-        gc.collect()  # a process that ends closes its connections; here nobody does but the garbage collector
-        record.close()
+    with (
+        socket.socket(fileno=channel_fd) as sock,
+        socket.socket(fileno=orders_fd) as orders,
+        contextlib.ExitStack() as at_end,
+    ):
+        return _exit_code(partial(_live, sock, orders, shares_modules, at_end))
 
 
-def _live(order: BootOrder, sock: socket.socket, place: Place, close_order: CloseOrder) -> int:
+def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_end: contextlib.ExitStack) -> int:
     began = time.monotonic()
+    order = read_first(sock, BootOrder)
+    at_end.callback(os.close, order.record_fd)
+    hand_down(order.fds)
+    # A process that ends closes its connections; here nobody does but the garbage collector.
+    at_end.callback(gc.collect)
+    at_end.callback(close_untaken, order.fds)
+    at_end.callback(asyncio.set_event_loop, None)  # the closed one still knows what was to be called, and so everything
+    place = _place(order, shares_modules, at_end)
+    close_order = CloseOrder(threading.get_ident())
+    at_end.callback(close_order.end)
+    at_end.enter_context(contextlib.closing(OrderLine(orders, close_order, VitalRecord(order.record_fd))))
     find_application(order)
     with asyncio.Runner(loop_factory=_worker_loop) as runner:
         return life_of(order, sock, place, close_order).run(runner, began)
 
 
-def _place(order: BootOrder, shares_modules: bool) -> Place:
-    if shares_modules:
-        place: Place = ThreadPlace(Role(order.role), order)
-        inhabit(place)
-        speak_as(order.speaker, place.worker_id, order.log_level)
-    else:
-        place = become(Role(order.role))
-        place.worker_id = threading.get_native_id()
+def _place(order: BootOrder, shares_modules: bool, at_end: contextlib.ExitStack) -> Place:
+    role = Role(order.role)
+    if not shares_modules:
+        own = become(role)
+        own.worker_id = threading.get_native_id()
+        return own
+    place = ThreadPlace(role, order)
+    inhabit(place)
+    at_end.callback(inhabit, Place(role))  # this thread's context outlives it, and so would all that belongs to it
+    at_end.callback(place.leave)
+    speak_as(order.speaker, place.worker_id, order.log_level)
     return place
 
 
@@ -90,11 +91,16 @@ def _worker_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _exit_code(end: SystemExit) -> int:
-    """As Python's own for a process: sys.exit(3), sys.exit("a text"), sys.exit()."""
-    if end.code is None:
-        return ExitCode.CLOSED
-    if isinstance(end.code, int):
-        return end.code & 0xFF
-    print(end.code, file=sys.stderr)  # noqa: T201
+def _exit_code(life: Callable[[], int]) -> int:
+    """Its own, or that of what ended it, as Python's for a process: sys.exit(3), sys.exit("a text"), sys.exit()."""
+    try:
+        return life()
+    except SystemExit as end:
+        if end.code is None:
+            return ExitCode.CLOSED
+        if isinstance(end.code, int):
+            return end.code & 0xFF
+        print(end.code, file=sys.stderr)  # noqa: T201
+    except BaseException:
+        _logger.exception("the worker was ended by an exception")
     return ExitCode.FAILED

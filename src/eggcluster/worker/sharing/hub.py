@@ -86,6 +86,9 @@ class Hub(Sharing):
     def booted(self) -> None:
         self._booted.set()
 
+    def agent_gone(self) -> None:
+        """That is this one."""
+
     async def close(self) -> bool:
         self._keeper.close()
         if under_way := {task for line in self._lines for task in line.under_way}:

@@ -64,6 +64,7 @@ class Sharing(ABC):
     def booted(self) -> None:
         """The worker's boot is over."""
 
+    @abstractmethod
     def agent_gone(self) -> None:
         """The master says so."""
 
@@ -94,6 +95,8 @@ class LocalSharing(Sharing):
     async def start(self) -> None: ...
 
     def booted(self) -> None: ...
+
+    def agent_gone(self) -> None: ...
 
     async def close(self) -> bool:
         return True
