@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -189,7 +189,7 @@ class Project:
             "XDG_STATE_HOME": str(folder / "state"),
         }
 
-    def write(self, **files: str) -> "Project":
+    def write(self, **files: str) -> Self:
         """Write modules: `app="..."` is app.py."""
         for name, text in files.items():
             (self.folder / f"{name}.py").write_text(text)

@@ -124,10 +124,15 @@ class Workshop:
                     await work
             finally:
                 (self.folder / "release").touch()
-                for worker in self._workers:
+                for worker in self._workers[:]:
                     await self._end(worker)
 
         asyncio.run(limited())
+
+    async def forget(self, worker: Worker) -> None:
+        """It has ended, and the test goes on."""
+        await self._end(worker)
+        self._workers.remove(worker)
 
     async def _end(self, worker: Worker) -> None:
         worker.channel.close()
@@ -430,6 +435,25 @@ def room_for(count: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_twenty_lives_and_deaths_leave_nothing_behind(shop: Workshop) -> None:
+    """No file descriptor and no thread: the fixture looks."""
+
+    async def work() -> None:
+        lives = 3 if shop.kills else 20
+        for number in range(lives):
+            worker = await shop.agent(MORTAL)
+            await worker.report()
+            held, threads = len(fds()), threading.active_count()
+            if number == 0:
+                first = held, threads
+            assert (held, threads) <= first
+            worker.die(number)
+            assert await worker.exit == ExitReport(code=number)
+            await shop.forget(worker)
+
+    shop.run(work())
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "process"])

@@ -9,9 +9,9 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
 from eggcluster.errors import OptionsError
@@ -21,12 +21,12 @@ from eggcluster.model.role import Role
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.declaring import Declaration, DeclaringHandlers, calling_module
 from eggcluster.worker.place import Place, declared_outside
+from eggcluster.worker.reach import lies_in, reachable
 
 if TYPE_CHECKING:
     from eggcluster.worker.incarnation import Incarnation
 
 Own = TypeVar("Own", bound="Incarnation")
-_OURS = __name__.partition(".")[0]
 
 
 class SharedModules:
@@ -81,12 +81,12 @@ class SharedModules:
         """It holds for the workers that come later, too."""
         self._declared.append(declaration)
 
-    def _for(self, place: Place, root: ModuleType) -> list[Declaration]:
+    def _for(self, place: "ThreadPlace", root: ModuleType) -> list[Declaration]:
         """All of the same role share one application. Of what others have imported it is what `root` leads to."""
         declared = [*declared_outside, *self._declared]
         if all(each.role is place.role for each in declared):
             return declared
-        found = frozenset(_reachable(root))
+        found = frozenset(reachable(root, place.order.options.base_dir))
         return [each for each in declared if each.role is place.role or each.module in found]
 
     def _renew(self, order: BootOrder) -> None:
@@ -101,7 +101,7 @@ class SharedModules:
         gone = {
             name
             for name, module in list(sys.modules.items())
-            if name not in self._foundation and _lies_in(module, base_dir)
+            if name not in self._foundation and lies_in(module, base_dir)
         }
         for name in gone:
             del sys.modules[name]
@@ -114,7 +114,7 @@ class SharedModules:
             sys.path.remove(base_dir)
             sys.path.insert(0, base_dir)
         for module in list(sys.modules.values()) if len(self._inhabitants) > 1 else ():
-            if any(_lies_in(module, other) for other in self._inhabitants if other != base_dir):
+            if any(lies_in(module, other) for other in self._inhabitants if other != base_dir):
                 _check_origin(module, base_dir)
 
 
@@ -175,42 +175,14 @@ class ThreadPlace(Place):
             declaration.repeat(self)
 
 
-def _reachable(root: ModuleType) -> Iterator[str]:
-    """The names of `root` and of every module that it has imported, or has imported something from, and so on."""
-    seen: set[str] = set()
-    waiting = [root]
-    while waiting:
-        module = waiting.pop()
-        if module.__name__ in seen or module.__name__.partition(".")[0] == _OURS:
-            continue
-        seen.add(module.__name__)
-        yield module.__name__
-        waiting += [other for value in list(vars(module).values()) if (other := _module_of(value)) is not None]
-
-
-def _module_of(value: Any) -> ModuleType | None:
-    if isinstance(value, ModuleType):
-        return value
-    # Not an object's own `__module__`: a lazy object may do anything when it is asked.
-    named = value if isinstance(value, type | FunctionType) else type(value)
-    return sys.modules.get(named.__module__)
-
-
 def _check_origin(module: ModuleType, base_dir: str) -> None:
     """OptionsError where it comes from elsewhere, but that directory has one of the same name."""
     name, path = module.__name__.partition(".")[0], getattr(module, "__file__", None)
     own = os.path.join(base_dir, name)
-    if path is None or _lies_in(module, base_dir) or not (os.path.isdir(own) or os.path.exists(f"{own}.py")):
+    if path is None or lies_in(module, base_dir) or not (os.path.isdir(own) or os.path.exists(f"{own}.py")):
         return
     if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(base_dir), "")):
         raise OptionsError(
             f"base_dir: workers that are threads share this process's modules, and {name} is {path} here already; "
             f"give {own} another name, or use --start-mode process"
         )
-
-
-def _lies_in(module: ModuleType, base_dir: str) -> bool:
-    path = getattr(module, "__file__", None)
-    if not isinstance(path, str) or f"{os.sep}site-packages{os.sep}" in path:
-        return False
-    return path.startswith(os.path.join(base_dir, ""))

@@ -1,0 +1,71 @@
+"""Which modules one leads to: what it imports, what those import, and so on. Runs in workers that share modules."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_OURS = __name__.partition(".")[0]
+_imports: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()  # of an application's own modules
+
+
+def reachable(root: ModuleType, base_dir: str) -> Iterator[str]:
+    """The names of `root` and of every module that it has imported, or has imported something from, and so on.
+
+    What a module has in its namespace shows that but for `from settings import LIMIT`, where it is a plain value; so
+    the application's own, which lie in `base_dir`, are read, too.
+    """
+    seen: set[str] = set()
+    waiting = [root]
+    while waiting:
+        module = waiting.pop()
+        if module.__name__ in seen or module.__name__.partition(".")[0] == _OURS:
+            continue
+        seen.add(module.__name__)
+        yield module.__name__
+        waiting += [other for value in list(vars(module).values()) if (other := _module_of(value)) is not None]
+        if lies_in(module, base_dir):
+            waiting += [sys.modules[name] for name in _imported_by(module) if name in sys.modules]
+
+
+def lies_in(module: ModuleType, base_dir: str) -> bool:
+    """Whether it is the application's own."""
+    path = getattr(module, "__file__", None)
+    if not isinstance(path, str) or "/site-packages/" in path:
+        return False
+    return path.startswith(base_dir.rstrip("/") + "/")
+
+
+def _module_of(value: Any) -> ModuleType | None:
+    if isinstance(value, ModuleType):
+        return value
+    # Not an object's own `__module__`: a lazy object may do anything when it is asked.
+    named = value if isinstance(value, type | FunctionType) else type(value)
+    return sys.modules.get(named.__module__)
+
+
+def _imported_by(module: ModuleType) -> frozenset[str]:
+    """The names in the import statements of its source; none where it has none."""
+    found = _imports.get(module)
+    if found is None:
+        try:
+            found = frozenset(_read_imports(module))
+        except (AttributeError, ImportError, OSError, SyntaxError, ValueError):
+            found = frozenset()
+        _imports[module] = found
+    return found
+
+
+def _read_imports(module: ModuleType) -> Iterator[str]:
+    import ast  # a process of which each worker has its own needs none of this
+
+    source = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]  # AttributeError is expected
+    for node in ast.walk(ast.parse(source or "")):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), module.__package__ or "")
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
