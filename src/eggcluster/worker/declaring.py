@@ -21,9 +21,10 @@ _OURS = __name__.partition(".")[0]
 
 @dataclass(frozen=True, eq=False)
 class Declaration:
-    """`repeat` does at a place what `module` did when a worker of `role` imported it; None: before there was any."""
+    """`repeat` does at a place what `module` did when one of those workers imported it which are what `whose` says: a
+    cluster and a role; None: before there was any."""
 
-    role: Role | None
+    whose: tuple[str, Role] | None
     module: str
     repeat: "Callable[[Place], object]"
 

@@ -82,12 +82,12 @@ class SharedModules:
         self._declared.append(declaration)
 
     def _for(self, place: "ThreadPlace", root: ModuleType) -> list[Declaration]:
-        """All of the same role share one application. Of what others have imported it is what `root` leads to."""
+        """All of a cluster's role share one application. Of what others have imported it is what `root` leads to."""
         declared = [*declared_outside, *self._declared]
-        if all(each.role is place.role for each in declared):
+        if all(each.whose == place.kind for each in declared):
             return declared
         found = frozenset(reachable(root, place.order.options.base_dir))
-        return [each for each in declared if each.role is place.role or each.module in found]
+        return [each for each in declared if each.whose == place.kind or each.module in found]
 
     def _renew(self, order: BootOrder) -> None:
         """After a reload: forget what came from the application's own files, and what it has registered."""
@@ -128,6 +128,7 @@ class ThreadPlace(Place):
         super().__init__(role)
         self.worker_id = threading.get_native_id()
         self.order = order
+        self.kind = order.cluster_id, role
         self.importing = ""
         self._own_handlers = DeclaringHandlers(self, role, self._handlers)
         other = Role.AGENT if role is Role.APP else Role.APP
@@ -150,9 +151,8 @@ class ThreadPlace(Place):
         """They are the process's, and the worker speaks in its own name from its first line on."""
 
     def declare(self, repeat: Callable[[Place], object]) -> None:
-        assert self.role is not None
         if self.importing:
-            declaration = Declaration(self.role, calling_module(), repeat)
+            declaration = Declaration(self.kind, calling_module(), repeat)
             self._repeated.add(declaration)
             _shared.note(declaration)
 
