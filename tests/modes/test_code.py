@@ -178,6 +178,33 @@ def test_subprocesses_work_from_loop_and_threads(lab: Lab) -> None:
         assert lab.tell(place, plain) == "hi\n"
 
 
+def test_a_pool_of_processes_works(lab: Lab) -> None:
+    source = (
+        "import multiprocessing\nfrom concurrent.futures import ProcessPoolExecutor\n"
+        "with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:\n"
+        "    return await asyncio.get_running_loop().run_in_executor(pool, pow, 2, 10)"
+    )
+    assert lab.tell("app#1", source) == 1024
+
+
+def test_a_forked_child_has_its_signals_for_itself(lab: Lab) -> None:
+    source = (
+        "import multiprocessing\nwith both.refusals() as names:\n"
+        "    here, there = os.pipe()\n"
+        "    work = lambda: (os.write(there, b'x'), time.sleep(60))\n"
+        "    child = multiprocessing.get_context('fork').Process(target=work)\n"
+        "    child.start(); await asyncio.to_thread(os.read, here, 1)\n"
+        "    child.terminate(); await asyncio.to_thread(child.join, 10)\n"
+        "    os.close(here); os.close(there)\n"
+        "    if child.is_alive(): child.kill()\n"
+        "    return child.exitcode\n"
+        "return names"
+    )
+    for place in PLACES:  # a subinterpreter cannot fork
+        assert lab.tell(place, source) == (["RuntimeError"] if lab.site.mode == "interpreter" else -15)
+    assert lab.run(lab.cluster.status())["phase"] == "serving"
+
+
 def test_a_worker_that_computes_in_its_pool_does_not_hold_up_the_others(lab: Lab) -> None:
     lab.tell("app#1", "app.local.busy = asyncio.ensure_future(asyncio.to_thread(time.sleep, 1))")
     began = time.monotonic()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -107,6 +108,17 @@ def _take(number: signal.Signals, handler: Callable[[int, object], None] | signa
 def _pass_on(number: int, frame: object) -> None:
     for master in list(_taking):
         master.take(number)
+
+
+def _forget() -> None:
+    """In a process that was forked, by the application in a worker's thread say: its signals are its own."""
+    if _taking:
+        _taking.clear()
+        signal.set_wakeup_fd(-1)  # the loop's, which is its parent's, too
+        _give_back()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _give_back() -> None:

@@ -81,11 +81,15 @@ def _place(order: BootOrder, shares_modules: bool, at_end: contextlib.ExitStack)
 def _worker_loop() -> asyncio.AbstractEventLoop:
     """An event loop whose executors' threads run in the name of the worker, too. `asyncio.to_thread` sees to that by
     itself, `run_in_executor` does not."""
+    from concurrent.futures import ThreadPoolExecutor
+
     loop = new_event_loop()
     run = loop.run_in_executor
 
     def run_in_executor(executor: Any, function: Callable[..., Any], *args: Any) -> Any:
-        return run(executor, contextvars.copy_context().run, function, *args)
+        if executor is None or isinstance(executor, ThreadPoolExecutor):  # to another process no context can go
+            return run(executor, contextvars.copy_context().run, function, *args)
+        return run(executor, function, *args)
 
     loop.run_in_executor = run_in_executor  # type: ignore[assignment, method-assign]  # not of asyncio alone
     return loop
