@@ -54,6 +54,7 @@ def test_deaths_and_reloads_leave_no_file_descriptor_and_no_thread(site: Site) -
         wait_until(lambda death=death: generation(cluster, 1, number + death), "it is replaced")  # type: ignore[misc]
     use(cluster)
     wait_until(lambda: settled(cluster, first), f"no more than {first}; it was {census(cluster)}", 10)
-    assert resident(cluster) < memory + 20 * 1024 * 1024
+    if site.mode != "interpreter":  # Python keeps some megabytes of each interpreter that has ended
+        assert resident(cluster) < memory + 20 * 1024 * 1024
     cluster.signal(signal.SIGTERM)
     assert cluster.wait_exit() == 0

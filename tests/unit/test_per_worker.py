@@ -7,6 +7,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_a_value_holds_in_its_thread_in_its_tasks_and_in_what_they_call_elsewher
         return [value.get(), contextvars.Context().run(value.get), *asyncio.run(ask())]
 
     for name in ("one", "other"):
-        assert in_thread(lambda name=name: live(name)) == [name] * 5
+        assert in_thread(partial(live, name)) == [name] * 5
     assert value.get() == "nobody's"
 
 

@@ -37,7 +37,8 @@ def _describe(error: BaseException) -> str:
     lines = list(described.format())
     # A syntax error is shown with its place first, indented; a text of several lines has its sense in the first.
     if isinstance(error, ImportError) and NO_SUBINTERPRETERS in str(error):
-        return f"{error.name or error} cannot be loaded in a subinterpreter; use --start-mode process\n{''.join(lines)}"
+        name = error.name or str(error).removeprefix("module ").partition(" ")[0]
+        return f"{name} cannot be loaded in a subinterpreter; use --start-mode process\n{''.join(lines)}"
     summary = next(part for part in described.format_exception_only() if not part.startswith(" ")).splitlines()[0]
     return f"{summary}\n{''.join(lines)}".rstrip()
 

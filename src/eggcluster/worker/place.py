@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.messenger import Messenger
-from eggcluster.logs import configure_logs, speak_as
+from eggcluster.logs import configure_logs
 from eggcluster.model.role import Role
 from eggcluster.worker.declaring import Declaration, DeclaringHandlers, calling_module
 
@@ -60,8 +60,6 @@ class Place:
     ) -> None:
         """From now on this worker's log lines go where the options say; OptionsError where that cannot be."""
         configure_logs(options, speaker, level).run_in(loop)
-        if self.worker_id != os.getpid():
-            speak_as(speaker, self.worker_id, level)
 
     def declare(self, repeat: "Callable[[Place], object]") -> None:
         """Something was done while a module was imported that holds for every worker that imports it."""

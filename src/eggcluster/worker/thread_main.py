@@ -56,6 +56,7 @@ def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_e
     at_end.callback(close_untaken, order.fds)
     at_end.callback(asyncio.set_event_loop, None)  # the closed one still knows what was to be called, and so everything
     place = _place(order, shares_modules, at_end)
+    speak_as(order.speaker, place.worker_id, order.log_level)  # before anything is called that keeps the context
     close_order = CloseOrder(threading.get_ident())
     at_end.callback(close_order.end)
     at_end.enter_context(contextlib.closing(OrderLine(orders, close_order, VitalRecord(order.record_fd))))
@@ -74,7 +75,6 @@ def _place(order: BootOrder, shares_modules: bool, at_end: contextlib.ExitStack)
     inhabit(place)
     at_end.callback(inhabit, Place(role))  # this thread's context outlives it, and so would all that belongs to it
     at_end.callback(place.leave)
-    speak_as(order.speaker, place.worker_id, order.log_level)
     return place
 
 
