@@ -7,22 +7,28 @@ import redis.asyncio as redis
 
 from eggcluster import Agent, RemoteError
 
+URL = os.environ.get("BROKER", "redis://localhost")
+
 agent = Agent()
 shared = agent.shared
-broker = redis.Redis.from_url(os.environ.get("BROKER", "redis://localhost"), decode_responses=True)
-ready = asyncio.Event()
-agent.on_ready(ready.set)
+
+
+@agent.on_start
+def begin() -> None:
+    agent.local.ready = asyncio.Event()
+    agent.on_ready(agent.local.ready.set)
 
 
 @agent.background  # started again when it raises: where the broker is not there, or the worker dies meanwhile
 async def consume() -> None:
-    await ready.wait()
-    while True:
-        # What is being done waits in a list of its own: whoever is interrupted, or succeeds him, begins with it.
-        order = await broker.lindex("orders:doing", 0) or await broker.blmove("orders", "orders:doing", 1)
-        if order is not None:
-            await do(str(order))
-            await broker.lpop("orders:doing")
+    await agent.local.ready.wait()
+    async with redis.Redis.from_url(URL, decode_responses=True) as broker:
+        while True:
+            # What is being done waits in a list of its own: whoever is interrupted, or succeeds him, begins with it.
+            order = await broker.lindex("orders:doing", 0) or await broker.blmove("orders", "orders:doing", 1)
+            if order is not None:
+                await do(str(order))
+                await broker.lpop("orders:doing")
 
 
 async def do(order: str) -> None:

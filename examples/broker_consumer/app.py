@@ -1,14 +1,20 @@
 """Workers do what the agent takes from the broker, and read from their own memory how much has been done."""
 
 import asyncio
-from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from eggcluster import Application
 
-api = FastAPI()
-app = Application(api)
+
+async def orders(request: Request) -> JSONResponse:
+    return JSONResponse({"worker": app.worker_id, **shared})
+
+
+app = Application(Starlette(routes=[Route("/orders", orders)]))
 shared = app.shared
 
 
@@ -18,8 +24,3 @@ async def order(text: str) -> int:
     if text == "the moon":
         raise ValueError("we do not sell that")
     return app.worker_id
-
-
-@api.get("/orders")
-async def orders() -> dict[str, Any]:
-    return {"worker": app.worker_id, **shared}

@@ -2,38 +2,41 @@
 
 from typing import Any
 
-from fastapi import FastAPI
 from source import PriceFeed, load
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from eggcluster import Application
 
-api = FastAPI()
-app = Application(api)
+
+async def prices(request: Request) -> JSONResponse:
+    return JSONResponse({"worker": app.worker_id, "prices": app.local.prices})
+
+
+async def push(request: Request) -> Response:
+    await feed.publish(request.path_params)
+    return Response(status_code=204)
+
+
+app = Application(
+    Starlette(routes=[Route("/prices", prices), Route("/prices/{product}/{price:float}", push, methods=["PUT"])])
+)
 feed = app.cluster(PriceFeed).create()  # the same line as in the agent: here a follower
-cache: dict[str, Any] = {}
 
 
+@app.messenger.on("refresh")  # 1. forced, and 2. asked
 def refresh(why: str) -> None:
-    prices = load()
-    cache.clear()
-    cache.update(prices)
+    app.local.prices = load()
     app.logger.info("cache refreshed: %s", why)
 
 
 def pushed(news: dict[str, Any]) -> None:
-    cache[news["product"]] = news["price"]
+    app.local.prices[news["product"]] = news["price"]
 
 
-app.on_start(lambda: refresh("start"))
-app.messenger.on("refresh", refresh)  # 1. forced, and 2. asked
-feed.subscribe("egg", pushed)  # 3. pushed: at once, also to a worker that comes later
-
-
-@api.get("/prices")
-async def prices() -> dict[str, Any]:
-    return {"worker": app.worker_id, "prices": cache}
-
-
-@api.put("/prices/{product}/{price}")
-async def push(product: str, price: float) -> None:
-    await feed.publish({"product": product, "price": price})
+@app.on_start
+def begin() -> None:
+    refresh("start")
+    feed.subscribe("egg", pushed)  # 3. pushed: at once, also to a worker that comes later

@@ -2,8 +2,11 @@
 
 import asyncio
 
-from fastapi import FastAPI, WebSocket
-from fastapi.responses import HTMLResponse
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from eggcluster import Application
 
@@ -28,28 +31,30 @@ document.querySelector("form").onsubmit = (event) => {
 };
 </script>"""
 
-api = FastAPI()
-app = Application(api)
-clients: set[WebSocket] = set()  # this worker's own
+
+async def page(request: Request) -> HTMLResponse:
+    return HTMLResponse(PAGE)
 
 
-@api.get("/", response_class=HTMLResponse)
-async def page() -> str:
-    return PAGE
-
-
-@api.websocket("/ws")
 async def chat(socket: WebSocket) -> None:
     await socket.accept()
-    clients.add(socket)
+    app.local.clients.add(socket)
     try:
         await socket.send_json({"hello": f"you are with app_worker#{app.slot}"})
         async for text in socket.iter_text():
             app.messenger.send_to_app("said", {"text": text, "by": f"app_worker#{app.slot}"})
     finally:
-        clients.discard(socket)
+        app.local.clients.discard(socket)
+
+
+app = Application(Starlette(routes=[Route("/", page), WebSocketRoute("/ws", chat)]))
+
+
+@app.on_start
+def begin() -> None:
+    app.local.clients = set()
 
 
 @app.messenger.on("said")
 async def tell(message: dict[str, str]) -> None:  # in every worker, the one that sent it too
-    await asyncio.gather(*(client.send_json(message) for client in clients), return_exceptions=True)
+    await asyncio.gather(*(client.send_json(message) for client in app.local.clients), return_exceptions=True)

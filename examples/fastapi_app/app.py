@@ -6,12 +6,16 @@ from eggcluster import Application
 
 api = FastAPI()
 app = Application(api)
-heard: list[str] = []
+
+
+@app.on_start
+def begin() -> None:
+    app.local.heard = []
 
 
 @app.messenger.on("note")
 def remember(text: str) -> None:
-    heard.append(text)
+    app.local.heard.append(text)
 
 
 @api.post("/notes/{text}")
@@ -22,4 +26,4 @@ async def write(text: str) -> dict[str, int]:
 
 @api.get("/notes")
 async def read() -> dict[str, object]:
-    return {"worker": f"app_worker#{app.slot}:{app.worker_id}", "heard": heard}
+    return {"worker": f"app_worker#{app.slot}:{app.worker_id}", "heard": app.local.heard}

@@ -6,12 +6,16 @@ from eggcluster import Application, messenger
 
 web = Flask(__name__)
 app = Application(web)
-visits: dict[str, int] = {}
+
+
+@app.on_start
+def begin() -> None:
+    app.local.visits = {}
 
 
 @app.messenger.on("visits")
 def update(counted: dict[str, int]) -> None:
-    visits.update(counted)
+    app.local.visits = counted
 
 
 @web.get("/pages/<name>")
@@ -22,4 +26,4 @@ def page(name: str) -> str:
 
 @web.get("/visits")
 def show() -> dict[str, object]:
-    return {"worker": app.worker_id, "visits": visits}
+    return {"worker": app.worker_id, "visits": app.local.visits}

@@ -2,19 +2,19 @@
 
 from collections.abc import Awaitable, Callable
 
-from fastapi import FastAPI, Request, Response
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from eggcluster import Application, MessengerError
 
 LIMIT = 10  # requests
 WINDOW = 60.0  # seconds, from a client's first request on
 
-api = FastAPI()
-app = Application(api)
-shared = app.shared  # named here, so that every worker starts with a copy
 
-
-@api.middleware("http")
 async def limit(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     client = request.headers.get("x-api-key", "anonymous")
     key = f"requests:{client}"
@@ -28,11 +28,14 @@ async def limit(request: Request, call_next: Callable[[Request], Awaitable[Respo
     return await call_next(request)
 
 
-@api.get("/")
-async def hello() -> dict[str, int]:
-    return {"worker": app.worker_id}
+async def hello(request: Request) -> JSONResponse:
+    return JSONResponse({"worker": app.worker_id})
 
 
-@api.get("/counts")
-async def counts() -> dict[str, int]:
-    return dict(shared)
+async def counts(request: Request) -> JSONResponse:
+    return JSONResponse(dict(shared))
+
+
+routes = [Route("/", hello), Route("/counts", counts)]
+app = Application(Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=limit)]))
+shared = app.shared  # named here, so that every worker starts with a copy

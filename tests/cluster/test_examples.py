@@ -1,4 +1,4 @@
-"""The examples are run as their table says, from a copy, and asked for what they promise to show."""
+"""The examples are run as their table says, from a copy, in every start mode: they have to show what they promise."""
 
 import contextlib
 import json
@@ -24,7 +24,15 @@ from tests.cluster.surroundings import redis_server
 from tests.waiting import DEADLINE, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+MODES = ("process", "thread", *(("interpreter",) if sys.version_info >= (3, 14) else ()))
 MAX_LINES = 60  # an example that is longer explains itself no more; the board is an application
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest, project: Project) -> str:
+    """The start mode, which the example is not told of."""
+    project.environ["EGG_START_MODE"] = request.param
+    return str(request.param)
 
 
 def commands() -> dict[str, list[str]]:
@@ -64,14 +72,22 @@ def test_every_example_has_a_command_and_is_short() -> None:
     assert {path: count for path, count in too_long.items() if count > MAX_LINES} == {}
 
 
-def test_fastapi_app_tells_all_workers_and_counts_in_the_agent(project: Project) -> None:
+def test_fastapi_app_tells_all_workers_and_counts_in_the_agent(project: Project, mode: str) -> None:
+    if mode == "interpreter":
+        shutil.copytree(EXAMPLES, project.folder / "examples")
+        refused = project.start(*commands()["fastapi_app"][2:])
+        assert refused.wait_exit() == 1
+        assert (
+            "pydantic_core._pydantic_core cannot be loaded in a subinterpreter; use --start-mode process" in refused.log
+        )
+        return
     cluster = run(project, "fastapi_app", "--workers", "2")
     totals = [httpx.post(f"{cluster.address}/notes/{text}").json()["total"] for text in ("a", "b", "c")]
     assert totals == [1, 2, 3]
     all_say(cluster, "/notes", "worker", lambda answer: sorted(answer["heard"]) == ["a", "b", "c"])
 
 
-def test_chat_takes_what_one_writes_to_the_clients_of_every_worker(project: Project) -> None:
+def test_chat_takes_what_one_writes_to_the_clients_of_every_worker(project: Project, mode: str) -> None:
     cluster = run(project, "chat")
     assert "new WebSocket" in cluster.get().text
     with contextlib.ExitStack() as clients:
@@ -91,19 +107,19 @@ def test_chat_takes_what_one_writes_to_the_clients_of_every_worker(project: Proj
                 assert json.loads(each.recv(DEADLINE)) == {"text": f"hello from {worker}", "by": worker}
 
 
-def test_flask_app_shares_the_agent_s_sums(project: Project) -> None:
+def test_flask_app_shares_the_agent_s_sums(project: Project, mode: str) -> None:
     cluster = run(project, "flask_app", "--workers", "2")
     assert [cluster.get(f"/pages/{name}").text for name in "xyx"] == ["This is x.\n", "This is y.\n", "This is x.\n"]
     all_say(cluster, "/visits", "worker", lambda answer: answer["visits"] == {"x": 2, "y": 1})
 
 
-def test_django_project_asks_the_agent_from_an_async_view(project: Project) -> None:
+def test_django_project_asks_the_agent_from_an_async_view(project: Project, mode: str) -> None:
     cluster = run(project, "django_project", "--workers", "2")
-    assert cluster.get().text.startswith("answered by process ")
+    assert cluster.get().text.startswith("Hello")
     answers = [cluster.get("/visits/eggs").json() for _ in range(4)]
     assert [answer["visits"] for answer in answers] == [1, 2, 3, 4]
     assert {answer["page"] for answer in answers} == {"eggs"}
-    assert {answer["process"] for answer in answers} <= set(cluster.workers().values())
+    assert {answer["worker"] for answer in answers} <= set(cluster.workers().values())
     assert cluster.get("/visits/hens").json()["visits"] == 1
     assert cluster.get("/nowhere").status_code == 404
 
@@ -115,10 +131,10 @@ def test_django_project_passes_django_s_own_check(project: Project) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_asgi_callable_says_which_process_answered(project: Project) -> None:
+def test_asgi_callable_says_which_worker_answered(project: Project, mode: str) -> None:
     cluster = run(project, "asgi_callable", "--workers", "2")
     answer = cluster.get("/some/path").text
-    assert answer in {f"GET /some/path answered by process {pid}\n" for pid in cluster.workers().values()}
+    assert answer in {f"GET /some/path answered by worker {worker}\n" for worker in cluster.workers().values()}
 
 
 def test_cache_refresh_follows_its_source_in_every_worker(project: Project) -> None:
@@ -134,7 +150,7 @@ def test_cache_refresh_follows_its_source_in_every_worker(project: Project) -> N
     all_say(cluster, "/prices", "worker", lambda answer: answer["prices"] == after)
 
 
-def test_job_queue_gives_each_job_to_one_worker_and_loses_none(project: Project, tmp_path: Path) -> None:
+def test_job_queue_gives_each_job_to_one_worker_and_loses_none(project: Project, mode: str, tmp_path: Path) -> None:
     with redis_server(tmp_path):
         cluster = run(project, "job_queue", REDIS_URL=f"unix://{tmp_path}/redis.sock")
         cluster.allows_traceback = True  # a job that fails is one of the jobs
@@ -148,13 +164,13 @@ def test_job_queue_gives_each_job_to_one_worker_and_loses_none(project: Project,
         assert cluster.close() == 0
 
 
-def test_cache_refresh_is_pushed_what_the_feed_learns(project: Project) -> None:
+def test_cache_refresh_is_pushed_what_the_feed_learns(project: Project, mode: str) -> None:
     cluster = run(project, "cache_refresh", "--workers", "2")
     httpx.put(f"{cluster.address}/prices/egg/0.4").raise_for_status()
     all_say(cluster, "/prices", "worker", lambda answer: answer["prices"]["egg"] == 0.4)
 
 
-def test_rate_limiter_counts_over_all_workers(project: Project) -> None:
+def test_rate_limiter_counts_over_all_workers(project: Project, mode: str) -> None:
     cluster = run(project, "rate_limiter", "--workers", "2")
 
     def ask(key: str) -> int:
@@ -166,14 +182,17 @@ def test_rate_limiter_counts_over_all_workers(project: Project) -> None:
     assert counts == {"requests:a": 10, "requests:b": 1, "requests:c": 1}
 
 
-def test_broker_consumer_loses_no_order_when_the_agent_is_killed(project: Project, tmp_path: Path) -> None:
+def test_broker_consumer_loses_no_order_when_the_agent_is_replaced(project: Project, mode: str, tmp_path: Path) -> None:
     with redis_server(tmp_path) as broker:
         orders = [*map(str, range(100)), "the moon"]
         broker.rpush("orders", *orders[:50])
         cluster = run(project, "broker_consumer", "--workers", "2", BROKER=f"unix://{tmp_path}/redis.sock")
         cluster.allows_traceback = True
         wait_until(lambda: cluster.get("/orders").json().get("done", 0) > 10, "it consumes")
-        os.kill(wait_until(cluster.agent, "an agent"), signal.SIGKILL)
+        if mode == "process":
+            os.kill(wait_until(cluster.agent, "an agent"), signal.SIGKILL)
+        else:  # a thread cannot be killed
+            assert cluster.command("reload", "--agent", "--name", "broker_consumer").returncode == 0
         broker.rpush("orders", *orders[50:])
         wait_until(lambda: broker.exists("orders", "orders:doing") == 0, "all orders are done")
         wait_until(lambda: cluster.get("/orders").json().get("refused") == 1, "one cannot be done")
@@ -181,7 +200,7 @@ def test_broker_consumer_loses_no_order_when_the_agent_is_killed(project: Projec
         assert 100 <= done <= 101, "each once, the one that was under way perhaps twice"
 
 
-def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project) -> None:
+def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project, mode: str) -> None:
     shutil.copytree(EXAMPLES, project.folder / "examples")
     python, *arguments = commands()["embedded"]
     assert python == "python"
@@ -197,7 +216,7 @@ def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project) -
     assert done.returncode == 0, said
     assert "7 squared is {'slot': 1, 'result': 49}" in said
     assert "8 squared is {'slot': 2, 'result': 64}" in said
-    assert re.search(r'^"Hello egg, this is app_worker#[12]\."$', said, re.MULTILINE)
+    assert re.search(r"^Hello egg, this is app_worker#[12]\.$", said, re.MULTILINE)
     assert "a worker told its parent whom it greeted: egg" in said
     assert said.rstrip().endswith("closed, exit code 0")
     assert not list(Path(project.environ["EGG_RUNTIME_DIR"]).rglob("*"))
@@ -215,7 +234,7 @@ def _environ(process: psutil.Process) -> dict[str, str]:
 
 
 @pytest.fixture
-def board(project: Project) -> Launched:
+def board(project: Project, mode: str) -> Launched:
     return run(project, "board")
 
 

@@ -111,8 +111,7 @@ function showStatus(cluster, servedBy) {
 async function crash(who) {
   hurry = performance.now() + 4000;
   note("wait", `asked ${who === "agent" ? "the agent" : who.replace("app", "app_worker")} to crash`);
-  const answer = await fetch(`/api/crash?who=${encodeURIComponent(who)}`, { method: "POST" }).catch(() => null);
-  if (answer?.status === 409) note("bad", "refused", (await answer.json()).detail);
+  await fetch(`/api/crash?who=${encodeURIComponent(who)}`, { method: "POST" }).catch(() => null);
   look();
 }
 

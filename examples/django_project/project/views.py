@@ -1,6 +1,6 @@
-"""Views; an async one may wait for the agent's answer."""
+"""Views; an async one runs in the worker's own thread, and may wait for the agent's answer."""
 
-import os
+import threading
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -8,7 +8,7 @@ from eggcluster import MessengerError, messenger
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(f"answered by process {os.getpid()}; try /visits/anything\n", content_type="text/plain")
+    return HttpResponse("Hello; try /visits/anything\n", content_type="text/plain")
 
 
 async def visit(request: HttpRequest, page: str) -> JsonResponse:
@@ -16,4 +16,4 @@ async def visit(request: HttpRequest, page: str) -> JsonResponse:
         count = await messenger.request("visit", page, to="agent", timeout=5)
     except MessengerError as error:
         return JsonResponse({"error": str(error)}, status=503)
-    return JsonResponse({"page": page, "visits": count, "process": os.getpid()})
+    return JsonResponse({"page": page, "visits": count, "worker": threading.get_native_id()})

@@ -1,9 +1,11 @@
 """An app worker's life. Runs in the app workers."""
 
+import asyncio
 import time
 from typing import Any
 
 from eggcluster.worker.application import Application
+from eggcluster.worker.engines.cancelled_requests import log_no_cancellations
 from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
 from eggcluster.worker.handover import HandoverReader
@@ -22,6 +24,13 @@ class AppLife(Life):
     engine: Engine
     lifespan: Lifespan | None
     handed: HandoverReader | None = None
+
+    def run(self, runner: asyncio.Runner, began: float) -> int:
+        try:
+            return super().run(runner, began)
+        except SystemExit:  # the application's: the loop is left at once, and whatever ran in it is cancelled next
+            log_no_cancellations()
+            raise
 
     def load(self) -> Hooks:
         self._loaded_at = time.monotonic()

@@ -14,6 +14,7 @@ from typing import Any
 
 from uvicorn.server import Server
 
+from eggcluster.worker.engines.cancelled_requests import log_no_cancellations
 from eggcluster.worker.engines.farewell import Farewell
 from eggcluster.worker.engines.intake import Intake
 from eggcluster.worker.engines.websocket_door import CLOSE
@@ -85,7 +86,7 @@ class Drain:
         farewells = list(self._present())
         if census := _census(farewells, len(tasks)):
             _logger.warning("the drain took longer than %.1fs: cut %s", self._loop.time() - self._began, census)
-        logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)
+        log_no_cancellations()  # ours is one line for all
         for farewell in farewells:
             farewell.cut()
         for task in tasks:
@@ -129,8 +130,3 @@ async def announce_end(server: Server) -> None:
 def _count(kind: str, number: int, paths: list[str]) -> str:
     more = [*paths[:NAMED], *(["…"] if len(paths) > NAMED else [])]
     return f"{number} {kind}{'' if number == 1 else 's'}" + (f" ({', '.join(more)})" if more else "")
-
-
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    """uvicorn logs the end of each request that is cancelled, with its traceback; ours is one line for all."""
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
