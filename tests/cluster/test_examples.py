@@ -30,8 +30,10 @@ MAX_LINES = 60  # an example that is longer explains itself no more; the board i
 
 @pytest.fixture(params=MODES)
 def mode(request: pytest.FixtureRequest, project: Project) -> str:
-    """The start mode, which the example is not told of."""
-    project.environ["EGG_START_MODE"] = request.param
+    """The start mode: from a file beside the example, which is not changed for it."""
+    shutil.copytree(EXAMPLES, project.folder / "examples")
+    for name in commands():
+        (project.folder / "examples" / name / "eggcluster.toml").write_text(f'start_mode = "{request.param}"\n')
     return str(request.param)
 
 
@@ -44,7 +46,6 @@ def commands() -> dict[str, list[str]]:
 
 def run(project: Project, name: str, *arguments: str, **environ: str) -> Launched:
     """The example's command, on any free port."""
-    shutil.copytree(EXAMPLES, project.folder / "examples")
     program, verb, *documented = commands()[name]
     assert (program, verb) == ("eggcluster", "start")
     project.environ |= environ
@@ -74,8 +75,8 @@ def test_every_example_has_a_command_and_is_short() -> None:
 
 def test_fastapi_app_tells_all_workers_and_counts_in_the_agent(project: Project, mode: str) -> None:
     if mode == "interpreter":
-        shutil.copytree(EXAMPLES, project.folder / "examples")
         refused = project.start(*commands()["fastapi_app"][2:])
+        refused.allows_traceback = True  # it is the report
         assert refused.wait_exit() == 1
         assert (
             "pydantic_core._pydantic_core cannot be loaded in a subinterpreter; use --start-mode process" in refused.log
@@ -137,7 +138,7 @@ def test_asgi_callable_says_which_worker_answered(project: Project, mode: str) -
     assert answer in {f"GET /some/path answered by worker {worker}\n" for worker in cluster.workers().values()}
 
 
-def test_cache_refresh_follows_its_source_in_every_worker(project: Project) -> None:
+def test_cache_refresh_follows_its_source_in_every_worker(project: Project, mode: str) -> None:
     cluster = run(project, "cache_refresh", "--workers", "2", ASK_EVERY="100ms")
     source = project.folder / "examples" / "cache_refresh" / "prices.json"
     before = json.loads(source.read_text())
@@ -201,7 +202,6 @@ def test_broker_consumer_loses_no_order_when_the_agent_is_replaced(project: Proj
 
 
 def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project, mode: str) -> None:
-    shutil.copytree(EXAMPLES, project.folder / "examples")
     python, *arguments = commands()["embedded"]
     assert python == "python"
     done = subprocess.run(
