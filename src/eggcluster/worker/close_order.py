@@ -1,6 +1,5 @@
 """The order to close, which may come at any moment of a worker's life. Runs in every worker."""
 
-import _thread
 import asyncio
 import contextlib
 import contextvars
@@ -8,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 
+from eggcluster.kernel.daemon_thread import start_daemon
 from eggcluster.kernel.patience import wait_steadily
 from eggcluster.worker.whereabouts import whereabouts
 
@@ -47,10 +47,9 @@ class CloseOrder:
         if not self.given:
             self.given = True
             if self.limit is not None:
-                # Not `threading`, whose locks the main thread may hold just now.
                 with contextlib.suppress(RuntimeError):  # the interpreter is ending already
                     self._context = contextvars.copy_context()
-                    _thread.start_new_thread(self._watch, (self.limit,))
+                    self.start_watch(self.limit)
         if self._event is not None and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed: it is on its way out
                 self._loop.call_soon_threadsafe(self._event.set)
@@ -70,10 +69,14 @@ class CloseOrder:
         if self.given:
             raise LeaveEarly(0)
 
+    def start_watch(self, limit: float) -> None:
+        """Have `watch` called in a thread of its own."""
+        start_daemon(self.watch, limit, name="egg-close-watch")
+
     def too_late(self, margin: float) -> None:
         """The close timeout ends in `margin` seconds. Who started the worker ends it."""
 
-    def _watch(self, limit: float) -> None:
+    def watch(self, limit: float) -> None:
         margin = min(MAX_MARGIN, limit * MARGIN)
         if wait_steadily(self._over, limit - margin):
             return

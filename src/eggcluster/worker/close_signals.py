@@ -1,5 +1,6 @@
 """The signals that tell a worker's process to close. Runs in its main thread."""
 
+import _thread
 import contextlib
 import os
 import signal
@@ -37,6 +38,10 @@ class CloseSignals(CloseOrder):
             yield
         finally:
             self._interrupts = False
+
+    def start_watch(self, limit: float) -> None:
+        # Not `threading`, whose locks the main thread may hold just now.
+        _thread.start_new_thread(self.watch, (limit,))
 
     def too_late(self, margin: float) -> None:
         wait_steadily(threading.Event(), margin + OWN_END)

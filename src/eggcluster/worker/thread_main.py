@@ -17,6 +17,7 @@ from typing import Any
 from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.handshake import read_first
 from eggcluster.ipc.vital_record import VitalRecord
+from eggcluster.kernel.daemon_thread import accept_daemons
 from eggcluster.kernel.inherited import close_untaken, hand_down
 from eggcluster.logs import speak_as
 from eggcluster.model.phase import ExitCode
@@ -68,6 +69,7 @@ def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_e
 def _place(order: BootOrder, shares_modules: bool, at_end: contextlib.ExitStack) -> Place:
     role = Role(order.role)
     if not shares_modules:
+        accept_daemons()
         own = become(role)
         own.worker_id = threading.get_native_id()
         return own
