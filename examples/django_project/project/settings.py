@@ -10,3 +10,4 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "project.urls"
 MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"]
 USE_TZ = True
+TIME_ZONE = "UTC"  # Django makes it the whole process's, so in thread mode everybody's
