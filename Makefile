@@ -47,6 +47,7 @@ bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/shared.py
 	$(BIN)/python benchmarks/agent.py
 	$(BIN)/python benchmarks/faults.py
+	$(BIN)/python benchmarks/modes.py
 	$(BIN)/python benchmarks/http.py --faults
 
 clean:  ## remove .venv and what the tools have cached
