@@ -186,8 +186,9 @@ def main() -> None:
     console.print("\n".join(lines), soft_wrap=True)
     if options.markdown:
         date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-        about = f"{machine()}; {options.rounds} rounds, wrk with {CONNECTIONS} connections for {options.seconds} s."
-        text = [f"# The start modes, {date}", "", about, "", *lines, ""]
+        about = ", ".join(f"{name} {value}" for name, value in machine().items())
+        about += f"; {options.rounds} rounds, wrk with {CONNECTIONS} connections for {options.seconds} s."
+        text = [f"# The start modes, {date}", "", "Made by `benchmarks/modes.py`.", "", about, "", *lines, ""]
         options.markdown.write_text("\n".join(text))
 
 
