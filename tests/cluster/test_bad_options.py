@@ -97,7 +97,7 @@ def test_an_unknown_required_module_is_refused(project: Project) -> None:
         (["--port", "70000"], "--port: 70000 is not a port number from 0 to 65535"),
         (["--port", "http"], '--port: "http" is not a port number from 0 to 65535'),
         (["--app-start-timeout", "0"], "--app-start-timeout: 0.0 is not a number of seconds above 0"),
-        (["--start-mode", "fibre"], '--start-mode: "fibre" is unknown; use "process"'),
+        (["--start-mode", "fibre"], '--start-mode: "fibre" is not one of process, thread, interpreter'),
         (["--start-mode", "proces"], 'did you mean "process"?'),
         (["--uds", "egg.sock", "--port", "8000"], "exclude each other; give one of them"),
         (["--ports", "7001,7002,7003", "-w", "2"], "--ports: 7001,7002,7003 is 3 ports for 2 workers; give one port"),
