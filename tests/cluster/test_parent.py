@@ -42,9 +42,19 @@ def wanted(project: Project, **more: Any) -> dict[str, Any]:
     return {"workers": 2, "port": 0, "base_dir": str(project.folder), **more}
 
 
+_strangers: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def _know_strangers() -> None:
+    """Other files' tests run in this process, too, and may have a child in it that is just ending."""
+    _strangers.clear()
+    _strangers.update(children())
+
+
 def children() -> set[int]:
     """Whatever this process, or a child of it, has started."""
-    return {child.pid for child in psutil.Process().children(recursive=True)}
+    return {child.pid for child in psutil.Process().children(recursive=True)} - _strangers
 
 
 def nothing_left(project: Project) -> bool:
