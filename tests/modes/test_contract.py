@@ -178,6 +178,15 @@ def child_of(shop: Workshop) -> int:
     return int((shop.folder / "child").read_text())
 
 
+def end_of_child(shop: Workshop) -> None:
+    """A process takes its child along; a thread's child belongs to the whole process, and stays."""
+    if shop.kills:
+        wait_until(lambda: not is_running(child_of(shop)), "the child is gone", 1)
+    else:
+        assert is_running(child_of(shop))
+        end(child_of(shop))
+
+
 def test_a_worker_reports_over_its_channel_that_it_has_started(shop: Workshop) -> None:
     async def work() -> None:
         worker = await shop.agent(PLAIN)
@@ -309,11 +318,7 @@ def test_the_end_of_a_process_is_the_end_of_all_that_it_started_a_thread_s_is_no
         else:
             worker.die(1)
         await worker.exit
-        if shop.kills:
-            wait_until(lambda: not is_running(child_of(shop)), "the child is gone", 1)
-        else:
-            assert is_running(child_of(shop))
-            end(child_of(shop))
+        end_of_child(shop)
 
     shop.run(work())
 
@@ -324,11 +329,7 @@ def test_what_a_stopped_process_started_is_asked_before_it_is_killed(shop: Works
         await worker.report()
         assert await worker.handle.stop(grace=5) is StopOutcome.GRACEFUL
         assert (shop.folder / "terminated").exists() is shop.kills
-        if shop.kills:
-            wait_until(lambda: not is_running(child_of(shop)), "the child is gone", 1)
-        else:
-            assert is_running(child_of(shop))
-            end(child_of(shop))
+        end_of_child(shop)
 
     shop.run(work())
 

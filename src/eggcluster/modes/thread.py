@@ -18,6 +18,7 @@ import msgspec
 
 from eggcluster.ipc.boot_order import BootOrder, Listener
 from eggcluster.ipc.handshake import send_first
+from eggcluster.ipc.orders import CLOSE, TELL
 from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.kernel.patience import await_steadily
 from eggcluster.model.phase import ExitCode
@@ -25,7 +26,6 @@ from eggcluster.model.role import Role
 from eggcluster.model.worker import ExitReport
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
-CLOSE, TELL = b"T", b"A"  # the orders of worker/order_line.py
 TELL_GRACE = 1.0  # seconds to write the stacks in
 OBEY_GRACE = 0.2  # seconds for one that stood still and is asked to close; who needs longer is abandoned
 ENTRY = "eggcluster.worker.thread_main"  # by name: the worker's side is loaded in the worker's thread only

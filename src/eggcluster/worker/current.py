@@ -13,8 +13,6 @@ from eggcluster.worker.bound import Bound
 from eggcluster.worker.place import Place
 
 if TYPE_CHECKING:
-    from eggcluster.worker.sharing.sharing import Sharing
-
     messenger: Messenger
 
 _place = PerWorker("eggcluster.place", Place())
@@ -49,12 +47,6 @@ def messenger_for(role: Role) -> Messenger:
     if _owns_process():
         return here().messenger_of(role)
     return Bound(lambda: here().messenger_of(role))  # type: ignore[return-value]  # it is one in all but its class
-
-
-def sharing() -> "Sharing":
-    """This worker's shared clients and shared state; made, and imported, when they are first asked for: a worker that
-    shares nothing does not pay for it."""
-    return here().sharing
 
 
 def bound_sharing(find: Any) -> Any:

@@ -8,13 +8,11 @@ import contextvars
 import socket
 import threading
 
+from eggcluster.ipc.orders import CLOSE, TELL
 from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.kernel.daemon_thread import start_daemon
 from eggcluster.worker.close_order import CloseOrder
 from eggcluster.worker.whereabouts import stack_of, thread_frames
-
-CLOSE = b"T"  # as SIGTERM
-TELL = b"A"  # as SIGABRT: write where you are; the same comes back when it is written
 
 
 class OrderLine:

@@ -79,7 +79,7 @@ class Place:
 
     @property
     def sharing(self) -> "Sharing":
-        """The same, made when it is first asked for."""
+        """The same; made and imported when first asked for: a worker that shares nothing does not pay for it."""
         if self._sharing is None:
             self._sharing = self._make_sharing()
         return self._sharing

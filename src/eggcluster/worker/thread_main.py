@@ -61,7 +61,6 @@ def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_e
     close_order = CloseOrder(threading.get_ident())
     at_end.callback(close_order.end)
     at_end.enter_context(contextlib.closing(OrderLine(orders, close_order, VitalRecord(order.record_fd))))
-    find_application(order)
     with asyncio.Runner(loop_factory=_worker_loop) as runner:
         return life_of(order, sock, place, close_order).run(runner, began)
 
@@ -70,6 +69,7 @@ def _place(order: BootOrder, shares_modules: bool, at_end: contextlib.ExitStack)
     role = Role(order.role)
     if not shares_modules:
         accept_daemons()
+        find_application(order)
         own = become(role)
         own.worker_id = threading.get_native_id()
         return own
