@@ -19,14 +19,16 @@ from tests.cluster.harness import Launched, Project
 LONG = bool(os.environ.get("EGG_LONG"))
 ROUNDS = 20 if LONG else 2  # each: a while without a reload to compare with, then reloads
 RELOADS = 5  # in each round
-NORMAL = 5.0  # seconds
+# Seconds without a reload in each round; beside the ordinary suite as many as the reloads take: the slowest of as many
+# answers can be compared too, which says how much of it is the machine's.
+NORMAL = 15.0 if LONG else 5.0
 TIMES = 3  # the contract's: the slowest answer, as a multiple of the normal p99.9
 # Seconds; what a machine that others use may add to one answer. Beside the ordinary suite nobody measures.
 FLOOR = 0.3 if LONG else 3.0
 LOAD = ("one-shot=8/0.08", "keep-alive=8/0.04", "stream=2/0.2", "upload=2/0.2", "websocket=2/0.2")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_request_fails_and_none_waits_while_all_workers_are_replaced_again_and_again(project: Project) -> None:
     cluster = served(project, workers=2)
     quiet, busy = [], []  # (from, to)
@@ -41,7 +43,8 @@ def test_no_request_fails_and_none_waits_while_all_workers_are_replaced_again_an
     print(  # noqa: T201
         f"{ROUNDS * RELOADS} reloads in {sum(to - since for since, to in busy):.1f}s: "
         f"{dict(sorted(tally.counts.items()))}, {dict(tally.notes)}; "
-        f"normal: {describe(normal)}; meanwhile: {describe(meanwhile)}; slowest : normal p99.9 = {slowest / p999:.2f}"
+        f"normal: {describe(normal)}; meanwhile: {describe(meanwhile)}; slowest : normal p99.9 = {slowest / p999:.2f}, "
+        f"without a reload {normal[-1] / p999:.2f}"
     )
     assert tally.failures == []
     assert [worker["generation"] for worker in (cluster.status() or {})["workers"]] == [ROUNDS * RELOADS + 1] * 2
