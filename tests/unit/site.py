@@ -27,6 +27,7 @@ class Site:
         self.listener.listen()
         self.listener.setblocking(False)
         self.options = ClusterOptions(port=0, workers=4)
+        self.cluster_id = f"{os.getpid()}-1"
         self.agents = 0
         self.hub: Hub
         self.port: ClusterPort
@@ -85,7 +86,7 @@ class Site:
 
     def _order(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> BootOrder:
         return BootOrder(
-            role, slot, generation, f"{os.getpid()}-1", self.options, cluster_port=self.path, survivors=survivors
+            role, slot, generation, self.cluster_id, self.options, cluster_port=self.path, survivors=survivors
         )
 
 

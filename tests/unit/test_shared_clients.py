@@ -584,6 +584,26 @@ def test_a_connection_that_talks_nonsense_is_cut_and_nobody_else_notices(
     run(scene())
 
 
+def test_a_worker_does_not_follow_another_clusters_agent(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody emptied the runtime directory, and a cluster of the same name has taken it over."""
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent(create("theirs"))
+            ours, here.cluster_id = here.cluster_id, "1-another"
+            await here.worker(create("ours"), wait=False)
+            await until(lambda: "WrongCluster: the agent at this path is another cluster's" in caplog.text)
+            assert "the agent cannot be reached" in caplog.text
+
+            here.cluster_id = ours
+            own = await here.worker(create("theirs"))
+            assert await own.lookup("egg")
+
+    run(scene())
+
+
 # -- outside of a cluster ----------------------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ class Hub(Sharing):
     def __init__(self, order: BootOrder) -> None:
         super().__init__()
         self._options = order.options
+        self._cluster_id = order.cluster_id
         self._leaders: dict[str, Leader] = {}
         self._handlers = Handlers()  # the leaders' methods, for all lines
         self._lines: set[Line] = set()
@@ -132,9 +133,7 @@ class Hub(Sharing):
 
     def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
         if action == "hello":
-            worker_id, version = convert(data, tuple[int, int | None])
-            self._restoration.arrive(worker_id, version, line)
-            self._run(self._welcome(line, question))
+            self._greet(line, question, *convert(data, tuple[str, int, int | None]))
         elif action == "write":
             self._write(line, question, convert(data, Write))
         elif action == "subscribed":
@@ -159,6 +158,13 @@ class Hub(Sharing):
         self._keeper.remove_line(line)
         for leader in self._leaders.values():
             leader.remove_line(line)
+
+    def _greet(self, line: Line, question: Question, cluster_id: str, worker_id: int, version: int | None) -> None:
+        if cluster_id != self._cluster_id:  # its runtime directory was emptied, and this cluster has bound its file
+            line.reply(question, Kind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""])
+            return
+        self._restoration.arrive(worker_id, version, line)
+        self._run(self._welcome(line, question))
 
     async def _welcome(self, line: Line, question: Question) -> None:
         await self._booted.wait()

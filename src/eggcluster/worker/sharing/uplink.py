@@ -196,7 +196,8 @@ class Uplink(Sharing):
             began = self._loop.time()
             try:
                 await self._live_with_a_line()
-            except OSError as error:  # the runtime directory has been removed, or thousands wait already
+            # The runtime directory has been removed, thousands wait already, or it is another cluster's agent.
+            except (OSError, RemoteError) as error:
                 _logger.log(logging.DEBUG if unreachable else logging.WARNING, "the agent cannot be reached: %s", error)
                 unreachable = True
             except MessengerError as error:
@@ -217,7 +218,7 @@ class Uplink(Sharing):
         line = self._latest = await Line.open(sock, self, self._handlers, app(self._order.slot).pack(), *limits)
         try:
             version = self._copy.version if self._has_copy.is_set() else None
-            self._welcome(line, await line.ask("hello", (self.worker_id, version), PATIENCE))
+            self._welcome(line, await line.ask("hello", (self._order.cluster_id, self.worker_id, version), PATIENCE))
             await line.gone.wait()
         finally:
             line.close()
