@@ -129,6 +129,7 @@ class Cluster(_ParentEnd):
         self._given = options
         self._more = more
         self._process: subprocess.Popen[bytes] | None = None
+        self._told_to_close = False
         self.options: ClusterOptions | None = None
         self.exit_code: int | None = None
 
@@ -169,8 +170,10 @@ class Cluster(_ParentEnd):
     async def close(self) -> int | None:
         """Close the cluster in order and wait for the master's end; gives its exit code. May be called again."""
         if self._process is not None and self.exit_code is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+            if not self._told_to_close:  # a second signal would cut the closing short
+                self._told_to_close = True
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.send_signal(signal.SIGTERM)
             self.exit_code = await wait_exited(self._process)
         return self.exit_code
 
@@ -259,6 +262,8 @@ def _spawn_master(
             [sys.executable, "-P", "-m", "eggcluster.master", str(theirs.fileno())],
             pass_fds=(theirs.fileno(), *inherited),
             start_new_session=detached,
+            # Ctrl-C at the terminal is this program's to answer; to the master it would be the first of two signals.
+            process_group=None if detached else 0,
             stdin=subprocess.DEVNULL if detached else None,
             stdout=output,
             stderr=output,

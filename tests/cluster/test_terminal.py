@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 
 from tests.cluster.harness import Launched, Project, family
 from tests.cluster.remote import marks, obedient
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE, wait_until
 
 IN_TERMINAL = str(Path(__file__).with_name("in_terminal.py"))
 # An interactive bash, which gives each job a process group of its own, and tells its jobs of its end.
@@ -29,11 +30,12 @@ class Terminal:
 
     def __init__(self, project: Project) -> None:
         self.keyboard, self._screen = pty.openpty()
+        self.name = os.ttyname(self._screen)
         self._project = project
 
     def start(self, *shell: str) -> Launched:
         """A cluster in it, with no shell, or as the job of one."""
-        launcher = (sys.executable, IN_TERMINAL, os.ttyname(self._screen), *shell)
+        launcher = (sys.executable, IN_TERMINAL, self.name, *shell)
         return obedient(self._project).start("--workers", "2", launcher=launcher).wait_ready()
 
     def close(self) -> None:
@@ -83,6 +85,47 @@ def test_who_is_put_into_the_background_serves_on_and_comes_back(terminal: Termi
     cluster.signal(signal.SIGCONT)
     assert cluster.workers() == before
     assert cluster.close() == 0
+
+
+PROGRAM = """
+import asyncio, sys
+from eggcluster import Cluster
+
+async def main():
+    async with Cluster("app:app", workers=2, port=0) as cluster:
+        print("cluster", cluster.pid, file=sys.stderr, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_ctrl_c_in_a_program_with_a_cluster_is_the_programs_and_closes_it_in_order(
+    project: Project, terminal: Terminal
+) -> None:
+    """Sent to both, it would be the first of two signals to the master: leaving the block sends the other one."""
+    obedient(project).write(program=PROGRAM)
+    said = project.folder / "said"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, IN_TERMINAL, terminal.name, sys.executable, "program.py"],
+            cwd=project.folder,
+            env=project.environ,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: b"cluster " in said.read_bytes(), "it runs")
+        master = int(said.read_text().partition("cluster ")[2].split()[0])
+        os.write(terminal.keyboard, b"\x03")
+        assert process.wait(DEADLINE) == -signal.SIGINT
+        assert "exiting with code:0" in said.read_text()
+        assert "again" not in said.read_text()
+        assert len(marks(project, "closing")) == 5
+        ended(master)
+    finally:
+        process.kill()
+        process.wait()
 
 
 # -- its end -------------------------------------------------------------------------------------------------------
