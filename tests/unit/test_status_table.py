@@ -28,7 +28,9 @@ SEAT: dict[str, Any] = {
 STEERING: dict[str, Any] = {"by": "bpf", "sticky": False, "refused": None, "handed_over": 0, "waiting": 0}
 
 
-def printed(capsys: pytest.CaptureFixture[str], *, steering: Any = STEERING, **seat: Any) -> list[str]:
+def printed(
+    capsys: pytest.CaptureFixture[str], *, steering: Any = STEERING, agent_missing: bool = False, **seat: Any
+) -> list[str]:
     """The lines for a cluster of one worker that is so."""
     status = {
         "name": "[shop]",
@@ -38,6 +40,7 @@ def printed(capsys: pytest.CaptureFixture[str], *, steering: Any = STEERING, **s
         "env": "prod",
         "start_mode": "process",
         "abandoned": [],
+        "agent_missing": agent_missing,
         "version": "0.1.0",
         "pid": 4700,
         "rss": None,
@@ -79,6 +82,15 @@ def test_a_death_is_shortened(told: str, shown: str) -> None:
 def test_a_slot_that_waits_says_for_how_long_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, state="dead", next_try=3.14, deaths_last_minute=4)
     assert "dead, next try in 3.1s, 4 deaths in the last minute" in lines[-1]
+
+
+def test_a_worker_that_is_replaced_at_once_each_time_shows_its_deaths_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "listening, 1 death in the last minute" in printed(capsys, deaths_last_minute=1)[-1]
+
+
+def test_an_agent_that_is_missed_is_told_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no agent for three checks in a row" in printed(capsys, agent_missing=True)[0]
+    assert "no agent" not in printed(capsys)[0]
 
 
 def test_a_loop_that_stands_still_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,23 @@ def test_an_app_worker_that_cannot_boot_stops_all_that_was_started() -> None:
     assert world.supervisor.exit_code == 1
 
 
+def test_a_serving_worker_that_broke_its_channel_died_and_did_not_fail_to_start() -> None:
+    world = booted(workers=1)
+    worker = world.app(1)
+    assert world.supervisor.channel_broke(worker, "broke the protocol: a huge length")[-1] == Kill(worker)
+    world.exits(worker)
+    assert worker.failure is None
+    assert world.supervisor.slots[0].last_death == "it broke the protocol: a huge length"
+
+
+def test_a_starting_worker_that_broke_its_channel_failed_to_start_for_that_reason() -> None:
+    world = World().boot()
+    world.supervisor.channel_broke(world.agent, "closed its channel")
+    agent = world.agent
+    world.exits(agent)
+    assert agent.failure == f"{agent} died while starting (it closed its channel)"
+
+
 def test_the_first_boot_failure_is_the_one_that_is_told() -> None:
     world = World(workers=2).boot()
     world.started(world.agent)
@@ -231,6 +248,15 @@ def test_one_listening_worker_in_between_starts_the_count_anew() -> None:
     world.started(world.app(1)).pass_time(10)
     world.exits(world.app(1)).pass_time(24)
     assert world.supervisor.phase is Phase.SERVING
+
+
+def test_nobody_is_missed_while_the_only_worker_boots_as_slowly_as_the_last_time() -> None:
+    world = World(workers=1, app_start_timeout=1000).boot()
+    world.started(world.agent).pass_time(35).started(world.app(1))
+    world.exits(world.app(1)).pass_time(69)
+    assert world.supervisor.phase is Phase.SERVING
+    world.pass_time(31)  # twice as long is not as usual any more
+    assert world.supervisor.phase > Phase.SERVING
 
 
 def test_no_agent_for_three_looks_is_an_error_in_the_log() -> None:

@@ -168,7 +168,7 @@ class AnyLife(RuleBasedStateMachine):
 
     def _next_due(self) -> float:
         supervisor = self.world.supervisor
-        due = (*supervisor.roster.deadlines(), supervisor._health.due, supervisor._close_deadline)
+        due = (*supervisor.roster.deadlines(), supervisor.health.due, supervisor._close_deadline)
         return min((instant for instant in due if instant is not None), default=float("inf"))
 
     def _starting(self) -> list[Worker]:

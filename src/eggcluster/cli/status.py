@@ -70,6 +70,7 @@ def _headline(status: dict[str, Any]) -> str:
         f"{status['start_mode']} mode",
         *_steering(status["steering"]),
         *_abandoned(status["abandoned"]),
+        *(["no agent for three checks in a row"] if status["agent_missing"] else []),
     ]
     return f"{status['phase']} on {status['address']}  ({', '.join(more)}, eggcluster {status['version']})"
 
@@ -105,7 +106,9 @@ def _state(seat: dict[str, Any]) -> str:
     if seat["silent_for"] is not None:
         state += f", loop has not moved for {seat['silent_for']:.1f}s"
     if seat["next_try"] is not None:
-        state += f", next try in {seat['next_try']:.1f}s, {_deaths(seat['deaths_last_minute'])} in the last minute"
+        state += f", next try in {seat['next_try']:.1f}s"
+    if seat["deaths_last_minute"]:
+        state += f", {_deaths(seat['deaths_last_minute'])} in the last minute"
     if seat["successor"] is not None:
         state += f", successor {seat['successor']} starting"
     return state

@@ -34,6 +34,7 @@ def describe_cluster(
         "base_dir": options.base_dir,
         "env": options.env,
         "start_mode": options.start_mode,
+        "agent_missing": supervisor.health.no_agent,
         "agent": _describe_seat(supervisor.agent, switchboard, now),
         "workers": [{"slot": s.slot, **_describe_seat(s, switchboard, now)} for s in supervisor.slots],
         "abandoned": [str(worker) for worker in abandoned],

@@ -1,4 +1,8 @@
-"""Egg's check of the whole: three looks in a row at an empty house end it. Pure."""
+"""Egg's check of the whole: three looks in a row at an empty house end it. Pure.
+
+Unlike Egg's it has patience with who is just booting: an application that loads its models for half a minute must not
+be lost because its only worker died once.
+"""
 
 CHECK_INTERVAL = 10.0  # seconds between two looks at whether anybody serves; Egg's
 CHECKS_FAILED = 3  # looks in a row with nobody there before the cluster gives up; Egg's
@@ -22,10 +26,13 @@ class HealthCheck:
     def end(self) -> None:
         self.due = None
 
-    def look(self, now: float, *, apps: bool, agent: bool) -> None:
-        """Note who is there."""
+    def look(self, now: float, *, apps: bool, booting: bool, agent: bool) -> None:
+        """Note who is there: an app worker that listens, or one that boots as usual, and an agent."""
         self.due = now + CHECK_INTERVAL
-        self._without_app = 0 if apps else self._without_app + 1
+        if apps:
+            self._without_app = 0
+        elif not booting:
+            self._without_app += 1
         self._without_agent = 0 if agent else self._without_agent + 1
 
     @property

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from eggcluster.model.restart_budget import RestartBudget
 from eggcluster.model.worker import AgentWorker, AppWorker, Worker, WorkerState
 
+USUAL = 2.0  # times what a boot took the last time: a machine that has just lost its workers is busy
+
 
 @dataclass
 class Seat:
@@ -24,6 +26,7 @@ class Seat:
     retiring: list[Worker] = field(default_factory=list)
     next_try: float | None = None
     last_death: str | None = None
+    boot_took: float = 0.0  # seconds, the last one that succeeded
 
     def seat_new(self, now: float, jitter: float = 0.0) -> Worker:
         """A new incarnation in this seat: the current one, or the successor of one that lives."""
@@ -36,6 +39,18 @@ class Seat:
         else:
             self.successor = worker
         return worker
+
+    def opened(self, worker: Worker, now: float) -> None:
+        """An incarnation listens."""
+        worker.advance(WorkerState.LISTENING)
+        worker.listening_since = now
+        self.boot_took = now - worker.born
+
+    def boots_as_usual(self, now: float) -> bool:
+        """Whether somebody starts here, and not for much longer than the last one took."""
+        if self.current is None or self.current.state is not WorkerState.STARTING:
+            return False
+        return now - self.current.born < USUAL * self.boot_took
 
     def retire(self, worker: Worker) -> None:
         """Mark a living incarnation as being stopped; the successor, if there is one, moves up."""

@@ -50,7 +50,7 @@ class Supervisor:
         self.roster = Roster(plan)
         self.agent, self.slots = self.roster.agent, self.roster.slots
         self._close_deadline: float | None = None
-        self._health = HealthCheck()
+        self.health = HealthCheck()
         self._rollout: Rollout | None = None  # what is being replaced
         self._reload_wanted: bool | None = None  # asked for while another was under way: with the agent or without
         self._next_recycling = 0.0
@@ -69,8 +69,7 @@ class Supervisor:
         """`worker` reported itself started (`agent-start`, `app-start`)."""
         if worker.state is not WorkerState.STARTING or worker.failure is not None:
             return []  # it is being ended already, and its report crossed the order
-        worker.advance(WorkerState.LISTENING)
-        worker.listening_since = now
+        self.roster.seat_of(worker).opened(worker, now)
         if self.phase is Phase.AGENT_BOOT:
             self.phase = Phase.APPS_BOOT
             return [self._fork(seat, now) for seat in self.slots]
@@ -90,7 +89,7 @@ class Supervisor:
         """Nobody can talk with `worker` any more, and it lives on."""
         if worker.state in (WorkerState.STOPPING, WorkerState.DEAD):
             return []
-        worker.failure = worker.failure or f"{worker} {why}"
+        worker.verdict = worker.verdict or f"it {why}"
         return [Say(logging.ERROR, f"{worker} {why}"), Kill(worker)]
 
     def exited(self, worker: Worker, exit: ExitReport, now: float) -> list[Command]:
@@ -119,7 +118,7 @@ class Supervisor:
             return []
         self.phase = Phase.APPS_STOP
         self.exit_code = code
-        self._health.end()
+        self.health.end()
         self._close_deadline = now + self.plan.close_limit
         commands: list[Command] = [CloseListeners()]
         if self._rollout is not None:
@@ -176,7 +175,7 @@ class Supervisor:
         self.roster.put_off(seconds)
         if self._close_deadline is not None:
             self._close_deadline += seconds
-        self._health.put_off(seconds)
+        self.health.put_off(seconds)
         return [Say(logging.WARNING, f"the master did not run for {seconds:.1f}s; nobody is blamed for that")]
 
     def tick(self, now: float) -> list[Command]:
@@ -185,7 +184,7 @@ class Supervisor:
         # First what may end it all: then nobody is started in the same moment.
         if self._close_deadline is not None and now >= self._close_deadline:
             commands += self._give_up(now)
-        if self._health.due is not None and now >= self._health.due:
+        if self.health.due is not None and now >= self.health.due:
             commands += self._check_health(now)
         if self.finished:
             return commands
@@ -203,7 +202,7 @@ class Supervisor:
 
     def next_deadline(self) -> float | None:
         """The earliest instant at which `tick` has something to do; None: only an event can change anything."""
-        due = (self._close_deadline, self._health.due, self._next_look, *self.roster.deadlines())
+        due = (self._close_deadline, self.health.due, self._next_look, *self.roster.deadlines())
         return min((instant for instant in due if instant is not None), default=None)
 
     def listening_apps(self) -> list[Worker]:
@@ -225,7 +224,7 @@ class Supervisor:
 
     def _ready(self, now: float) -> list[Command]:
         self.phase = Phase.SERVING
-        self._health.begin(now)
+        self.health.begin(now)
         return [Announce(None), PublishPids()]
 
     def _fail_boot(self, worker: Worker, now: float) -> list[Command]:
@@ -337,13 +336,14 @@ class Supervisor:
 
     def _check_health(self, now: float) -> list[Command]:
         if not self.plan.replace_apps:
-            self._health.end()  # in this environment an empty slot is what is wanted
+            self.health.end()  # in this environment an empty slot is what is wanted
             return []
-        self._health.look(now, apps=bool(self.listening_apps()), agent=self.agent.listening)
-        if self._health.no_app:
+        booting = any(seat.boots_as_usual(now) for seat in self.slots)
+        self.health.look(now, apps=bool(self.listening_apps()), booting=booting, agent=self.agent.listening)
+        if self.health.no_app:
             text = "no app worker has been listening for three checks in a row, closing"
             return [Say(logging.ERROR, text), *self.close(now, ExitCode.FAILED)]
-        if self._health.no_agent:
+        if self.health.no_agent:
             text = "no agent has been alive for three checks in a row"
             closing = self.close(now, ExitCode.FAILED) if self.plan.strict else []
             return [Say(logging.ERROR, text), *closing]
