@@ -1,5 +1,9 @@
 """What a worker writes into its vital record, and the master reads there: each number has its own place."""
 
+import os
+
+import pytest
+
 from eggcluster.ipc.vital_record import VitalRecord
 from eggcluster.model.vital_signs import VitalSigns
 
@@ -14,5 +18,17 @@ def test_the_signs_and_how_much_was_read_do_not_touch_each_other() -> None:
         assert record.messages_read() == 5
         record.tell_read(6)
         assert (record.read(), record.messages_read()) == (signs, 6)
+    finally:
+        record.close()
+
+
+def test_who_has_the_file_cannot_take_the_page_away_that_the_master_reads() -> None:
+    """A page of a file that became shorter is a SIGBUS."""
+    record = VitalRecord.create("test")
+    try:
+        with pytest.raises(PermissionError):
+            os.ftruncate(record.fd, 0)
+        record.write_words("farewell")
+        assert (record.read().beat, record.last_words()) == (0, "farewell")
     finally:
         record.close()

@@ -29,9 +29,8 @@ class VitalRecord:
     @classmethod
     def create(cls, name: str) -> "VitalRecord":
         """A new one, empty; OSError where the system refuses."""
-        fd = memory_file(name)
+        fd = memory_file(name, NUMBERS)
         try:
-            os.ftruncate(fd, NUMBERS)
             os.lseek(fd, NUMBERS, os.SEEK_SET)
             return cls(fd)
         except OSError:

@@ -1,14 +1,35 @@
 """A file that is nowhere but in memory: what it holds outlives the process that wrote it. Runs in the master."""
 
+import contextlib
+import fcntl
 import os
 import tempfile
 
 
-def memory_file(name: str) -> int:
-    """A new empty one; gives its file descriptor, which children do not inherit unless told so. `name` is for people
-    who look at /proc. OSError where the system refuses."""
+def memory_file(name: str, size: int) -> int:
+    """A new one of so many zero bytes; gives its file descriptor, which children do not inherit unless told so. `name`
+    is for people who look at /proc. OSError where the system refuses.
+
+    It cannot be made shorter: whoever has mapped it would die of SIGBUS.
+    """
+    fd = _create(name)
     try:
-        return os.memfd_create(name)
-    except AttributeError:  # macOS: a file without a name is as good
+        os.ftruncate(fd, size)
+        _keep_from_shrinking(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _create(name: str) -> int:
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except AttributeError:  # macOS: a file without a name is as good, but there are no seals
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
+
+
+def _keep_from_shrinking(fd: int) -> None:
+    with contextlib.suppress(AttributeError):  # macOS
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
