@@ -151,6 +151,22 @@ def test_children_that_left_session_and_environment_are_killed_as_well(project: 
             os.kill(child, signal.SIGKILL)
 
 
+def test_whom_the_shell_had_started_before_it_became_the_master_is_left_alone(project: Project) -> None:
+    """An entry point that ends with `exec eggcluster start`, and has a `tee` for its log."""
+    entry = 'sleep 1000 & echo $! > before; exec "$@"'
+    cluster = obedient(project).start("-w", "1", launcher=("sh", "-c", entry, "sh")).wait_ready()
+    before = int((project.folder / "before").read_text())
+    try:
+        with connect(cluster, 1) as connection:
+            source = "return subprocess.Popen(['/bin/sleep', '60'], env={}, start_new_session=True).pid"
+            orphan = connection.tell(source)
+        assert cluster.close() == 0
+        assert is_running(before)
+        assert not is_running(orphan)
+    finally:
+        os.kill(before, signal.SIGKILL)
+
+
 def test_children_may_end_in_order_within_their_workers_timeout(project: Project) -> None:
     cluster = start(project)
     tidy = "trap 'sleep 0.2; touch tidied; exit' TERM; echo ready; while :; do sleep 0.05; done"
@@ -165,6 +181,15 @@ def test_an_agent_that_hangs_in_on_close_is_killed_after_its_timeout(project: Pr
     cluster = start(project, "--agent-close-timeout", "300", agent=hanging)
     assert 0.3 <= closing_seconds(cluster) < 4
     assert ["agent", "on_close"] not in [line[:2] for line in marks(project, "closing")]
+
+
+def test_a_slow_message_handler_leaves_the_agents_on_close_its_time(project: Project) -> None:
+    slow = "\nmessenger.on('slow', lambda data: remote.asyncio.sleep(1000))\n"
+    cluster = start(project, "--agent-close-timeout", "800", agent=slow)
+    with connect(cluster, 1) as connection:
+        connection.tell("messenger.send_to_agent('slow', None)\nawait messenger.request('run', ['pass', None])")
+    assert cluster.close() == 0
+    assert ["agent", "on_close"] in [line[:2] for line in marks(project, "closing")]
 
 
 def test_a_second_signal_cuts_the_waiting_short(project: Project) -> None:

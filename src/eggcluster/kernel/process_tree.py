@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 CLUSTER_MARK = "EGG_CLUSTER_ID"
 WORKER_MARK = "EGG_WORKER_MARK"
@@ -33,6 +33,16 @@ def marked(mark: str) -> list[int]:
 def children_of(parent: int) -> list[int]:
     """The living children of a process, adopted ones included."""
     return _select(lambda pid: _parent(pid) == parent)
+
+
+def strangers_of(parent: int) -> frozenset[tuple[int, bytes]]:
+    """The children that a process has now, told from whoever gets their pids later."""
+    return frozenset((pid, _birth(pid)) for pid in children_of(parent))
+
+
+def children_but(strangers: frozenset[tuple[int, bytes]], parent: int) -> list[int]:
+    """The living children of a process without these."""
+    return [pid for pid in children_of(parent) if (pid, _birth(pid)) not in strangers]
 
 
 def zombies_of(parent: int) -> list[int]:
@@ -94,26 +104,45 @@ def _exists_without_proc(pid: int) -> bool:
 
 
 _reserve: int | None = None
+_keepers = 0
 
 
-def keep_reserve() -> None:
+@contextlib.contextmanager
+def reserve_kept() -> Iterator[None]:
     """Keep one file descriptor back for searches: a master that has none left must still be able to kill."""
+    global _keepers
+    _keepers += 1
+    _refill()
+    try:
+        yield
+    finally:
+        _keepers -= 1
+        if not _keepers:
+            _spend()
+
+
+def _refill() -> None:
+    """Also where it was once not to be had."""
     global _reserve
-    with contextlib.suppress(OSError):
-        _reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    if _keepers and _reserve is None:
+        with contextlib.suppress(OSError):
+            _reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _select(wanted: Callable[[int], bool]) -> list[int]:
+def _spend() -> None:
     global _reserve
     held, _reserve = _reserve, None
     if held is not None:
         os.close(held)
+
+
+def _select(wanted: Callable[[int], bool]) -> list[int]:
+    _spend()
     me = os.getpid()
     try:
         return [pid for pid in _all_pids() if pid != me and wanted(pid) and is_running(pid)]
     finally:
-        if held is not None:
-            keep_reserve()
+        _refill()
 
 
 def _all_pids() -> list[int]:
@@ -137,6 +166,11 @@ def _stat(pid: int) -> list[bytes]:
             return file.read().rpartition(b")")[2].split()
     except OSError:
         return []
+
+
+def _birth(pid: int) -> bytes:
+    """When it was started: field 22 of /proc/PID/stat (proc(5)), nothing where there is none."""
+    return b"".join(_stat(pid)[19:20])
 
 
 def _session(pid: int) -> int:

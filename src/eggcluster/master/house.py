@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 from types import TracebackType
 
 from eggcluster.errors import MessengerClosed
-from eggcluster.kernel.process_tree import keep_reserve
+from eggcluster.kernel.process_tree import reserve_kept, strangers_of
 from eggcluster.kernel.subreaper import become_subreaper
 from eggcluster.master.binding import detect_ports
 from eggcluster.master.control import Controlled, ControlServer
@@ -37,6 +38,7 @@ class House:
         self._parent = parent
         self._control: ControlServer | None = None
         self._parent_watch: asyncio.Task[None] | None = None
+        self.strangers: frozenset[tuple[int, bytes]] = frozenset()  # children of this process before it was a master
         self._keys = contextlib.ExitStack()
 
     async def move_in(self, master: Controlled, switchboard: Switchboard, reap: Callable[[], None]) -> None:
@@ -44,6 +46,7 @@ class House:
         options = self._options
         # Signals first: none must end the process while it holds anything else.
         self._keys.enter_context(self._signals(master.inbox, reap))
+        self._keys.enter_context(reserve_kept())
         runtime_dir = RuntimeDir(options.name)
         self._keys.callback(runtime_dir.release)
         runtime_dir.claim(options.base_dir)
@@ -89,7 +92,7 @@ class House:
     def _take_process(self) -> None:
         import setproctitle
 
-        keep_reserve()
+        self.strangers = strangers_of(os.getpid())
         setproctitle.setproctitle(f"egg-master: {self._options.name}")
         if self._options.start_mode == "process":  # else the children of this process are the application's own
             become_subreaper()

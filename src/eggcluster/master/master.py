@@ -176,7 +176,7 @@ class Master:
         await self.house.say_goodbye(self.switchboard)
         self.worker_manager.abandon()
         if self.house.owns_process:
-            self.worker_manager.end_orphans()
+            self.worker_manager.end_orphans(self.house.strangers)
         _logger.info("close done, exiting with code:%d", self.supervisor.exit_code)
 
     # -- what happened -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from eggcluster.ipc.boot_order import BootOrder
-from eggcluster.kernel.process_tree import children_of, kill_until_gone
+from eggcluster.kernel.process_tree import children_but, kill_until_gone
 from eggcluster.kernel.subreaper import reap_adopted
 from eggcluster.master.event import ChannelBroke, Exited
 from eggcluster.master.inbox import Inbox
@@ -105,12 +105,13 @@ class WorkerManager:
         if not self._shares_process:
             reap_adopted({handle.worker_id for handle in self._handles.values()})
 
-    def end_orphans(self) -> None:
+    def end_orphans(self, strangers: frozenset[tuple[int, bytes]]) -> None:
         """SIGKILL for what the master adopted: children of workers that left both session and environment behind.
 
-        Only at the very end, when nobody else's can be among them, and only in a process of the master's own.
+        Only at the very end, and only in a process of the master's own. `strangers` are children that it had before:
+        a shell that became the master by `exec` may have started a `tee` for its log.
         """
-        kill_until_gone(lambda: children_of(os.getpid()), limit=1.0)
+        kill_until_gone(lambda: children_but(strangers, os.getpid()), limit=1.0)
 
     def abandon(self) -> None:
         """The master ends: wait for nobody any more, such as a process that the kernel does not let go."""
@@ -130,11 +131,12 @@ class WorkerManager:
 
     async def _watch(self, worker: Worker, handle: WorkerHandle, link: Link) -> None:
         """Open its channel, and wait for its end."""
-        await self._switchboard.open(link, handle.channel, self._max_message_bytes)
         try:
+            await self._switchboard.open(link, handle.channel, self._max_message_bytes)
             exit = await handle.wait_exit()
         except Exception:
-            _logger.exception("BUG: waiting for %s failed; it counts as dead", worker)
+            _logger.exception("BUG: waiting for %s failed; it is killed and counts as dead", worker)
+            handle.kill()
             exit = ExitReport()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):

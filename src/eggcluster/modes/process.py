@@ -114,7 +114,11 @@ class ProcessWorker(WorkerHandle):
         if self._gone.is_set():
             return
         self._killed = True
-        members = self._tree()
+        try:
+            members = self._tree()
+        except OSError as error:  # no file descriptor is free, not even for a moment
+            _logger.error("worker %d is killed, its children cannot be looked for: %s", self.worker_id, error)
+            members = []
         if not self._leader_gone.is_set():
             # The leader last: while it lives nobody can take its pid, and its children cannot be missed.
             members = [*(pid for pid in members if pid != self.worker_id), self.worker_id]
@@ -139,6 +143,18 @@ class ProcessWorker(WorkerHandle):
 
         What an unexpected death left behind has no such period: its slot is wanted at once.
         """
+        told = False
+        while True:
+            try:
+                return await self._end_those_left()
+            except OSError as error:  # no file descriptor is free; nobody may take its place as long as they may live
+                if not told:
+                    text = "worker %d is not replaced before its children can be looked for: %s"
+                    _logger.error(text, self.worker_id, error)
+                told = True
+                await asyncio.sleep(TREE_POLL)
+
+    async def _end_those_left(self) -> None:
         self._tell_out_of_reach()
         left = self._tree()
         if left and self._term_deadline is not None and not self._killed:

@@ -13,7 +13,7 @@ from eggcluster.worker.life import Life
 from eggcluster.worker.sources import source_files
 from eggcluster.worker.target import load_agent
 
-FAREWELL = 1.0  # seconds for the last messages, and again for their async handlers
+FAREWELL = 1.0  # seconds, at most, for the last messages, and again for their async handlers
 
 
 class AgentLife(Life):
@@ -60,9 +60,10 @@ class AgentLife(Life):
 
         The master's answer comes behind all that it has relayed so far.
         """
+        farewell = min(FAREWELL, self.options.agent_close_timeout / 4000)  # of milliseconds; on_close wants its half
         with contextlib.suppress(EggclusterError):
-            await self.messenger.request("leave", to="master", timeout=FAREWELL)
-        await self.messenger.settle(FAREWELL)
+            await self.messenger.request("leave", to="master", timeout=farewell)
+        await self.messenger.settle(farewell)
 
     def _open_cluster_port(self) -> None:
         order = self.order
