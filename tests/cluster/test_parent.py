@@ -1,20 +1,23 @@
 """A program with a cluster: as a child (`Cluster`), or in its own process (`start_cluster`)."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
+import uvloop
 
 from eggcluster import (
     BootError,
@@ -267,7 +270,7 @@ def test_two_clusters_live_in_one_program(ours: Project) -> None:
 
 
 def test_start_cluster_runs_the_master_here_and_gives_everything_back(ours: Project) -> None:
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
     async def scenario() -> None:
         signals = [signal.getsignal(number) for number in numbers]
@@ -285,6 +288,74 @@ def test_start_cluster_runs_the_master_here_and_gives_everything_back(ours: Proj
 
     asyncio.run(scenario())
     assert nothing_left(ours)
+
+
+def test_the_programs_own_children_end_as_ever_beside_a_cluster_in_this_process(ours: Project) -> None:
+    """uvloop waits for them by SIGCHLD, with a handler that Python does not know and could not give back."""
+
+    async def scenario() -> None:
+        before = await asyncio.create_subprocess_exec("sleep", "1000")
+        async with await start_cluster("app:app", **wanted(ours, workers=1)):
+            meanwhile = await asyncio.create_subprocess_exec("sleep", "1000")
+            for child in (before, meanwhile):
+                child.terminate()
+                assert await asyncio.wait_for(child.wait(), DEADLINE) == -signal.SIGTERM
+        after = await asyncio.create_subprocess_exec("true")
+        assert await asyncio.wait_for(after.wait(), DEADLINE) == 0
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+    assert nothing_left(ours)
+
+
+def test_a_program_without_a_file_descriptor_left_can_still_have_a_worker_killed_and_replaced(
+    ours: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with await start_cluster("app:app", **wanted(ours, workers=1)) as cluster:
+            worker = cluster.master.supervisor.slots[0].current
+            assert worker is not None
+            with no_descriptor_left():
+                cluster.master.worker_manager.kill(worker)  # as for one whose start took too long
+                await until(lambda: not cluster.workers)
+            await until(lambda: [worker.generation > 1 for worker in cluster.workers] == [True])
+
+    asyncio.run(scenario())
+    assert "BUG" not in caplog.text
+    assert nothing_left(ours)
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_fds()) + 2, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in taken:
+            os.close(fd)
+
+
+def test_closing_that_nobody_waits_for_any_more_is_not_cut_short_by_closing_again(ours: Project) -> None:
+    slow = "\n@agent.on_close\nasync def rest():\n    await remote.asyncio.sleep(0.5)\n"
+    obedient(ours, agent=slow)
+
+    async def scenario() -> None:
+        cluster = Cluster("app:app", **wanted(ours))
+        await cluster.start()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(cluster.close(), 0.1)
+        assert await cluster.close() == 0
+        assert await cluster.close() == 0
+
+    asyncio.run(scenario())
+    assert nothing_left(ours)
+    assert len(marks(ours, "closing")) == 5
 
 
 def open_fds() -> set[int]:

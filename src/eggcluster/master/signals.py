@@ -25,12 +25,12 @@ _before: dict[int, object] = {}
 
 
 class MasterSignals:
-    """Within the `with` block, `on_signal` gets the number of each signal to close or reload, `on_child` is called
-    at SIGCHLD. Outside of the main thread, where Python has no signals, it does nothing.
+    """Within the `with` block, `on_signal` gets the number of each signal to close or reload. Outside of the main
+    thread, where Python has no signals, it does nothing.
 
     `on_hang_up`: the process is nothing but the master. It ends with the block, and with an exit code that no late
-    signal may change any more; signals that mean nothing to a master do nothing to it; and `on_hang_up` is called
-    where SIGHUP says that its terminal has gone.
+    signal may change any more; signals that mean nothing to a master do nothing to it; `on_child` is called at
+    SIGCHLD, `on_hang_up` where SIGHUP says that its terminal has gone.
     """
 
     def __init__(
@@ -50,11 +50,16 @@ class MasterSignals:
         if threading.current_thread() is not threading.main_thread():
             return
         if not _taking:
-            # Not the loop's add_signal_handler: it holds one handler for each signal, and uvloop keeps SIGCHLD's.
-            for number in (*CLOSE, RELOAD, signal.SIGCHLD):
+            # Not the loop's add_signal_handler: several masters may have them, and uvloop keeps SIGCHLD's.
+            for number in (*CLOSE, RELOAD):
                 _take(number, _pass_on)
-        if self._for_good:
-            for number in MEANINGLESS:
+        if not self._for_good:
+            # Else it stays the program's: its loop may wait for children of its own by it, as uvloop does. Ignored, it
+            # would take the workers' exit codes away.
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                _take(signal.SIGCHLD, signal.SIG_DFL)
+        else:
+            for number in (signal.SIGCHLD, *MEANINGLESS):
                 _take(number, _pass_on)
             # Under `stty tostop` a log line would stop a master in the background.
             _take(signal.SIGTTOU, signal.SIG_IGN)
@@ -91,10 +96,11 @@ class MasterSignals:
     ) -> None:
         if self not in _taking:
             return
-        if self._for_good:
-            signal.pthread_sigmask(signal.SIG_BLOCK, (*CLOSE, RELOAD, *MEANINGLESS))
         _taking.remove(self)
-        if not _taking:
+        if self._for_good:
+            for number in (*CLOSE, RELOAD, *MEANINGLESS):  # not blocked, which would be this thread's affair alone
+                signal.signal(number, signal.SIG_IGN)
+        elif not _taking:
             _give_back()
 
 
