@@ -1,5 +1,6 @@
 """Owns how the result of the faults benchmark is read: tables and the dated page. Runs in the benchmark."""
 
+import math
 import os
 from dataclasses import dataclass, field
 
@@ -67,7 +68,8 @@ def orphans(result: Result) -> Grid:
 
 
 def summary(result: Result) -> Grid:
-    """What could have been avoided: failures besides the lost worker's own, and the time to recovery."""
+    """What could have been avoided: failures besides the lost worker's own, from the least to the most, and the time to
+    recovery, the median."""
     grid = [["others' failed requests; whole again", *result.versions]]
     for fault in FAULTS:
         cells = [cell(result.of(name, fault.name), fault.watch) for name in result.versions]
@@ -80,8 +82,17 @@ def cell(trials: list[Trial], limit: float) -> str:
     if not trials:
         return "-"
     if trials[0].orphans is not None:
-        return " / ".join(f"{trial.orphans} orphans" for trial in trials)
-    return " / ".join(f"{sum(trial.others.values())}; {recovery(trial, limit)}" for trial in trials)
+        return f"{spread([trial.orphans or 0 for trial in trials])} orphans"
+    failed = spread([sum(trial.others.values()) for trial in trials])
+    # The median; whoever was not whole again took longest.
+    middle = sorted(trials, key=lambda trial: math.inf if trial.recovery is None else trial.recovery)[len(trials) // 2]
+    return f"{failed}; {recovery(middle, limit)}"
+
+
+def spread(counts: list[int]) -> str:
+    """From the least to the most."""
+    least, most = min(counts), max(counts)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def tables(result: Result) -> dict[str, Grid]:

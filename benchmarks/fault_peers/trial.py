@@ -61,7 +61,13 @@ def started(contestant: Contestant, port: int, folder: Path) -> Iterator["subpro
     environ |= {"EGG_CHAOS_LEDGER": str(ledger.path), "EGG_CHAOS_IMPORT": IMPORT, "PYTHONPATH": paths}
     with (folder / "output").open("wb") as output:
         leader = subprocess.Popen(
-            contestant.command(port), cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            contestant.command(port),
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=hear_hang_ups,
         )
     try:
         yield leader
@@ -71,6 +77,11 @@ def started(contestant: Contestant, port: int, folder: Path) -> Iterator["subpro
                 os.kill(held.pid, signal.SIGKILL)
         (folder / "broken").unlink(missing_ok=True)
         end_everything(leader)
+
+
+def hear_hang_ups() -> None:
+    """A benchmark under nohup ignores SIGHUP, and a server that inherits that may rightly not reload."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 async def watch(
