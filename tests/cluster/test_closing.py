@@ -184,10 +184,12 @@ def test_an_agent_that_hangs_in_on_close_is_killed_after_its_timeout(project: Pr
 
 
 def test_a_slow_message_handler_leaves_the_agents_on_close_its_time(project: Project) -> None:
-    slow = "\nmessenger.on('slow', lambda data: remote.asyncio.sleep(1000))\n"
+    slow = "\n@agent.messenger.on('slow')\nasync def slow(data):\n    await remote.asyncio.sleep(1000)\n"
     cluster = start(project, "--agent-close-timeout", "800", agent=slow)
     with connect(cluster, 1) as connection:
-        connection.tell("messenger.send_to_agent('slow', None)\nawait messenger.request('run', ['pass', None])")
+        connection.tell(
+            "messenger.send_to_agent('slow', None)\nawait messenger.request('run', ['pass', None], to='agent')"
+        )
     assert cluster.close() == 0
     assert ["agent", "on_close"] in [line[:2] for line in marks(project, "closing")]
 
