@@ -374,7 +374,9 @@ def test_clusters_are_told_apart_by_name_and_pid_file(project: Project, pair: tu
     assert f"several clusters run in {project.folder}: left, right; say which with --name" in text
     assert json.loads(said(project.command("status", "--json", "--name", "right")))["pid"] == right.pid
     assert json.loads(said(project.command("status", "--json", "--pid-file", "left.pid")))["pid"] == left.pid
-    assert "(running, by " in complaint(project.command("status", "--base-dir", str(elsewhere)))
+    assert "is running; say which is meant with --name: " in complaint(
+        project.command("status", "--base-dir", str(elsewhere))
+    )
     said(project.command("stop", "--pid-file", "left.pid"))
     assert left.wait_exit() == 0
     found = json.loads(said(project.command("status", "--json", "--base-dir", str(project.folder))))

@@ -33,8 +33,9 @@ def _one(wanted: Wanted, which: str) -> Description:
     if matching:
         names = ", ".join(cluster.name for cluster in matching)
         raise OptionsError(f"several clusters run {which}: {names}; say which with --name")
-    names = ", ".join(cluster.name for cluster in running) or "none"
-    text = f"no cluster {which} is running (running, by {runtime_root()}: {names})"
+    names = ", ".join(cluster.name for cluster in running)
+    others = f"say which is meant with --name: {names}" if names else f"none is, by {runtime_root()}"
+    text = f"no cluster {which} is running; {others}"
     if lost := next(filter(wanted, _without_directory()), None):
         gone = RuntimeDir(lost.name).path
         text = f"the cluster {which} runs, but {gone} was removed; end it with `kill {lost.pid}`"
