@@ -197,8 +197,9 @@ def test_broker_consumer_loses_no_order_when_the_agent_is_replaced(project: Proj
         broker.rpush("orders", *orders[50:])
         wait_until(lambda: broker.exists("orders", "orders:doing") == 0, "all orders are done")
         wait_until(lambda: cluster.get("/orders").json().get("refused") == 1, "one cannot be done")
-        done = cluster.get("/orders").json()["done"]
-        assert 100 <= done <= 101, "each once, the one that was under way perhaps twice"
+        # A worker's copy of what is shared may be a moment behind the agent.
+        done = wait_until(lambda: (count := cluster.get("/orders").json()["done"]) >= 100 and count, "all are counted")
+        assert done <= 101, "each once, the one that was under way perhaps twice"
 
 
 def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project, mode: str) -> None:

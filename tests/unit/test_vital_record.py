@@ -32,3 +32,12 @@ def test_who_has_the_file_cannot_take_the_page_away_that_the_master_reads() -> N
         assert (record.read().beat, record.last_words()) == (0, "farewell")
     finally:
         record.close()
+
+
+def test_last_words_are_text_whatever_was_written() -> None:
+    record = VitalRecord.create("test")
+    try:
+        os.pwrite(record.fd, b"Stack:\n\tfile \xc3\xa9\x1b[2J\0\xff", 4096)
+        assert record.last_words() == "Stack:\n\tfile é\ufffd[2J\ufffd\ufffd"
+    finally:
+        record.close()

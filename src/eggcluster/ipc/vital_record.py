@@ -64,7 +64,9 @@ class VitalRecord:
         """What was written behind the numbers, mostly by faulthandler in a process that was about to die."""
         with contextlib.suppress(OSError):
             words = os.pread(self.fd, MAX_WORDS, NUMBERS).decode(errors="replace").strip("\0\n ")
-            return words.partition("\n\nExtension modules:")[0]
+            words = words.partition("\n\nExtension modules:")[0]
+            # For a log, whatever a worker has written: no escape sequence for a terminal, no byte that makes it binary.
+            return "".join(each if each.isprintable() or each in "\n\t" else "\ufffd" for each in words)
         return ""
 
     def write_words(self, words: str) -> None:
