@@ -1,6 +1,7 @@
 """The master's process: foreground under the command line, or a child that gets its options over a channel."""
 
 import asyncio
+import atexit
 import os
 import socket
 import sys
@@ -21,6 +22,7 @@ from eggcluster.model.message import Kind, Target
 from eggcluster.model.phase import ExitCode
 from eggcluster.options import ClusterOptions
 
+WORKER_THREADS = ("egg-agent", "egg-app")  # how the threads of workers are called
 EXIT_TIMEOUT = 1.0  # seconds for what Python does at the end of a process in which the workers were threads
 
 
@@ -46,6 +48,15 @@ def run_master(options: ClusterOptions, parent: socket.socket | None = None) -> 
 
     OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
     """
+    code = ExitCode.FAILED
+
+    def end_before_teardown() -> None:
+        """Python would stop an abandoned worker's thread in the middle of its event loop's C code, which may crash."""
+        if any(thread.name.startswith(WORKER_THREADS) for thread in threading.enumerate()):
+            os._exit(code)
+
+    if options.start_mode != "process":
+        atexit.register(end_before_teardown)  # before all others, to be called after them
     reset_inherited_signals()
     open_standard_streams()
     log = configure_logs(options, "master", options.master_log_level)
