@@ -46,9 +46,9 @@ class Worker:
     """The master's record of one incarnation. Only the supervisor changes it; the fork fills in, once,
     what is known only then: `worker_id`, `listening_at`, or the `failure` of a fork that the system refused.
 
-    `worker_id` is the pid in process mode. `failure` is the finished report of
-    a boot that failed, as the worker itself or the supervisor told it; `verdict` is why the supervisor ended one that
-    had booted. `signs` and `rss` (bytes, 0: not looked at) are from the last look at it, `moves` is what
+    `worker_id` is the pid in process mode. `failure` is the finished report of a boot that failed, as the worker itself
+    or the supervisor told it; `verdict` is why the supervisor ended one that had told of no failure itself: hung, or
+    without its channel. `signs` and `rss` (bytes, 0: not looked at) are from the last look at it, `moves` is what
     they say of its event loop. `jitter`, from 0 to 1, spreads what would else happen to all workers at once.
     `background` are the states of its background tasks, as it last told them, for the status alone.
     """
