@@ -10,6 +10,7 @@ from typing import Any
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.kernel.inherited import inherited_socket
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.cluster_port import ClusterPort
@@ -48,7 +49,8 @@ class Site:
 
     def open_port(self) -> None:
         """Let followers in."""
-        self.port = ClusterPort(self.listener.dup(), self.path, os.stat(self.path).st_ino, self._on_follower)
+        listener = inherited_socket(self.listener.dup().detach())
+        self.port = ClusterPort(listener, self.path, os.stat(self.path).st_ino, self._on_follower)
 
     def _on_follower(self, follower: socket.socket) -> None:
         self.hub.open()

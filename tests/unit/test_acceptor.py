@@ -243,3 +243,32 @@ def test_after_the_close_what_waits_is_closed_and_nothing_is_accepted(run: Calla
         assert all(client.recv(1) == b"" for client in bench.clients)
 
     run(test)
+
+
+def test_a_worker_that_shut_its_end_down_is_told_of_and_others_get_its_connections(run: Callable[..., None]) -> None:
+    async def test(bench: Bench) -> None:
+        broken: list[str] = []
+        bench.acceptor.on_broken = lambda worker, error: broken.append(f"{worker.slot}: {error.strerror}")
+        bench.open(1, 2)
+        bench.ends[0].shutdown(socket.SHUT_RDWR)
+        bench.connect(10)
+        await until(lambda: bench.acceptor.handed_over == 10)
+        assert bench.read(2) == 10
+        assert broken == ["1: Broken pipe"]
+
+    run(test)
+
+
+def test_a_listener_or_an_end_that_was_made_blocking_does_not_stop_it(run: Callable[..., None]) -> None:
+    """Whoever shares them can do that."""
+
+    async def test(bench: Bench) -> None:
+        bench.open(1, 2)
+        for sock in (bench.listener, *bench.ends):
+            os.set_blocking(sock.fileno(), True)
+        bench.connect(2)
+        await until(lambda: bench.acceptor.handed_over == 2)
+        bench.acceptor.forget(bench.workers[0])
+        assert bench.acceptor.handed_over == 3, "what was on its way to it went to the other one"
+
+    run(test)

@@ -12,6 +12,7 @@ _KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 _ROOM = socket.CMSG_SPACE(struct.calcsize("i"))
 _PLAIN, _TLS = b"\0", b"\1"
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none
+_FLAGS = _CLOEXEC | socket.MSG_DONTWAIT  # non-blocking is set already, but the other side may unset it for both
 # The worker does not read fast enough, or too many descriptors of this user are under way (RLIMIT_NOFILE).
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
@@ -31,7 +32,8 @@ class Handover:
         return self._theirs.fileno()
 
     def send(self, connection: socket.socket, *, tls: bool) -> bool:
-        """Pass a connection on; the caller's own copy is the caller's to close. False where there is no room now."""
+        """Pass a connection on; the caller's own copy is the caller's to close. False where there is no room now,
+        OSError where there never will be: the worker has shut its end down."""
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", connection.fileno()))
         try:
             self._ours.sendmsg([_TLS if tls else _PLAIN], [rights])
@@ -60,7 +62,7 @@ def receive(sock: socket.socket, most: int | None = None) -> Iterator[tuple[sock
     speak TLS. One that does not fit under the limit of open files (RLIMIT_NOFILE) is lost: OSError."""
     while most is None or most > 0:
         try:
-            data, rights, flags, _ = sock.recvmsg(1, _ROOM, _CLOEXEC)
+            data, rights, flags, _ = sock.recvmsg(1, _ROOM, _FLAGS)
         except (BlockingIOError, ConnectionResetError):
             return
         if not data:

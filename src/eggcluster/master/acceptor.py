@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from eggcluster.kernel.descriptors import Descriptors
@@ -39,6 +39,8 @@ class Acceptor:
     """Accepts where it is told to, and hands over by the course. Each connection is with exactly one process: on its
     way to a worker that dies or hangs it is taken back and goes to another.
 
+    `on_broken` is told of a worker that can be handed nothing any more, by its own doing, and is to be ended.
+
     What cannot go yet, because its slot is held or its worker does not read, waits here. From `most_waiting` on nothing
     more is accepted, nor while few file descriptors are left; what is taken back then comes on top, a socket's worth
     for each worker.
@@ -46,6 +48,7 @@ class Acceptor:
 
     def __init__(self, most_waiting: int) -> None:
         self.handed_over = 0
+        self.on_broken: Callable[[Worker, OSError], None] = lambda worker, error: None
         self._most_waiting = self._bound = most_waiting
         self._descriptors = Descriptors(RESERVE, SHARE)
         self._course = Course({})
@@ -136,6 +139,7 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         tls = self._sources[listener]
+        listener.setblocking(False)  # as it was; but a worker that shares it can unset that, and have us wait for ever
         for _ in range(BATCH):
             try:
                 connection, client = listener.accept()
@@ -178,13 +182,24 @@ class Acceptor:
         slots = self._slots_for(arrival)
         for slot in slots:
             handover = self._open.get(slot)
-            if handover is not None and handover.send(arrival.connection, tls=arrival.tls):
+            try:
+                sent = handover is not None and handover.send(arrival.connection, tls=arrival.tls)
+            except OSError as error:
+                self._give_up(slot, error)
+                continue
+            if sent:
                 arrival.connection.close()
                 self.handed_over += 1
                 return
         self._waiting.append(arrival)
         if slots:
             self._try_again()
+
+    def _give_up(self, slot: int, error: OSError) -> None:
+        """Its worker has shut its end down: it can be given nothing any more."""
+        handover = self._open.pop(slot)
+        for worker in [each for each, its in self._handovers.items() if its is handover]:
+            self.on_broken(worker, error)
 
     def _slots_for(self, arrival: Arrival) -> Sequence[int]:
         """Where it may go, the first choice first; nothing while it has to wait."""

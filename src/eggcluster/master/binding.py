@@ -33,9 +33,8 @@ def detect_ports(options: ClusterOptions, cluster_port: str) -> Listeners:
             listeners.doors.append(_door(options, options.debug_port, "debug_port"))
         listeners.cluster_port, listeners.cluster_socket = cluster_port, _listen_for_agent(cluster_port)
         listeners.cluster_inode = os.stat(cluster_port).st_ino
-        for door in listeners.doors:
-            for sock in door.sockets:
-                sock.listen(options.backlog)
+        for sock, _ in listeners.everything():
+            sock.listen(options.backlog)
         _decide(listeners, options)
         _note_address(listeners)
     except OSError as error:
@@ -76,7 +75,7 @@ def _refuse(listeners: Listeners, why: str) -> None:
 
 
 def _check_addresses(listeners: Listeners, options: ClusterOptions) -> None:
-    for sock in (sock for door in listeners.doors for sock in door.sockets):
+    for sock, _ in listeners.everything():
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             given = "LISTEN_FDS" if options.listen_fds else "fd"
             raise OptionsError(
@@ -101,7 +100,7 @@ def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
     elif options.fd is not None:
         listeners.doors.append(Door([_inherited(options.fd, "fd")], tls))
     elif options.uds is not None:
-        listeners.doors.append(Door([_bind_unix(options.uds)], tls))
+        listeners.doors.append(Door([bind_uds(options.uds)], tls))
         listeners.uds, listeners.uds_inode = options.uds, os.stat(options.uds).st_ino
     elif options.ports:
         own = Door([], tls)
@@ -198,7 +197,7 @@ def _listen_for_agent(path: str) -> socket.socket:
     return sock
 
 
-def _bind_unix(path: str) -> socket.socket:
+def bind_uds(path: str) -> socket.socket:
     """A bound Unix socket; the file that a dead server left is replaced, anything else is not."""
     sock = socket.socket(socket.AF_UNIX)
     try:

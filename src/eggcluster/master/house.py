@@ -7,19 +7,21 @@ import socket
 from collections.abc import Callable
 from types import TracebackType
 
-from eggcluster.errors import MessengerClosed
+from eggcluster.errors import FrameError, MessengerClosed
 from eggcluster.kernel.process_tree import reserve_kept, strangers_of
 from eggcluster.kernel.subreaper import become_subreaper
 from eggcluster.master.binding import detect_ports
 from eggcluster.master.control import Controlled, ControlServer
-from eggcluster.master.event import CloseRequested, SignalReceived
+from eggcluster.master.event import ChannelBroke, CloseRequested, ReloadRequested, SignalReceived
 from eggcluster.master.inbox import Inbox
 from eggcluster.master.link import Link
+from eggcluster.master.listener_guard import ListenerGuard
 from eggcluster.master.listeners import Listeners
 from eggcluster.master.pid_file import PidFile
 from eggcluster.master.runtime_dir import RuntimeDir
 from eggcluster.master.signals import MasterSignals
 from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.worker import Worker
 from eggcluster.options import ClusterOptions
 
 LAST_WORDS = 1.0  # seconds in which parent and command line may hear how it ended
@@ -38,6 +40,7 @@ class House:
         self._parent = parent
         self._control: ControlServer | None = None
         self._parent_watch: asyncio.Task[None] | None = None
+        self._guard: ListenerGuard | None = None
         self.strangers: frozenset[tuple[int, bytes]] = frozenset()  # children of this process before it was a master
         self._keys = contextlib.ExitStack()
 
@@ -55,13 +58,20 @@ class House:
             self._keys.callback(pid_file.release)
             pid_file.claim()
         self.listeners = detect_ports(options, runtime_dir.cluster_port)
-        self._keys.callback(self.listeners.close)
+        self._keys.callback(self.close_listeners)
+        self._guard = self._guard_listeners(master.inbox)
         if self._parent is not None:
             await self._welcome(self._parent, master, switchboard)
         if self.owns_process:
             self._take_process()
         self._control = await ControlServer.open(runtime_dir.control_socket, master)
         self._keys.callback(self._control.close)
+
+    def close_listeners(self) -> None:
+        """From now on nobody is connected; may be called again."""
+        if self._guard is not None:
+            self._guard.close()  # first: what workers still hold would stay in its watch
+        self.listeners.close()
 
     async def say_goodbye(self, switchboard: Switchboard) -> None:
         """Let the last words reach the command line and the parent."""
@@ -83,6 +93,15 @@ class House:
         if not self.owns_process:
             return MasterSignals(on_signal, on_child=lambda: None)
         return MasterSignals(on_signal, reap, lambda: inbox.put(CloseRequested("the terminal has gone")))
+
+    def _guard_listeners(self, inbox: Inbox) -> ListenerGuard:
+        def on_broken(worker: Worker, error: OSError) -> None:
+            inbox.put(ChannelBroke(worker, FrameError(f"it can be handed no connection ({error.strerror or error})")))
+
+        self.listeners.acceptor.on_broken = on_broken
+        guard = ListenerGuard(self.listeners, self._options.backlog, lambda: inbox.put(ReloadRequested(agent=False)))
+        guard.start()
+        return guard
 
     async def _welcome(self, sock: socket.socket, master: Controlled, switchboard: Switchboard) -> None:
         link = await switchboard.connect(sock, max_bytes=self._options.max_message_bytes)

@@ -16,6 +16,7 @@ from eggcluster.ipc.boot_order import Listener
 from eggcluster.kernel.reuseport import attach_steering
 from eggcluster.master.acceptor import Acceptor
 from eggcluster.model.bpf import encode
+from eggcluster.model.group_order import GroupOrder
 from eggcluster.model.steering import Course, SlotView, Steering
 from eggcluster.model.worker import Worker
 
@@ -28,18 +29,34 @@ _logger = logging.getLogger("eggcluster.master")
 
 @dataclass
 class Door:
-    """One place where connections come in: a listener for each slot, or one for all.
-
-    In a SO_REUSEPORT group the listeners' index is the order in which they were put to listen, slot 1 first; it stays
-    so for the master's life, because none of them is ever closed.
-    """
+    """One place where connections come in: a listener for each slot, or one for all. In a SO_REUSEPORT group they were
+    put to listen in this order, slot 1 first."""
 
     sockets: list[socket.socket]
     tls: bool = False
     is_group: bool = False
+    order: GroupOrder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = GroupOrder(range(1, len(self.sockets) + 1))
 
     def of_slot(self, slot: int) -> socket.socket:
         return self.sockets[slot - 1] if len(self.sockets) > 1 else self.sockets[0]
+
+    def steer(self, course: Course) -> None:
+        """Have the kernel follow it; where there is no group, it does nothing. OSError where the kernel refuses."""
+        if self.is_group and self.order.slots:
+            attach_steering(self.of_slot(self.order.slots[0]), encode(course.program(self.order.index_of)))
+
+    def ceased(self, sock: socket.socket) -> None:
+        """It does not listen any more."""
+        if self.is_group:
+            self.order.ceased(self.sockets.index(sock) + 1)
+
+    def began(self, sock: socket.socket) -> None:
+        """It listens again."""
+        if self.is_group:
+            self.order.began(self.sockets.index(sock) + 1)
 
     def share(self) -> None:
         """Give up the group: the first listener is everybody's."""
@@ -48,7 +65,9 @@ class Door:
         self.is_group = False
 
     def url(self, slot: int) -> str:
-        sock = self.of_slot(slot)
+        return self.url_of(self.of_slot(slot))
+
+    def url_of(self, sock: socket.socket) -> str:
         if sock.family == socket.AF_UNIX:
             return f"unix:{sock.getsockname()}"
         host, port = sock.getsockname()[:2]
@@ -91,6 +110,21 @@ class Listeners:
         """The address that the worker of `slot` listens at, as a URL."""
         return self.doors[0].url(slot)
 
+    def everything(self) -> list[tuple[socket.socket, Door]]:
+        """Every listener of the workers, with its door."""
+        return [(sock, door) for door in self.doors for sock in door.sockets]
+
+    def door_of(self, sock: socket.socket) -> Door:
+        """The door of one of them."""
+        return next(door for each, door in self.everything() if each is sock)
+
+    def replace_uds(self, new: socket.socket) -> None:
+        """The file at the Unix socket's path is this one's now; the one before it is closed."""
+        assert self.uds is not None
+        self.uds_inode = os.stat(self.uds).st_ino
+        self.doors[0].sockets[0].close()
+        self.doors[0].sockets[0] = new
+
     # -- workers ---------------------------------------------------------------------------------------------
 
     def expect(self, worker: Worker) -> int | None:
@@ -120,12 +154,11 @@ class Listeners:
         self._views = slots
         before = self.steering.course
         course = self.steering.look(slots, now)
-        if self.by == "bpf" and course != before:
-            self._attach(course)
+        if course != before:
+            self.attach()
         self.acceptor.follow(course)
-        everything = {sock: door.tls for door in self.doors for sock in door.sockets}
         if self.by == "acceptor":
-            self.acceptor.start_master_socket_server(everything)
+            self.acceptor.start_master_socket_server({sock: door.tls for sock, door in self.everything()})
         else:
             left = [(door.of_slot(slot), door.tls) for door in self.doors if door.is_group for slot in course.abandoned]
             self.acceptor.accept_at(dict(left))
@@ -133,10 +166,9 @@ class Listeners:
 
     def try_kernel(self, steering: Steering) -> None:
         """See whether the kernel takes the longest program there can be; OSError where it does not."""
-        for door in self.doors:
-            if door.is_group:
-                for course in (steering.widest(), steering.course):
-                    attach_steering(door.sockets[0], encode(course.program()))
+        for course in (steering.widest(), steering.course):
+            for door in self.doors:
+                door.steer(course)
 
     def describe(self) -> dict[str, Any]:
         """What the status says of it, as plain values."""
@@ -148,12 +180,13 @@ class Listeners:
             "waiting": self.acceptor.waiting,
         }
 
-    def _attach(self, course: Course) -> None:
-        program = encode(course.program())
+    def attach(self) -> None:
+        """Give the course to the kernel, where that steers."""
+        if self.steering is None or self.by != "bpf":
+            return
         try:
             for door in self.doors:
-                if door.is_group:
-                    attach_steering(door.sockets[0], program)
+                door.steer(self.steering.course)
         except OSError as error:  # no memory for it just now: the next change tries again
             _logger.warning("the kernel does not take the steering program (%s): the one before it stays", error)
 
@@ -173,9 +206,8 @@ class Listeners:
         if self._wake is not None:
             self._wake.cancel()
         self.acceptor.close()
-        for door in self.doors:
-            for sock in door.sockets:
-                sock.close()
+        for sock, _ in self.everything():
+            sock.close()
         if self.cluster_socket:
             self.cluster_socket.close()
         if self.uds:

@@ -161,7 +161,7 @@ class Master:
                 case ReportDeath(worker, exit, state):
                     self.announcer.death(worker, exit, state)
                 case CloseListeners():
-                    self.house.listeners.close()
+                    self.house.close_listeners()
                 case Say(level, text, progress):
                     self._say(level, text, progress)
                 case ReloadEnded(failure):

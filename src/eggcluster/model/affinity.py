@@ -28,6 +28,7 @@ from eggcluster.model.bpf import (
     XOR_X,
     Instruction,
 )
+from eggcluster.model.group_order import IndexOf, in_order
 
 _WORD = 0xFFFFFFFF
 # The finaliser of MurmurHash3 (32 bits, public domain): every bit of the input changes half of the output's.
@@ -62,19 +63,19 @@ def home_of(key: int, slots: Iterable[int]) -> int:
     return max(slots, key=lambda slot: mix(key ^ _seed(slot)))
 
 
-def affinity_program(slots: Sequence[int]) -> list[Instruction]:
+def affinity_program(slots: Sequence[int], index_of: IndexOf = in_order) -> list[Instruction]:
     """`home_of` as the kernel runs it: gives the index of the listener of the client's own slot.
 
     A client's numbers differ from slot to slot (`mix` is one to one, the seeds differ), so there are no ties.
     """
     if len(slots) == 1:
-        return [Instruction(RET_K, slots[0] - 1)]
+        return [Instruction(RET_K, index_of(slots[0]))]
     program = _load_key()
     for position, slot in enumerate(slots):
         program += [Instruction(LD_MEM, _KEY), Instruction(XOR_K, _seed(slot)), *_MIX]
         if position:
             program += [Instruction(LDX_MEM, _GREATEST), Instruction(JMP_JGT_X, 0, 0, 3)]
-        program += [Instruction(ST, _GREATEST), Instruction(LD_IMM, slot - 1), Instruction(ST, _INDEX)]
+        program += [Instruction(ST, _GREATEST), Instruction(LD_IMM, index_of(slot)), Instruction(ST, _INDEX)]
     return [*program, Instruction(LD_MEM, _INDEX), Instruction(RET_A)]
 
 

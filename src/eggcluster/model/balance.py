@@ -21,6 +21,7 @@ from eggcluster.model.bpf import (
     ST,
     Instruction,
 )
+from eggcluster.model.group_order import FALL_BACK, IndexOf, in_order
 
 EVEN = 32  # what each slot's weight is while all have as many connections: the finest step is 3 % of a share
 LEAST = 4  # an open slot always gets some: a count may be wrong, and what gets nothing is never seen to work
@@ -28,7 +29,6 @@ LEAST = 4  # an open slot always gets some: a count may be wrong, and what gets 
 # `get_random_u32_below(8)` in inet_hashtables.c, since 2022): 4.5 pairs of ports from one connection to the next.
 PORT_PAIRS = 4.5
 RUN = 2  # connections in a row to one slot before the next slot's turn; see `slot_at`
-FALL_BACK = 0xFFFFFFFF  # no listener has this index: the kernel takes its own hash
 
 _WORD = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B1  # 2**32 / the golden ratio, made odd
@@ -57,13 +57,13 @@ def slot_at(weights: Mapping[int, int], turn: int) -> int:
     return next(slot for slot, end in _ends(weights) if turn < end)
 
 
-def spread_program(weights: Mapping[int, int]) -> list[Instruction]:
+def spread_program(weights: Mapping[int, int], index_of: IndexOf = in_order) -> list[Instruction]:
     """The program that goes round the circle; without any slot the kernel's own hash decides where they wait."""
     if not weights:
         return [Instruction(RET_K, FALL_BACK)]
     program = _load_turn(len(weights))
     for slot, end in _ends(weights):
-        program += [Instruction(JMP_JGE_K, end, 1, 0), Instruction(RET_K, slot - 1)]
+        program += [Instruction(JMP_JGE_K, end, 1, 0), Instruction(RET_K, index_of(slot))]
     del program[-2]  # the last arc needs no question
     return program
 

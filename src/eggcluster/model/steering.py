@@ -12,6 +12,7 @@ from typing import NamedTuple
 from eggcluster.model.affinity import affinity_program, home_of
 from eggcluster.model.balance import EVEN, slot_at, spread_program, weigh
 from eggcluster.model.bpf import Instruction
+from eggcluster.model.group_order import IndexOf, in_order
 
 EVENED_IN = 1.0  # seconds in which a difference in load is made up for, if as many connections come as in the last
 ARRIVALS_UNKNOWN = 2000.0  # in that time, where the workers do not tell: many, so that the load cannot swing
@@ -59,9 +60,9 @@ class Course:
     def closed(self) -> list[int]:
         return [slot for slot, state in self.states.items() if state is not SlotState.OPEN]
 
-    def program(self) -> list[Instruction]:
-        """What the kernel is to run."""
-        return affinity_program(self.homes) if self.homes else spread_program(self.weights)
+    def program(self, index_of: IndexOf = in_order) -> list[Instruction]:
+        """What the kernel is to run; `index_of` a slot is its listener's in the group."""
+        return affinity_program(self.homes, index_of) if self.homes else spread_program(self.weights, index_of)
 
     def home(self, key: int) -> int | None:
         """The client's slot, None while it is not open."""

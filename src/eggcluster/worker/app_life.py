@@ -1,6 +1,7 @@
 """An app worker's life. Runs in the app workers."""
 
 import asyncio
+import logging
 import time
 from typing import Any
 
@@ -15,6 +16,10 @@ from eggcluster.worker.life import CLOSE_RESERVE, Life
 from eggcluster.worker.lifespan import Lifespan
 from eggcluster.worker.target import load_application
 
+LOOK = 1.0  # seconds between two looks whether the sockets are still there
+
+_logger = logging.getLogger("eggcluster.worker")
+
 
 class AppLife(Life):
     """Boot: import the application, `on_start`, lifespan startup, accept. Close: the same backwards."""
@@ -24,6 +29,8 @@ class AppLife(Life):
     engine: Engine
     lifespan: Lifespan | None
     handed: HandoverReader | None = None
+    _cut_off = False
+    _next_look: asyncio.TimerHandle
 
     def run(self, runner: asyncio.Runner, began: float) -> int:
         try:
@@ -56,17 +63,30 @@ class AppLife(Life):
             self.handed.start()
         self.times.done("HTTP engine")
 
+        self._look_at_sockets()
+
+    def _look_at_sockets(self) -> None:
+        """A worker that nobody reaches any more would be listening for ever: it makes room for one that is reached."""
+        self._cut_off = self.engine.cut_off or (self.handed is not None and self.handed.cut_off)
+        if self._cut_off:
+            _logger.error("the application has closed a socket that is not its own: no connection arrives, closing")
+            self.close_by_itself()
+        else:
+            self._next_look = asyncio.get_running_loop().call_later(LOOK, self._look_at_sockets)
+
     def load_now(self) -> Load:
-        return self.engine.load
+        load = self.engine.load
+        return load._replace(accepting=False) if self._cut_off else load
 
     async def close(self) -> bool:
+        self._next_look.cancel()
         if self.handed is not None:
             self.handed.finish()
         timeout = self.options.app_close_timeout / 1000
         await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
         shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True
         closed = await self.app.run_close(self.grace_left(self.options.app_close_timeout))
-        return await self.close_sharing() and closed and shut_down
+        return await self.close_sharing() and closed and shut_down and not self._cut_off
 
     def _on_event(self, action: str, data: Any) -> None:
         if action == "egg-pids" and not data and (sharing := self.place.sharing_in_use) is not None:

@@ -1,8 +1,8 @@
 """The cluster port as the agent has it: where app workers connect to it. Runs in the agent.
 
-The listener is the master's, so connections wait in it while the agent is replaced. Only its file can get lost, when
-somebody cleans the runtime directory. Then the agent binds a listener of its own at the same path; who connects while
-there is no agent is refused there, and tries again.
+The listener is the master's, so connections wait in it while the agent is replaced. But its file can get lost, when
+somebody cleans the runtime directory, and application code can close it. Then the agent binds a listener of its own at
+the same path; who connects while there is no agent is refused there, and tries again.
 """
 
 import asyncio
@@ -11,6 +11,8 @@ import os
 import socket
 from collections.abc import Callable
 
+from eggcluster.kernel.inherited import InheritedSocket, inherited_socket
+from eggcluster.kernel.shutdown_watch import is_shut
 from eggcluster.kernel.unix_socket import bind_unix, connect_unix
 
 LOOK = 1.0  # seconds between two looks at the file
@@ -24,7 +26,7 @@ class ClusterPort:
     """Accepts in the running loop, and looks after the file, until `close`; `take` gets each connection. `listener` is
     the master's, which bound it at `path`: a file with this `inode`."""
 
-    def __init__(self, listener: socket.socket, path: str, inode: int, take: Callable[[socket.socket], None]) -> None:
+    def __init__(self, listener: InheritedSocket, path: str, inode: int, take: Callable[[socket.socket], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners = [listener]
         self._path = path
@@ -38,15 +40,13 @@ class ClusterPort:
         """Accept no more: who comes now waits for the next agent. May be called again."""
         self._next_look.cancel()
         while self._listeners:
-            listener = self._listeners.pop()
-            self._loop.remove_reader(listener)
-            listener.close()
+            self._close(self._listeners.pop())
 
-    def _accept_at(self, listener: socket.socket) -> None:
+    def _accept_at(self, listener: InheritedSocket) -> None:
         if listener in self._listeners:
             self._loop.add_reader(listener, self._accept, listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: InheritedSocket) -> None:
         try:
             while True:
                 self._take(listener.accept()[0])
@@ -57,12 +57,28 @@ class ClusterPort:
             self._loop.remove_reader(listener)
             self._loop.call_later(PAUSE, self._accept_at, listener)
 
+    def _replace(self, listener: InheritedSocket) -> None:
+        """The application has shut it down, or closed it: another one takes its path."""
+        _logger.error("the socket at %s was closed by the application", self._path)
+        self._listeners.remove(listener)
+        self._close(listener)
+        self._bind_anew()
+
+    def _close(self, listener: InheritedSocket) -> None:
+        if not listener.is_lost:
+            self._loop.remove_reader(listener)
+        listener.close()
+
     # -- the file ------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
         self._next_look = self._loop.call_later(LOOK, self._look)
-        if self._is_in_place():
-            return
+        for lost in [listener for listener in self._listeners if listener.is_lost or is_shut(listener)]:
+            self._replace(lost)
+        if not self._is_in_place():
+            self._bind_anew()
+
+    def _bind_anew(self) -> None:
         try:
             listener = self._bind()
         except OSError as error:
@@ -88,7 +104,7 @@ class ClusterPort:
             _logger.error("%s is another cluster's now: new app workers do not reach this agent", self._path)
         return inode in self._known
 
-    def _bind(self) -> socket.socket:
+    def _bind(self) -> InheritedSocket:
         """A new listener, in place of a file that an earlier agent has left."""
         folder = os.stat(os.path.dirname(self._path))
         if folder.st_uid != os.geteuid() or folder.st_mode & 0o077:
@@ -99,12 +115,11 @@ class ClusterPort:
         try:
             os.chmod(self._path, 0o600)
             listener.listen(BACKLOG)
-            listener.setblocking(False)
             self._known = {os.stat(self._path).st_ino}
         except OSError:
             listener.close()
             raise
-        return listener
+        return inherited_socket(listener.detach())
 
 
 def _is_answered(path: str) -> bool:

@@ -33,13 +33,19 @@ class HandoverReader:
         """Receive from now on."""
         asyncio.get_running_loop().add_reader(self._sock, self._read)
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether nothing arrives any more, because the application has closed the inherited file descriptor."""
+        return self._sock.is_lost
+
     def finish(self) -> None:
         """Receive what is there and has room, and no more. The master sends nothing to a worker that it has asked to
         close, and takes back what is left when that is dead."""
-        asyncio.get_running_loop().remove_reader(self._sock)
         if self._timer is not None:
             self._timer.cancel()
-        self._receive(None)
+        if not self.cut_off:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._receive(None)
 
     def _read(self) -> None:
         if not self._receive(BATCH):

@@ -77,6 +77,10 @@ class Life(ABC):
     async def close(self) -> bool:
         """Close what was booted, in order; False if something raised. Called only after a boot that succeeded."""
 
+    def close_by_itself(self) -> None:
+        """Close as if the master had said so; it replaces this worker."""
+        self._close_order.give()
+
     def run(self, runner: asyncio.Runner, began: float) -> int:
         """Live until the master says so; gives the exit code. `began` is when the process did.
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from eggcluster.kernel.accept_queue import waiting_connections
 from eggcluster.kernel.descriptors import Descriptors
+from eggcluster.kernel.inherited import InheritedSocket
 
 AT_ONCE = 8  # connections accepted before those that are there have their turn; nginx's multi_accept is without limit
 LOOK = 0.25  # seconds between two looks whether there are descriptors again
@@ -28,7 +29,7 @@ class Door:
     """Gives what it accepts to the `take` of the listener. `connections` says how many are being served."""
 
     def __init__(
-        self, listeners: Sequence[tuple[socket.socket, Take]], connections: Callable[[], int], *, alone: bool
+        self, listeners: Sequence[tuple[InheritedSocket, Take]], connections: Callable[[], int], *, alone: bool
     ) -> None:
         """`alone`: no other worker accepts from these listeners. From a shared one each takes one at a time."""
         self._listeners = listeners
@@ -53,7 +54,7 @@ class Door:
         if self.is_open:
             self._shut()
             for listener, take in self._listeners:
-                while self._accept_one(listener, take):
+                while not listener.is_lost and self._accept_one(listener, take):
                     pass
         for listener, _ in self._listeners:
             listener.close()
@@ -85,7 +86,8 @@ class Door:
         self.is_open = False
         loop = asyncio.get_running_loop()
         for listener, _ in self._listeners:
-            loop.remove_reader(listener.fileno())
+            if not listener.is_lost:
+                loop.remove_reader(listener.fileno())
 
     def _wait_for_descriptors(self) -> None:
         if not self.is_open:

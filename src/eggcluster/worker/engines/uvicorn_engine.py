@@ -8,7 +8,7 @@ from typing import Any
 from uvicorn.server import Server
 
 from eggcluster.ipc.boot_order import Listener
-from eggcluster.kernel.inherited import inherited_socket
+from eggcluster.kernel.inherited import InheritedSocket, inherited_socket
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.door import Door
 from eggcluster.worker.engines.drain import Drain
@@ -74,6 +74,10 @@ class UvicornEngine(Engine):
             accepted=sum(intake.taken for intake in self._intakes.values()),
         )
 
+    @property
+    def cut_off(self) -> bool:
+        return any(listener.is_lost for listener, _ in self._listeners)
+
     async def drain(self, limit: float) -> None:
         if self._door is None or self._ticker is None:
             return
@@ -89,6 +93,6 @@ class UvicornEngine(Engine):
                 await server.on_tick(0)
 
 
-def _are_own(listeners: Sequence[tuple[socket.socket, bool]]) -> bool:
+def _are_own(listeners: Sequence[tuple[InheritedSocket, bool]]) -> bool:
     """Whether each is this worker's alone: where slots have listeners of their own, they share a port."""
     return all(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for sock, _ in listeners)

@@ -1,0 +1,178 @@
+"""Application code that shuts down, closes or changes the sockets that it inherited: the address goes on answering."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cluster.clients import Target, homes
+from tests.cluster.harness import HELLO, Launched, Project
+from tests.cluster.remote import connect, obedient
+from tests.cluster.surroundings import free_port, key_pair
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux says when a listener was shut down")
+
+# GET /shut shuts down every listener of the worker that answers, /close closes them; /handover does the first to the
+# sockets on which connections are handed over, /block takes the non-blocking mode from everything.
+MEDDLE = """
+import os, socket
+
+def meddle(what):
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            sock = socket.socket(fileno=os.dup(fd))
+        except OSError:  # of listdir's own, or no socket
+            continue
+        with sock:
+            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            hands_over = sock.type == socket.SOCK_SEQPACKET
+            if what == "block":
+                os.set_blocking(fd, True)
+            elif what == "shut" and listens or what == "handover" and hands_over:
+                sock.shutdown(socket.SHUT_RDWR)
+            elif what == "close" and (listens or hands_over):
+                os.close(fd)
+"""
+
+SHARED = """
+remote.shared = app.shared
+"""
+
+HELLO_AND_MEDDLE = (
+    HELLO
+    + MEDDLE
+    + """
+async def meddling(scope, receive, send):
+    await api(scope, receive, send)
+    what, _, slot = scope["path"].strip("/").partition("-")
+    if what and slot in ("", str(app.slot)):
+        meddle(what)
+
+app.app = meddling
+"""
+)
+
+
+def start(project: Project, *arguments: str) -> Launched:
+    return project.write(app=HELLO_AND_MEDDLE).start(*arguments).wait_ready()
+
+
+def slots(launched: Launched, count: int = 40) -> set[int]:
+    """Who answers so many new connections."""
+    return {int(launched.get().text.partition(":")[0]) for _ in range(count)}
+
+
+def meddle(launched: Launched, what: str, slot: int) -> None:
+    """Have the worker in this slot do it."""
+    while launched.get(f"/{what}-{slot}").text.partition(":")[0] != str(slot):
+        pass
+
+
+@pytest.mark.parametrize("port", [free_port, lambda: "0"], ids=["port", "any port"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_listener_that_was_shut_down_listens_again(project: Project, workers: int, port: Callable[[], str]) -> None:
+    """Also at a port that the kernel has chosen; the worker that did it keeps it."""
+    launched = start(project, "--workers", str(workers), "--port", port())
+    before = launched.workers()
+    for slot in range(1, workers + 1):
+        meddle(launched, "shut", slot)
+        launched.wait_log("listens again")
+        assert slots(launched) == set(before)
+    assert launched.workers() == before
+    assert launched.log.count("a worker has shut down the listener") == workers
+    assert "cannot accept" not in launched.log
+
+
+def test_the_plain_and_the_tls_listener_are_shut_down_at_once(project: Project) -> None:
+    key, certificate = key_pair(project.folder, "own")
+    debug = free_port()
+    tls = ("--https-key", key, "--https-cert", certificate, "--debug-port", debug)
+    launched = start(project, "--workers", "2", *tls)
+    for count in (2, 4, 6):
+        httpx.get(f"http://127.0.0.1:{debug}/shut")
+        wait_until(lambda count=count: launched.log.count("listens again") == count, "both")  # type: ignore[misc]
+        for url in (launched.address, f"http://127.0.0.1:{debug}"):
+            answers = [httpx.get(url, verify=False).text for _ in range(20)]
+            assert {answer.partition(":")[0] for answer in answers} == {"1", "2"}
+
+
+@pytest.mark.parametrize("via", ["bpf", "acceptor"])
+def test_a_client_stays_at_its_worker(project: Project, via: str) -> None:
+    launched = start(project, "--workers", "4", "--sticky", "--sticky-via", via)
+    clients = [f"127.0.0.{i}" for i in range(1, 100)]
+    placed = homes(Target.of(launched), clients)
+    assert set(placed.values()) == {1, 2, 3, 4}
+    for slot in (2, 1, 4):
+        client = next(client for client, its in placed.items() if its == slot)
+        with httpx.Client(transport=httpx.HTTPTransport(local_address=client)) as at_slot:
+            at_slot.get(f"{launched.address}/shut")
+        assert homes(Target.of(launched), clients) == placed
+
+
+def test_a_unix_socket_that_was_shut_down_gets_a_successor_and_new_workers(project: Project) -> None:
+    path = str(project.folder / "web.sock")
+    launched = start(project, "--workers", "2", "--uds", path)
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
+        client.get("http://x/shut")
+    launched.wait_log("reload done")
+
+    def get() -> str:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
+            return client.get("http://x/").text
+
+    assert {get().partition(":")[0] for _ in range(100)} <= {"1", "2"}
+    assert launched.close() == 0
+    assert not Path(path).exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--sticky", "--sticky-via", "acceptor"], ["--sticky"]])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_closed_its_listener_is_replaced(project: Project, workers: int, more: list[str]) -> None:
+    launched = start(project, "--workers", str(workers), *more)
+    before = launched.workers()
+    [slot] = {int(launched.get("/close").text.partition(":")[0])}
+    wait_until(lambda: launched.workers().get(slot) not in (None, before[slot]), "it is replaced")
+    assert "the application has closed a socket that is not its own" in launched.log
+    assert slots(launched) == ({slot} if more else set(before))
+
+
+def test_a_worker_that_can_be_handed_nothing_is_replaced(project: Project) -> None:
+    launched = start(project, "--workers", "2", "--sticky", "--sticky-via", "acceptor")
+    before = launched.workers()
+    slot = int(launched.get("/handover").text.partition(":")[0])
+    assert int(launched.get().text.partition(":")[0]) == slot  # it waited for the next one
+    assert launched.workers()[slot] != before[slot]
+    assert re.search(rf"app_worker#{slot}:\d+ broke the protocol: it can be handed no connection", launched.log)
+
+
+def test_sockets_made_blocking_do_not_stop_the_master(project: Project) -> None:
+    """They are the same as its own; where a slot is not open it accepts itself what comes there."""
+    launched = start(project, "--workers", "2")
+    for slot, pid in launched.workers().items():
+        meddle(launched, "block", slot)
+        os.kill(pid, signal.SIGKILL)
+        slots(launched)  # all are answered
+        wait_until(lambda slot=slot, pid=pid: launched.workers().get(slot) not in (None, pid), "it is back")  # type: ignore[misc]
+    assert slots(launched) == {1, 2}
+
+
+@pytest.mark.parametrize("what", ["shut", "close"])
+def test_an_agent_that_loses_its_socket_is_reached_by_new_workers(project: Project, what: str) -> None:
+    obedient(project, app=SHARED, agent=MEDDLE + "\nremote.meddle = meddle\n")
+    cluster = project.start("--workers", "2").wait_ready()
+    with connect(cluster, 1) as worker:
+        assert worker.tell("return await shared.increment('n')") == 1
+        worker.tell(f"""await messenger.request('run', ['meddle("{what}")', None], to='agent')""")
+    cluster.wait_log("agent.sock was gone, it is bound anew")
+    for pid in (cluster.workers()[1], cluster.agent()):  # the next agent inherits what its master has
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: pid not in (cluster.agent(), cluster.workers().get(1, pid)), "it is replaced")  # type: ignore[misc]
+    with connect(cluster, 1) as worker:
+        assert worker.tell("return await shared.increment('n')") == 2

@@ -1,0 +1,203 @@
+"""Listeners that somebody shuts down listen again, at the same index of their group; nothing is left in any case."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+import stat
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eggcluster.kernel.unix_socket import connect_unix
+from eggcluster.master import listener_guard
+from eggcluster.master.binding import detect_ports
+from eggcluster.master.listener_guard import ListenerGuard
+from eggcluster.master.listeners import Listeners
+from eggcluster.model.steering import SlotView
+from eggcluster.options import ClusterOptions
+from tests.unit.conftest import Run
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux says when a listener was shut down")
+Site = Callable[..., "contextlib.AbstractAsyncContextManager[tuple[Listeners, list[str]]]"]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Guarded listeners, and the reloads that were asked for."""
+    before = set(os.listdir("/dev/fd"))
+
+    @contextlib.asynccontextmanager
+    async def guarded(**options: Any) -> AsyncIterator[tuple[Listeners, list[str]]]:
+        resolved = ClusterOptions(**{"workers": 1, "port": None if {"uds", "fd"} & set(options) else 0, **options})
+        reloads: list[str] = []
+        listeners = detect_ports(resolved, str(tmp_path / "agent.sock"))
+        guard = ListenerGuard(listeners, 16, lambda: reloads.append("asked"))
+        guard.start()
+        try:
+            yield listeners, reloads
+        finally:
+            guard.close()
+            guard.close()
+            listeners.close()
+
+    yield guarded
+    assert set(os.listdir("/dev/fd")) <= before, "a file descriptor is left"
+
+
+def shut_down(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+    """As whoever shares it does."""
+    with sock.dup() as same:
+        same.shutdown(how)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def listening(listeners: Listeners) -> bool:
+    options = (socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    return all(sock.getsockopt(*options) for sock, _ in listeners.everything())
+
+
+def arrives_at(listeners: Listeners, slot: int) -> list[int]:
+    """At whose listeners a connection arrives while only this slot is open."""
+    slots = range(1, len(listeners.doors[0].sockets) + 1)
+    listeners.steer([SlotView(each, each == slot) for each in slots], 0)
+    arrived = []
+    with socket.create_connection(("127.0.0.1", listeners.port or 0)):
+        for each in slots:
+            with contextlib.suppress(BlockingIOError):
+                listeners.doors[0].of_slot(each).setblocking(False)
+                listeners.doors[0].of_slot(each).accept()[0].close()
+                arrived.append(each)
+    return arrived
+
+
+@pytest.mark.parametrize("how", [socket.SHUT_RD, socket.SHUT_RDWR])
+@pytest.mark.parametrize("seed", range(5))
+def test_whichever_are_shut_down_the_kernel_steers_to_the_right_ones(
+    run: Run, site: Site, seed: int, how: socket.SocketKind
+) -> None:
+    dice = random.Random(seed)
+
+    async def work() -> None:
+        async with site(workers=6) as (listeners, _):
+            assert listeners.by == "bpf"
+            for _ in range(5):
+                for slot in dice.sample(range(1, 7), dice.randint(1, 6)):
+                    shut_down(listeners.doors[0].of_slot(slot), how)
+                await until(lambda: listening(listeners))
+                assert [arrives_at(listeners, slot) for slot in range(1, 7)] == [[slot] for slot in range(1, 7)]
+
+    run(work())
+
+
+def test_what_does_no_harm_changes_nothing(run: Run, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        async with site() as (listeners, _):
+            shut_down(listeners.doors[0].sockets[0], socket.SHUT_WR)
+            for _ in range(5):
+                with socket.create_connection(("127.0.0.1", listeners.port or 0)):
+                    await asyncio.sleep(0)
+                    listeners.doors[0].sockets[0].accept()[0].close()
+
+    run(work())
+    assert not caplog.records
+
+
+def test_a_port_that_somebody_else_has_taken_meanwhile_is_tried_again(
+    run: Run, site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_guard, "RETRY", 0.01)
+
+    async def work() -> None:
+        async with site() as (listeners, _):
+            (sock,) = listeners.doors[0].sockets  # at a port that the kernel has chosen: the shutdown frees it
+            shut_down(sock)
+            with socket.create_server(("127.0.0.1", listeners.port or 0)):
+                await until(lambda: caplog.records)
+                await asyncio.sleep(0.05)
+                assert not listening(listeners)
+            await until(lambda: listening(listeners))
+            assert sock.getsockname() == ("127.0.0.1", listeners.port)
+
+    with caplog.at_level(logging.INFO):
+        run(work())
+    shut, refused, again = [record.getMessage() for record in caplog.records]
+    assert shut.startswith("a worker has shut down the listener at http://127.0.0.1:")
+    assert "Address already in use" in refused
+    assert again.endswith("listens again")
+
+
+def test_a_unix_socket_is_bound_anew_and_new_workers_are_asked_for(run: Run, site: Site, tmp_path: Path) -> None:
+    path = str(tmp_path / "web.sock")
+
+    async def work() -> None:
+        async with site(uds=path) as (listeners, reloads):
+            shut_down(listeners.doors[0].sockets[0])
+            await until(lambda: reloads)
+            connect_unix(path).close()
+            assert listeners.of_slot(1)[0].fd == listeners.doors[0].sockets[0].fileno()
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+
+    run(work())
+    assert not os.path.exists(path)
+
+
+def test_a_new_unix_socket_is_watched_after_a_rest(
+    run: Run, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application that shuts down each one must not have the workers replaced without a pause."""
+    monkeypatch.setattr(listener_guard, "REST", 0.1)
+    loop_time: list[float] = []
+
+    async def work() -> None:
+        async with site(uds=str(tmp_path / "web.sock")) as (listeners, reloads):
+            for count in range(1, 4):
+                shut_down(listeners.doors[0].sockets[0])
+                await until(lambda count=count: len(reloads) == count)  # type: ignore[misc]
+                loop_time.append(asyncio.get_running_loop().time())
+
+    run(work())
+    assert loop_time[2] - loop_time[0] >= 0.19
+
+
+def test_a_unix_socket_that_was_given_cannot_be_renewed_and_is_said(
+    run: Run, site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        with socket.socket(socket.AF_UNIX) as given:
+            given.bind(str(tmp_path / "given.sock"))
+            async with site(fd=given.fileno()) as (listeners, reloads):
+                shut_down(listeners.doors[0].sockets[0])
+                await until(lambda: len(caplog.records) == 2)
+                await asyncio.sleep(0.01)
+                assert not reloads
+
+    run(work())
+    assert caplog.messages[1].endswith("start the cluster again")
+
+
+def test_where_it_cannot_watch_the_listeners_are_there(
+    run: Run, site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(listener_guard, "ShutdownWatch", refuse)
+
+    async def work() -> None:
+        async with site() as (listeners, _):
+            assert listening(listeners)
+
+    run(work())
+    assert caplog.messages == [
+        "a listener that a worker shuts down stays so: it cannot be watched ([Errno 24] Too many open files)"
+    ]
