@@ -290,21 +290,36 @@ def test_start_cluster_runs_the_master_here_and_gives_everything_back(ours: Proj
     assert nothing_left(ours)
 
 
-def test_the_programs_own_children_end_as_ever_beside_a_cluster_in_this_process(ours: Project) -> None:
-    """uvloop waits for them by SIGCHLD, with a handler that Python does not know and could not give back."""
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("waits_before", [False, True])
+def test_the_programs_own_children_end_as_ever_beside_a_cluster_in_this_process(
+    ours: Project, waits_before: bool, ignored: bool
+) -> None:
+    """uvloop waits for them by SIGCHLD, with a handler that Python does not know and could not give back; also in a
+    program that had it ignored, whether it has a child when the cluster comes, or when it goes."""
+
+    async def wait_for(child: asyncio.subprocess.Process) -> None:
+        child.terminate()
+        assert await asyncio.wait_for(child.wait(), DEADLINE) == -signal.SIGTERM
 
     async def scenario() -> None:
-        before = await asyncio.create_subprocess_exec("sleep", "1000")
-        async with await start_cluster("app:app", **wanted(ours, workers=1)):
-            meanwhile = await asyncio.create_subprocess_exec("sleep", "1000")
-            for child in (before, meanwhile):
-                child.terminate()
-                assert await asyncio.wait_for(child.wait(), DEADLINE) == -signal.SIGTERM
-        after = await asyncio.create_subprocess_exec("true")
-        assert await asyncio.wait_for(after.wait(), DEADLINE) == 0
+        waiting = [await asyncio.create_subprocess_exec("sleep", "1000")] if waits_before else []
+        async with await start_cluster("app:app", **wanted(ours, workers=1)) as cluster:
+            waiting.append(await asyncio.create_subprocess_exec("sleep", "1000"))
+            await wait_for(waiting.pop(0))
+            waiting.append(await asyncio.create_subprocess_exec("sleep", "1000"))
+            os.kill(cluster.workers[0].worker_id, signal.SIGKILL)
+            await until(lambda: [worker.generation for worker in cluster.workers] == [2])
+        waiting.append(await asyncio.create_subprocess_exec("sleep", "1000"))
+        for child in waiting:
+            await wait_for(child)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(scenario())
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(scenario())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
     assert nothing_left(ours)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from eggcluster.kernel.hang_up import follow_hang_ups
+from eggcluster.kernel.signal_actions import is_handled, is_ignored
 
 CLOSE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD = signal.SIGHUP
@@ -56,7 +57,7 @@ class MasterSignals:
         if not self._for_good:
             # Else it stays the program's: its loop may wait for children of its own by it, as uvloop does. Ignored, it
             # would take the workers' exit codes away.
-            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            if is_ignored(signal.SIGCHLD):
                 _take(signal.SIGCHLD, signal.SIG_DFL)
         else:
             for number in (signal.SIGCHLD, *MEANINGLESS):
@@ -66,6 +67,8 @@ class MasterSignals:
             if signal.getsignal(RELOAD) is not signal.SIG_IGN:
                 follow_hang_ups(self._hang_up_or_reload)
         _taking.append(self)
+        if self._for_good:
+            self.take(signal.SIGCHLD)  # who ended before that, of a shell that became the master, has told nobody
 
     def take(self, number: int) -> None:
         """A signal has come; what it means is done in the master's loop. As in the kernel, the same one again is
@@ -129,6 +132,9 @@ os.register_at_fork(after_in_child=_forget)
 
 def _give_back() -> None:
     for number, before in _before.items():
-        if before is not None:  # None: a handler that was not set by Python, which cannot set it again either
-            signal.signal(number, before)  # type: ignore[arg-type]  # it came from signal.signal
+        if before is None:  # a handler that was not set by Python, which cannot set it again either
+            continue
+        if number == signal.SIGCHLD and is_handled(signal.SIGCHLD):
+            continue  # the program waits for children of its own by now
+        signal.signal(number, before)  # type: ignore[arg-type]  # it came from signal.signal
     _before.clear()
