@@ -169,6 +169,7 @@ WEIGHTS = {
     "http sysexit": 2,
     "http hoard": 2,
     "http daemon": 1,
+    "http close": 1,
     "agent SIGKILL": 2,
     "agent SIGTERM": 1,
     "agent SIGSTOP": 1,
