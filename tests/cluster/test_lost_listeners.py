@@ -18,18 +18,18 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux says when a listener was shut down")
 
-# GET /shut shuts down every listener of the worker that answers, /close closes them; /handover does the first to the
-# sockets on which connections are handed over, /block takes the non-blocking mode from everything.
+# GET /shut shuts down every listener of the worker that answers; /handover the sockets on which connections are handed
+# over. /close closes the first descriptor of each, /closeall all of them, /cover puts other sockets at their numbers.
+# /block takes the non-blocking mode from everything.
 MEDDLE = """
 import os, socket
 
 def meddle(what):
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        try:
-            sock = socket.socket(fileno=os.dup(fd))
-        except OSError:  # of listdir's own, or no socket
+    seen = set()
+    for fd in sorted(map(int, os.listdir("/proc/self/fd"))):
+        if not os.path.realpath(f"/proc/self/fd/{fd}").partition("/fd/")[2].startswith("socket:"):
             continue
-        with sock:
+        with socket.socket(fileno=os.dup(fd)) as sock:
             listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             hands_over = sock.type == socket.SOCK_SEQPACKET
             if what == "block":
@@ -37,7 +37,14 @@ def meddle(what):
             elif what == "shut" and listens or what == "handover" and hands_over:
                 sock.shutdown(socket.SHUT_RDWR)
             elif what == "close" and (listens or hands_over):
+                if (inode := os.fstat(fd).st_ino) not in seen:
+                    seen.add(inode)
+                    os.close(fd)
+            elif what == "closeall" and (listens or hands_over):
                 os.close(fd)
+            elif what == "cover" and (listens or hands_over):
+                with socket.socket() as other:
+                    os.dup2(other.fileno(), fd)
 """
 
 SHARED = """
@@ -68,6 +75,10 @@ def slots(launched: Launched, count: int = 40) -> set[int]:
     return {int(launched.get().text.partition(":")[0]) for _ in range(count)}
 
 
+def answer(url: str) -> str:
+    return httpx.get(url, verify=False).text
+
+
 def meddle(launched: Launched, what: str, slot: int) -> None:
     """Have the worker in this slot do it."""
     while launched.get(f"/{what}-{slot}").text.partition(":")[0] != str(slot):
@@ -82,7 +93,7 @@ def test_a_listener_that_was_shut_down_listens_again(project: Project, workers: 
     before = launched.workers()
     for slot in range(1, workers + 1):
         meddle(launched, "shut", slot)
-        launched.wait_log("listens again")
+        wait_until(lambda slot=slot: launched.log.count("a worker has shut down the listener") == slot)  # type: ignore[misc]
         assert slots(launched) == set(before)
     assert launched.workers() == before
     assert launched.log.count("a worker has shut down the listener") == workers
@@ -94,12 +105,10 @@ def test_the_plain_and_the_tls_listener_are_shut_down_at_once(project: Project) 
     debug = free_port()
     tls = ("--https-key", key, "--https-cert", certificate, "--debug-port", debug)
     launched = start(project, "--workers", "2", *tls)
-    for count in (2, 4, 6):
+    for _ in range(3):
         httpx.get(f"http://127.0.0.1:{debug}/shut")
-        wait_until(lambda count=count: launched.log.count("listens again") == count, "both")  # type: ignore[misc]
         for url in (launched.address, f"http://127.0.0.1:{debug}"):
-            answers = [httpx.get(url, verify=False).text for _ in range(20)]
-            assert {answer.partition(":")[0] for answer in answers} == {"1", "2"}
+            assert {answer(url).partition(":")[0] for _ in range(20)} == {"1", "2"}
 
 
 @pytest.mark.parametrize("via", ["bpf", "acceptor"])
@@ -121,25 +130,87 @@ def test_a_unix_socket_that_was_shut_down_gets_a_successor_and_new_workers(proje
     with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
         client.get("http://x/shut")
     launched.wait_log("reload done")
-
-    def get() -> str:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
-            return client.get("http://x/").text
-
-    assert {get().partition(":")[0] for _ in range(100)} <= {"1", "2"}
+    assert {over(path).partition(":")[0] for _ in range(20)} <= {"1", "2"}
     assert launched.close() == 0
     assert not Path(path).exists()
 
 
-@pytest.mark.parametrize("more", [[], ["--sticky", "--sticky-via", "acceptor"], ["--sticky"]])
+def over(path: str) -> str:
+    """Who answers on this Unix socket."""
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
+        return client.get("http://x/").text
+
+
+def test_new_workers_for_a_new_unix_socket_are_tried_until_they_start(project: Project) -> None:
+    path = str(project.folder / "web.sock")
+    launched = start(project, "--workers", "1", "--uds", path)
+    launched.allows_traceback = True
+    project.write(app="raise RuntimeError('not yet')")
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
+        client.get("http://x/shut")
+    launched.wait_log("reload stopped, the workers so far go on")
+    project.write(app=HELLO_AND_MEDDLE)
+    launched.wait_log("reload done")
+    assert over(path).partition(":")[0] == "1"
+
+
+MORE = pytest.mark.parametrize("more", [[], ["--sticky", "--sticky-via", "acceptor"], ["--sticky"]])
+
+
+@MORE
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_worker_that_closed_its_listener_is_replaced(project: Project, workers: int, more: list[str]) -> None:
+def test_a_worker_that_closed_its_sockets_gets_them_back(project: Project, workers: int, more: list[str]) -> None:
     launched = start(project, "--workers", str(workers), *more)
     before = launched.workers()
-    [slot] = {int(launched.get("/close").text.partition(":")[0])}
-    wait_until(lambda: launched.workers().get(slot) not in (None, before[slot]), "it is replaced")
-    assert "the application has closed a socket that is not its own" in launched.log
+    slot = int(launched.get("/close").text.partition(":")[0])
+    if workers > 1 or "acceptor" not in more:  # else it has none
+        launched.wait_log("on which its connections come in: put back")
     assert slots(launched) == ({slot} if more else set(before))
+    assert launched.workers() == before
+
+
+@MORE
+@pytest.mark.parametrize("what", ["cover", "closeall"])
+def test_a_worker_whose_sockets_are_lost_is_replaced(project: Project, what: str, more: list[str]) -> None:
+    launched = start(project, "--workers", "2", *more)
+    before = launched.workers()
+    slot = int(launched.get(f"/{what}").text.partition(":")[0])
+    wait_until(lambda: launched.workers().get(slot) not in (None, before[slot]), "it is replaced")
+    assert re.search(r"the application has closed file descriptor \d+, on which its connections come in", launched.log)
+    assert slots(launched) == ({slot} if more else set(before))
+
+
+BOOT_AND_MEDDLE = (
+    HELLO
+    + MEDDLE
+    + """
+@app.on_start
+def now():
+    meddle({what!r})
+"""
+)
+
+
+def test_an_application_that_closes_its_listener_while_it_boots_gets_it_back(project: Project) -> None:
+    launched = project.write(app=BOOT_AND_MEDDLE.replace("{what!r}", "'close'")).start("--workers", "2").wait_ready()
+    assert slots(launched) == {1, 2}
+
+
+def test_an_application_that_takes_its_listeners_number_while_it_boots_is_told_so(project: Project) -> None:
+    launched = project.write(app=BOOT_AND_MEDDLE.replace("{what!r}", "'cover'")).start("--workers", "1")
+    launched.allows_traceback = True
+    assert launched.wait_exit() == 1
+    assert re.search(r"could not start: RuntimeError: the application has closed file descriptor \d+", launched.log)
+
+
+def test_a_unix_socket_that_is_shut_down_while_the_workers_boot_gets_a_successor_when_they_serve(
+    project: Project,
+) -> None:
+    path = str(project.folder / "web.sock")
+    source = BOOT_AND_MEDDLE.replace("meddle({what!r})", "app.generation > 1 or meddle('shut')")
+    launched = project.write(app=source).start("--workers", "1", "--uds", path).wait_ready()
+    launched.wait_log("reload done")
+    assert over(path).partition(":")[0] == "1"
 
 
 def test_a_worker_that_can_be_handed_nothing_is_replaced(project: Project) -> None:
@@ -149,6 +220,14 @@ def test_a_worker_that_can_be_handed_nothing_is_replaced(project: Project) -> No
     assert int(launched.get().text.partition(":")[0]) == slot  # it waited for the next one
     assert launched.workers()[slot] != before[slot]
     assert re.search(rf"app_worker#{slot}:\d+ broke the protocol: it can be handed no connection", launched.log)
+
+
+def test_so_it_is_where_nothing_is_handed_over_just_then(project: Project) -> None:
+    launched = start(project, "--workers", "2")
+    before = launched.workers()
+    meddle(launched, "handover", 2)
+    wait_until(lambda: launched.workers().get(2) not in (None, before[2]), "it is replaced")
+    assert slots(launched) == {1, 2}
 
 
 def test_sockets_made_blocking_do_not_stop_the_master(project: Project) -> None:
@@ -162,14 +241,16 @@ def test_sockets_made_blocking_do_not_stop_the_master(project: Project) -> None:
     assert slots(launched) == {1, 2}
 
 
-@pytest.mark.parametrize("what", ["shut", "close"])
-def test_an_agent_that_loses_its_socket_is_reached_by_new_workers(project: Project, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "said"), [("shut", "is bound anew"), ("close", "put back"), ("closeall", "is bound anew")]
+)
+def test_an_agent_that_loses_its_socket_is_reached_by_new_workers(project: Project, what: str, said: str) -> None:
     obedient(project, app=SHARED, agent=MEDDLE + "\nremote.meddle = meddle\n")
     cluster = project.start("--workers", "2").wait_ready()
     with connect(cluster, 1) as worker:
         assert worker.tell("return await shared.increment('n')") == 1
         worker.tell(f"""await messenger.request('run', ['meddle("{what}")', None], to='agent')""")
-    cluster.wait_log("agent.sock was gone, it is bound anew")
+    cluster.wait_log(said)
     for pid in (cluster.workers()[1], cluster.agent()):  # the next agent inherits what its master has
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

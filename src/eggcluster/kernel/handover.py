@@ -59,14 +59,15 @@ class Handover:
 
 def receive(sock: socket.socket, most: int | None = None) -> Iterator[tuple[socket.socket, bool]]:
     """The connections, non-blocking ones, that wait at a worker's end, `most` of them at most; and whether they are to
-    speak TLS. One that does not fit under the limit of open files (RLIMIT_NOFILE) is lost: OSError."""
+    speak TLS. One that does not fit under the limit of open files (RLIMIT_NOFILE) is lost: OSError. BrokenPipeError:
+    an end is shut down, none will come any more."""
     while most is None or most > 0:
         try:
             data, rights, flags, _ = sock.recvmsg(1, _ROOM, _FLAGS)
         except (BlockingIOError, ConnectionResetError):
             return
         if not data:
-            return
+            raise BrokenPipeError(errno.EPIPE, "the handover is shut down")
         if not rights or flags & socket.MSG_CTRUNC:
             raise OSError(errno.EMFILE, "a connection was lost: too many open files")
         connection = socket.socket(fileno=struct.unpack("i", rights[0][2])[0])

@@ -6,19 +6,19 @@ uvloop, which waits for child processes by SIGCHLD, sets its handler in C.
 import signal
 
 
-def is_ignored(number: signal.Signals) -> bool:
+def is_ignored(number: int) -> bool:
     """Whether the kernel drops it (sigaction(2), SIG_IGN)."""
     mask = _mask("SigIgn")
     return bool(mask & _bit(number)) if mask is not None else signal.getsignal(number) is signal.SIG_IGN
 
 
-def is_handled(number: signal.Signals) -> bool:
+def is_handled(number: int) -> bool:
     """Whether anybody has a handler for it."""
     mask = _mask("SigCgt")
     return bool(mask & _bit(number)) if mask is not None else callable(signal.getsignal(number))
 
 
-def _bit(number: signal.Signals) -> int:
+def _bit(number: int) -> int:
     return 1 << (number - 1)
 
 

@@ -5,6 +5,7 @@ It accepts what waits on the listeners of slots that are not open, so that nobod
 """
 
 import asyncio
+import errno
 import logging
 import socket
 from collections import deque
@@ -53,6 +54,7 @@ class Acceptor:
         self._descriptors = Descriptors(RESERVE, SHARE)
         self._course = Course({})
         self._handovers: dict[Worker, Handover] = {}
+        self._broken: set[Worker] = set()
         self._open: dict[int, Handover] = {}  # of the worker that listens in each slot
         self._sources: dict[socket.socket, bool] = {}  # where it is to accept, and whether that speaks TLS
         self._accepting: set[socket.socket] = set()
@@ -72,6 +74,7 @@ class Acceptor:
     def forget(self, worker: Worker) -> None:
         """It is known dead, or was never there: what it has not received goes to others."""
         handover = self._handovers.pop(worker, None)
+        self._broken.discard(worker)
         if handover is None:
             return
         if self._open.get(worker.slot) is handover:
@@ -88,7 +91,7 @@ class Acceptor:
         self._known.clear()
         closed = set(course.closed)
         listening = {w: h for w, h in self._handovers.items() if w.state is WorkerState.LISTENING}
-        self._open = {worker.slot: handover for worker, handover in listening.items()}
+        self._open = {worker.slot: handover for worker, handover in listening.items() if worker not in self._broken}
         for worker, handover in listening.items():
             if worker.slot in closed:
                 self._take_back(worker, handover)
@@ -98,6 +101,10 @@ class Acceptor:
         """Accept from these listeners and no others from now on; each with whether its connections speak TLS."""
         self._sources = sources
         self._set_readers()
+
+    def leave(self, listener: socket.socket) -> None:
+        """It is about to be closed: accept there no more."""
+        self.accept_at({each: tls for each, tls in self._sources.items() if each is not listener})
 
     def start_master_socket_server(self, sources: dict[socket.socket, bool]) -> None:
         """Accept every connection in the master, as long as any slot is open; else they wait in the listeners."""
@@ -162,8 +169,10 @@ class Acceptor:
             self._complain(f"few file descriptors are left (limit {self._descriptors.limit})")
 
     def _pause(self, error: OSError) -> None:
-        """No file descriptor or memory for one more: they wait in the kernel."""
-        self._complain(error)
+        """No file descriptor or memory for one more: they wait in the kernel. Or it does not listen any more, which
+        the listener guard tells of, and mends."""
+        if error.errno != errno.EINVAL:
+            self._complain(error)
         for listener in self._accepting:
             asyncio.get_running_loop().remove_reader(listener)
         self._accepting = set()
@@ -198,8 +207,9 @@ class Acceptor:
     def _give_up(self, slot: int, error: OSError) -> None:
         """Its worker has shut its end down: it can be given nothing any more."""
         handover = self._open.pop(slot)
-        for worker in [each for each, its in self._handovers.items() if its is handover]:
-            self.on_broken(worker, error)
+        worker = next(each for each, its in self._handovers.items() if its is handover)
+        self._broken.add(worker)
+        self.on_broken(worker, error)
 
     def _slots_for(self, arrival: Arrival) -> Sequence[int]:
         """Where it may go, the first choice first; nothing while it has to wait."""

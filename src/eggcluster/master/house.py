@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from types import TracebackType
+from typing import Protocol
 
 from eggcluster.errors import FrameError, MessengerClosed
 from eggcluster.kernel.process_tree import reserve_kept, strangers_of
@@ -21,10 +22,18 @@ from eggcluster.master.pid_file import PidFile
 from eggcluster.master.runtime_dir import RuntimeDir
 from eggcluster.master.signals import MasterSignals
 from eggcluster.master.switchboard import Switchboard
+from eggcluster.model.phase import Phase
+from eggcluster.model.supervisor import Supervisor
 from eggcluster.model.worker import Worker
 from eggcluster.options import ClusterOptions
 
 LAST_WORDS = 1.0  # seconds in which parent and command line may hear how it ended
+
+
+class Owner(Controlled, Protocol):
+    """What the house needs of the master that lives in it."""
+
+    supervisor: Supervisor
 
 
 class House:
@@ -44,7 +53,7 @@ class House:
         self.strangers: frozenset[tuple[int, bytes]] = frozenset()  # children of this process before it was a master
         self._keys = contextlib.ExitStack()
 
-    async def move_in(self, master: Controlled, switchboard: Switchboard, reap: Callable[[], None]) -> None:
+    async def move_in(self, master: Owner, switchboard: Switchboard, reap: Callable[[], None]) -> None:
         """Take everything."""
         options = self._options
         # Signals first: none must end the process while it holds anything else.
@@ -59,7 +68,7 @@ class House:
             pid_file.claim()
         self.listeners = detect_ports(options, runtime_dir.cluster_port)
         self._keys.callback(self.close_listeners)
-        self._guard = self._guard_listeners(master.inbox)
+        self._guard = self._guard_listeners(master)
         if self._parent is not None:
             await self._welcome(self._parent, master, switchboard)
         if self.owns_process:
@@ -94,12 +103,23 @@ class House:
             return MasterSignals(on_signal, on_child=lambda: None)
         return MasterSignals(on_signal, reap, lambda: inbox.put(CloseRequested("the terminal has gone")))
 
-    def _guard_listeners(self, inbox: Inbox) -> ListenerGuard:
+    def _guard_listeners(self, master: Owner) -> ListenerGuard:
         def on_broken(worker: Worker, error: OSError) -> None:
-            inbox.put(ChannelBroke(worker, FrameError(f"it can be handed no connection ({error.strerror or error})")))
+            why = FrameError(f"it can be handed no connection ({error.strerror or error})")
+            master.inbox.put(ChannelBroke(worker, why))
+
+        def renew(since: float) -> bool:
+            if master.supervisor.phase is not Phase.SERVING:
+                return False
+            seats = master.supervisor.slots
+            if all(seat.current is None or seat.current.born >= since for seat in seats):
+                return True
+            if not any(seat.successor or seat.retiring for seat in seats):  # else one is under way
+                master.inbox.put(ReloadRequested(agent=False))
+            return False
 
         self.listeners.acceptor.on_broken = on_broken
-        guard = ListenerGuard(self.listeners, self._options.backlog, lambda: inbox.put(ReloadRequested(agent=False)))
+        guard = ListenerGuard(self.listeners, self._options.backlog, renew)
         guard.start()
         return guard
 

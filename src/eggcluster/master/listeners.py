@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from eggcluster.ipc.boot_order import Listener
 from eggcluster.kernel.reuseport import attach_steering
+from eggcluster.kernel.shutdown_watch import is_shut
 from eggcluster.master.acceptor import Acceptor
 from eggcluster.model.bpf import encode
 from eggcluster.model.group_order import GroupOrder
@@ -45,18 +46,10 @@ class Door:
 
     def steer(self, course: Course) -> None:
         """Have the kernel follow it; where there is no group, it does nothing. OSError where the kernel refuses."""
-        if self.is_group and self.order.slots:
-            attach_steering(self.of_slot(self.order.slots[0]), encode(course.program(self.order.index_of)))
-
-    def ceased(self, sock: socket.socket) -> None:
-        """It does not listen any more."""
-        if self.is_group:
-            self.order.ceased(self.sockets.index(sock) + 1)
-
-    def began(self, sock: socket.socket) -> None:
-        """It listens again."""
-        if self.is_group:
-            self.order.began(self.sockets.index(sock) + 1)
+        # Of one that a worker has shut down the kernel would make a group of its own, and let it into no other one.
+        listening = next((sock for sock in self.sockets if not is_shut(sock)), None)
+        if self.is_group and listening is not None:
+            attach_steering(listening, encode(course.program(self.order.index_of)))
 
     def share(self) -> None:
         """Give up the group: the first listener is everybody's."""
@@ -114,16 +107,14 @@ class Listeners:
         """Every listener of the workers, with its door."""
         return [(sock, door) for door in self.doors for sock in door.sockets]
 
-    def door_of(self, sock: socket.socket) -> Door:
-        """The door of one of them."""
-        return next(door for each, door in self.everything() if each is sock)
-
-    def replace_uds(self, new: socket.socket) -> None:
-        """The file at the Unix socket's path is this one's now; the one before it is closed."""
-        assert self.uds is not None
-        self.uds_inode = os.stat(self.uds).st_ino
-        self.doors[0].sockets[0].close()
-        self.doors[0].sockets[0] = new
+    def replace(self, sock: socket.socket, new: socket.socket) -> None:
+        """`new`, at the same address, takes the place of `sock`, which is closed. To be followed by `attach`."""
+        for door in self.doors:
+            door.sockets = [new if each is sock else each for each in door.sockets]
+        self.acceptor.leave(sock)
+        sock.close()
+        if new.family == socket.AF_UNIX and self.uds is not None:
+            self.uds_inode = os.stat(self.uds).st_ino
 
     # -- workers ---------------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ def _give_back() -> None:
     for number, before in _before.items():
         if before is None:  # a handler that was not set by Python, which cannot set it again either
             continue
-        if number == signal.SIGCHLD and is_handled(signal.SIGCHLD):
-            continue  # the program waits for children of its own by now
+        if number == signal.SIGCHLD and not callable(signal.getsignal(number)) and is_handled(number):
+            continue  # by somebody in C: the program waits for children of its own by now
         signal.signal(number, before)  # type: ignore[arg-type]  # it came from signal.signal
     _before.clear()

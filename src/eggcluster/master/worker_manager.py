@@ -37,6 +37,7 @@ class WorkerManager:
         self._shares_process = options.start_mode != "process"
         self._handles: dict[Worker, WorkerHandle] = {}
         self._abandoned: dict[Worker, WorkerHandle] = {}
+        self._lost: dict[Worker, asyncio.TimerHandle] = {}  # without its channel: how long it may live on
         self._tasks: set[asyncio.Task[None]] = set()
 
     def fork(self, worker: Worker, order: BootOrder, fds: Sequence[int]) -> None:
@@ -88,6 +89,8 @@ class WorkerManager:
         handle = self._handles.pop(worker, None)
         if handle is None:
             return "", None
+        if (timer := self._lost.pop(worker, None)) is not None:
+            timer.cancel()
         words, read = handle.record.last_words(), handle.record.messages_read()
         handle.record.close()
         if handle.lives_on:
@@ -117,15 +120,19 @@ class WorkerManager:
         """The master ends: wait for nobody any more, such as a process that the kernel does not let go."""
         for task in self._tasks:
             task.cancel()
+        for timer in self._lost.values():
+            timer.cancel()
         for handle in self._handles.values():
             handle.record.close()
 
     def channel_lost(self, worker: Worker) -> None:
         """Its channel was closed. At a normal exit that comes a moment before the end: no event yet."""
         if worker in self._handles:
-            asyncio.get_running_loop().call_later(CHANNEL_LOST_GRACE, self._check_lost, worker)
+            loop = asyncio.get_running_loop()
+            self._lost[worker] = loop.call_later(CHANNEL_LOST_GRACE, self._check_lost, worker)
 
     def _check_lost(self, worker: Worker) -> None:
+        self._lost.pop(worker, None)
         if worker in self._handles:
             self._inbox.put(ChannelBroke(worker, None))
 

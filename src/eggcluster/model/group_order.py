@@ -1,7 +1,7 @@
 """Which listener of a SO_REUSEPORT group has which index. Pure.
 
 The kernel numbers the sockets that listen, in the order in which they began to. Where one ceases the last one takes its
-index, and if it begins again it is the last (`reuseport_detach_sock` and `reuseport_add_sock` in
+index, and when it begins again it is the last (`reuseport_detach_sock` and `reuseport_add_sock` in
 net/core/sock_reuseport.c).
 """
 
@@ -18,20 +18,21 @@ def in_order(slot: int) -> int:
 
 
 class GroupOrder:
-    """The slots of a group, in the order of their listeners' indexes."""
+    """The slots of a group in the order of their listeners' indexes, as far as it is known."""
 
     def __init__(self, slots: Iterable[int]) -> None:
         self.slots = list(slots)
 
     def index_of(self, slot: int) -> int:
-        """`FALL_BACK` for one that does not listen."""
+        """`FALL_BACK` for one whose index is not known."""
         return self.slots.index(slot) if slot in self.slots else FALL_BACK
 
     def ceased(self, slot: int) -> None:
-        """Its listener does not listen any more."""
-        place, last = self.slots.index(slot), self.slots.pop()
-        if last != slot:
-            self.slots[place] = last
+        """Its listener does not listen any more; it may be said again."""
+        if slot in self.slots:
+            place, last = self.slots.index(slot), self.slots.pop()
+            if last != slot:
+                self.slots[place] = last
 
     def began(self, slot: int) -> None:
         """It listens again."""

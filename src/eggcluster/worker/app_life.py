@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+import socket
 import time
 from typing import Any
 
+from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.kernel.inherited import InheritedFiles
 from eggcluster.worker.application import Application
+from eggcluster.worker.close_order import CloseOrder
 from eggcluster.worker.engines.cancelled_requests import log_no_cancellations
 from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
@@ -14,9 +18,12 @@ from eggcluster.worker.hooks import Hooks
 from eggcluster.worker.interface import Interface, detect_interface
 from eggcluster.worker.life import CLOSE_RESERVE, Life
 from eggcluster.worker.lifespan import Lifespan
+from eggcluster.worker.place import Place
 from eggcluster.worker.target import load_application
 
 LOOK = 1.0  # seconds between two looks whether the sockets are still there
+
+CLOSED = "the application has closed file descriptor %d, on which its connections come in"
 
 _logger = logging.getLogger("eggcluster.worker")
 
@@ -29,8 +36,13 @@ class AppLife(Life):
     engine: Engine
     lifespan: Lifespan | None
     handed: HandoverReader | None = None
-    _cut_off = False
-    _next_look: asyncio.TimerHandle
+    _cut_off = False  # the application has closed a socket on which connections come in
+    _next_look: asyncio.TimerHandle | None = None
+
+    def __init__(self, order: BootOrder, sock: socket.socket, place: Place, close_order: CloseOrder) -> None:
+        super().__init__(order, sock, place, close_order)
+        fds = [order.handover_fd, *(listener.fd for listener in order.listeners)]
+        self._sockets = InheritedFiles(fd for fd in fds if fd is not None)
 
     def run(self, runner: asyncio.Runner, began: float) -> int:
         try:
@@ -38,6 +50,8 @@ class AppLife(Life):
         except SystemExit:  # the application's: the loop is left at once, and whatever ran in it is cancelled next
             log_no_cancellations()
             raise
+        finally:
+            self._sockets.close()
 
     def load(self) -> Hooks:
         self._loaded_at = time.monotonic()
@@ -56,30 +70,41 @@ class AppLife(Life):
         if self.lifespan is not None:
             await self.lifespan.startup()
             self.times.done("lifespan startup")
+        if lost := self._lost_sockets():
+            raise RuntimeError(CLOSED % lost[0])
         self.engine = self._engine(interface)
         await self.engine.start()
         if self.order.handover_fd is not None:
             self.handed = HandoverReader(self.order.handover_fd, self.engine)
             self.handed.start()
         self.times.done("HTTP engine")
-
         self._look_at_sockets()
 
     def _look_at_sockets(self) -> None:
         """A worker that nobody reaches any more would be listening for ever: it makes room for one that is reached."""
-        self._cut_off = self.engine.cut_off or (self.handed is not None and self.handed.cut_off)
-        if self._cut_off:
-            _logger.error("the application has closed a socket that is not its own: no connection arrives, closing")
+        for fd in self._lost_sockets():
+            self._cut_off = True
+            _logger.error(f"{CLOSED}: closing", fd)
             self.close_by_itself()
-        else:
+        if not self._cut_off:
             self._next_look = asyncio.get_running_loop().call_later(LOOK, self._look_at_sockets)
+
+    def _lost_sockets(self) -> list[int]:
+        back, lost = self._sockets.put_back()
+        for fd in back:
+            _logger.error(f"{CLOSED}: put back", fd)
+        if self.handed is not None and self.handed.is_shut and self.order.handover_fd is not None:
+            lost.append(self.order.handover_fd)
+        return lost
 
     def load_now(self) -> Load:
         load = self.engine.load
         return load._replace(accepting=False) if self._cut_off else load
 
     async def close(self) -> bool:
-        self._next_look.cancel()
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._sockets.close()  # or it would go on listening
         if self.handed is not None:
             self.handed.finish()
         timeout = self.options.app_close_timeout / 1000

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 
-from eggcluster.kernel.inherited import InheritedSocket, inherited_socket
+from eggcluster.kernel.inherited import InheritedFiles, InheritedSocket, inherited_socket
 from eggcluster.kernel.shutdown_watch import is_shut
 from eggcluster.kernel.unix_socket import bind_unix, connect_unix
 
@@ -29,6 +29,7 @@ class ClusterPort:
     def __init__(self, listener: InheritedSocket, path: str, inode: int, take: Callable[[socket.socket], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners = [listener]
+        self._inherited = InheritedFiles([listener.fileno()])
         self._path = path
         self._known = {inode}  # files at the path that need no care
         self._take = take
@@ -39,6 +40,7 @@ class ClusterPort:
     def close(self) -> None:
         """Accept no more: who comes now waits for the next agent. May be called again."""
         self._next_look.cancel()
+        self._inherited.close()
         while self._listeners:
             self._close(self._listeners.pop())
 
@@ -47,6 +49,7 @@ class ClusterPort:
             self._loop.add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: InheritedSocket) -> None:
+        listener.setblocking(False)  # as it was, but application code may have unset that
         try:
             while True:
                 self._take(listener.accept()[0])
@@ -65,7 +68,7 @@ class ClusterPort:
         self._bind_anew()
 
     def _close(self, listener: InheritedSocket) -> None:
-        if not listener.is_lost:
+        if not listener.is_taken:
             self._loop.remove_reader(listener)
         listener.close()
 
@@ -73,6 +76,8 @@ class ClusterPort:
 
     def _look(self) -> None:
         self._next_look = self._loop.call_later(LOOK, self._look)
+        for fd in self._inherited.put_back()[0]:
+            _logger.error("the application has closed file descriptor %d, the socket at %s: put back", fd, self._path)
         for lost in [listener for listener in self._listeners if listener.is_lost or is_shut(listener)]:
             self._replace(lost)
         if not self._is_in_place():

@@ -28,29 +28,26 @@ class HandoverReader:
         self._descriptors = Descriptors()
         self._timer: asyncio.TimerHandle | None = None
         self._complained = float("-inf")
+        self.is_shut = False  # nothing arrives any more, by the application's doing
 
     def start(self) -> None:
         """Receive from now on."""
         asyncio.get_running_loop().add_reader(self._sock, self._read)
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether nothing arrives any more, because the application has closed the inherited file descriptor."""
-        return self._sock.is_lost
 
     def finish(self) -> None:
         """Receive what is there and has room, and no more. The master sends nothing to a worker that it has asked to
         close, and takes back what is left when that is dead."""
         if self._timer is not None:
             self._timer.cancel()
-        if not self.cut_off:
+        if not self._sock.is_lost:
             asyncio.get_running_loop().remove_reader(self._sock)
             self._receive(None)
 
     def _read(self) -> None:
         if not self._receive(BATCH):
             asyncio.get_running_loop().remove_reader(self._sock)
-            self._look_later()
+            if not self.is_shut:
+                self._look_later()
 
     def _receive(self, most: int | None) -> bool:
         """False where there was no room for all."""
@@ -62,6 +59,8 @@ class HandoverReader:
                     return True
                 connection, tls = arrived
                 self._engine.take(connection, tls=tls)
+        except BrokenPipeError:
+            self.is_shut = True
         except OSError as error:  # a thread has been faster
             _logger.error("a connection from the master could not be received: %s", error)
         return False

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from eggcluster.kernel.accept_queue import waiting_connections
 from eggcluster.kernel.descriptors import Descriptors
 from eggcluster.kernel.inherited import InheritedSocket
+from eggcluster.kernel.shutdown_watch import is_shut
 
 AT_ONCE = 8  # connections accepted before those that are there have their turn; nginx's multi_accept is without limit
+REST = 0.05  # seconds without accepting where a listener does not listen
 LOOK = 0.25  # seconds between two looks whether there are descriptors again
 SETTLED = 5.0  # seconds without a shortage after which one is over: connections come and go, the log need not tell each
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
@@ -38,6 +40,7 @@ class Door:
         self._descriptors = Descriptors()
         self._timer: asyncio.TimerHandle | None = None
         self._short_since: float | None = None
+        self._resting = False
         self.is_open = False
 
     def open(self) -> None:
@@ -45,7 +48,8 @@ class Door:
         self.is_open = True
         loop = asyncio.get_running_loop()
         for listener, take in self._listeners:
-            loop.add_reader(listener.fileno(), self._accept, listener, take)
+            if not listener.is_lost:
+                loop.add_reader(listener.fileno(), self._accept, listener, take)
 
     def close(self) -> None:
         """Accept nothing more, for good. What the kernel has connected already is taken in: nobody else may come."""
@@ -54,12 +58,16 @@ class Door:
         if self.is_open:
             self._shut()
             for listener, take in self._listeners:
-                while not listener.is_lost and self._accept_one(listener, take):
-                    pass
+                if not listener.is_lost:
+                    listener.setblocking(False)  # as it was, but whoever shares it can unset that
+                    while self._accept_one(listener, take):
+                        pass
         for listener, _ in self._listeners:
             listener.close()
 
     def _accept(self, listener: socket.socket, take: Take) -> None:
+        if not self.is_open:
+            return  # of a number that somebody else had closed the loop may hear after all
         if self._accept_one(listener, take) and self._at_once > 1:
             for _ in range(min(waiting_connections(listener), self._at_once - 1)):
                 if not self._accept_one(listener, take):
@@ -72,6 +80,8 @@ class Door:
         except OSError as error:
             if error.errno in EXHAUSTED:
                 self._wait_for_descriptors()
+            elif is_shut(listener):
+                self._rest()
             return False  # nobody there; or what was there has failed, which concerns nobody else
         connection.setblocking(False)
         room = connection.fileno() < self._descriptors.ceiling  # open(2): it is the lowest one that was free
@@ -80,10 +90,25 @@ class Door:
             self._wait_for_descriptors()
         return room
 
+    def _rest(self) -> None:
+        """Somebody has shut a listener down. The master puts that right; until then the loop would not come to rest."""
+        if self.is_open and not self._resting:
+            self._resting = True
+            self._stop_reading()
+            asyncio.get_running_loop().call_later(REST, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if self.is_open:
+            self.open()
+
     # -- without descriptors -------------------------------------------------------------------------------
 
     def _shut(self) -> None:
         self.is_open = False
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
         loop = asyncio.get_running_loop()
         for listener, _ in self._listeners:
             if not listener.is_lost:

@@ -36,12 +36,6 @@ class Engine(ABC):
     def load(self) -> Load:
         """Costs next to nothing: may be read many times a second. WebSockets are connections, too."""
 
-    @property
-    @abstractmethod
-    def cut_off(self) -> bool:
-        """Whether new connections do not reach it any more, because the application has closed what it listens at.
-        Costs next to nothing. Undefined after the drain."""
-
     @abstractmethod
     async def drain(self, limit: float) -> None:
         """Stop accepting, let what is in flight finish; cut what is not done after `limit` seconds.

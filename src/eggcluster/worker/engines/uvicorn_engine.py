@@ -74,10 +74,6 @@ class UvicornEngine(Engine):
             accepted=sum(intake.taken for intake in self._intakes.values()),
         )
 
-    @property
-    def cut_off(self) -> bool:
-        return any(listener.is_lost for listener, _ in self._listeners)
-
     async def drain(self, limit: float) -> None:
         if self._door is None or self._ticker is None:
             return
