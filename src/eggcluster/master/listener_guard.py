@@ -160,14 +160,12 @@ class ListenerGuard:
         assert self._watch is not None
         place = self._places[sock]
         if sock.family == socket.AF_UNIX and self._listeners.uds is None:
-            _logger.error("it was given to this cluster, which cannot bind it anew: start the cluster again")
+            self._tell_failure(sock, "it was given to this cluster, which cannot bind it anew; start the cluster again")
             return False
         try:
             new = self._bind(door, sock)
         except (OSError, OptionsError) as error:
-            if sock not in self._failing:
-                self._failing.add(sock)
-                _logger.error("the listener at %s cannot listen again, tried every second: %s", place.url, error)
+            self._tell_failure(sock, f"{error}; tried every second")
             if self._retry is None:
                 self._retry = self._later(RETRY, self._look_again)
             return False
@@ -213,6 +211,11 @@ class ListenerGuard:
                 self._told[sock] = now
                 url = self._places[sock].url
                 _logger.error("a worker has shut down the listener at %s: what waited there is lost", url)
+
+    def _tell_failure(self, sock: socket.socket, why: str) -> None:
+        if sock not in self._failing:
+            self._failing.add(sock)
+            _logger.error("the listener at %s cannot listen again: %s", self._places[sock].url, why)
 
     def _later(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()

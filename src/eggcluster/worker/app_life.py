@@ -93,8 +93,9 @@ class AppLife(Life):
         back, lost = self._sockets.put_back()
         for fd in back:
             _logger.error(f"{CLOSED}: put back", fd)
-        if self.handed is not None and self.handed.is_shut and self.order.handover_fd is not None:
-            lost.append(self.order.handover_fd)
+        handover = self.order.handover_fd
+        if self.handed is not None and self.handed.is_shut and self.has_master and handover is not None:
+            lost.append(handover)
         return lost
 
     def load_now(self) -> Load:

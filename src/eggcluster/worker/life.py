@@ -44,6 +44,7 @@ class Life(ABC):
         self._sock = sock
         self._record = VitalRecord(order.record_fd)
         self._channel: Channel | None = None
+        self.has_master = True
         self._close_order = close_order
         agent = order.role == Role.AGENT.value
         close_order.limit = (self.options.agent_close_timeout if agent else self.options.app_close_timeout) / 1000
@@ -247,6 +248,7 @@ class Life(ABC):
         """The master has vanished, or has cut us off: the lifeline or its SIGKILL ends this process, not we."""
         if failure is not None:
             _logger.error("the master's channel broke: %s", failure)
+        self.has_master = False
         self.messenger.detach()
 
     def _on_event(self, action: str, data: Any) -> None:
