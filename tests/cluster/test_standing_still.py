@@ -36,10 +36,10 @@ def standing_still(cluster: Launched) -> Iterator[None]:
 
 
 def test_a_start_timeout_does_not_run_while_all_stand_still(project: Project) -> None:
-    cluster = project.write(app=BOOTING + HELLO, agent=AGENT).start("--workers", "1", "--app-start-timeout", "2")
+    cluster = project.write(app=BOOTING + HELLO, agent=AGENT).start("--workers", "1", "--app-start-timeout", "4")
     wait_until((project.folder / "importing").exists, "the worker imports")
     with standing_still(cluster):
-        time.sleep(2.5)
+        time.sleep(4.5)
     time.sleep(0.5)  # whoever is late must find out now
     (project.folder / "go on").touch()
     cluster.wait_ready()

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -101,6 +102,7 @@ class MasterSignals:
             return
         _taking.remove(self)
         if self._for_good:
+            sys.unraisablehook = _report_unraisable
             for number in (*CLOSE, RELOAD, *MEANINGLESS):  # not blocked, which would be this thread's affair alone
                 signal.signal(number, signal.SIG_IGN)
         elif not _taking:
@@ -117,6 +119,12 @@ def _take(number: signal.Signals, handler: Callable[[int, object], None] | signa
 def _pass_on(number: int, frame: object) -> None:
     for master in list(_taking):
         master.take(number)
+
+
+def _report_unraisable(what: "sys.UnraisableHookArgs") -> None:
+    """As ever; but that a signal came a moment before it was ignored is nothing to tell, and Python tells it so."""
+    if not (isinstance(what.exc_value, OSError) and "ignored due to race condition" in str(what.exc_value)):
+        sys.__unraisablehook__(what)
 
 
 def _forget() -> None:
