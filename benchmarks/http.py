@@ -31,14 +31,14 @@ from benchmarks.http_peers.faults import FAULTY, every_fault
 from benchmarks.http_peers.plot import draw
 from benchmarks.http_peers.report import markdown, show
 from benchmarks.http_peers.result import Result
-from benchmarks.http_peers.turn import Plan, take_round
+from benchmarks.http_peers.turn import SupervisorSettings, take_round
 
 BALANCE_RUNS = 20
 
 
 def run(options: argparse.Namespace, console: Console) -> Result:
     """Rounds in which all take their runs in turn; then the faults."""
-    plan = Plan(options.seconds, 0.6 * options.seconds, -(-BALANCE_RUNS // options.rounds))
+    plan = SupervisorSettings(options.seconds, 0.6 * options.seconds, -(-BALANCE_RUNS // options.rounds))
     with tempfile.TemporaryDirectory(prefix="eggcluster-bench-") as folder:
         present, absent = entries(options.only or list(NAMES), Path(folder), options.cache)
         result = Result(

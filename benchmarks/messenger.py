@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.boot import BenchmarkError, adopt_orphans, machine
 from benchmarks.messenger_peers.contestants import NAMES, Entry, entries
-from benchmarks.messenger_peers.measure import Plan, take_turn
+from benchmarks.messenger_peers.measure import SupervisorSettings, take_turn
 from benchmarks.messenger_peers.plot import draw
 from benchmarks.messenger_peers.report import Result, markdown, show
 
@@ -34,9 +34,9 @@ RUN_LIMIT, QUICK_LIMIT = 240.0, 60.0  # s
 MAX_ROUNDS = 9
 
 
-def plan_of(options: argparse.Namespace) -> Plan:
+def plan_of(options: argparse.Namespace) -> SupervisorSettings:
     sizes, receivers = ((), RECEIVERS[:1]) if options.trips else (SIZES, RECEIVERS)
-    return Plan(sizes, receivers, options.seconds or (0.1 if options.quick else 0.25))
+    return SupervisorSettings(sizes, receivers, options.seconds or (0.1 if options.quick else 0.25))
 
 
 def run(options: argparse.Namespace, console: Console) -> Result:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, console: Console) -> Result:
     return result
 
 
-def one_round(present: dict[str, Entry], turn: int, plan: Plan, result: Result, console: Console) -> None:
+def one_round(present: dict[str, Entry], turn: int, plan: SupervisorSettings, result: Result, console: Console) -> None:
     names = list(present)
     first = turn % len(names)  # nobody always comes after the same neighbour
     for name in names[first:] + names[:first]:

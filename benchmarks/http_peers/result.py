@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 from operator import truediv
 
-from benchmarks.http_peers.turn import Plan, Record
+from benchmarks.http_peers.turn import Record, SupervisorSettings
 
 
 @dataclass
@@ -15,7 +15,7 @@ class Result:
     machine: dict[str, str]
     versions: dict[str, dict[str, str]]
     absent: dict[str, str]
-    plan: Plan
+    plan: SupervisorSettings
     load_before: float
     load_after: float = 0.0
     rounds: int = 0

@@ -27,7 +27,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SupervisorSettings:
     """How long a run under wrk is and one under clients, in seconds, and how often balance is looked at in a round."""
 
     wrk: int
@@ -35,7 +35,7 @@ class Plan:
     balance: int
 
 
-def take_round(present: dict[str, Entry], plan: Plan, round_: int) -> list[Record]:
+def take_round(present: dict[str, Entry], plan: SupervisorSettings, round_: int) -> list[Record]:
     """Everything, once, with a fresh start. All servers are there at once and take their runs in turn, because what
     is compared should be seconds apart: idle ones cost nothing, but a busy machine's pace drifts."""
     with all_served(entry.build(WORKERS) for entry in present.values()) as servers:
@@ -50,7 +50,7 @@ def take_round(present: dict[str, Entry], plan: Plan, round_: int) -> list[Recor
     return records
 
 
-def loaded(servers: list[Server], plan: Plan, round_: int) -> list[Record]:
+def loaded(servers: list[Server], plan: SupervisorSettings, round_: int) -> list[Record]:
     """Under wrk."""
     records: list[Record] = []
     for way, _, server in in_turn(servers, round_):
@@ -59,7 +59,7 @@ def loaded(servers: list[Server], plan: Plan, round_: int) -> list[Record]:
     return records
 
 
-def addressed(servers: list[Server], plan: Plan, round_: int) -> list[Record]:
+def addressed(servers: list[Server], plan: SupervisorSettings, round_: int) -> list[Record]:
     """Under clients with 32 addresses: other ones in each run, the same ones for all servers."""
     records: list[Record] = []
     for way, number, server in in_turn(servers, round_):
@@ -84,7 +84,7 @@ def warm_up(server: Server) -> None:
     under_clients(server, 0.2, 0, close=True)
 
 
-def balanced(server: Server, plan: Plan) -> list[Record]:
+def balanced(server: Server, plan: SupervisorSettings) -> list[Record]:
     return [
         Record(server.name, f"balance {connections}", "most over mean", most_over_mean(server, connections, WORKERS))
         for connections in BALANCED

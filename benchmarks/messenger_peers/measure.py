@@ -36,7 +36,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SupervisorSettings:
     """What is measured in a round, and for how long each."""
 
     sizes: tuple[int, ...]
@@ -122,7 +122,7 @@ def session(contestant: Contestant, receivers: int) -> Iterator[Session]:
             raise BenchmarkError(f"{error}\n{output.text()}") from error
 
 
-def take_turn(build: Callable[[int], Contestant], has_request: bool, plan: Plan) -> list[Record]:
+def take_turn(build: Callable[[int], Contestant], has_request: bool, plan: SupervisorSettings) -> list[Record]:
     """Everything of one contestant, once; a fresh start for each number of receivers."""
     records: list[Record] = []
     for receivers in plan.receivers:
@@ -135,7 +135,7 @@ def take_turn(build: Callable[[int], Contestant], has_request: bool, plan: Plan)
     return records
 
 
-def one_receiver(now: Session, has_request: bool, plan: Plan) -> None:
+def one_receiver(now: Session, has_request: bool, plan: SupervisorSettings) -> None:
     for size in plan.sizes:
         now.throughput("flood", 1, size, plan.seconds)
     for task in ("ping", "request") if has_request else ("ping",):

@@ -40,36 +40,36 @@ if TYPE_CHECKING:
     from eggcluster.ipc.messenger import Messenger as Messenger
     from eggcluster.master.master import Master as Master
     from eggcluster.master.worker_manager import WorkerManager as WorkerManager
-    from eggcluster.model.schedule_run import ScheduleRun as ScheduleRun
-    from eggcluster.model.schedule_terms import ScheduleTerms as ScheduleTerms
-    from eggcluster.model.worker import AgentWorker as AgentWorker
-    from eggcluster.model.worker import AppWorker as AppWorker
+    from eggcluster.model.lives.worker import AgentWorker as AgentWorker
+    from eggcluster.model.lives.worker import AppWorker as AppWorker
+    from eggcluster.model.schedule.schedule_run import ScheduleRun as ScheduleRun
+    from eggcluster.model.schedule.schedule_terms import ScheduleTerms as ScheduleTerms
     from eggcluster.options import ClusterOptions as ClusterOptions
     from eggcluster.options import parse_options as parse_options
-    from eggcluster.worker.agent import Agent as Agent
-    from eggcluster.worker.application import Application as Application
-    from eggcluster.worker.current import messenger as messenger
+    from eggcluster.worker.agent.agent import Agent as Agent
+    from eggcluster.worker.app.application import Application as Application
+    from eggcluster.worker.context.current import messenger as messenger
+    from eggcluster.worker.schedule.runner import scheduled_for as scheduled_for
     from eggcluster.worker.schedule.strategy import ScheduleStrategy as ScheduleStrategy
-    from eggcluster.worker.schedule.tick import scheduled_for as scheduled_for
-    from eggcluster.worker.sharing.blueprint import idempotent as idempotent
+    from eggcluster.worker.sharing.client_spec import idempotent as idempotent
 
 _HOMES = {
-    "Agent": "worker.agent",
-    "AgentWorker": "model.worker",
-    "AppWorker": "model.worker",
-    "Application": "worker.application",
+    "Agent": "worker.agent.agent",
+    "AgentWorker": "model.lives.worker",
+    "AppWorker": "model.lives.worker",
+    "Application": "worker.app.application",
     "Cluster": "cluster",
     "ClusterOptions": "options",
     "Master": "master.master",
     "Messenger": "ipc.messenger",
-    "ScheduleRun": "model.schedule_run",
+    "ScheduleRun": "model.schedule.schedule_run",
     "ScheduleStrategy": "worker.schedule.strategy",
-    "ScheduleTerms": "model.schedule_terms",
+    "ScheduleTerms": "model.schedule.schedule_terms",
     "WorkerManager": "master.worker_manager",
-    "idempotent": "worker.sharing.blueprint",
-    "messenger": "worker.current",
+    "idempotent": "worker.sharing.client_spec",
+    "messenger": "worker.context.current",
     "parse_options": "options",
-    "scheduled_for": "worker.schedule.tick",
+    "scheduled_for": "worker.schedule.runner",
     "start_cluster": "cluster",
     **dict.fromkeys(
         (

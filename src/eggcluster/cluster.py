@@ -17,12 +17,12 @@ import msgspec
 from eggcluster.errors import BootError, ControlError, FrameError, OptionsError, RemoteError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, read_limit
-from eggcluster.ipc.handshake import send_first
 from eggcluster.ipc.messenger import Messenger
-from eggcluster.kernel.inherited import SD_LISTEN_FDS_START
+from eggcluster.ipc.worker_spec import send_first
+from eggcluster.kernel.descriptors import open_standard_streams
+from eggcluster.kernel.inherited_sockets import SD_LISTEN_FDS_START
 from eggcluster.kernel.process_exit import wait_exited
-from eggcluster.kernel.standard_streams import open_standard_streams
-from eggcluster.model.role import PARENT, Role
+from eggcluster.model.messages.role import PARENT, Role
 from eggcluster.options import ClusterOptions, parse_options
 
 if TYPE_CHECKING:

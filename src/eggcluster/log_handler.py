@@ -13,8 +13,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from eggcluster.kernel.unblocking import ATOMIC, Output
-from eggcluster.model.backlog import Backlog
+from eggcluster.kernel.nonblocking_output import ATOMIC, NonblockingOutput
+from eggcluster.model.log_buffer import LogBuffer
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,10 +28,10 @@ TEMPORARY = (errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT, errno.ENOBUF
 class LogHandler(logging.Handler):
     """Writes to `output`. Made once, for the rest of the process; `run_in` gives it the loop for its retries."""
 
-    def __init__(self, output: Output, room: int = ROOM) -> None:
+    def __init__(self, output: NonblockingOutput, room: int = ROOM) -> None:
         super().__init__()
         self._output = output
-        self._backlog = Backlog(room, self._notice)
+        self._backlog = LogBuffer(room, self._notice)
         self._writing = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._retry_delay = 0.0  # of the retry that is under way; 0: none is

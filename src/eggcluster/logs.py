@@ -5,8 +5,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from eggcluster.errors import OptionsError
+from eggcluster.kernel.nonblocking_output import NonblockingOutput
 from eggcluster.kernel.per_worker import PerWorker
-from eggcluster.kernel.unblocking import Output
 from eggcluster.log_handler import LogHandler
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> LogHa
     `speaker` is the word in brackets: `master`, `agent_worker`, `app_worker#2`. OptionsError where that cannot be.
     Gives the handler of standard error, which wants to know the loop (`run_in`).
     """
-    handler = LogHandler(Output(2))
+    handler = LogHandler(NonblockingOutput(2))
     handler.setFormatter((JsonFormatter if options.log_format == "json" else TextFormatter)(speaker))
     if options.start_mode == "thread":  # the others' lines come here, too
         handler.addFilter(_LevelFilter(level))
@@ -109,7 +109,7 @@ def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> LogHa
         try:
             _load(options.log_config)
         except Exception as error:  # a handler's own class may raise anything
-            from eggcluster.options.near import shown
+            from eggcluster.wording import shown
 
             causes = [str(each) or type(each).__name__ for each in (error, error.__cause__) if each is not None]
             why = " ".join(": ".join(causes).split())

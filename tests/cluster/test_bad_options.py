@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from eggcluster.errors import OptionsError
-from eggcluster.master.binding import detect_ports
-from eggcluster.master.listeners import Listeners
+from eggcluster.master.listening.binding import detect_ports
+from eggcluster.master.listening.listeners import Listeners
 from eggcluster.options import ClusterOptions
-from eggcluster.options.near import shown
+from eggcluster.wording import shown
 from tests.cluster.harness import AGENT, HELLO, Launched, Project
 from tests.cluster.surroundings import key_pair, taken_port
 

@@ -12,10 +12,10 @@ import pytest
 
 from eggcluster import Cluster
 from eggcluster.ipc.frame import Frame, FrameReader, encode_frame
-from eggcluster.master.switchboard import Switchboard
-from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import app
-from eggcluster.model.worker import AgentWorker, AppWorker, Worker
+from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.model.lives.worker import AgentWorker, AppWorker, Worker
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import app
 from tests.cluster.harness import Launched, Project
 from tests.cluster.remote import ask, connect, marks, obedient
 from tests.waiting import DEADLINE, wait_until
@@ -229,7 +229,7 @@ def test_a_message_to_an_agent_that_is_dying_is_kept_before_it_is_known_dead() -
             link = switchboard.link_of(agent)
             assert link is not None
             await link.gone.wait()
-            raw = encode_frame(Kind.MESSAGE, Target.AGENT, ["note", 1], source=app(1).pack())
+            raw = encode_frame(FrameKind.MESSAGE, Target.AGENT, ["note", 1], source=app(1).pack())
             app_end.sendall(raw)
             sender_link = switchboard.link_of(sender)
             assert sender_link is not None

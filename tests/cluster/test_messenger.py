@@ -20,8 +20,8 @@ from eggcluster import (
     ReservedAction,
 )
 from eggcluster.ipc.frame import HEADER, encode_frame
-from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import AGENT, MASTER, app
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import AGENT, MASTER, app
 from tests.cluster.harness import Project, projects
 from tests.cluster.remote import ask, marks, obedient
 from tests.waiting import DEADLINE
@@ -520,30 +520,30 @@ def raw_frame(length: int, kind: int, target: int, body: bytes = b"") -> bytes:
 NO_MESSAGEPACK = b"\xc1"  # the one byte that the format never uses
 BROKEN = {
     "random bytes": bytes(range(255, 55, -1)),
-    "a huge length": raw_frame(2**32 - 1, Kind.MESSAGE, Target.AGENT),
+    "a huge length": raw_frame(2**32 - 1, FrameKind.MESSAGE, Target.AGENT),
     "an unknown kind": raw_frame(0, 99, Target.AGENT),
-    "an unknown target": raw_frame(0, Kind.MESSAGE, 99),
-    "the agent's address": frame(Kind.MESSAGE, Target.AGENT, ["note", 1], AGENT.pack()),
-    "a sibling's address": frame(Kind.MESSAGE, Target.AGENT, ["note", 1], app(2).pack()),
-    "the master's address": frame(Kind.MESSAGE, Target.AGENT, ["note", 1], MASTER.pack()),
-    "an event": frame(Kind.EVENT, Target.AGENT, ["egg-pids", ["forged"]]),
-    "a loss": frame(Kind.LOST, Target.AGENT, "gone"),
-    "an unknown report": frame(Kind.REPORT, Target.MASTER, ["egg-ready", {}]),
-    "another role's report": frame(Kind.REPORT, Target.MASTER, ["agent-start", {}]),
-    "a report of another shape": frame(Kind.REPORT, Target.MASTER, 5),
-    "a report that cannot be read": raw_frame(1, Kind.REPORT, Target.MASTER, NO_MESSAGEPACK),
+    "an unknown target": raw_frame(0, FrameKind.MESSAGE, 99),
+    "the agent's address": frame(FrameKind.MESSAGE, Target.AGENT, ["note", 1], AGENT.pack()),
+    "a sibling's address": frame(FrameKind.MESSAGE, Target.AGENT, ["note", 1], app(2).pack()),
+    "the master's address": frame(FrameKind.MESSAGE, Target.AGENT, ["note", 1], MASTER.pack()),
+    "an event": frame(FrameKind.EVENT, Target.AGENT, ["egg-pids", ["forged"]]),
+    "a loss": frame(FrameKind.LOST, Target.AGENT, "gone"),
+    "an unknown report": frame(FrameKind.REPORT, Target.MASTER, ["egg-ready", {}]),
+    "another role's report": frame(FrameKind.REPORT, Target.MASTER, ["agent-start", {}]),
+    "a report of another shape": frame(FrameKind.REPORT, Target.MASTER, 5),
+    "a report that cannot be read": raw_frame(1, FrameKind.REPORT, Target.MASTER, NO_MESSAGEPACK),
 }
 ODD = {
-    "a second app-start": frame(Kind.REPORT, Target.MASTER, ["app-start", {"address": ""}]),
-    "a lifecycle message": frame(Kind.MESSAGE, Target.AGENT, ["egg-pids", ["forged"]]),
-    "a lifecycle request": frame(Kind.REQUEST, Target.AGENT, ["egg-pids", ["forged"]]),
-    "an answer to nobody": frame(Kind.REPLY, Target.ADDRESS, 1),
-    "a message to an address": frame(Kind.MESSAGE, Target.ADDRESS, ["note", 1]),
-    "a cancellation of nothing": frame(Kind.CANCEL, Target.AGENT, None),
-    "a message that cannot be read": raw_frame(1, Kind.MESSAGE, Target.AGENT, NO_MESSAGEPACK),
-    "a request that cannot be read": raw_frame(1, Kind.REQUEST, Target.AGENT, NO_MESSAGEPACK),
-    "an order that cannot be read": raw_frame(1, Kind.REQUEST, Target.MASTER, NO_MESSAGEPACK),
-    "an order to close": frame(Kind.REQUEST, Target.MASTER, ["close", None]),
+    "a second app-start": frame(FrameKind.REPORT, Target.MASTER, ["app-start", {"address": ""}]),
+    "a lifecycle message": frame(FrameKind.MESSAGE, Target.AGENT, ["egg-pids", ["forged"]]),
+    "a lifecycle request": frame(FrameKind.REQUEST, Target.AGENT, ["egg-pids", ["forged"]]),
+    "an answer to nobody": frame(FrameKind.REPLY, Target.ADDRESS, 1),
+    "a message to an address": frame(FrameKind.MESSAGE, Target.ADDRESS, ["note", 1]),
+    "a cancellation of nothing": frame(FrameKind.CANCEL, Target.AGENT, None),
+    "a message that cannot be read": raw_frame(1, FrameKind.MESSAGE, Target.AGENT, NO_MESSAGEPACK),
+    "a request that cannot be read": raw_frame(1, FrameKind.REQUEST, Target.AGENT, NO_MESSAGEPACK),
+    "an order that cannot be read": raw_frame(1, FrameKind.REQUEST, Target.MASTER, NO_MESSAGEPACK),
+    "an order to close": frame(FrameKind.REQUEST, Target.MASTER, ["close", None]),
 }
 WRITE = "os.write(int(sys.argv[1]), given)"  # a worker's channel is the file descriptor that it is started with
 NOTING_PIDS = "\nagent.messenger.on('egg-pids', lambda pids: remote.mark('pids', *pids))\n"

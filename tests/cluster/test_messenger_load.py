@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from eggcluster import Cluster
-from eggcluster.ipc.intake import TELL_EVERY
+from eggcluster.ipc.dispatcher import TELL_EVERY
 from tests.cluster.harness import Project
 from tests.cluster.remote import Connection, ask, obedient
 from tests.cluster.test_messenger import WRITE, log_of, running, until
@@ -51,7 +51,7 @@ return busy
 """
 # The restart budget makes a seat that dies again and again wait for minutes. Its patience is not what is tested here.
 IMPATIENT = """
-from eggcluster.model.restart_budget import RestartBudget
+from eggcluster.model.lives.restart_budget import RestartBudget
 RestartBudget.delay = lambda self, chance: 0.02
 """
 

@@ -10,7 +10,7 @@ from tests.waiting import wait_until
 SCRIPT = """
 import os, subprocess, time
 from eggcluster.kernel.process_tree import zombies_of
-from eggcluster.kernel.subreaper import reap_adopted
+from eggcluster.kernel.process_adoption import reap_adopted
 
 children = [subprocess.Popen(["true"]) for _ in range(4)]
 pids = [child.pid for child in children]

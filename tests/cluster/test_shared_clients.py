@@ -203,7 +203,7 @@ def test_who_shares_nothing_pays_for_nothing(project: Project) -> None:
 
 def _loaded(worker: Connection, where: str) -> Any:
     """The modules for sharing that the worker, or the agent, has loaded."""
-    look = "return [name for name in sys.modules if 'worker.sharing' in name or name == 'eggcluster.ipc.line']"
+    look = "return [n for n in sys.modules if 'worker.sharing' in n or n == 'eggcluster.ipc.direct_connection']"
     return worker.tell(f"return await messenger.request('run', [{look!r}, None], to='agent')" if where else look)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from eggcluster.model.affinity import client_key, home_of
+from eggcluster.model.steering.affinity import client_key, home_of
 from tests.cluster.clients import BLOCKING, Answer, Client, Target, ask, block, homes
 from tests.cluster.harness import HELLO, Launched, Project
 from tests.cluster.surroundings import free_port, in_network_of, key_pair, own_network

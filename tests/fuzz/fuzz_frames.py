@@ -21,11 +21,11 @@ from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, FrameReader, decode_body, decode_message
 from eggcluster.ipc.messenger import Messenger
-from eggcluster.master.link import Link
-from eggcluster.master.switchboard import Switchboard
-from eggcluster.model.message import Kind
-from eggcluster.model.role import AGENT, Role
-from eggcluster.model.worker import AgentWorker, AppWorker, Worker
+from eggcluster.master.relay.link import Link
+from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.model.lives.worker import AgentWorker, AppWorker, Worker
+from eggcluster.model.messages.message import FrameKind
+from eggcluster.model.messages.role import AGENT, Role
 
 CORPUS = Path(__file__).parent / "corpus"
 MAX_BYTES = 100_000  # of a body; small, so that a mutated length is refused rather than waited for
@@ -104,7 +104,7 @@ class Target:
         self.reports += 1
 
     def _on_ask(self, link: Link, request_id: int, action: str, data: Any) -> None:
-        self._switchboard.answer(link, request_id, Kind.REPLY, [action, None])
+        self._switchboard.answer(link, request_id, FrameKind.REPLY, [action, None])
 
     def read(self, chunks: list[bytes]) -> None:
         """The chunks as the master's and an agent's event loop would read them; short cuts are taken, then cut off."""

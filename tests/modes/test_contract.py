@@ -18,14 +18,14 @@ import psutil
 import pytest
 import uvloop
 
-from eggcluster.ipc.boot_order import BootOrder, Listener
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, decode_body, encode_frame
+from eggcluster.ipc.worker_spec import ListenerSpec, WorkerSpec
 from eggcluster.kernel.process_tree import is_running
-from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import AGENT
-from eggcluster.model.vital_signs import BEAT_INTERVAL
-from eggcluster.model.worker import ExitReport
+from eggcluster.model.lives.health import BEAT_INTERVAL
+from eggcluster.model.lives.worker import ExitReport
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import AGENT
 from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 from eggcluster.options import ClusterOptions, parse_options
@@ -86,12 +86,12 @@ class Worker:
 
     def die(self, code: int) -> None:
         """Let it end its event loop."""
-        self.channel.write(encode_frame(Kind.MESSAGE, Target.AGENT, ["die", code]))
+        self.channel.write(encode_frame(FrameKind.MESSAGE, Target.AGENT, ["die", code]))
 
     async def report(self) -> tuple[str, dict[str, Any]]:
         """The first report that it sends."""
         await self.came.wait()
-        frame = next(frame for frame in self.frames if frame.kind is Kind.REPORT)
+        frame = next(frame for frame in self.frames if frame.kind is FrameKind.REPORT)
         action, details = decode_body(frame.body, tuple[str, dict[str, Any]])
         return action, details
 
@@ -109,12 +109,12 @@ class Workshop:
 
     async def agent(self, code: str, **details: Any) -> Worker:
         (self.folder / "agent.py").write_text(code)
-        return await self._open(BootOrder("agent", 0, 1, self._cluster(), self._options(), **details))
+        return await self._open(WorkerSpec("agent", 0, 1, self._cluster(), self._options(), **details))
 
     async def app(self, code: str, listener: socket.socket) -> Worker:
         (self.folder / "app.py").write_text(code)
-        listeners = [Listener(listener.fileno(), False)]
-        order = BootOrder("app", 1, 1, self._cluster(), self._options(), listeners, "http://here")
+        listeners = [ListenerSpec(listener.fileno(), False)]
+        order = WorkerSpec("app", 1, 1, self._cluster(), self._options(), listeners, "http://here")
         return await self._open(order, [listener.fileno()])
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -143,7 +143,7 @@ class Workshop:
             await asyncio.sleep(0.01)
         worker.handle.record.close()
 
-    async def _open(self, order: BootOrder, fds: Sequence[int] = ()) -> Worker:
+    async def _open(self, order: WorkerSpec, fds: Sequence[int] = ()) -> Worker:
         worker = Worker(self._start(order, fds))
         self._workers.append(worker)
         return await worker.connect()
@@ -366,10 +366,10 @@ def test_a_worker_hears_what_is_sent_to_it(shop: Workshop) -> None:
         worker = await shop.agent(PLAIN + "agent.messenger.on('double', lambda n: n * 2)\n")
         await worker.report()
         worker.came.clear()
-        worker.channel.write(encode_frame(Kind.REQUEST, Target.AGENT, ["double", 21], request_id=7))
+        worker.channel.write(encode_frame(FrameKind.REQUEST, Target.AGENT, ["double", 21], request_id=7))
         await worker.came.wait()
         reply = worker.frames[-1]
-        assert (reply.kind, reply.request_id, reply.source) == (Kind.REPLY, 7, AGENT.pack())
+        assert (reply.kind, reply.request_id, reply.source) == (FrameKind.REPLY, 7, AGENT.pack())
         assert decode_body(reply.body) == 42
 
     shop.run(work())
@@ -396,7 +396,7 @@ def test_a_workers_pulse_beats_while_its_loop_moves_and_no_longer(shop: Workshop
         assert first > 0
         while record.read().beat == first:
             await asyncio.sleep(0.01)
-        worker.channel.write(encode_frame(Kind.MESSAGE, Target.AGENT, ["block", None]))
+        worker.channel.write(encode_frame(FrameKind.MESSAGE, Target.AGENT, ["block", None]))
         await asyncio.sleep(2 * BEAT_INTERVAL)
         last = record.read().beat
         await asyncio.sleep(4 * BEAT_INTERVAL)  # nothing is to happen in it

@@ -4,7 +4,7 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 
-from eggcluster.model.bpf import (
+from eggcluster.model.steering.reuseport_program import (
     ADD_X,
     JMP_JA,
     JMP_JEQ_K,

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from eggcluster.errors import FrameError
-from eggcluster.ipc.boot_order import BootOrder
-from eggcluster.kernel.inherited import inherited_socket
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.kernel.inherited_sockets import inherited_socket
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.options import ClusterOptions
-from eggcluster.worker.cluster_port import ClusterPort
-from eggcluster.worker.sharing.hub import Hub
+from eggcluster.worker.agent.cluster_port import ClusterPort
+from eggcluster.worker.sharing.hub import SharingHub
 from eggcluster.worker.sharing.sharing import Sharing
 from eggcluster.worker.sharing.uplink import Uplink
 
@@ -30,15 +30,15 @@ class Site:
         self.options = ClusterOptions(port=0, workers=4)
         self.cluster_id = f"{os.getpid()}-1"
         self.agents = 0
-        self.hub: Hub
+        self.hub: SharingHub
         self.port: ClusterPort
         self.uplinks: list[Uplink] = []
 
-    async def agent(self, *blueprints: Any, survivors: Sequence[int] = (), wait: bool = True) -> Hub:
+    async def agent(self, *blueprints: Any, survivors: Sequence[int] = (), wait: bool = True) -> SharingHub:
         """The next agent, whose module creates these clients; it waits for the copies of these workers."""
         self.agents += 1
         order = self._order("agent", self.agents, list(survivors))
-        self.hub = Hub(order)
+        self.hub = SharingHub(order)
         for each in blueprints:
             each(self.hub)
         if wait:
@@ -86,8 +86,8 @@ class Site:
         self.listener.close()
         os.unlink(self.path)
 
-    def _order(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> BootOrder:
-        return BootOrder(
+    def _order(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> WorkerSpec:
+        return WorkerSpec(
             role, slot, generation, self.cluster_id, self.options, cluster_port=self.path, survivors=survivors
         )
 

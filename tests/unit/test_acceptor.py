@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from eggcluster.kernel.handover import receive
-from eggcluster.kernel.inherited import inherited_socket
-from eggcluster.master.acceptor import RESERVE, Acceptor
-from eggcluster.model.steering import SlotView, Steering
-from eggcluster.model.worker import AppWorker, WorkerState
+from eggcluster.kernel.connection_handover import receive
+from eggcluster.kernel.inherited_sockets import inherited_socket
+from eggcluster.master.listening.acceptor import RESERVE, Acceptor
+from eggcluster.model.lives.worker import AppWorker, WorkerState
+from eggcluster.model.steering.steering_plan import SlotView, Steering
 from tests.waiting import DEADLINE
 
 

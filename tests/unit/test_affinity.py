@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.affinity import affinity_program, client_key, home_of, mix
-from eggcluster.model.bpf import MOST_INSTRUCTIONS
+from eggcluster.model.steering.affinity import affinity_program, client_key, home_of, mix
+from eggcluster.model.steering.reuseport_program import MOST_INSTRUCTIONS
 from tests.unit.bpf_machine import packet_from, run
 
 ADDRESSES = st.ip_addresses().filter(lambda address: address not in ipaddress.ip_network("::/64"))

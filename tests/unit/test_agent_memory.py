@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import FrameError
-from eggcluster.master.agent_memory import MAX_BYTES, AgentMemory
+from eggcluster.master.agent_records import MAX_BYTES, AgentJournal
 
 
 def test_a_new_value_takes_the_place_of_the_old_one() -> None:
-    memory = AgentMemory()
+    memory = AgentJournal()
     for value in (b"one", b"two"):
         memory.keep({"key": "poll", "value": value})
     memory.keep({"key": "other", "value": b""})
@@ -17,7 +17,7 @@ def test_a_new_value_takes_the_place_of_the_old_one() -> None:
 
 
 def test_it_is_bounded_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    memory = AgentMemory()
+    memory = AgentJournal()
     for number in range(1000):
         memory.keep({"key": f"key {number}", "value": bytes(1000)})
     assert sum(len(key) + len(value) for key, value in memory.kept.items()) <= MAX_BYTES
@@ -34,4 +34,4 @@ def test_it_is_bounded_and_says_so_once(caplog: pytest.LogCaptureFixture) -> Non
 )
 def test_another_shape_is_no_report(details: dict[str, Any]) -> None:
     with pytest.raises(FrameError):
-        AgentMemory().keep(details)
+        AgentJournal().keep(details)

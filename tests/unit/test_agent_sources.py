@@ -9,11 +9,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from eggcluster.kernel.daemon_thread import start_daemon
-from eggcluster.master import agent_sources
-from eggcluster.master.agent_sources import AgentSources
-from eggcluster.master.event import ReloadRequested
-from eggcluster.master.inbox import Inbox
+from eggcluster.kernel.threads import start_daemon
+from eggcluster.master import agent_records as agent_sources
+from eggcluster.master.agent_records import AgentSources
+from eggcluster.master.events import Inbox, ReloadRequested
 from tests.unit.conftest import Run
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from eggcluster import Agent, Application, DeclarationError
-from eggcluster.master.reception import background_states
-from eggcluster.model.background_state import BackgroundState
+from eggcluster.master.control.requests import background_states
+from eggcluster.model.schedule.background_state import BackgroundState
 from eggcluster.worker.background import BackgroundTask
-from eggcluster.worker.off_loop import call_off_loop
+from eggcluster.worker.function_calls import call_off_loop
 from tests.unit.clock import in_no_time, now
 from tests.waiting import DEADLINE
 
@@ -252,7 +252,7 @@ def test_one_that_does_not_stop_costs_the_others_their_time_but_not_the_close_ho
     agent = Agent()
     seen: list[Any] = []
     reports: list[Any] = []
-    agent.incarnation.report = lambda action, details: reports.append(details["tasks"])
+    agent.registrations.report = lambda action, details: reports.append(details["tasks"])
 
     @agent.background
     async def polite() -> None:
@@ -284,7 +284,7 @@ def test_one_that_does_not_stop_costs_the_others_their_time_but_not_the_close_ho
 def test_states_restarts_and_the_last_error_are_reported_at_each_change() -> None:
     agent = Agent()
     reports: list[Any] = []
-    agent.incarnation.report = lambda action, details: reports.append((action, now(), details["tasks"][0]))
+    agent.registrations.report = lambda action, details: reports.append((action, now(), details["tasks"][0]))
     calls = []
 
     @agent.background

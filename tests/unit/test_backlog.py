@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.backlog import Backlog
+from eggcluster.model.log_buffer import LogBuffer
 
 
 def notice(lost: int) -> bytes:
     return b"lost %d\n" % lost
 
 
-def drained(backlog: Backlog, size: int = 4096) -> bytes:
+def drained(backlog: LogBuffer, size: int = 4096) -> bytes:
     found = b""
     while head := backlog.head(size):
         backlog.took(len(head))
@@ -19,7 +19,7 @@ def drained(backlog: Backlog, size: int = 4096) -> bytes:
 
 
 def test_lines_come_out_in_their_order() -> None:
-    backlog = Backlog(100, notice)
+    backlog = LogBuffer(100, notice)
     for line in (b"one\n", b"two\n", b"three\n"):
         backlog.put(line)
     assert drained(backlog) == b"one\ntwo\nthree\n"
@@ -27,7 +27,7 @@ def test_lines_come_out_in_their_order() -> None:
 
 
 def test_a_head_is_whole_lines_or_one_that_is_longer_than_allowed() -> None:
-    backlog = Backlog(100, notice)
+    backlog = LogBuffer(100, notice)
     for line in (b"aaaa\n", b"bbbb\n", b"c" * 20):
         backlog.put(line)
     assert backlog.head(12) == b"aaaa\nbbbb\n"
@@ -37,7 +37,7 @@ def test_a_head_is_whole_lines_or_one_that_is_longer_than_allowed() -> None:
 
 
 def test_what_was_written_in_part_goes_on_where_it_stopped() -> None:
-    backlog = Backlog(100, notice)
+    backlog = LogBuffer(100, notice)
     backlog.put(b"first\n")
     backlog.put(b"second\n")
     backlog.took(8)
@@ -46,7 +46,7 @@ def test_what_was_written_in_part_goes_on_where_it_stopped() -> None:
 
 
 def test_the_gap_is_told_only_when_there_is_room_again_for_half_of_it() -> None:
-    backlog = Backlog(20, notice)
+    backlog = LogBuffer(20, notice)
     for line in (b"aaaa\n", b"bbbb\n", b"cccc\n", b"dddd\n", b"lost\n"):
         backlog.put(line)
     backlog.took(5)
@@ -58,7 +58,7 @@ def test_the_gap_is_told_only_when_there_is_room_again_for_half_of_it() -> None:
 
 
 def test_all_that_nobody_will_read_counts_as_lost() -> None:
-    backlog = Backlog(100, notice)
+    backlog = LogBuffer(100, notice)
     backlog.put(b"one\n")
     backlog.put(b"two\n")
     backlog.lose_all()
@@ -75,7 +75,7 @@ def test_every_line_is_written_waits_or_is_counted(steps: list[bytes | int]) -> 
         told.append(lost)
         return b"!\n"
 
-    backlog, put, out = Backlog(64, tell), 0, b""
+    backlog, put, out = LogBuffer(64, tell), 0, b""
     for step in steps:
         if isinstance(step, bytes):
             backlog.put(step)

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.balance import EVEN, LEAST, slot_at, spread_program, turn_of, weigh
-from eggcluster.model.bpf import MOST_INSTRUCTIONS
-from eggcluster.model.group_order import FALL_BACK
+from eggcluster.model.steering.balance import EVEN, LEAST, slot_at, spread_program, turn_of, weigh
+from eggcluster.model.steering.reuseport_program import FALL_BACK, MOST_INSTRUCTIONS
 from tests.unit.bpf_machine import packet_from, run
 
 COUNTS = st.dictionaries(st.integers(1, 64), st.integers(0, 100_000), min_size=1).map(

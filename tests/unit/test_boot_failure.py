@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eggcluster.errors import BootError, OptionsError
-from eggcluster.worker.boot_failure import describe_failure
+from eggcluster.worker.lifecycle.boot_report import describe_failure
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import FrameError, MessengerClosed
-from eggcluster.ipc.bulk import Bulk
-from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.channel import BulkProtocol, Channel
 from eggcluster.ipc.frame import Frame, encode_frame
-from eggcluster.model.message import Kind, Target
+from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
 from tests.unit.wires import until
 
@@ -46,7 +45,7 @@ async def half() -> tuple[End, socket.socket]:
 
 
 def frame(content: Any = None) -> bytes:
-    return encode_frame(Kind.MESSAGE, Target.ALL, content)
+    return encode_frame(FrameKind.MESSAGE, Target.ALL, content)
 
 
 class Counting:
@@ -100,7 +99,7 @@ def test_between_little_and_much_no_frame_is_lost_doubled_or_out_of_order(run: R
                 await until(lambda: len(right.frames) == len(sent))
                 modes.add(type(right.channel._transport.get_protocol()))  # type: ignore[union-attr]
         assert [bytes(frame.raw) for frame in right.frames] == sent
-        assert modes == {Bulk, Channel}
+        assert modes == {BulkProtocol, Channel}
         left.channel.close()
         await until(lambda: right.closed)
         assert right.closed == [None]
@@ -115,7 +114,7 @@ def test_the_end_and_garbage_are_told_in_the_midst_of_much_as_well(run: Run) -> 
             right.setblocking(True)
             await asyncio.to_thread(right.sendall, frame(bytes(MIB - 100)) * 3)
             await until(lambda end=left: len(end.frames) == 3)  # type: ignore[misc]
-            assert type(left.channel._transport.get_protocol()) is Bulk  # type: ignore[union-attr]
+            assert type(left.channel._transport.get_protocol()) is BulkProtocol  # type: ignore[union-attr]
             right.sendall(last + frame(bytes(100))[:50])
             right.close()
             await until(lambda end=left: end.closed)  # type: ignore[misc]

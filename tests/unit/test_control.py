@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import OptionsError
-from eggcluster.master.control import MAX_LINE, ControlServer
-from eggcluster.master.event import CloseRequested, ReloadRequested
-from eggcluster.master.event_feed import EventFeed
-from eggcluster.master.inbox import Inbox
+from eggcluster.master.control.control_server import MAX_LINE, ControlServer
+from eggcluster.master.control.event_feed import EventFeed
+from eggcluster.master.events import CloseRequested, Inbox, ReloadRequested
 from tests.unit.conftest import Run
 from tests.unit.wires import Wires, until
 

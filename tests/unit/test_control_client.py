@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eggcluster.cli.control import answer_to, ask
+from eggcluster.cli.control_client import answer_to, ask
 from eggcluster.errors import ControlError
 from eggcluster.kernel.unix_socket import bind_unix
-from eggcluster.master.control import MAX_CLIENTS
-from eggcluster.master.runtime_dir import Description, RuntimeDir
+from eggcluster.master.control.control_server import MAX_CLIENTS
+from eggcluster.runtime.runtime_dir import Description, RuntimeDir
 from tests.unit.conftest import Run
 from tests.unit.test_control import controlled
 

@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from eggcluster.model.crew import Announcement, Crew
-from eggcluster.model.schedule_terms import ScheduleTerms
+from eggcluster.model.schedule.schedule_directory import ScheduleDirectory, WorkerTasks
+from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 
 
 def poll(interval: float = 10, **more: Any) -> ScheduleTerms:
     return ScheduleTerms(**{"name": "poll", "function": "jobs.poll", "type": "worker", "interval": interval, **more})
 
 
-def worker(slot: int, *tasks: ScheduleTerms, loaded_at: float = 0, generation: int = 1) -> Announcement:
-    return Announcement(slot * 100 + generation, slot, generation, loaded_at or slot, tasks)
+def worker(slot: int, *tasks: ScheduleTerms, loaded_at: float = 0, generation: int = 1) -> WorkerTasks:
+    return WorkerTasks(slot * 100 + generation, slot, generation, loaded_at or slot, tasks)
 
 
-def crew(*announcements: Announcement, listen: bool = True) -> Crew:
-    known = Crew({"mine"}, ["worker", "all"])
+def crew(*announcements: WorkerTasks, listen: bool = True) -> ScheduleDirectory:
+    known = ScheduleDirectory({"mine"}, ["worker", "all"])
     for each in announcements:
         known.announce(each)
     if listen:

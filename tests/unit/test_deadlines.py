@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from eggcluster.ipc.deadlines import MAX_RESTING, Deadlines
+from eggcluster.ipc.pending_requests import MAX_RESTING, Deadlines
 from tests.unit.conftest import Run
 from tests.unit.wires import until
 

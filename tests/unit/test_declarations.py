@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from eggcluster import Agent, Application, DeclarationError, ScheduleStrategy
-from eggcluster.model.schedule_run import TIMEOUT
+from eggcluster.model.schedule.schedule_run import TIMEOUT
 from eggcluster.worker.schedule.runner import Runner
 from tests.unit.clock import in_no_time
 from tests.waiting import DEADLINE

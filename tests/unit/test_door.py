@@ -86,7 +86,7 @@ def test_more_clients_than_descriptors_are_all_answered_one_after_the_other(
 def test_what_is_served_already_goes_on_and_new_ones_wait_until_there_is_room(
     run: Run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eggcluster.worker.engines.door.SETTLED", 0.1)
+    monkeypatch.setattr("eggcluster.worker.engines.accept_loop.SETTLED", 0.1)
 
     async def work() -> None:
         async with narrow(clients=30, room=10) as (standing, clients):

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.drain import quiet_needed
-from eggcluster.worker.engines.farewell import Farewell
+from eggcluster.worker.engines.draining_connection import DrainingConnection
 from eggcluster.worker.engines.wsgi import WsgiBridge
 from tests.unit.conftest import Run, run_server  # noqa: F401
 from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
@@ -342,7 +342,7 @@ def test_half_a_request_is_waited_for(run: Run, before: int) -> None:
         while not server.server_state.connections:
             await asyncio.sleep(0)
         (connection,) = server.server_state.connections
-        farewell = Farewell(connection, now=0.0)
+        farewell = DrainingConnection(connection, now=0.0)
         while farewell.kind is None:
             await asyncio.sleep(0)
         assert farewell.kind == "request"
@@ -361,7 +361,7 @@ def test_what_is_written_to_a_connection_that_was_closed_goes_nowhere(run: Run) 
         await client.get()
         (server,) = standing.engine._servers.values()
         (connection,) = server.server_state.connections
-        Farewell(connection, now=0.0).cut()
+        DrainingConnection(connection, now=0.0).cut()
         connection.transport.write(b"more")
         assert await client.reader.read() == b""
 
@@ -371,7 +371,7 @@ def test_what_is_written_to_a_connection_that_was_closed_goes_nowhere(run: Run) 
 def test_a_connection_whose_transport_has_let_go_of_its_socket_ends_nobody_elses_drain() -> None:
     """A TLS transport has none any more between its end and the turn of the loop in which uvicorn hears of it."""
     transport = SimpleNamespace(get_extra_info=lambda name: None, is_closing=lambda: True, abort=lambda: None)
-    farewell = Farewell(SimpleNamespace(transport=transport, cycle=None, scope=None), now=0.0)
+    farewell = DrainingConnection(SimpleNamespace(transport=transport, cycle=None, scope=None), now=0.0)
     farewell.end_when_quiet(now=10.0, quiet=1.0)
     farewell.cut()
     farewell.abort()

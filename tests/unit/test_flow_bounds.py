@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from eggcluster.errors import FrameError
-from eggcluster.model.message import Kind
-from eggcluster.model.worker import AppWorker
+from eggcluster.model.lives.worker import AppWorker
+from eggcluster.model.messages.message import FrameKind
 from tests.unit.conftest import Run
 from tests.unit.wires import Child, Wires, until
 
@@ -81,7 +81,7 @@ def test_a_thousand_who_write_garbage_are_cut_off_and_leave_nothing(run: Run) ->
         assert sum(isinstance(error, FrameError) for _, error in wires.broken) > 900
         assert fds[-1] <= fds[0] + 1, fds
         assert memory[-1] - memory[0] < 64 * MIB, memory  # each reader kept would be 256 KiB more, 225 MiB in all
-        assert not [frame for frame in agent.frames if frame.kind is not Kind.MESSAGE]
+        assert not [frame for frame in agent.frames if frame.kind is not FrameKind.MESSAGE]
 
     run(work())
 

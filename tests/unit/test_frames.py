@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eggcluster.errors import FrameError, MessageTooLarge, NotSerializable
 from eggcluster.ipc.frame import HEADER, Frame, FrameReader, decode_body, encode_frame
-from eggcluster.model.message import Kind, Target
+from eggcluster.model.messages.message import FrameKind, Target
 
 U32, U64 = st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1)
 SCALARS = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False) | st.text()
@@ -21,7 +21,7 @@ DATA = st.recursive(
 )
 FRAMES = st.builds(
     encode_frame,
-    st.sampled_from(Kind),
+    st.sampled_from(FrameKind),
     st.sampled_from(Target),
     DATA,
     target_id=U64,
@@ -50,9 +50,9 @@ def test_byte_by_byte(frames: list[bytes]) -> None:
     assert [frame.raw for frame in read([bytes([byte]) for byte in b"".join(frames)])] == frames
 
 
-@given(st.sampled_from(Kind), st.sampled_from(Target), DATA, U64, U32, U32)
+@given(st.sampled_from(FrameKind), st.sampled_from(Target), DATA, U64, U32, U32)
 def test_a_frame_says_what_was_written_into_it(
-    kind: Kind, target: Target, data: Any, target_id: int, source: int, request_id: int
+    kind: FrameKind, target: Target, data: Any, target_id: int, source: int, request_id: int
 ) -> None:
     raw = encode_frame(kind, target, data, target_id=target_id, source=source, request_id=request_id)
     (frame,) = read([raw])
@@ -84,7 +84,7 @@ def test_a_body_that_is_deep_or_lies_about_its_size_is_a_frame_error(body: bytes
 
 def test_a_date_with_its_zone_travels_and_a_tuple_arrives_as_a_list() -> None:
     moment = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)
-    raw = encode_frame(Kind.MESSAGE, Target.ALL, {"at": moment, "pair": (1, 2)})
+    raw = encode_frame(FrameKind.MESSAGE, Target.ALL, {"at": moment, "pair": (1, 2)})
     assert decode_body(read([raw])[0].body) == {"at": moment, "pair": [1, 2]}
 
 
@@ -111,33 +111,33 @@ def test_what_is_no_frame_is_refused_as_soon_as_its_header_is_there() -> None:
 
 
 def test_an_incomplete_header_is_waited_for() -> None:
-    raw = encode_frame(Kind.MESSAGE, Target.ALL, None)
+    raw = encode_frame(FrameKind.MESSAGE, Target.ALL, None)
     assert read([raw[: HEADER.size - 1]]) == []
 
 
 @pytest.mark.parametrize("data", [object(), {1: object()}, 1 << 64, -(1 << 63) - 1, "\ud800", [lambda: 1]])
 def test_what_messagepack_cannot_carry_raises_in_the_sender(data: Any) -> None:
     with pytest.raises(NotSerializable, match="MessagePack cannot carry this"):
-        encode_frame(Kind.MESSAGE, Target.ALL, data)
+        encode_frame(FrameKind.MESSAGE, Target.ALL, data)
 
 
 def test_what_holds_itself_raises_in_the_sender() -> None:
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(NotSerializable):
-        encode_frame(Kind.MESSAGE, Target.ALL, loop)
+        encode_frame(FrameKind.MESSAGE, Target.ALL, loop)
 
 
 def test_what_is_too_large_raises_in_the_sender() -> None:
-    fits = encode_frame(Kind.MESSAGE, Target.ALL, b"x" * 98, max_bytes=100)
+    fits = encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * 98, max_bytes=100)
     assert len(fits) == HEADER.size + 100
     with pytest.raises(MessageTooLarge, match="the message has 101 bytes, max_message_bytes is 100"):
-        encode_frame(Kind.MESSAGE, Target.ALL, b"x" * 99, max_bytes=100)
+        encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * 99, max_bytes=100)
 
 
 def test_nothing_that_was_read_is_kept() -> None:
     reader = FrameReader()
-    raw = encode_frame(Kind.MESSAGE, Target.ALL, b"x" * 1000)
+    raw = encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * 1000)
     for _ in range(50):
         assert len(reader.feed(raw[:700])) == 0
         assert len(reader.feed(raw[700:] + raw[:10])) == 1
@@ -147,7 +147,7 @@ def test_nothing_that_was_read_is_kept() -> None:
 
 def seconds_to_read(size: int) -> float:
     """The best of three: one large frame that comes in chunks of 1 KiB."""
-    raw = encode_frame(Kind.MESSAGE, Target.ALL, b"x" * size, max_bytes=1 << 26)
+    raw = encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * size, max_bytes=1 << 26)
     chunks = [raw[at : at + 1024] for at in range(0, len(raw), 1024)]
     best = float("inf")
     for _ in range(3):

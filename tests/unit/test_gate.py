@@ -4,36 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.gate import Gate, Verdict
+from eggcluster.model.schedule.schedule_run import Admission, OverlapGuard
 
 
 @pytest.mark.parametrize(
     ("overlap", "verdicts"),
     [
-        ("skip", [Verdict.RUN, Verdict.SKIP, Verdict.SKIP]),
-        ("queue", [Verdict.RUN, Verdict.WAIT, Verdict.SKIP]),
-        ("allow", [Verdict.RUN, Verdict.RUN, Verdict.RUN]),
+        ("skip", [Admission.RUN, Admission.SKIP, Admission.SKIP]),
+        ("queue", [Admission.RUN, Admission.WAIT, Admission.SKIP]),
+        ("allow", [Admission.RUN, Admission.RUN, Admission.RUN]),
     ],
 )
-def test_three_that_come_at_once(overlap: str, verdicts: list[Verdict]) -> None:
-    gate = Gate(overlap)
+def test_three_that_come_at_once(overlap: str, verdicts: list[Admission]) -> None:
+    gate = OverlapGuard(overlap)
     assert [gate.arrive() for _ in range(3)] == verdicts
 
 
 def test_one_that_waits_begins_when_the_last_one_before_it_has_ended() -> None:
-    gate = Gate("queue")
+    gate = OverlapGuard("queue")
     gate.adopt()
     gate.adopt()
-    assert gate.arrive() is Verdict.WAIT
+    assert gate.arrive() is Admission.WAIT
     assert not gate.leave()
     assert gate.leave()
     assert (gate.running, gate.waiting) == (1, 0)
-    assert gate.arrive() is Verdict.WAIT
+    assert gate.arrive() is Admission.WAIT
 
 
 @given(st.sampled_from(["skip", "queue"]), st.lists(st.booleans()))
 def test_never_two_at_once_and_never_two_that_wait(overlap: str, comings: list[bool]) -> None:
-    gate = Gate(overlap)
+    gate = OverlapGuard(overlap)
     for coming in comings:
         if coming:
             gate.arrive()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from eggcluster.kernel.handover import Handover, receive
-from eggcluster.kernel.inherited import inherited_socket
+from eggcluster.kernel.connection_handover import Handover, receive
+from eggcluster.kernel.inherited_sockets import inherited_socket
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import cast
 
 import pytest
 
-from eggcluster.kernel.handover import Handover
+from eggcluster.kernel.connection_handover import Handover
+from eggcluster.worker.app.handover_reader import HandoverReader
 from eggcluster.worker.engines.engine import Engine
-from eggcluster.worker.handover import HandoverReader
 from tests.waiting import DEADLINE
 
 COUNT = 5

@@ -2,9 +2,9 @@
 
 import logging
 
-from eggcluster.model.command import Abort, ReportDeath, Say, Steer
-from eggcluster.model.vital_signs import STALLED_AFTER, VitalSigns
-from eggcluster.model.worker import ExitReport, Worker
+from eggcluster.model.lives.commands import Abort, ReportDeath, Say, Steer
+from eggcluster.model.lives.health import STALLED_AFTER
+from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
 from tests.unit.world import World, booted
 
 ABORTED = ExitReport(signal="SIGABRT")
@@ -115,6 +115,6 @@ def test_a_master_that_did_not_run_does_not_count_it_as_time_without_workers() -
 
 def test_a_change_of_load_is_told_to_the_kernel_and_none_is_not() -> None:
     world = booted(workers=2)
-    world.loads[world.app(1)] = VitalSigns(connections=7)
+    world.loads[world.app(1)] = Heartbeat(connections=7)
     assert world.pass_time(0.2).given(Steer) == [Steer(())]
     assert not world.pass_time(10).given(Steer)

@@ -17,18 +17,20 @@ FILES = sorted(ROOT.rglob("*.py"))
 # its own beside the layers, with its handler: both ends of a cluster log.
 MAY_IMPORT = {
     "errors": set[str](),
+    "wording": set[str](),
     "packing": set[str](),
     "model": {"errors", "packing"},
     "kernel": {"errors", "model"},
-    "options": {"errors", "kernel", "model"},
+    "options": {"errors", "wording", "kernel", "model"},
     "ipc": {"errors", "packing", "model", "kernel", "options"},
     "log_handler": {"kernel", "model"},
-    "logs": {"errors", "packing", "kernel", "log_handler", "options"},
+    "logs": {"errors", "wording", "packing", "kernel", "log_handler", "options"},
+    "runtime": {"errors", "wording", "kernel"},
     "modes": {"errors", "model", "kernel", "options", "ipc"},
-    "master": {"errors", "model", "kernel", "options", "ipc", "modes", "logs"},
+    "master": {"errors", "wording", "model", "kernel", "options", "ipc", "runtime", "modes", "logs"},
     "worker": {"errors", "packing", "model", "kernel", "options", "ipc", "logs"},
     "cluster": {"errors", "model", "kernel", "options", "ipc", "master"},
-    "cli": {"errors", "model", "kernel", "options", "master", "cluster"},
+    "cli": {"errors", "model", "kernel", "options", "runtime", "master", "cluster"},
     "__main__": {"cli"},
 }
 IMPURE = {"asyncio", "os", "socket", "time", "subprocess", "threading", "select", "signal", "multiprocessing"}
@@ -94,8 +96,8 @@ def test_errors_import_nothing() -> None:
     assert list(imports(ROOT / "errors.py")) == []
 
 
-def test_of_ipc_only_the_boot_order_knows_the_options() -> None:
-    assert [path.name for path in every("ipc") if "options" in own_layers(path)] == ["boot_order.py"]
+def test_of_ipc_only_the_worker_spec_knows_the_options() -> None:
+    assert [path.name for path in every("ipc") if "options" in own_layers(path)] == ["worker_spec.py"]
 
 
 def test_only_the_command_line_imports_click_and_rich() -> None:
@@ -108,7 +110,7 @@ def test_no_layers_rule_is_wider_than_its_imports() -> None:
     """A permission that nobody uses is taken out of the table."""
     for name, allowed in MAY_IMPORT.items():
         used = set().union(*(own_layers(path) for path in every(name))) - {name}
-        assert allowed - used <= {"errors", "model", "kernel", "options"}, (name, allowed - used)
+        assert allowed - used <= {"errors", "wording", "model", "kernel", "options"}, (name, allowed - used)
 
 
 def loaded_by(module: str) -> set[str]:
@@ -130,7 +132,7 @@ def heavy(loaded: set[str], names: set[str]) -> set[str]:
             {"uvicorn", "click", "rich", "psutil", "a2wsgi", "eggcluster.worker", "eggcluster.cli"},
         ),
         (
-            "eggcluster.worker.main",
+            "eggcluster.worker.lifecycle.worker_process",
             {
                 "click",
                 "rich",
@@ -140,16 +142,16 @@ def heavy(loaded: set[str], names: set[str]) -> set[str]:
                 "eggcluster.modes",
                 "eggcluster.cli",
                 "eggcluster.worker.sharing",
-                "eggcluster.ipc.line",
+                "eggcluster.ipc.direct_connection",
             },
         ),
-        ("eggcluster.worker.agent_life", {"cronsim", "zoneinfo", "eggcluster.worker.schedule.cron"}),
+        ("eggcluster.worker.agent.agent_lifecycle", {"cronsim", "zoneinfo", "eggcluster.worker.schedule.cron"}),
         (
-            "eggcluster.worker.app_life",
-            {"cronsim", "zoneinfo", "eggcluster.worker.schedule.cron", "eggcluster.worker.schedule.dispatcher"},
+            "eggcluster.worker.app.app_lifecycle",
+            {"cronsim", "zoneinfo", "eggcluster.worker.schedule.cron", "eggcluster.worker.schedule.scheduler"},
         ),
         ("eggcluster", {"asyncio", "msgspec", "eggcluster.errors"}),
-        ("eggcluster.model.supervisor", {"asyncio", "socket", "msgspec", "subprocess"}),
+        ("eggcluster.model.lives.supervisor", {"asyncio", "socket", "msgspec", "subprocess"}),
     ],
 )
 def test_a_process_does_not_load_what_it_does_not_need(module: str, unwanted: set[str]) -> None:

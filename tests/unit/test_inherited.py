@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eggcluster.kernel.inherited import InheritedSocket, inherited_socket
+from eggcluster.kernel.inherited_sockets import InheritedSocket, inherited_socket
 
 
 @pytest.fixture

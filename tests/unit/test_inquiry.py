@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import ControlError
-from eggcluster.master import inquiry
-from eggcluster.master.inquiry import inquire
-from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import AGENT
+from eggcluster.master.relay import child_request as inquiry
+from eggcluster.master.relay.child_request import ask_child
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import AGENT
 from tests.unit.conftest import Run
 from tests.unit.test_control import ask, command, controlled
 from tests.unit.wires import Wires, until
@@ -25,7 +25,7 @@ def test_the_answer_is_given_whatever_its_shape(run: Run) -> None:
         answers: list[Any] = [None, [{"a": 1}], "text", b"bytes"]
         agent.messenger.internal.on(ACTION, lambda data: answers[0])
         while answers:
-            assert await inquire(wires.switchboard, AGENT, ACTION) == answers[0]
+            assert await ask_child(wires.switchboard, AGENT, ACTION) == answers[0]
             del answers[0]
         assert len(wires.switchboard._requests) == 0
 
@@ -36,10 +36,10 @@ def test_what_goes_wrong_is_a_control_error(run: Run, monkeypatch: pytest.Monkey
     async def work() -> None:
         wires = Wires()
         with pytest.raises(ControlError, match="there is no agent at the moment"):
-            await inquire(wires.switchboard, AGENT, ACTION)
+            await ask_child(wires.switchboard, AGENT, ACTION)
         agent = await wires.agent()
         with pytest.raises(ControlError, match="NoHandler"):
-            await inquire(wires.switchboard, AGENT, ACTION)
+            await ask_child(wires.switchboard, AGENT, ACTION)
         asked_it, cancelled = asyncio.Event(), asyncio.Event()
 
         async def never(data: Any) -> None:
@@ -50,7 +50,7 @@ def test_what_goes_wrong_is_a_control_error(run: Run, monkeypatch: pytest.Monkey
                 cancelled.set()
 
         agent.messenger.internal.on(ACTION, never)
-        asked = asyncio.ensure_future(inquire(wires.switchboard, AGENT, ACTION))
+        asked = asyncio.ensure_future(ask_child(wires.switchboard, AGENT, ACTION))
         await until(asked_it.is_set)
         wires.dies(agent)
         with pytest.raises(ControlError, match="died before it answered"):
@@ -60,7 +60,7 @@ def test_what_goes_wrong_is_a_control_error(run: Run, monkeypatch: pytest.Monkey
         cancelled.clear()
         monkeypatch.setattr(inquiry, "PATIENCE", 0.01)
         with pytest.raises(ControlError, match="did not answer within"):
-            await inquire(wires.switchboard, AGENT, ACTION)
+            await ask_child(wires.switchboard, AGENT, ACTION)
         await until(cancelled.is_set)
         assert len(wires.switchboard._requests) == 0
 
@@ -75,17 +75,17 @@ def test_no_answer_of_a_child_harms_the_control_socket(run: Run, tmp_path: Path)
             assert await ask(path, command("schedules")) == [{"error": "there is no agent at the moment"}]
             agent = await master.wires.agent()
 
-            def answers(kind: Kind, content: Any) -> None:
+            def answers(kind: FrameKind, content: Any) -> None:
                 """What the agent answers to the next request."""
                 frame = agent.frames.pop()
                 agent.write(kind, Target.ADDRESS, content, target_id=frame.source, request_id=frame.request_id)
 
             for kind, content, said in (
-                (Kind.REPLY, [{"name": "poll"}], {"done": [{"name": "poll"}]}),
-                (Kind.REPLY, {1: {2.5: None}}, None),
-                (Kind.REPLY, float("inf"), None),
-                (Kind.FAILURE, 5, None),
-                (Kind.FAILURE, ["KeyError", "1", ""], {"error": "KeyError: 1"}),
+                (FrameKind.REPLY, [{"name": "poll"}], {"done": [{"name": "poll"}]}),
+                (FrameKind.REPLY, {1: {2.5: None}}, None),
+                (FrameKind.REPLY, float("inf"), None),
+                (FrameKind.FAILURE, 5, None),
+                (FrameKind.FAILURE, ["KeyError", "1", ""], {"error": "KeyError: 1"}),
             ):
                 agent.frames.clear()
                 asked = asyncio.ensure_future(ask(path, command("schedules")))
@@ -104,7 +104,7 @@ def test_no_short_cut_leads_past_the_master_s_own_questions(run: Run) -> None:
         wires = Wires()
         agent = await wires.agent()
         agent.messenger.internal.on(ACTION, lambda data: 42)
-        assert [await inquire(wires.switchboard, AGENT, ACTION) for _ in range(5)] == [42] * 5
+        assert [await ask_child(wires.switchboard, AGENT, ACTION) for _ in range(5)] == [42] * 5
         assert not wires.broken
 
     run(work())

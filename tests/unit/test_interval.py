@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.interval import interval_text, parse_interval
+from eggcluster.model.schedule.declaration import interval_text, parse_interval
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import BootError
-from eggcluster.worker.lifespan import Lifespan
+from eggcluster.worker.app.lifespan import Lifespan
 from tests.unit.conftest import Run
 
 

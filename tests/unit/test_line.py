@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import LeaderGone, MessageTooLarge, MessengerBusy, MessengerClosed, RemoteError, RequestTimeout
-from eggcluster.ipc.answers import Question
+from eggcluster.ipc.direct_connection import SLOW_BYTES, DirectConnection
 from eggcluster.ipc.frame import encode_frame
 from eggcluster.ipc.handlers import Handlers
-from eggcluster.ipc.line import SLOW_BYTES, Line
-from eggcluster.model.message import Kind, Target
+from eggcluster.ipc.incoming_requests import RequestKey
+from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
 from tests.unit.wires import until
 
@@ -24,19 +24,19 @@ class Person:
         self.handlers = Handlers()
         self.got: list[Any] = []
         self.closed = 0
-        self.line: Line
+        self.line: DirectConnection
 
-    async def take(self, sock: socket.socket, **limits: int) -> Line:
-        self.line = await Line.open(sock, self, self.handlers, **limits)
+    async def take(self, sock: socket.socket, **limits: int) -> DirectConnection:
+        self.line = await DirectConnection.open(sock, self, self.handlers, **limits)
         return self.line
 
-    def on_message(self, line: Line, action: str, data: Any) -> None:
+    def on_message(self, line: DirectConnection, action: str, data: Any) -> None:
         self.got.append((action, data))
 
-    def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
+    def on_request(self, line: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
         return False
 
-    def on_closed(self, line: Line) -> None:
+    def on_closed(self, line: DirectConnection) -> None:
         self.closed += 1
 
 
@@ -55,7 +55,7 @@ async def one_end() -> tuple[Person, socket.socket]:
     return person, theirs
 
 
-def message(content: Any, kind: Kind = Kind.MESSAGE, request_id: int = 0) -> bytes:
+def message(content: Any, kind: FrameKind = FrameKind.MESSAGE, request_id: int = 0) -> bytes:
     return encode_frame(kind, Target.APPS, content, request_id=request_id)
 
 
@@ -157,9 +157,9 @@ def test_when_the_other_side_goes_calls_under_way_fail_and_later_ones_are_not_se
     [
         b"\xff" * 64,
         message(["an action alone"]),
-        message(("an action", 1), Kind.EVENT),
-        message(("an action", 1), Kind.REPORT),
-        message("somebody died", Kind.LOST),
+        message(("an action", 1), FrameKind.EVENT),
+        message(("an action", 1), FrameKind.REPORT),
+        message("somebody died", FrameKind.LOST),
     ],
     ids=["no frame", "no message", "an event", "a report", "a loss"],
 )

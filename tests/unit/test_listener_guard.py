@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from eggcluster.kernel.unix_socket import connect_unix
-from eggcluster.master import listener_guard
-from eggcluster.master.binding import detect_ports
-from eggcluster.master.listener_guard import ListenerGuard
-from eggcluster.master.listeners import Listeners
-from eggcluster.model.steering import SlotView
+from eggcluster.master.listening import listener_guard
+from eggcluster.master.listening.binding import detect_ports
+from eggcluster.master.listening.listener_guard import ListenerGuard
+from eggcluster.master.listening.listeners import Listeners
+from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.options import ClusterOptions
 from tests.unit.conftest import Run
 

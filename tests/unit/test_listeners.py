@@ -14,8 +14,8 @@ import pytest
 
 from eggcluster.errors import OptionsError
 from eggcluster.kernel.unix_socket import connect_unix
-from eggcluster.master.binding import detect_ports
-from eggcluster.master.listeners import Listeners
+from eggcluster.master.listening.binding import detect_ports
+from eggcluster.master.listening.listeners import Listeners
 from eggcluster.options import ClusterOptions
 
 Bind = Callable[..., Listeners]

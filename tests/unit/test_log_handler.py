@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
-from eggcluster.kernel.unblocking import Output
+from eggcluster.kernel.nonblocking_output import NonblockingOutput
 from eggcluster.log_handler import LogHandler
 from tests.waiting import wait_until
 
@@ -24,7 +24,7 @@ class Log:
     """A logger of its own with the handler under test, at `fd`."""
 
     def __init__(self, fd: int, room: int = 1024 * 1024) -> None:
-        self.output = Output(fd)
+        self.output = NonblockingOutput(fd)
         self.handler = LogHandler(self.output, room)
         self.handler.setFormatter(logging.Formatter("%(message)s"))
         self.logger = logging.Logger("test")

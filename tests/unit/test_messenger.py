@@ -17,8 +17,8 @@ from eggcluster.errors import (
     ReservedAction,
 )
 from eggcluster.ipc.messenger import Messenger
-from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import Role
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import Role
 from tests.unit.conftest import Run
 from tests.unit.wires import Child, Wires, until
 
@@ -237,7 +237,7 @@ def test_an_application_cannot_forge_a_lifecycle_message(run: Run) -> None:
     async def work() -> None:
         _, agent, apps = await house()
         agent.messenger.on("egg-ready", agent.got.append)
-        apps[0].write(Kind.MESSAGE, Target.AGENT, ["egg-ready", {}])
+        apps[0].write(FrameKind.MESSAGE, Target.AGENT, ["egg-ready", {}])
         apps[0].messenger.send_to_agent("note", "after it")
         await until(lambda: agent.got == ["after it"])
 
@@ -248,7 +248,7 @@ def test_an_application_cannot_forge_a_lifecycle_message(run: Run) -> None:
 def test_a_message_of_another_shape_is_dropped_and_the_next_one_is_heard(run: Run, content: Any) -> None:
     async def work() -> None:
         _, agent, apps = await house()
-        for kind in (Kind.MESSAGE, Kind.REQUEST):
+        for kind in (FrameKind.MESSAGE, FrameKind.REQUEST):
             apps[0].write(kind, Target.AGENT, content, request_id=1)
         apps[0].messenger.send_to_agent("note", "next")
         await until(lambda: agent.got == ["next"])

@@ -239,7 +239,7 @@ class Settings:
 
 
 @dataclass
-class Note:
+class JournalEntry:
     name: str
     settings: Settings
     entries: list[tuple[str, Entry]]
@@ -272,7 +272,7 @@ def twins(base: Any, above_zero: Any) -> Any:
 THEIRS, OURS = twins(msgspec.Struct, msgspec.Meta(gt=0)), twins(struct.Struct, struct.Meta(gt=0))
 PLAIN: list[Any] = [None, bool, int, float, str, bytes, list[int], tuple[int, ...], tuple[int, str], tuple[str, Any]]
 PLAIN += [dict[str, int], dict[str, list[int]], int | None, float | int, str | None, Literal["a", 1], Any]
-PLAIN += [Entry, tuple[str, Entry], Settings, Note, tuple[int, list[tuple[str, Entry]]], list[Settings] | None]
+PLAIN += [Entry, tuple[str, Entry], Settings, JournalEntry, tuple[int, list[tuple[str, Entry]]], list[Settings] | None]
 NAMES = ["app", "ports", "via", "limit", "more", "name", "settings", "entries", "number", "role", "fds", "kept", "ttl"]
 
 REFUSALS = (msgspec.ValidationError, refusal.ValidationError)

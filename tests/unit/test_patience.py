@@ -8,18 +8,17 @@ from pathlib import Path
 import pytest
 
 import eggcluster
-from eggcluster.kernel.patience import wait_steadily
+from eggcluster.kernel.threads import wait_steadily
 
 ROOT = Path(eggcluster.__file__).parent
 # They tell a person when something happened, and decide nothing; but cron's clock is the wall's (docs/schedule.md).
 WALL_CLOCKS = {
-    "cli/events.py",
-    "cli/messages.py",
-    "cli/schedules.py",
+    "cli/live_feeds.py",
+    "cli/schedules_table.py",
     "logs.py",
-    "master/event_feed.py",
+    "master/control/event_feed.py",
     "master/master.py",
-    "master/message_watch.py",
+    "master/relay/watchers.py",
     "worker/schedule/clock.py",
 }
 

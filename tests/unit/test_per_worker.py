@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import OptionsError
-from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.per_worker import PerWorker
-from eggcluster.model.role import Role
+from eggcluster.model.messages.role import Role
 from eggcluster.options import parse_options
-from eggcluster.worker.bound import Bound
-from eggcluster.worker.current import here, inhabit
-from eggcluster.worker.place import Place
-from eggcluster.worker.shared_modules import ThreadPlace
+from eggcluster.worker.context.current import here, inhabit
+from eggcluster.worker.context.worker_context import WorkerContext
+from eggcluster.worker.context.worker_proxy import WorkerProxy
+from eggcluster.worker.threads.shared_modules import ThreadWorkerContext
 
 
 def in_thread(work: Callable[[], Any]) -> Any:
@@ -62,7 +62,7 @@ def test_a_value_holds_in_its_thread_in_its_tasks_and_in_what_they_call_elsewher
 
 def test_a_stand_in_is_whatever_it_stands_for_just_then() -> None:
     found: dict[str, Any] = {"it": {"a": 1}}
-    stand_in: Any = Bound(lambda: found["it"])
+    stand_in: Any = WorkerProxy(lambda: found["it"])
     assert (stand_in["a"], "a" in stand_in, len(stand_in), list(stand_in)) == (1, True, 1, ["a"])
     assert repr(stand_in) == "{'a': 1}"
     assert stand_in.get("a") == 1
@@ -84,19 +84,19 @@ class Village:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.places: list[ThreadPlace] = []
+        self.places: list[ThreadWorkerContext] = []
 
     def write(self, **modules: str) -> None:
         for name, code in modules.items():
             (self.folder / f"{name}.py").write_text(textwrap.dedent(code))
 
-    def settle(self, role: Role, imports: str, edition: int = 0, cluster: str = "one") -> ThreadPlace:
+    def settle(self, role: Role, imports: str, edition: int = 0, cluster: str = "one") -> ThreadWorkerContext:
         """A worker that has imported that module."""
         if not (self.folder / "app.py").exists():
             self.write(app="def app(environ, start): ...\n")
         options = parse_options(base_dir=str(self.folder), port=0, start_mode="thread")
-        order = BootOrder(role.value, 1, 1, f"{cluster}-{self.folder}", options, edition=edition)
-        place = ThreadPlace(role, order)
+        order = WorkerSpec(role.value, 1, 1, f"{cluster}-{self.folder}", options, edition=edition)
+        place = ThreadWorkerContext(role, order)
         self.places.append(place)
         inhabit(place)
         place.import_module(imports)
@@ -129,7 +129,7 @@ class InThread:
         return lambda *args, **more: self._thread.submit(self._context.run, found, *args, **more).result(10)
 
 
-def answers(place: Place, action: str) -> bool:
+def answers(place: WorkerContext, action: str) -> bool:
     """Whether it has a handler."""
     return bool(place.messenger._handlers.take(action))
 

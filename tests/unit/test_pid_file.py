@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from eggcluster.errors import OptionsError
-from eggcluster.master.pid_file import PidFile, read_pid
-from eggcluster.master.runtime_dir import RuntimeDir
+from eggcluster.runtime.pid_file import PidFile, read_pid
+from eggcluster.runtime.runtime_dir import RuntimeDir
 
 
 @contextlib.contextmanager

@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from eggcluster.model.command import ReloadEnded, Say
-from eggcluster.model.vital_signs import VitalSigns
-from eggcluster.model.wear import JITTER, PAUSE_AFTER_FAILURE, Limits, worn_out
-from eggcluster.model.worker import AppWorker, ExitReport, Worker
+from eggcluster.model.lives.commands import ReloadEnded, Say
+from eggcluster.model.lives.settings import JITTER, PAUSE_AFTER_FAILURE, RecycleLimits, recycle_reason
+from eggcluster.model.lives.worker import AppWorker, ExitReport, Heartbeat, Worker
 from tests.unit.world import FAILED, World, booted
 
 
@@ -18,35 +17,35 @@ def worker(**more: Any) -> Worker:
 @pytest.mark.parametrize(
     ("limits", "signs", "rss", "now", "why"),
     [
-        (Limits(requests=100), VitalSigns(requests=99), 0, 1.0, None),
-        (Limits(requests=100), VitalSigns(requests=100), 0, 1.0, "100 requests"),
-        (Limits(lifetime=60), VitalSigns(), 0, 59.9, None),
-        (Limits(lifetime=60), VitalSigns(), 0, 60.0, "60s of age"),
-        (Limits(rss=1024**2), VitalSigns(), 1024**2, 60.0, None),
-        (Limits(rss=1024**2), VitalSigns(), 3 * 1024**2, 60.0, "3 MiB of memory"),
-        (Limits(rss=1024**2), VitalSigns(), 3 * 1024**2, 4.9, None),  # too young: it may be what it needs
-        (Limits(), VitalSigns(requests=10**9), 10**12, 10**9, None),
+        (RecycleLimits(requests=100), Heartbeat(requests=99), 0, 1.0, None),
+        (RecycleLimits(requests=100), Heartbeat(requests=100), 0, 1.0, "100 requests"),
+        (RecycleLimits(lifetime=60), Heartbeat(), 0, 59.9, None),
+        (RecycleLimits(lifetime=60), Heartbeat(), 0, 60.0, "60s of age"),
+        (RecycleLimits(rss=1024**2), Heartbeat(), 1024**2, 60.0, None),
+        (RecycleLimits(rss=1024**2), Heartbeat(), 3 * 1024**2, 60.0, "3 MiB of memory"),
+        (RecycleLimits(rss=1024**2), Heartbeat(), 3 * 1024**2, 4.9, None),  # too young: it may be what it needs
+        (RecycleLimits(), Heartbeat(requests=10**9), 10**12, 10**9, None),
     ],
 )
 def test_a_worker_is_worn_out_at_its_limit(
-    limits: Limits, signs: VitalSigns, rss: int, now: float, why: str | None
+    limits: RecycleLimits, signs: Heartbeat, rss: int, now: float, why: str | None
 ) -> None:
-    assert worn_out(worker(signs=signs, rss=rss), limits, now) == why
+    assert recycle_reason(worker(signs=signs, rss=rss), limits, now) == why
 
 
 def test_the_jitter_makes_it_early_by_a_tenth_at_most() -> None:
-    early = worker(jitter=1.0, signs=VitalSigns(requests=90))
-    assert worn_out(early, Limits(requests=100), 1.0) == "90 requests"
-    early.signs = VitalSigns(requests=89)
-    assert worn_out(early, Limits(requests=100), 1.0) is None
+    early = worker(jitter=1.0, signs=Heartbeat(requests=90))
+    assert recycle_reason(early, RecycleLimits(requests=100), 1.0) == "90 requests"
+    early.signs = Heartbeat(requests=89)
+    assert recycle_reason(early, RecycleLimits(requests=100), 1.0) is None
     assert JITTER == 0.1
 
 
 def busy(workers: int = 2) -> World:
     """A world whose workers have all had their share of requests."""
-    world = booted(workers=workers, limits=Limits(requests=10))
+    world = booted(workers=workers, limits=RecycleLimits(requests=10))
     for each in world.apps():
-        world.loads[each] = VitalSigns(requests=10)
+        world.loads[each] = Heartbeat(requests=10)
     return world
 
 
@@ -88,10 +87,10 @@ def test_a_worn_worker_that_dies_meanwhile_is_followed_by_its_successor() -> Non
 
 
 def test_nobody_is_recycled_while_a_reload_runs() -> None:
-    world = booted(workers=2, limits=Limits(requests=10))
+    world = booted(workers=2, limits=RecycleLimits(requests=10))
     first, second = world.apps()
     world.reload()
-    world.loads[second] = VitalSigns(requests=10)
+    world.loads[second] = Heartbeat(requests=10)
     assert not world.pass_time(10).forked()
     world.started(world.apps(1)[-1]).exits(first, ExitReport(code=0))
     assert world.forked() == [world.apps(2)[-1]], "that is the reload's own next step"
@@ -126,7 +125,7 @@ def test_closing_during_a_recycling_ends_both_workers() -> None:
 
 
 def test_with_a_limit_that_all_exceed_again_and_again_each_slot_has_its_turn() -> None:
-    world = booted(workers=3, limits=Limits(lifetime=1))
+    world = booted(workers=3, limits=RecycleLimits(lifetime=1))
     turns = []
     for _ in range(6):
         world.pass_time(2)

@@ -1,7 +1,7 @@
 """A reload of the agent, too: it goes first, stopped before the new one starts, and nobody else waits for it."""
 
-from eggcluster.model.command import PublishPids, ReloadEnded
-from eggcluster.model.worker import ExitReport
+from eggcluster.model.lives.commands import PublishPids, ReloadEnded
+from eggcluster.model.lives.worker import ExitReport
 from tests.unit.world import FAILED, booted
 
 DONE = ExitReport(code=0)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eggcluster.errors import BadReceiver, ReservedAction
-from eggcluster.model.message import LIFECYCLE_ACTIONS, Target, check_action, parse_receiver
-from eggcluster.model.role import AGENT, MASTER, PARENT, Address, app
+from eggcluster.model.messages.message import LIFECYCLE_ACTIONS, Target, check_action, parse_receiver
+from eggcluster.model.messages.role import AGENT, MASTER, PARENT, Address, app
 
 ADDRESSES = st.sampled_from([MASTER, AGENT, PARENT]) | st.integers(1, (1 << 24) - 1).map(app)
 

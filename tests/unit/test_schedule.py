@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 
 from eggcluster import Agent, Application, DeclarationError, RunFailed, ScheduleStrategy
-from eggcluster.model.schedule_terms import check_terms
+from eggcluster.model.schedule.schedule_terms import check_terms
 from eggcluster.worker.schedule.clock import Clock
-from eggcluster.worker.schedule.memory import HERE, Memory
+from eggcluster.worker.schedule.journal import HERE, Journal
 from eggcluster.worker.schedule.scheduled_task import ScheduledTask
 from tests.unit.clock import in_no_time, now
 
@@ -42,8 +42,8 @@ class Watched:
         self.agent = Agent()
         self.agent.schedule.clock = self.clock
         self.kept: dict[str, bytes] = dict(remembered or {})
-        self.agent.incarnation.remembered = dict(self.kept)
-        self.agent.incarnation.report = self._report
+        self.agent.registrations.remembered = dict(self.kept)
+        self.agent.registrations.report = self._report
         self.runs: list[float] = []
 
     def _report(self, action: str, details: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class Watched:
         assert self.agent._dispatcher is not None
         for task in self.agent._dispatcher._tasks.values():
             await task.close()
-        for run in self.agent.incarnation.runner._runs.values():
+        for run in self.agent.registrations.runner._runs.values():
             run.cancel()
 
     def counts(self) -> dict[str, int]:
@@ -101,7 +101,7 @@ class Watched:
 )
 def test_when_it_runs_within_35_seconds(terms: dict[str, Any], expected: list[float]) -> None:
     watched = Watched()
-    watched.agent.incarnation.env = "local"
+    watched.agent.registrations.env = "local"
     watched.schedule(**terms)
     in_no_time(watched.live(35))
     assert watched.runs == expected
@@ -286,7 +286,7 @@ def replaced(first_dies_at: float, away: float, takes: float = 0, second: Any = 
         await one.die(first_dies_at)
         await asyncio.sleep(away)
         two = Watched(one.kept)
-        two.agent.incarnation.generation = 2
+        two.agent.registrations.generation = 2
         two.schedule(takes=takes, **(second or terms))
         await two.live(59 - now())
         runs.extend([*one.runs, *two.runs])
@@ -335,7 +335,7 @@ def test_nothing_begins_before_what_the_next_agent_must_know_has_left_the_proces
     in_no_time(watched.live(15))
     assert watched.runs == [12]  # the tick of 10
     assert len(seen) == 1
-    left = Memory(seen[0], lambda key, value: None, drain).of("poll")
+    left = Journal(seen[0], lambda key, value: None, drain).of("poll")
     assert (left.last - 1000, list(left.open.values())) == (10, [[HERE]])
 
 
@@ -362,7 +362,7 @@ def test_a_run_that_died_with_the_agent_is_in_the_next_ones_history_and_holds_no
         await one.agent.run_start()
         await asyncio.sleep(11)
         two = Watched(one.kept)
-        two.agent.incarnation.generation = 2
+        two.agent.registrations.generation = 2
         two.schedule("10s")
         await two.agent.run_start()
         await asyncio.sleep(10)
@@ -521,7 +521,7 @@ def test_a_strategy_that_does_not_let_go_holds_nobody_up(caplog: pytest.LogCaptu
             await asyncio.sleep(1000)
 
     async def work() -> None:
-        memory = Memory({}, lambda key, value: None, lambda: asyncio.sleep(0))
+        memory = Journal({}, lambda key, value: None, lambda: asyncio.sleep(0))
         task = ScheduledTask("poll", memory, LoopClock(), logging.getLogger("test"))
         terms = check_terms("poll", "app.poll", "mine", None, {})
         await task.arm(terms, Clinging(terms, Agent(), sender=cast(Any, None)), "prod")

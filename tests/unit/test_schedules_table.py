@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from eggcluster.cli import schedules
+from eggcluster.cli import schedules_table as schedules
 from eggcluster.errors import ControlError
-from eggcluster.master.runtime_dir import Description
+from eggcluster.runtime.runtime_dir import Description
 
 CLUSTER: Any = None  # asked through `answer_to`, which the tests replace
 NOW = time.time()

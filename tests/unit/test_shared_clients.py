@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from eggcluster.errors import LeaderGone, NoLeader, NotSerializable, RemoteError, RequestTimeout
-from eggcluster.worker.sharing.blueprint import ClusterClient, idempotent
+from eggcluster.worker.sharing.client_spec import ClusterClient, idempotent
 from eggcluster.worker.sharing.sharing import LocalSharing, Sharing
 from tests.unit.conftest import Run
 from tests.unit.site import raw_follower, site

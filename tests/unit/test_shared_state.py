@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, SharedFull, SharedNotReady
-from eggcluster.ipc.line import Line
-from eggcluster.worker.sharing.restoration import Restoration
+from eggcluster.ipc.direct_connection import DirectConnection
+from eggcluster.worker.sharing.recovery import SharedRecovery
 from eggcluster.worker.sharing.shared import Change, Shared
 from eggcluster.worker.sharing.sharing import LocalSharing, Sharing
 from tests.unit.conftest import Run
@@ -406,7 +406,7 @@ def test_an_acknowledged_write_is_with_the_others_when_it_is_acknowledged(
             line.channel.pause_reading()
             acknowledge = here.hub._acknowledge
 
-            def acknowledge_and_die(line: Line, *answer: Any) -> None:
+            def acknowledge_and_die(line: DirectConnection, *answer: Any) -> None:
                 acknowledge(line, *answer)
                 line.channel.flush()
                 here.kill_agent()
@@ -443,7 +443,7 @@ def test_a_write_under_way_fails_when_the_agent_goes(run: Run, tmp_path: Path) -
 def test_who_comes_too_late_takes_over_what_the_others_had(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eggcluster.worker.sharing.restoration.STRAGGLERS", 0.05)
+    monkeypatch.setattr("eggcluster.worker.sharing.recovery.STRAGGLERS", 0.05)
 
     async def scene() -> None:
         async with site(tmp_path) as here:
@@ -468,7 +468,7 @@ def test_who_comes_too_late_takes_over_what_the_others_had(
 def test_an_agent_whose_workers_have_no_copies_begins_with_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eggcluster.worker.sharing.restoration.NOBODY", 0.05)
+    monkeypatch.setattr("eggcluster.worker.sharing.recovery.NOBODY", 0.05)
 
     async def scene() -> None:
         async with site(tmp_path) as here:
@@ -551,7 +551,7 @@ def test_alone_it_is_a_dictionary_of_this_process() -> None:
 
 def test_a_restoration_ends_when_all_have_come() -> None:
     async def scene() -> None:
-        restoration = Restoration([1, 2])
+        restoration = SharedRecovery([1, 2])
         running = asyncio.create_task(restoration.run(None))  # type: ignore[arg-type]  # nobody has a copy
         await asyncio.sleep(0)
         for worker in (3, 1):

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import ReceiverDied
-from eggcluster.ipc.frame import SINGLE, WAY, encode_frame
-from eggcluster.master.link import Link
-from eggcluster.model.message import Kind, Target
+from eggcluster.ipc.frame import ROUTE, SINGLE, encode_frame
+from eggcluster.master.relay.link import Link
+from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
 from tests.unit.wires import Child, Wires, until
 
@@ -34,7 +34,7 @@ def test_what_comes_one_by_one_takes_the_short_cut_and_is_counted_as_ever(run: R
         agent, one = await wires.agent(), await wires.app(1)
         agent.messenger.on("echo", lambda data: data)
         await one_by_one(one, agent, "the long way")
-        assert ways(wires, one) == {Kind.MESSAGE}
+        assert ways(wires, one) == {FrameKind.MESSAGE}
         _forbid_the_long_way(wires)
         await one_by_one(one, agent, *range(5))
         assert agent.got == ["the long way", *range(5)]
@@ -56,7 +56,7 @@ def test_requests_and_replies_take_it_too_and_leave_nothing(run: Run) -> None:
         agent, one = await wires.agent(), await wires.app(1)
         agent.messenger.on("echo", lambda data: data)
         assert await one.messenger.request("echo", 0) == 0
-        assert (ways(wires, one), ways(wires, agent)) == ({Kind.REQUEST}, {Kind.REPLY})
+        assert (ways(wires, one), ways(wires, agent)) == ({FrameKind.REQUEST}, {FrameKind.REPLY})
         _forbid_the_long_way(wires)
         assert [await one.messenger.request("echo", number) for number in range(5)] == [*range(5)]
         assert not wires.switchboard._requests
@@ -128,11 +128,11 @@ def test_who_looks_on_sees_every_message(run: Run) -> None:
 
         wires.switchboard.observe(observe)
         await one_by_one(one, agent, 3, 4)
-        assert seen == [Kind.MESSAGE] * 2
+        assert seen == [FrameKind.MESSAGE] * 2
         wires.switchboard.ignore(observe)
         await one_by_one(one, agent, 5, 6)
         assert len(seen) == 2
-        assert ways(wires, one) == {Kind.MESSAGE}
+        assert ways(wires, one) == {FrameKind.MESSAGE}
 
     run(work())
 
@@ -144,7 +144,7 @@ def test_a_forged_sender_finds_no_short_cut(run: Run, source: int) -> None:
         agent, one, two = await wires.agent(), await wires.app(1), await wires.app(2)
         await one_by_one(one, agent, 1, 2)
         await one_by_one(two, agent, 3, 4)
-        one.write(Kind.MESSAGE, Target.AGENT, ["note", "forged"], source=source)
+        one.write(FrameKind.MESSAGE, Target.AGENT, ["note", "forged"], source=source)
         await until(lambda: one.closed)
         await one_by_one(two, agent, 5)
         assert agent.got == [1, 2, 3, 4, 5]
@@ -160,9 +160,9 @@ def test_a_lifecycle_message_of_an_application_is_not_believed_behind_true_messa
         agent, one = await wires.agent(), await wires.app(1)
         agent.messenger.on("egg-ready", lambda data: agent.got.append("believed"))
         await one_by_one(one, agent, 1, 2)
-        one.write(Kind.MESSAGE, Target.AGENT, ["egg-ready", None])
+        one.write(FrameKind.MESSAGE, Target.AGENT, ["egg-ready", None])
         await until(lambda: "does not come from the master" in caplog.text)
-        one.write(Kind.MESSAGE, Target.AGENT, 7)
+        one.write(FrameKind.MESSAGE, Target.AGENT, 7)
         await until(lambda: "cannot be read" in caplog.text)
         await one_by_one(one, agent, 3)
         assert agent.got == [1, 2, 3]
@@ -178,7 +178,7 @@ def test_a_reply_to_nobody_and_one_that_cannot_be_read_harm_nobody(run: Run) -> 
         agent.messenger.on("echo", lambda data: data)
         assert await one.messenger.request("echo", 1) == 1
         asker = one.address.pack()
-        agent.write(Kind.REPLY, Target.ADDRESS, "nobody asked", target_id=asker, request_id=12345)
+        agent.write(FrameKind.REPLY, Target.ADDRESS, "nobody asked", target_id=asker, request_id=12345)
         assert await one.messenger.request("echo", 2) == 2
         assert not agent.closed
 
@@ -209,9 +209,9 @@ def test_small_messages_one_by_one_slow_their_sender_down_as_floods_do(run: Run)
         agent, one = await wires.agent(), await wires.app(1)
         await one_by_one(one, agent, 1, 2)
         agent.channel.pause_reading()
-        raw = encode_frame(Kind.MESSAGE, Target.AGENT, ["note", bytes(SINGLE - 100)], source=one.address.pack())
+        raw = encode_frame(FrameKind.MESSAGE, Target.AGENT, ["note", bytes(SINGLE - 100)], source=one.address.pack())
         link, sent = wires.link(one), 0
-        assert raw[WAY] in link.opened.ways
+        assert raw[ROUTE] in link.opened.ways
         while not link.slowed_by:
             one.channel.write(raw)
             sent += 1
@@ -244,7 +244,7 @@ def test_the_masters_own_message_to_one_who_does_not_read_is_counted_as_dropped(
             wires.switchboard.tell([agent.address], "egg-pids", list(range(100_000)))
         assert link.queued_bytes <= MIB
         assert link.dropped == wires.switchboard.dropped.total > 0
-        wires.switchboard.answer(link, 1, Kind.REPLY, bytes(MIB))
+        wires.switchboard.answer(link, 1, FrameKind.REPLY, bytes(MIB))
         assert link.dropped == wires.switchboard.dropped.total
 
     run(work())

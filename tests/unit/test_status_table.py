@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eggcluster.cli.status import print_table, short_death
+from eggcluster.cli.status_table import print_table, short_death
 
 SEAT: dict[str, Any] = {
     "worker_id": 4711,

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.affinity import home_of
-from eggcluster.model.bpf import Instruction, encode
-from eggcluster.model.steering import Course, SlotState, SlotView, Steering
+from eggcluster.model.steering.affinity import home_of
+from eggcluster.model.steering.reuseport_program import Instruction, encode
+from eggcluster.model.steering.steering_plan import SlotState, SlotView, Steering, SteeringPlan
 from tests.unit.bpf_machine import packet_from, run
 
 OPEN, HELD, OUT = SlotState.OPEN, SlotState.HELD, SlotState.OUT
@@ -17,7 +17,7 @@ def views(*open_slots: int, of: int = 4) -> list[SlotView]:
     return [SlotView(slot, slot in open_slots) for slot in range(1, of + 1)]
 
 
-def states(course: Course) -> list[SlotState]:
+def states(course: SteeringPlan) -> list[SlotState]:
     return list(course.states.values())
 
 

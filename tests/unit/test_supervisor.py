@@ -4,10 +4,19 @@ import logging
 
 import pytest
 
-from eggcluster.model.command import Announce, CloseListeners, Fork, Kill, PublishPids, ReloadEnded, ReportDeath, Say
-from eggcluster.model.phase import ExitCode, Phase
-from eggcluster.model.plan import Plan
-from eggcluster.model.worker import AgentWorker, ExitReport, WorkerState
+from eggcluster.model.lives.commands import (
+    CloseListeners,
+    Fork,
+    Kill,
+    NotifyReady,
+    PublishPids,
+    ReloadEnded,
+    ReportDeath,
+    Say,
+)
+from eggcluster.model.lives.phase import ExitCode, Phase
+from eggcluster.model.lives.settings import SupervisorSettings
+from eggcluster.model.lives.worker import AgentWorker, ExitReport, WorkerState
 from tests.unit.world import FAILED, World, booted
 
 # -- boot ------------------------------------------------------------------------------------------------------
@@ -28,8 +37,8 @@ def test_the_app_workers_are_started_once_the_agent_has_started() -> None:
 def test_ready_is_announced_once_when_the_last_app_worker_listens() -> None:
     world = World(workers=2).boot()
     world.started(world.agent)
-    assert not world.started(world.app(2)).given(Announce)
-    assert world.started(world.app(1)).commands == [Announce(None), PublishPids()]
+    assert not world.started(world.app(2)).given(NotifyReady)
+    assert world.started(world.app(1)).commands == [NotifyReady(None), PublishPids()]
     assert world.supervisor.phase is Phase.SERVING
 
 
@@ -154,7 +163,7 @@ def test_each_restarted_worker_is_told_that_the_cluster_is_ready() -> None:
     world = booted()
     world.exits(world.app(1))
     world.started(world.app(1))
-    assert world.given(Announce) == [Announce(world.app(1))]
+    assert world.given(NotifyReady) == [NotifyReady(world.app(1))]
     assert world.given(PublishPids)
 
 
@@ -215,7 +224,7 @@ def test_the_agent_is_replaced_after_1_s_while_the_workers_serve_on() -> None:
     assert world.pass_time(0.01).forked() == [world.agent]
     assert len(world.supervisor.listening_apps()) == 2
     assert world.given(PublishPids) == []
-    assert world.started(world.agent).given(Announce) == [Announce(world.agent)]
+    assert world.started(world.agent).given(NotifyReady) == [NotifyReady(world.agent)]
 
 
 def test_an_agent_that_keeps_dying_waits_1_2_4_8_15_s() -> None:
@@ -337,7 +346,7 @@ def test_who_needs_longer_than_the_close_timeout_is_killed_with_exit_code_2() ->
 
 @pytest.mark.parametrize(("close", "app", "agent", "limit"), [(15, 5, 5, 15), (15, 20, 10, 35), (60, 5, 5, 60)])
 def test_the_whole_closing_has_time_for_both_of_its_parts(close: float, app: float, agent: float, limit: float) -> None:
-    plan = Plan(1, close_timeout=close, app_close_timeout=app, agent_close_timeout=agent)
+    plan = SupervisorSettings(1, close_timeout=close, app_close_timeout=app, agent_close_timeout=agent)
     assert plan.close_limit == limit
 
 

@@ -4,10 +4,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from eggcluster.model.phase import Phase
-from eggcluster.model.vital_signs import IDLE_LOOK_INTERVAL, VitalSigns
-from eggcluster.model.wear import Limits
-from eggcluster.model.worker import ExitReport, Worker, WorkerState
+from eggcluster.model.lives.health import IDLE_LOOK_INTERVAL
+from eggcluster.model.lives.phase import Phase
+from eggcluster.model.lives.settings import RecycleLimits
+from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerState
 from tests.unit.world import World
 
 EXITS = st.sampled_from([ExitReport(code=0), ExitReport(code=1), ExitReport(signal="SIGKILL"), ExitReport()])
@@ -19,7 +19,7 @@ class AnyLife(RuleBasedStateMachine):
     @initialize(workers=st.integers(1, 3), replace=st.booleans(), strict=st.booleans(), boots=st.integers(0, 3))
     def boot(self, workers: int, replace: bool, strict: bool, boots: int) -> None:
         times = {"app_start_timeout": 8, "agent_start_timeout": 9, "worker_timeout": 3, "agent_timeout": 4}
-        limits = Limits(requests=100, lifetime=60)
+        limits = RecycleLimits(requests=100, lifetime=60)
         self.world = World(workers, replace_apps=replace, strict=strict, limits=limits, **times)
         self.world.boot()
         if boots:  # most lives begin with a boot that goes well
@@ -103,7 +103,7 @@ class AnyLife(RuleBasedStateMachine):
     @precondition(lambda self: self.world.apps())
     @rule(data=st.data(), requests=st.integers(0, 200))
     def requests_come(self, data: st.DataObject, requests: int) -> None:
-        self.world.loads[data.draw(st.sampled_from(self.world.apps()))] = VitalSigns(requests=requests)
+        self.world.loads[data.draw(st.sampled_from(self.world.apps()))] = Heartbeat(requests=requests)
 
     @precondition(lambda self: self.phase is Phase.SERVING)
     @rule()
@@ -146,9 +146,9 @@ class AnyLife(RuleBasedStateMachine):
         supervisor = self.world.supervisor
         if self.phase is Phase.SERVING:
             for seat in (supervisor.agent, *supervisor.slots):
-                rolling = seat.slot == 0 and seat.retiring and self.world.reloading  # stopped first, then started
+                rolling = seat.number == 0 and seat.retiring and self.world.reloading  # stopped first, then started
                 filled = seat.current is not None or seat.next_try is not None or rolling
-                assert filled or (seat.slot and not supervisor.plan.replace_apps)
+                assert filled or (seat.number and not supervisor.plan.replace_apps)
 
     def teardown(self) -> None:
         """Whatever has happened: it can be closed, by orderly exits or by the deadline alone."""

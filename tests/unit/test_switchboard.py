@@ -8,10 +8,10 @@ import pytest
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.frame import FrameReader, encode_frame
-from eggcluster.master.mailbox import FRAME_OVERHEAD, Mailbox
-from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import AGENT, app
-from eggcluster.model.worker import AppWorker
+from eggcluster.master.relay.mailbox import FRAME_OVERHEAD, Mailbox
+from eggcluster.model.lives.worker import AppWorker
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import AGENT, app
 from tests.unit.conftest import Run
 from tests.unit.wires import Child, Wires, until
 
@@ -140,7 +140,7 @@ def test_a_worker_that_reports_itself_started_twice_harms_nobody(run: Run) -> No
 
 
 def test_a_mailbox_keeps_the_order_and_is_bounded_in_bytes() -> None:
-    (frame,) = FrameReader().feed(encode_frame(Kind.MESSAGE, Target.AGENT, b"x" * 100))
+    (frame,) = FrameReader().feed(encode_frame(FrameKind.MESSAGE, Target.AGENT, b"x" * 100))
     mailbox = Mailbox(max_bytes=3 * (len(frame.raw) + FRAME_OVERHEAD))
     assert [mailbox.put(frame) for _ in range(5)] == [True, True, True, False, False]
     assert mailbox.take() == [frame] * 3
@@ -197,16 +197,16 @@ def test_a_receiver_that_does_not_read_costs_only_its_own_messages(run: Run) -> 
 @pytest.mark.parametrize(
     ("kind", "source"),
     [
-        (Kind.MESSAGE, AGENT.pack()),
-        (Kind.MESSAGE, app(2).pack()),
-        (Kind.MESSAGE, 0xFFFFFFFF),
-        (Kind.REQUEST, AGENT.pack()),
-        (Kind.EVENT, app(1).pack()),
-        (Kind.LOST, app(1).pack()),
-        (Kind.REPORT, AGENT.pack()),
+        (FrameKind.MESSAGE, AGENT.pack()),
+        (FrameKind.MESSAGE, app(2).pack()),
+        (FrameKind.MESSAGE, 0xFFFFFFFF),
+        (FrameKind.REQUEST, AGENT.pack()),
+        (FrameKind.EVENT, app(1).pack()),
+        (FrameKind.LOST, app(1).pack()),
+        (FrameKind.REPORT, AGENT.pack()),
     ],
 )
-def test_who_forges_a_sender_or_speaks_as_the_master_is_cut_off_alone(run: Run, kind: Kind, source: int) -> None:
+def test_who_forges_a_sender_or_speaks_as_the_master_is_cut_off_alone(run: Run, kind: FrameKind, source: int) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one, two = await wires.agent(), await wires.app(1), await wires.app(2)
@@ -228,7 +228,7 @@ def test_a_report_of_another_shape_is_garbage(run: Run, content: object) -> None
     async def work() -> None:
         wires = Wires()
         one = await wires.app(1)
-        one.write(Kind.REPORT, Target.MASTER, content)
+        one.write(FrameKind.REPORT, Target.MASTER, content)
         await until(lambda: wires.broken)
         assert not wires.reports
 
@@ -239,7 +239,7 @@ def test_a_report_reaches_the_master_and_nobody_else(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         one = await wires.app(1, live=False)
-        one.write(Kind.REPORT, Target.MASTER, ["app-start", {"address": "x"}])
+        one.write(FrameKind.REPORT, Target.MASTER, ["app-start", {"address": "x"}])
         await until(lambda: wires.reports == [(one.worker, "app-start")])
 
     run(work())
@@ -253,7 +253,7 @@ def test_nobody_can_answer_for_another(run: Run) -> None:
         asking = asyncio.ensure_future(one.messenger.request("ask"))
         await until(lambda: wires.switchboard._requests)
         ((source, request_id),) = wires.switchboard._requests
-        two.write(Kind.REPLY, Target.ADDRESS, "forged", target_id=source, request_id=request_id)
+        two.write(FrameKind.REPLY, Target.ADDRESS, "forged", target_id=source, request_id=request_id)
         await settle(two)
         assert await asking == "true"
 
@@ -268,7 +268,7 @@ def test_nobody_can_cancel_for_another(run: Run) -> None:
         asking = asyncio.ensure_future(one.messenger.request("ask"))
         await until(lambda: wires.switchboard._requests)
         ((_, request_id),) = wires.switchboard._requests
-        two.write(Kind.CANCEL, Target.AGENT, None, request_id=request_id)
+        two.write(FrameKind.CANCEL, Target.AGENT, None, request_id=request_id)
         assert await asking == "true"
 
     run(work())
@@ -333,7 +333,7 @@ def test_a_flood_slows_its_sender_down_and_loses_nothing_while_the_receiver_read
         worker, sock = await deaf_worker(wires, 1)
         link = wires.switchboard.link_of(worker)
         assert link is not None
-        total = 100 * len(encode_frame(Kind.MESSAGE, Target.SLOT, ["note", b"x" * (1 << 16)]))
+        total = 100 * len(encode_frame(FrameKind.MESSAGE, Target.SLOT, ["note", b"x" * (1 << 16)]))
         read = 0
 
         async def read_slowly() -> None:
@@ -360,7 +360,7 @@ def test_the_table_of_requests_is_bounded_also_where_nobody_answers_or_cancels()
         one = await wires.app(1)
         _, sock = await deaf_worker(wires, 2)
         for number in range(100_000):
-            one.write(Kind.REQUEST, Target.SLOT, ["never", None], target_id=2, request_id=number)
+            one.write(FrameKind.REQUEST, Target.SLOT, ["never", None], target_id=2, request_id=number)
         await settle(one)
         sock.close()
         assert len(wires.switchboard._requests) < 100_000

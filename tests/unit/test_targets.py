@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eggcluster.errors import OptionsError
 from eggcluster.options import ClusterOptions, parse_options
-from eggcluster.options.binding import bindings
+from eggcluster.options.checks.binding import bindings
 
 GOOD = "async def app(scope, receive, send): ...\n"
 

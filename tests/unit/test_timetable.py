@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.timetable import LATE, SET_BACK, Grid, Timetable
+from eggcluster.model.schedule.timetable import LATE, SET_BACK, Grid, Timetable
 
 INTERVALS = st.floats(0.01, 1e5)
 ANCHORS = st.floats(0, 1e6)

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from uvicorn.protocols import utils
 
-from eggcluster.ipc.boot_order import Listener
+from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.addresses import local_address, remote_address
 from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
@@ -39,7 +39,7 @@ class Standing:
         self.listener.setblocking(False)
         own = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
         self.address = own[1].getsockname()
-        listeners = [Listener(sock.detach(), tls) for sock, tls in zip(own, (True, False), strict=True)]
+        listeners = [ListenerSpec(sock.detach(), tls) for sock, tls in zip(own, (True, False), strict=True)]
         self.engine = UvicornEngine(
             app, "asgi", options, listeners if options.https_key else listeners[1:], {}, self._before_accept
         )

@@ -4,14 +4,14 @@ import os
 
 import pytest
 
-from eggcluster.ipc.vital_record import VitalRecord
-from eggcluster.model.vital_signs import VitalSigns
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
+from eggcluster.model.lives.worker import Heartbeat
 
 
 def test_the_signs_and_how_much_was_read_do_not_touch_each_other() -> None:
-    record = VitalRecord.create("test")
+    record = HeartbeatPage.create("test")
     try:
-        signs = VitalSigns(beat=1.5, lag=0.25, requests=2, connections=3, accepting=False, accepted=4)
+        signs = Heartbeat(beat=1.5, lag=0.25, requests=2, connections=3, accepting=False, accepted=4)
         record.tell_read(5)
         record.write(signs)
         assert record.read() == signs
@@ -24,7 +24,7 @@ def test_the_signs_and_how_much_was_read_do_not_touch_each_other() -> None:
 
 def test_who_has_the_file_cannot_take_the_page_away_that_the_master_reads() -> None:
     """A page of a file that became shorter is a SIGBUS."""
-    record = VitalRecord.create("test")
+    record = HeartbeatPage.create("test")
     try:
         with pytest.raises(PermissionError):
             os.ftruncate(record.fd, 0)
@@ -35,7 +35,7 @@ def test_who_has_the_file_cannot_take_the_page_away_that_the_master_reads() -> N
 
 
 def test_last_words_are_text_whatever_was_written() -> None:
-    record = VitalRecord.create("test")
+    record = HeartbeatPage.create("test")
     try:
         os.pwrite(record.fd, b"Stack:\n\tfile \xc3\xa9\x1b[2J\0\xff", 4096)
         assert record.last_words() == "Stack:\n\tfile é\ufffd[2J\ufffd\ufffd"

@@ -11,9 +11,11 @@ IMPORT = "import importlib\nfor name in {names}: importlib.import_module(name)\n
 
 
 def test_the_list_of_a_workers_modules_is_no_empty_one() -> None:
-    assert {"eggcluster.worker.app_life", "eggcluster.worker.agent_life", "eggcluster.ipc.messenger"} <= set(
-        worker_modules()
-    )
+    assert {
+        "eggcluster.worker.app.app_lifecycle",
+        "eggcluster.worker.agent.agent_lifecycle",
+        "eggcluster.ipc.messenger",
+    } <= set(worker_modules())
 
 
 def test_a_workers_side_loads_without_them() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.worker import TRANSITIONS, AgentWorker, AppWorker, ExitReport, WorkerState
+from eggcluster.model.lives.worker import TRANSITIONS, AgentWorker, AppWorker, ExitReport, WorkerState
 
 
 def worker() -> AppWorker:

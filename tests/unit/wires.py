@@ -10,11 +10,11 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
-from eggcluster.master.link import Link
-from eggcluster.master.switchboard import Switchboard
-from eggcluster.model.message import Kind, Target
-from eggcluster.model.role import PARENT, Address
-from eggcluster.model.worker import AgentWorker, AppWorker, Worker
+from eggcluster.master.relay.link import Link
+from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.model.lives.worker import AgentWorker, AppWorker, Worker
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import PARENT, Address
 from tests.waiting import DEADLINE
 
 
@@ -42,7 +42,7 @@ class Child:
         self.channel = await Channel.open(sock, self._on_frames, self._on_closed)
         self.messenger.attach(self.channel, self.address)
 
-    def write(self, kind: Kind, target: Target, content: Any, **more: int) -> None:
+    def write(self, kind: FrameKind, target: Target, content: Any, **more: int) -> None:
         """A frame as no messenger would send it."""
         self.channel.write(encode_frame(kind, target, content, **{"source": self.address.pack(), **more}))
 
@@ -107,4 +107,4 @@ class Wires:
         self.broken.append((worker, error))
 
     def _on_ask(self, link: Link, request_id: int, action: str, data: Any) -> None:
-        self.switchboard.answer(link, request_id, Kind.REPLY, [action, data])
+        self.switchboard.answer(link, request_id, FrameKind.REPLY, [action, data])

@@ -3,12 +3,11 @@
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from eggcluster.model.command import Abort, Command, Fork, Kill, Look, ReloadEnded, Say, Stop
-from eggcluster.model.phase import Phase
-from eggcluster.model.plan import Plan
-from eggcluster.model.supervisor import Supervisor
-from eggcluster.model.vital_signs import VitalSigns
-from eggcluster.model.worker import AgentWorker, AppWorker, ExitReport, Worker, WorkerState
+from eggcluster.model.lives.commands import Abort, Command, Fork, Kill, Look, ReloadEnded, Say, Stop
+from eggcluster.model.lives.phase import Phase
+from eggcluster.model.lives.settings import SupervisorSettings
+from eggcluster.model.lives.supervisor import Supervisor
+from eggcluster.model.lives.worker import AgentWorker, AppWorker, ExitReport, Heartbeat, Worker, WorkerState
 
 C = TypeVar("C", bound=Command)
 
@@ -24,14 +23,14 @@ class World:
 
     def __init__(self, workers: int = 2, **plan: Any) -> None:
         self.now = 1000.0
-        self.supervisor = Supervisor(Plan(workers, **plan))
+        self.supervisor = Supervisor(SupervisorSettings(workers, **plan))
         self.living: list[Worker] = []
         self.all: list[Worker] = []
         self.ordered: dict[Worker, float] = {}  # who has been told to stop, and with which grace
         self.killed: set[Worker] = set()
         self.aborted: set[Worker] = set()
         self.silent: dict[Worker, float] = {}  # whose loop stands still, and since when
-        self.loads: dict[Worker, VitalSigns] = {}
+        self.loads: dict[Worker, Heartbeat] = {}
         self.reloading = False
         self.commands: list[Command] = []  # what the last event led to
 
@@ -130,10 +129,10 @@ class World:
         assert deadline is None or deadline > self.now, "the master would spin"
         return self
 
-    def _signs(self) -> dict[Worker, VitalSigns]:
+    def _signs(self) -> dict[Worker, Heartbeat]:
         signs = {}
         for worker in self.living:
-            load = self.loads.get(worker, VitalSigns())
+            load = self.loads.get(worker, Heartbeat())
             signs[worker] = replace(load, beat=self.silent.get(worker, self.now))
         return signs
 

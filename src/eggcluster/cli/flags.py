@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from eggcluster.options.source import CommandLine
+from eggcluster.options.sources import CommandLine
 from eggcluster.options.table import OPTIONS, Option, default_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])

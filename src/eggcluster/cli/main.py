@@ -9,10 +9,10 @@ import click
 from eggcluster import __version__
 from eggcluster.cli.flags import cluster_flags, given_flags
 from eggcluster.errors import EggclusterError, OptionsError
-from eggcluster.model.phase import ExitCode
+from eggcluster.model.lives.phase import ExitCode
 
 if TYPE_CHECKING:
-    from eggcluster.master.runtime_dir import Description
+    from eggcluster.runtime.runtime_dir import Description
 
 _C = TypeVar("_C", bound=Callable[..., Any])
 
@@ -58,7 +58,7 @@ def _which(command: _C) -> _C:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def status(as_json: bool, **which: str | None) -> int:
     """Show what the cluster looks like right now, also while it boots."""
-    from eggcluster.cli.status import show_status
+    from eggcluster.cli.status_table import show_status
 
     return show_status(_find(which), as_json=as_json)
 
@@ -67,7 +67,7 @@ def status(as_json: bool, **which: str | None) -> int:
 @_which
 def stop(**which: str | None) -> int:
     """Close the cluster in order and wait until it has ended."""
-    from eggcluster.cli.control import stop_cluster
+    from eggcluster.cli.control_client import stop_cluster
 
     return stop_cluster(_find(which))
 
@@ -81,7 +81,7 @@ def stop(**which: str | None) -> int:
 )
 def reload(agent: bool | None, **which: str | None) -> int:
     """Replace the app workers by new ones, one slot after the other, new before old."""
-    from eggcluster.cli.control import reload_cluster
+    from eggcluster.cli.control_client import reload_cluster
 
     return reload_cluster(_find(which), agent=agent)
 
@@ -92,7 +92,7 @@ def reload(agent: bool | None, **which: str | None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 def schedules(schedule: str | None, as_json: bool, **which: str | None) -> int:
     """List what is scheduled; with the name of one, its last runs."""
-    from eggcluster.cli.schedules import show_schedules
+    from eggcluster.cli.schedules_table import show_schedules
 
     return show_schedules(_find(which), schedule, as_json=as_json)
 
@@ -103,7 +103,7 @@ def schedules(schedule: str | None, as_json: bool, **which: str | None) -> int:
 @click.option("--payload", is_flag=True, help="Show the data, too; it may hold secrets.")
 def messages(as_json: bool, payload: bool, **which: str | None) -> int:
     """Follow the messages between agent, app workers and parent, live."""
-    from eggcluster.cli.messages import follow_messages
+    from eggcluster.cli.live_feeds import follow_messages
 
     return follow_messages(_find(which), as_json=as_json, payload=payload)
 
@@ -113,13 +113,13 @@ def messages(as_json: bool, payload: bool, **which: str | None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def events(as_json: bool, **which: str | None) -> int:
     """Follow deaths, starts and reloads, live."""
-    from eggcluster.cli.events import follow_events
+    from eggcluster.cli.live_feeds import follow_events
 
     return follow_events(_find(which), as_json=as_json)
 
 
 def _find(which: dict[str, str | None]) -> "Description":
-    from eggcluster.cli.find import find_cluster
+    from eggcluster.cli.cluster_lookup import find_cluster
 
     return find_cluster(**which)
 

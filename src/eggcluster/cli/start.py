@@ -6,13 +6,13 @@ import os
 import click
 
 from eggcluster.errors import BootError, OptionsError
-from eggcluster.model.phase import ExitCode
+from eggcluster.model.lives.phase import ExitCode
 from eggcluster.options import ClusterOptions
 
 
 def start_foreground(options: ClusterOptions) -> int:
     """Be the master until the cluster ends; gives the exit code."""
-    from eggcluster.master.main import run_master
+    from eggcluster.master.master_process import run_master
 
     return run_master(options)
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import cast
 
 from eggcluster.errors import FrameError, MessengerClosed
-from eggcluster.ipc.bulk import MUCH, Bulk
-from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, WAY, Frame, FrameReader
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, ROUTE, Frame, FrameReader
 
-Way = Callable[[bytes], bool]
+Route = Callable[[bytes], bool]
 
 SOCKET_BUFFER = 2 * 1024 * 1024  # bytes; the kernel takes what it allows (net.core.wmem_max)
 
@@ -37,7 +36,7 @@ class Channel(asyncio.Protocol):
     ) -> None:
         self.reader = FrameReader(max_bytes, runs=runs)
         self.written = 0  # bytes, of which `queued_bytes` have not left yet
-        self.ways: dict[bytes, Way] = {}
+        self.ways: dict[bytes, Route] = {}
         self._on_frames = on_frames
         self._on_closed = on_closed
         self._high_water = high_water
@@ -51,7 +50,7 @@ class Channel(asyncio.Protocol):
         self._receiving = False
         self._paused = False
         self._failure: FrameError | None = None
-        self._bulk = Bulk(self)
+        self._bulk = BulkProtocol(self)
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -180,7 +179,7 @@ class Channel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._receiving = True
         try:
-            if not self.reader.is_single(data) or (way := self.ways.get(data[WAY])) is None or not way(data):
+            if not self.reader.is_single(data) or (way := self.ways.get(data[ROUTE])) is None or not way(data):
                 self._take(data)
         finally:
             self._receiving = False
@@ -236,3 +235,39 @@ class Channel(asyncio.Protocol):
         self._open = self._paused = False
         self._writable.set()
         self._on_closed(self._failure)
+
+
+MUCH = 16 * 1024  # bytes in one read
+LITTLE = 4 * 1024
+CALM = 4  # reads of little in a row, after which no more bulk is expected
+
+
+class BulkProtocol(asyncio.BufferedProtocol):
+    """The channel's other half: it reads straight into the reader's buffer, and hands all else on to the channel."""
+
+    def __init__(self, channel: "Channel") -> None:
+        self._channel = channel
+        self._reader = channel.reader
+        self._calm = 0
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._calm = self._calm + 1 if nbytes <= LITTLE else 0
+        self._channel.take_filled(nbytes)
+        if self._calm >= CALM and not self._reader.pending:
+            self._calm = 0
+            self._channel.end_bulk()
+
+    def eof_received(self) -> None:
+        self._channel.eof_received()
+
+    def pause_writing(self) -> None:
+        self._channel.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._channel.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._channel.connection_lost(exc)

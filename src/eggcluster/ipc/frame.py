@@ -11,13 +11,13 @@ from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Any
 
 from eggcluster.errors import FrameError, MessageTooLarge, NotSerializable
-from eggcluster.model.message import Kind, Target
+from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.packing import DecodeError, Decoder, Encoder, Struct
 
 HEADER = struct.Struct("<IBBHQII")
 _pack = HEADER.pack
 HEADER_SIZE = HEADER.size
-WAY = slice(4, 20)  # of a header: kind, target, target id and source, which is all that says where a frame goes
+ROUTE = slice(4, 20)  # of a header: kind, target, target id and source, which is all that says where a frame goes
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a body's; as in docs/options.md
 
 SINGLE = 4 * 1024  # bytes of a frame that is worth a short cut: to copy a larger one costs more than to judge it
@@ -27,8 +27,8 @@ _LENGTH = struct.Struct("<I")
 _length_of = _LENGTH.unpack_from
 _question_of = struct.Struct("<II").unpack_from
 _answered_by = struct.Struct("<Q4xI").unpack_from
-_MESSAGE = int(Kind.MESSAGE)
-_KINDS = {int(kind): kind for kind in Kind}
+_MESSAGE = int(FrameKind.MESSAGE)
+_KINDS = {int(kind): kind for kind in FrameKind}
 _TARGETS = {int(target): target for target in Target}
 # Messages to the same receivers, one after the other, go the same way: the master relays them as one piece. Not to a
 # random one, where each goes its own way, nor to the master, who reads them.
@@ -54,7 +54,7 @@ def read_limit(max_message_bytes: int) -> int:
 class Frame(Struct, frozen=True, gc=False):
     """One frame as it was received, or a run of `count` messages that go the same way. `raw` is ready to be relayed."""
 
-    kind: Kind
+    kind: FrameKind
     target: Target
     target_id: int
     source: int
@@ -63,12 +63,12 @@ class Frame(Struct, frozen=True, gc=False):
     count: int = 1
 
     @property
-    def question(self) -> tuple[int, int]:
+    def request_key(self) -> tuple[int, int]:
         """Of a request and its cancellation: who asks, and his number for it."""
         return self.source, self.request_id
 
     @property
-    def answered(self) -> tuple[int, int]:
+    def reply_key(self) -> tuple[int, int]:
         """Of an answer: who asked, and his number for the request."""
         return self.target_id, self.request_id
 
@@ -85,18 +85,18 @@ class Frame(Struct, frozen=True, gc=False):
             yield view[start:offset]
 
 
-def question_of(raw: bytes) -> tuple[int, int]:
+def request_key_of(raw: bytes) -> tuple[int, int]:
     """A frame's `question`, from its bytes."""
     return _question_of(raw, 16)
 
 
-def answered_by(raw: bytes) -> tuple[int, int]:
+def reply_key_of(raw: bytes) -> tuple[int, int]:
     """A frame's `answered`, from its bytes."""
     return _answered_by(raw, 8)
 
 
 def encode_frame(
-    kind: Kind,
+    kind: FrameKind,
     target: Target,
     content: Any,
     target_id: int = 0,

@@ -8,29 +8,29 @@ from copy import copy
 from typing import Any, TypeVar, overload
 
 from eggcluster.errors import BadReceiver, MessengerClosed, MessengerError, RequestTimeout
-from eggcluster.ipc.answers import Answers, Question
 from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.dispatcher import Dispatcher, OnEvent
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, encode_frame
 from eggcluster.ipc.handlers import Handler, Handlers
-from eggcluster.ipc.intake import Intake, OnEvent
-from eggcluster.ipc.internal_line import InternalLine
+from eggcluster.ipc.incoming_requests import IncomingRequests, RequestKey
+from eggcluster.ipc.internal_messenger import InternalMessenger
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
-from eggcluster.ipc.questions import Questions
-from eggcluster.model.message import (
+from eggcluster.ipc.pending_requests import PendingRequests
+from eggcluster.model.messages.message import (
     RESERVED_ACTIONS,
-    Kind,
+    FrameKind,
     Receiver,
     Target,
     check_action,
     check_not_internal,
     parse_receiver,
 )
-from eggcluster.model.role import Address, Role
+from eggcluster.model.messages.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
 _logger = logging.getLogger("eggcluster.messenger")
 # As globals: up to Python 3.11 the attribute of an Enum class takes as long to read as a function to call.
-_MESSAGE, _REQUEST = Kind.MESSAGE, Kind.REQUEST
+_MESSAGE, _REQUEST = FrameKind.MESSAGE, FrameKind.REQUEST
 _ADDRESS, _AGENT, _ALL, _APPS, _RANDOM = Target.ADDRESS, Target.AGENT, Target.ALL, Target.APPS, Target.RANDOM
 _H = TypeVar("_H", bound=Handler)
 _DEFAULT_TARGETS = {Role.APP: Target.AGENT, Role.AGENT: Target.APPS, Role.PARENT: Target.MASTER}
@@ -54,10 +54,10 @@ class Messenger:
         self._outbox: Outbox | None = None
         self._max_bytes = MAX_MESSAGE_BYTES
         self._address = 0
-        self._questions: Questions | None = None
-        self._answers = Answers(self._handlers, self._reply)
-        self._intake: Intake | None = None
-        self.internal = InternalLine(self._handlers, self._write, self._ask)
+        self._questions: PendingRequests | None = None
+        self._answers = IncomingRequests(self._handlers, self._reply)
+        self._intake: Dispatcher | None = None
+        self.internal = InternalMessenger(self._handlers, self._write, self._ask)
 
     # -- sending ---------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Messenger:
 
     def _cancel_remote(self, target: Target, target_id: int, request_id: int) -> None:
         with contextlib.suppress(MessengerClosed):
-            self._write(Kind.CANCEL, target, None, target_id, request_id)
+            self._write(FrameKind.CANCEL, target, None, target_id, request_id)
 
     # -- receiving -------------------------------------------------------------------------------------
 
@@ -229,8 +229,8 @@ class Messenger:
         self._address = address.pack()
         self._max_bytes = max_bytes
         self._outbox = Outbox(channel, max_queue_bytes)
-        self._questions = questions = Questions()
-        self._intake = Intake(channel, self._handlers, self._answers, questions, on_event, tell_read)
+        self._questions = questions = PendingRequests()
+        self._intake = Dispatcher(channel, self._handlers, self._answers, questions, on_event, tell_read)
 
     def detach(self) -> None:
         """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
@@ -249,13 +249,13 @@ class Messenger:
         if self._intake is not None:
             self._intake.receive(frame)
 
-    def _reply(self, question: Question, kind: Kind, content: Any) -> None:
+    def _reply(self, question: RequestKey, kind: FrameKind, content: Any) -> None:
         """Send what a handler of ours returned or raised."""
         try:
             answer = self._encode(kind, _ADDRESS, content, *question)
         except MessengerError as error:  # it cannot travel
             text = [type(error).__name__, str(error), ""]
-            answer = self._encode(Kind.FAILURE, _ADDRESS, text, *question)
+            answer = self._encode(FrameKind.FAILURE, _ADDRESS, text, *question)
         try:
             (self._outbox or self._attached()).write(answer)
         except MessengerError as error:
@@ -268,8 +268,8 @@ class Messenger:
             raise MessengerClosed(self.why_closed)
         return self._outbox
 
-    def _write(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> None:
+    def _write(self, kind: FrameKind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> None:
         self._attached().write(self._encode(kind, target, content, target_id, request_id))
 
-    def _encode(self, kind: Kind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> bytes:
+    def _encode(self, kind: FrameKind, target: Target, content: Any, target_id: int = 0, request_id: int = 0) -> bytes:
         return encode_frame(kind, target, content, target_id, self._address, request_id, self._max_bytes)

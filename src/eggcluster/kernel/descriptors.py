@@ -1,7 +1,23 @@
-"""How many file descriptors this process may still open. Master and app workers."""
+"""File descriptors: how many may still be opened, and the standard ones that were closed. Runs in all."""
 
 import os
 import resource
+import sys
+
+
+def open_standard_streams() -> None:
+    """Open the null device on each of the descriptors 0 to 2 that is closed.
+
+    Else the next file or socket that is opened takes its number: log lines would go into it, and uvloop aborts when
+    it closes one.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # Python found it closed
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  # for good
+
 
 RESERVE = 16  # descriptors left to the application: what it is serving wants to open files, too
 SHARE = 16  # of a small limit the reserve is at most one part in so many

@@ -35,7 +35,7 @@ def children_of(parent: int) -> list[int]:
     return _select(lambda pid: _parent(pid) == parent)
 
 
-def strangers_of(parent: int) -> frozenset[tuple[int, bytes]]:
+def identified_children(parent: int) -> frozenset[tuple[int, bytes]]:
     """The children that a process has now, told from whoever gets their pids later."""
     return frozenset((pid, _birth(pid)) for pid in children_of(parent))
 

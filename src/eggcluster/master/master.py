@@ -1,6 +1,6 @@
 """The master: one inbox, one loop, one writer of the state. It never imports application code.
 
-What is to be done is decided by the supervisor (`model/supervisor.py`); this module is told what happened, asks
+What is to be done is decided by the supervisor (`model/lives/supervisor.py`); this module is told what happened, asks
 it, and carries out what it answers.
 """
 
@@ -14,38 +14,38 @@ import time
 from typing import Any
 
 from eggcluster.errors import FrameError
-from eggcluster.ipc.boot_order import BootOrder
 from eggcluster.ipc.frame import printable
-from eggcluster.master.agent_sources import AgentSources
-from eggcluster.master.announcer import Announcer
-from eggcluster.master.event import (
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.master.agent_records import AgentSources
+from eggcluster.master.control.cluster_status import describe_cluster
+from eggcluster.master.control.event_feed import EventFeed
+from eggcluster.master.control.requests import MasterRequests
+from eggcluster.master.events import (
     BootFailed,
     ChannelBroke,
     CloseRequested,
     Event,
     Exited,
+    Inbox,
+    Progress,
     ReloadRequested,
     SignalReceived,
     Started,
 )
-from eggcluster.master.event_feed import EventFeed
-from eggcluster.master.house import LAST_WORDS, House
-from eggcluster.master.inbox import Inbox
-from eggcluster.master.link import Link
+from eggcluster.master.notifier import Notifier
 from eggcluster.master.plan import plan_for
-from eggcluster.master.progress import Progress
-from eggcluster.master.reception import Reception
-from eggcluster.master.status import describe_cluster
-from eggcluster.master.switchboard import Switchboard
+from eggcluster.master.relay.link import Link
+from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.master.resources import LAST_WORDS, MasterResources
 from eggcluster.master.worker_manager import WorkerManager
-from eggcluster.model.command import (
+from eggcluster.model.lives.commands import (
     Abort,
-    Announce,
     CloseListeners,
     Command,
     Fork,
     Kill,
     Look,
+    NotifyReady,
     PublishPids,
     ReloadEnded,
     ReportDeath,
@@ -53,12 +53,12 @@ from eggcluster.model.command import (
     Steer,
     Stop,
 )
-from eggcluster.model.phase import ExitCode, Phase
-from eggcluster.model.role import Role
-from eggcluster.model.seat import Seat
-from eggcluster.model.steering import SlotView
-from eggcluster.model.supervisor import Supervisor
-from eggcluster.model.worker import AgentWorker, ExitReport, Worker, WorkerState
+from eggcluster.model.lives.phase import ExitCode, Phase
+from eggcluster.model.lives.roster import Slot
+from eggcluster.model.lives.supervisor import Supervisor
+from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, WorkerState
+from eggcluster.model.messages.role import Role
+from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.modes.starters import in_words
 from eggcluster.options import ClusterOptions
 
@@ -79,13 +79,13 @@ class Master:
         self.supervisor = Supervisor(plan_for(options), random.random)
         self.inbox = Inbox()
         self.feed = EventFeed()
-        self.house = House(options, owns_process=owns_process, parent=parent)
-        self.reception = Reception(self.inbox, self.status)
+        self.resources = MasterResources(options, owns_process=owns_process, parent=parent)
+        self.reception = MasterRequests(self.inbox, self.status)
         self.switchboard = Switchboard(
             options.workers, self.reception.report, self._on_broken, self._on_ask, options.max_queue_bytes
         )
         self.worker_manager = WorkerManager(self.inbox, self.switchboard, options)
-        self.announcer = Announcer(options.name, self.supervisor, self.switchboard)
+        self.announcer = Notifier(options.name, self.supervisor, self.switchboard)
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._started_at = time.time()
         self._agent_sources = AgentSources(self.inbox)
@@ -94,8 +94,8 @@ class Master:
 
     async def run(self) -> ExitCode:
         """Boot, guard, close. Gives the exit code; OptionsError for what turns out only now to be taken."""
-        with self.house:
-            await self.house.move_in(self, self.switchboard, self.worker_manager.reap)
+        with self.resources:
+            await self.resources.acquire(self, self.switchboard, self.worker_manager.reap)
             _logger.info("=================== egg start =====================")
             _logger.info("%s", self._summary())
             self._carry_out(self.supervisor.boot(self._now()))
@@ -148,8 +148,8 @@ class Master:
                     self.worker_manager.kill(worker)
                 case Abort(worker):
                     self.worker_manager.abort(worker)
-                case Announce(worker):
-                    self.announcer.ready(self.house.listeners, worker)
+                case NotifyReady(worker):
+                    self.announcer.ready(self.resources.listeners, worker)
                 case PublishPids():
                     self._steer()
                     self.announcer.pids()
@@ -161,7 +161,7 @@ class Master:
                 case ReportDeath(worker, exit, state):
                     self.announcer.death(worker, exit, state)
                 case CloseListeners():
-                    self.house.close_listeners()
+                    self.resources.close_listeners()
                 case Say(level, text, progress):
                     self._say(level, text, progress)
                 case ReloadEnded(failure):
@@ -173,10 +173,10 @@ class Master:
         if self.supervisor.boot_failure is not None:
             self.announcer.boot_failure(self.supervisor.boot_failure)
         await self.reception.end_close(LAST_WORDS)
-        await self.house.say_goodbye(self.switchboard)
+        await self.resources.flush_last_messages(self.switchboard)
         self.worker_manager.abandon()
-        if self.house.owns_process:
-            self.worker_manager.end_orphans(self.house.strangers)
+        if self.resources.owns_process:
+            self.worker_manager.end_orphans(self.resources.preexisting_children)
         _logger.info("close done, exiting with code:%d", self.supervisor.exit_code)
 
     # -- what happened -----------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Master:
 
     def _on_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
         last_words, read = self.worker_manager.forget(worker)
-        self.house.listeners.forget(worker)
+        self.resources.listeners.forget(worker)
         if last_words:
             _logger.error("%s, where its threads were: %s", worker, printable(last_words))
         self.switchboard.disconnect(worker, read)
@@ -245,7 +245,7 @@ class Master:
 
     def fork_agent_worker(self, agent: Worker) -> None:
         """Start an incarnation of the agent."""
-        cluster_socket = self.house.listeners.cluster_socket
+        cluster_socket = self.resources.listeners.cluster_socket
         fds = [cluster_socket.fileno()] if cluster_socket is not None else []
         survivors = [app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None]
         order = self._order(
@@ -260,9 +260,9 @@ class Master:
     def fork_app_workers(self, *workers: Worker) -> None:
         """Start incarnations in their slots, each with its slot's listeners."""
         for worker in workers:
-            listeners = self.house.listeners.of_slot(worker.slot)
-            worker.listening_at = self.house.listeners.address_of(worker.slot)
-            handover = self.house.listeners.expect(worker)
+            listeners = self.resources.listeners.of_slot(worker.slot)
+            worker.listening_at = self.resources.listeners.address_of(worker.slot)
+            handover = self.resources.listeners.expect(worker)
             order = self._order(
                 worker, Role.APP, listeners=listeners, listening_at=worker.listening_at, handover_fd=handover
             )
@@ -284,13 +284,13 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """The cluster's state as plain values; see `status.py`."""
-        listeners, abandoned = self.house.listeners, self.worker_manager.abandoned()
+        listeners, abandoned = self.resources.listeners, self.worker_manager.abandoned()
         return describe_cluster(
             self.options, self.supervisor, self.switchboard, listeners, abandoned, self._started_at, self._now()
         )
 
-    def _order(self, worker: Worker, role: Role, **details: Any) -> BootOrder:
-        return BootOrder(
+    def _order(self, worker: Worker, role: Role, **details: Any) -> WorkerSpec:
+        return WorkerSpec(
             role=role.value,
             slot=worker.slot,
             generation=worker.generation,
@@ -298,15 +298,15 @@ class Master:
             options=self.options,
             forked_at=time.monotonic(),
             start_deadline=worker.start_deadline,
-            cluster_port=self.house.listeners.cluster_port,
-            cluster_inode=self.house.listeners.cluster_inode,
+            cluster_port=self.resources.listeners.cluster_port,
+            cluster_inode=self.resources.listeners.cluster_inode,
             edition=self.reception.reloads,
             **details,
         )
 
     def _steer(self) -> None:
         """Say who takes new connections."""
-        self.house.listeners.steer([_view(seat) for seat in self.supervisor.slots], self._now())
+        self.resources.listeners.steer([_view(seat) for seat in self.supervisor.slots], self._now())
 
     def _say(self, level: int, text: str, progress: bool) -> None:
         _logger.log(level, "%s", text)
@@ -338,10 +338,10 @@ class Master:
         return (self._now() - worker.born) * 1000
 
 
-def _view(seat: Seat) -> SlotView:
+def _view(seat: Slot) -> SlotView:
     """A slot as new connections see it."""
     worker = seat.current
     if worker is None or not seat.listening:
-        return SlotView(seat.slot, open=False)
+        return SlotView(seat.number, open=False)
     signs = worker.signs
-    return SlotView(seat.slot, worker.moves and signs.accepting, signs.connections, signs.accepted)
+    return SlotView(seat.number, worker.moves and signs.accepting, signs.connections, signs.accepted)

@@ -1,13 +1,12 @@
 """The supervisor's part of the options. Runs in the master."""
 
-from eggcluster.model.plan import Plan
-from eggcluster.model.wear import Limits
+from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
 from eggcluster.options import ClusterOptions
 
 
-def plan_for(options: ClusterOptions) -> Plan:
+def plan_for(options: ClusterOptions) -> SupervisorSettings:
     """The supervisor's part of the options, all times in seconds."""
-    return Plan(
+    return SupervisorSettings(
         workers=options.workers,
         app_start_timeout=options.app_start_timeout,
         agent_start_timeout=options.agent_start_timeout,
@@ -16,7 +15,7 @@ def plan_for(options: ClusterOptions) -> Plan:
         close_timeout=options.close_timeout / 1000,
         worker_timeout=options.worker_timeout,
         agent_timeout=options.agent_timeout,
-        limits=Limits(options.max_requests, options.max_lifetime, options.max_rss),
+        limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss),
         replace_apps=options.env != "local",
         strict=options.strict,
     )

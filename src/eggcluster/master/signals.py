@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from eggcluster.kernel.hang_up import follow_hang_ups
-from eggcluster.kernel.signal_actions import is_handled, is_ignored
+from eggcluster.kernel.signal_actions import follow_hang_ups, is_handled, is_ignored
 
 CLOSE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD = signal.SIGHUP

@@ -7,15 +7,13 @@ import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.kernel.process_adoption import reap_adopted
 from eggcluster.kernel.process_tree import children_but, kill_until_gone
-from eggcluster.kernel.subreaper import reap_adopted
-from eggcluster.master.event import ChannelBroke, Exited
-from eggcluster.master.inbox import Inbox
-from eggcluster.master.link import Link
-from eggcluster.master.switchboard import Switchboard
-from eggcluster.model.vital_signs import VitalSigns
-from eggcluster.model.worker import ExitReport, Worker
+from eggcluster.master.events import ChannelBroke, Exited, Inbox
+from eggcluster.master.relay.link import Link
+from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
 from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 from eggcluster.options import ClusterOptions
@@ -40,7 +38,7 @@ class WorkerManager:
         self._lost: dict[Worker, asyncio.TimerHandle] = {}  # without its channel: how long it may live on
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def fork(self, worker: Worker, order: BootOrder, fds: Sequence[int]) -> None:
+    def fork(self, worker: Worker, order: WorkerSpec, fds: Sequence[int]) -> None:
         """Start an incarnation that inherits `fds`. Where the system refuses, that is its death."""
         try:
             handle = self._start(order, fds)
@@ -77,7 +75,7 @@ class WorkerManager:
             _logger.warning("send kill SIGABRT to %s", worker)
             self._run(handle.abort())
 
-    def look(self, *, memory: bool) -> dict[Worker, VitalSigns]:
+    def look(self, *, memory: bool) -> dict[Worker, Heartbeat]:
         """How all of them are; where `memory` is of interest it is noted at the workers themselves."""
         if memory:
             for worker, handle in self._handles.items():
@@ -108,13 +106,13 @@ class WorkerManager:
         if not self._shares_process:
             reap_adopted({handle.worker_id for handle in self._handles.values()})
 
-    def end_orphans(self, strangers: frozenset[tuple[int, bytes]]) -> None:
+    def end_orphans(self, preexisting_children: frozenset[tuple[int, bytes]]) -> None:
         """SIGKILL for what the master adopted: children of workers that left both session and environment behind.
 
-        Only at the very end, and only in a process of the master's own. `strangers` are children that it had before:
+        Only at the very end, and only in a process of the master's own. `preexisting_children` were there before:
         a shell that became the master by `exec` may have started a `tee` for its log.
         """
-        kill_until_gone(lambda: children_but(strangers, os.getpid()), limit=1.0)
+        kill_until_gone(lambda: children_but(preexisting_children, os.getpid()), limit=1.0)
 
     def abandon(self) -> None:
         """The master ends: wait for nobody any more, such as a process that the kernel does not let go."""

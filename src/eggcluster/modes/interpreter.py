@@ -6,7 +6,7 @@ Python 3.14 and later: concurrent.interpreters, PEP 734.
 import sys
 from collections.abc import Sequence
 
-from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.modes.thread import ENTRY, ThreadWorker
 
 # Only what can be handed over as it is: numbers, and the module path, since this interpreter's may have been changed.
@@ -18,7 +18,7 @@ result.put(int(live(channel, orders, shares_modules=False)))
 """
 
 
-def start_by_interpreters(order: BootOrder, fds: Sequence[int]) -> "InterpreterWorker":
+def start_by_interpreters(order: WorkerSpec, fds: Sequence[int]) -> "InterpreterWorker":
     """Start a worker in a new interpreter that gets copies of `fds`; OSError where the system refuses."""
     return InterpreterWorker(order, fds)
 

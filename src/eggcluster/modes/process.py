@@ -12,14 +12,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from eggcluster.ipc.boot_order import BootOrder
-from eggcluster.ipc.handshake import send_first
-from eggcluster.ipc.vital_record import VitalRecord
-from eggcluster.kernel.memory_use import resident_bytes
-from eggcluster.kernel.patience import await_steadily
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
+from eggcluster.ipc.worker_spec import WorkerSpec, send_first
+from eggcluster.kernel.memory import resident_bytes
 from eggcluster.kernel.process_exit import wait_exited
 from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, is_out_of_reach, session_members, signal_all
-from eggcluster.model.worker import ExitReport
+from eggcluster.kernel.threads import await_steadily
+from eggcluster.model.lives.worker import ExitReport
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
 TREE_POLL = 0.02  # seconds between two looks at a dying tree; there is no event for "a session is empty"
@@ -30,12 +29,12 @@ TITLE_ROOM = " " * 64
 _logger = logging.getLogger("eggcluster.master")
 
 
-def start_by_process(order: BootOrder, fds: Sequence[int]) -> "ProcessWorker":
+def start_by_process(order: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
     """Start a worker as a process that inherits `fds`; OSError where the system refuses.
 
     The order travels over the channel: nothing of it, secrets above all, is on a command line.
     """
-    record = VitalRecord.create(f"egg-{order.role}#{order.slot}")
+    record = HeartbeatPage.create(f"egg-{order.role}#{order.slot}")
     order = msgspec.structs.replace(order, record_fd=record.fd)
     try:
         ours, theirs = socket.socketpair()
@@ -68,7 +67,7 @@ class ProcessWorker(WorkerHandle):
     """A worker that is a process. Its tree is its session and whatever carries its mark."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", channel: socket.socket, record: VitalRecord, mark: str
+        self, process: "subprocess.Popen[bytes]", channel: socket.socket, record: HeartbeatPage, mark: str
     ) -> None:
         self.worker_id = process.pid
         self.channel = channel

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.modes.worker_handle import WorkerHandle
 
-Starter = Callable[[BootOrder, Sequence[int]], WorkerHandle]
+Starter = Callable[[WorkerSpec, Sequence[int]], WorkerHandle]
 
 
 def in_words(start_mode: str) -> str:

@@ -1,7 +1,7 @@
 """Thread mode: each worker is a thread of the master's process, with an event loop of its own. Runs in the master.
 
-A thread cannot be killed. What signals are for a process is a line of orders here (`worker/order_line.py`); who obeys
-none of them is abandoned: nobody waits for it any more, and it ends when it comes to.
+A thread cannot be killed. Where a process gets signals, a thread gets bytes (`worker/threads/thread_signals.py`); one
+that obeys none of them is abandoned: it is not waited for any more.
 """
 
 import asyncio
@@ -16,24 +16,22 @@ from collections.abc import Sequence
 
 import msgspec
 
-from eggcluster.ipc.boot_order import BootOrder, Listener
-from eggcluster.ipc.handshake import send_first
-from eggcluster.ipc.orders import CLOSE, TELL
-from eggcluster.ipc.vital_record import VitalRecord
-from eggcluster.kernel.patience import await_steadily
-from eggcluster.model.phase import ExitCode
-from eggcluster.model.role import Role
-from eggcluster.model.worker import ExitReport
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
+from eggcluster.ipc.worker_spec import CLOSE, TELL, ListenerSpec, WorkerSpec, send_first
+from eggcluster.kernel.threads import await_steadily
+from eggcluster.model.lives.phase import ExitCode
+from eggcluster.model.lives.worker import ExitReport
+from eggcluster.model.messages.role import Role
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
 TELL_GRACE = 1.0  # seconds to write the stacks in
 OBEY_GRACE = 0.2  # seconds for one that stood still and is asked to close; who needs longer is abandoned
-ENTRY = "eggcluster.worker.thread_main"  # by name: the worker's side is loaded in the worker's thread only
+ENTRY = "eggcluster.worker.threads.thread_worker"  # by name: the worker's side is loaded in the worker's thread only
 
 _logger = logging.getLogger("eggcluster.master")
 
 
-def start_by_worker_threads(order: BootOrder, fds: Sequence[int]) -> "ThreadWorker":
+def start_by_worker_threads(order: WorkerSpec, fds: Sequence[int]) -> "ThreadWorker":
     """Start a worker as a thread that gets copies of `fds`; OSError where the system refuses."""
     return ThreadWorker(order, fds)
 
@@ -43,7 +41,7 @@ class ThreadWorker(WorkerHandle):
 
     last_resort = "abandon"
 
-    def __init__(self, order: BootOrder, fds: Sequence[int]) -> None:
+    def __init__(self, order: WorkerSpec, fds: Sequence[int]) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()  # the master's
         self._speaker = order.speaker
@@ -54,7 +52,7 @@ class ThreadWorker(WorkerHandle):
         self._code: int = ExitCode.FAILED
         self._name = f"egg-agent#{order.slot}" if order.role == Role.AGENT.value else f"egg-app#{order.slot}"
         with contextlib.ExitStack() as unless_started:
-            self.record = unless_started.enter_context(contextlib.closing(VitalRecord.create(self._name)))
+            self.record = unless_started.enter_context(contextlib.closing(HeartbeatPage.create(self._name)))
             self.channel, channel = _pair(unless_started)
             self._orders, orders = _pair(unless_started)
             copies = {fd: _copy(fd, unless_started) for fd in (*fds, self.record.fd)}
@@ -149,7 +147,7 @@ def _copy(fd: int, unless_started: contextlib.ExitStack) -> int:
     return copy
 
 
-def _with_copies(order: BootOrder, record_fd: int, copies: dict[int, int]) -> BootOrder:
+def _with_copies(order: WorkerSpec, record_fd: int, copies: dict[int, int]) -> WorkerSpec:
     """The same order, with file descriptors that are the worker's own to close."""
 
     def own(fd: int | None) -> int | None:
@@ -158,7 +156,7 @@ def _with_copies(order: BootOrder, record_fd: int, copies: dict[int, int]) -> Bo
     return msgspec.structs.replace(
         order,
         record_fd=copies[record_fd],
-        listeners=[Listener(own(each.fd), each.tls) for each in order.listeners],
+        listeners=[ListenerSpec(own(each.fd), each.tls) for each in order.listeners],
         cluster_fd=own(order.cluster_fd),
         handover_fd=own(order.handover_fd),
     )

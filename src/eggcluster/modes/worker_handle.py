@@ -4,8 +4,8 @@ import socket
 from abc import ABC, abstractmethod
 from enum import Enum, auto
 
-from eggcluster.ipc.vital_record import VitalRecord
-from eggcluster.model.worker import ExitReport
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
+from eggcluster.model.lives.worker import ExitReport
 
 
 class StopOutcome(Enum):
@@ -22,7 +22,7 @@ class WorkerHandle(ABC):
 
     worker_id: int
     channel: socket.socket
-    record: VitalRecord
+    record: HeartbeatPage
     last_resort = "kill"  # what becomes of one that does not close in time
 
     @property

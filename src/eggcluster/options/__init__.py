@@ -10,7 +10,7 @@ from eggcluster.options.cluster_options import AUTO, ClusterOptions
 
 if TYPE_CHECKING:
     from eggcluster.options.parse import parse_options
-    from eggcluster.options.source import CommandLine
+    from eggcluster.options.sources import CommandLine
 
 __all__ = ["AUTO", "ClusterOptions", "CommandLine", "parse_options"]
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> object:
 
         return parse_options
     if name == "CommandLine":
-        from eggcluster.options.source import CommandLine
+        from eggcluster.options.sources import CommandLine
 
         return CommandLine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

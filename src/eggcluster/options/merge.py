@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from eggcluster.options.cluster_options import default_of
-from eggcluster.options.kind import Wrong, convert
-from eggcluster.options.source import Source
+from eggcluster.options.option_type import BadValue, convert
+from eggcluster.options.sources import Source
 from eggcluster.options.table import BY_FIELD
 
 ROLE_LEVELS = ("master_log_level", "agent_log_level", "app_log_level")
@@ -20,7 +20,7 @@ EXCLUSIONS = {
 }
 
 
-class Entry(NamedTuple):
+class SourcedValue(NamedTuple):
     """One field's value, where it stands in the order of sources, and how its source calls it."""
 
     value: object
@@ -30,19 +30,19 @@ class Entry(NamedTuple):
     directory: str
 
 
-def merge(sources: Iterable[Source]) -> dict[str, Entry]:
+def merge(sources: Iterable[Source]) -> dict[str, SourcedValue]:
     """The winning value of each field: that of the last source which has one."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, SourcedValue] = {}
     for rank, source in enumerate(sources):
         for field, value, named_by in _with_role_levels(source.values):
             name = source.names.get(named_by, named_by)
-            entries[field] = Entry(value, rank, name, source.is_text, source.directory)
+            entries[field] = SourcedValue(value, rank, name, source.is_text, source.directory)
     return entries
 
 
-def settle(entries: Mapping[str, Entry]) -> tuple[dict[str, Entry], list[str]]:
+def settle(entries: Mapping[str, SourcedValue]) -> tuple[dict[str, SourcedValue], list[str]]:
     """What is left when later sources have overruled what excludes theirs; the quarrels within one source."""
-    kept: dict[str, Entry] = {}
+    kept: dict[str, SourcedValue] = {}
     problems = []
     for field, entry in sorted(entries.items(), key=lambda item: -item[1].rank):
         rivals = [kept[other] for other in kept if _exclude(field, other) and is_chosen(kept[other].value)]
@@ -54,7 +54,7 @@ def settle(entries: Mapping[str, Entry]) -> tuple[dict[str, Entry], list[str]]:
     return kept, problems
 
 
-def read(entries: Mapping[str, Entry]) -> tuple[dict[str, object], dict[str, str]]:
+def read(entries: Mapping[str, SourcedValue]) -> tuple[dict[str, object], dict[str, str]]:
     """The values, each of its option's kind; and for each field that is wrong the line that says so."""
     values: dict[str, object] = {}
     wrong: dict[str, str] = {}
@@ -64,7 +64,7 @@ def read(entries: Mapping[str, Entry]) -> tuple[dict[str, object], dict[str, str
             continue  # the default, said aloud: what it stands for is found out later
         try:
             values[field] = convert(option.kind, entry.value, is_text=entry.is_text, is_secret=option.is_secret)
-        except Wrong as problem:
+        except BadValue as problem:
             wrong[field] = f"{entry.name}: {problem}"
     return values, wrong
 

@@ -4,25 +4,24 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from eggcluster.errors import OptionsError
-from eggcluster.options import listening, modes, paths, target, tls
+from eggcluster.options.checks import files, listening, target, tls
 from eggcluster.options.cluster_options import ClusterOptions
-from eggcluster.options.file import from_file
 from eggcluster.options.merge import merge, read, settle
 from eggcluster.options.resolve import resolve
-from eggcluster.options.source import Naming, Source, from_caller, from_environment
+from eggcluster.options.sources import Naming, Source, from_caller, from_environment, from_file
 
 Check = Callable[[ClusterOptions, Naming], Iterable[str]]
 
 # A check is left out when a field it looks at is already known to be wrong: one line for each mistake.
 CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
-    (paths.check_text, frozenset()),
-    (paths.check_base_dir, frozenset()),
-    (paths.check_files, frozenset({"base_dir"})),
+    (files.check_text, frozenset()),
+    (files.check_base_dir, frozenset()),
+    (files.check_files, frozenset({"base_dir"})),
     (listening.check_ports, frozenset({"ports", "workers"})),
     (listening.check_fd, frozenset({"fd"})),
     (listening.check_uds, frozenset({"uds"})),
     (listening.check_sticky, frozenset({"sticky", "uds", "ports"})),
-    (modes.check_recycling, frozenset({"start_mode", "max_rss"})),
+    (listening.check_recycling, frozenset({"start_mode", "max_rss"})),
     (tls.check_pair, frozenset({"https_key", "https_cert", "https_ca", "https_key_password"})),
     (tls.check_debug_port, frozenset({"debug_port", "port", "ports", "https_key", "https_cert"})),
     (target.check_app, frozenset({"app", "factory", "base_dir"})),

@@ -7,7 +7,7 @@ from typing import Any
 
 from eggcluster.kernel.cpus import available_cpus
 from eggcluster.options.cluster_options import AUTO, ClusterOptions, default_of
-from eggcluster.options.merge import LISTENING, Entry, is_chosen
+from eggcluster.options.merge import LISTENING, SourcedValue, is_chosen
 from eggcluster.options.table import BY_FIELD
 
 PORT_DEFAULT = 7001  # Egg's
@@ -17,7 +17,7 @@ CLOSE_MARGIN_MS = 5000
 
 def resolve(
     values: Mapping[str, Any],
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, SourcedValue],
     *,
     base_dir: str,
     environ: Mapping[str, str],

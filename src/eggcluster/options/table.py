@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from eggcluster.model.vital_signs import LEAST_TIMEOUT
+from eggcluster.model.lives.health import LEAST_TIMEOUT
 from eggcluster.options.cluster_options import default_of
-from eggcluster.options.kind import (
-    Kind,
+from eggcluster.options.option_type import (
+    OptionType,
     choice,
     log_level,
     many,
@@ -29,7 +29,7 @@ class Option:
     """One row. `flags` are as click takes them; without any the command line does not have this option."""
 
     field: str
-    kind: Kind
+    kind: OptionType
     help: str
     metavar: str = ""
     flags: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ CLUSTER_NAME = text("1 to 64 letters, digits, dots, dashes and underscores", r"(
 ENV_NAME = text("a word of letters, digits, dots, dashes and underscores", r"[A-Za-z0-9._-]{1,64}")
 
 
-def _option(field: str, kind: Kind, help: str, metavar: str = "", **rest: object) -> Option:
+def _option(field: str, kind: OptionType, help: str, metavar: str = "", **rest: object) -> Option:
     flags = rest.pop("flags", (f"--{field.replace('_', '-')}",))
     return Option(field, kind, help, metavar, flags=flags, **rest)  # type: ignore[arg-type]
 

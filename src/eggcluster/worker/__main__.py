@@ -4,6 +4,6 @@ import time
 
 began = time.monotonic()  # before the imports, which are a part of what is measured
 
-from eggcluster.worker.main import main  # noqa: E402
+from eggcluster.worker.lifecycle.worker_process import main  # noqa: E402
 
 main(began)

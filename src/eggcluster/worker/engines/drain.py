@@ -15,9 +15,9 @@ from typing import Any
 from uvicorn.server import Server
 
 from eggcluster.worker.engines.cancelled_requests import log_no_cancellations
-from eggcluster.worker.engines.farewell import Farewell
-from eggcluster.worker.engines.intake import Intake
-from eggcluster.worker.engines.websocket_door import CLOSE
+from eggcluster.worker.engines.connection_intake import ConnectionIntake
+from eggcluster.worker.engines.draining_connection import DrainingConnection
+from eggcluster.worker.engines.websocket_upgrade import CLOSE
 
 QUIET = 1.3  # seconds; more than most clients' pauses, and no round number, at which many have their next request
 QUIET_FOR_EACH = 0.1
@@ -32,14 +32,14 @@ _logger = logging.getLogger("eggcluster.worker")
 class Drain:
     """Ends the connections of some uvicorn servers that accept nothing more, `limit` seconds from now at the latest."""
 
-    def __init__(self, intakes: Sequence[Intake], limit: float) -> None:
+    def __init__(self, intakes: Sequence[ConnectionIntake], limit: float) -> None:
         self._intakes = intakes
         self._servers = [intake.server for intake in intakes]
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._cut_at = self._began + limit - min(LAST_WORDS, limit / 4)
         self._end = self._began + limit
-        self._farewells: dict[Any, Farewell] = {}
+        self._farewells: dict[Any, DrainingConnection] = {}
 
     async def run(self) -> None:
         for server in self._servers:
@@ -64,12 +64,12 @@ class Drain:
         pause = max(LOOK, IDLENESS * (self._loop.time() - began))
         await asyncio.sleep(max(0.0, min(pause, deadline - self._loop.time())))
 
-    def _present(self) -> Iterator[Farewell]:
+    def _present(self) -> Iterator[DrainingConnection]:
         """A farewell for each connection that is there: some still come, out of their TLS handshakes or taken over."""
         now, before, self._farewells = self._loop.time(), self._farewells, {}
         for server in self._servers:
             for connection in list(server.server_state.connections):
-                farewell = before.get(connection) or Farewell(connection, now)
+                farewell = before.get(connection) or DrainingConnection(connection, now)
                 self._farewells[connection] = farewell
                 yield farewell
 
@@ -97,7 +97,7 @@ class Drain:
             farewell.abort()
 
 
-def _census(farewells: Sequence[Farewell], tasks: int) -> str:
+def _census(farewells: Sequence[DrainingConnection], tasks: int) -> str:
     """`2 streams (/events, /feed), 1 WebSocket (/chat)`; empty if nothing is lost."""
     paths: dict[str, Counter[str]] = {}
     for farewell in farewells:

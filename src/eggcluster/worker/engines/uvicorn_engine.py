@@ -7,15 +7,15 @@ from typing import Any
 
 from uvicorn.server import Server
 
-from eggcluster.ipc.boot_order import Listener
-from eggcluster.kernel.inherited import InheritedSocket, inherited_socket
+from eggcluster.ipc.worker_spec import ListenerSpec
+from eggcluster.kernel.inherited_sockets import InheritedSocket, inherited_socket
 from eggcluster.options import ClusterOptions
-from eggcluster.worker.engines.door import Door
+from eggcluster.worker.app.loading import Interface
+from eggcluster.worker.engines.accept_loop import AcceptLoop
+from eggcluster.worker.engines.connection_intake import ConnectionIntake
 from eggcluster.worker.engines.drain import Drain
 from eggcluster.worker.engines.engine import Engine, Load
-from eggcluster.worker.engines.intake import Intake
 from eggcluster.worker.engines.uvicorn_server import uvicorn_server
-from eggcluster.worker.interface import Interface
 
 DATE = 1.0  # seconds for which a Date header is good; uvicorn's
 
@@ -28,7 +28,7 @@ class UvicornEngine(Engine):
         app: Callable[..., Any],
         interface: Interface,
         options: ClusterOptions,
-        listeners: Sequence[Listener],
+        listeners: Sequence[ListenerSpec],
         state: dict[str, Any],
         before_accept: Callable[[Server], Awaitable[None]],
     ) -> None:
@@ -42,8 +42,8 @@ class UvicornEngine(Engine):
         tls = sorted({listener.tls for listener in listeners}, reverse=True)
         self._servers = {each: uvicorn_server(app, options, tls=each) for each in tls}
         self._alone = options.workers == 1 or bool(options.ports)
-        self._intakes: dict[bool, Intake] = {}
-        self._door: Door | None = None
+        self._intakes: dict[bool, ConnectionIntake] = {}
+        self._door: AcceptLoop | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -51,10 +51,10 @@ class UvicornEngine(Engine):
         for server in self._servers.values():
             await self._before_accept(server)
             await server.on_tick(0)  # the first response has its date header, too
-        self._intakes = {tls: Intake(server, self._state) for tls, server in self._servers.items()}
+        self._intakes = {tls: ConnectionIntake(server, self._state) for tls, server in self._servers.items()}
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
         takes = [(sock, self._intakes[tls].take) for sock, tls in self._listeners]
-        self._door = Door(takes, lambda: self.load.connections, alone=self._alone or _are_own(self._listeners))
+        self._door = AcceptLoop(takes, lambda: self.load.connections, alone=self._alone or _are_own(self._listeners))
         self._door.open()
 
     def take(self, connection: socket.socket, *, tls: bool) -> None:

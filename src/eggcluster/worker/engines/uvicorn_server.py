@@ -10,7 +10,7 @@ from uvicorn.server import Server
 
 from eggcluster.options import ClusterOptions
 from eggcluster.worker.engines.addresses import use_known_addresses
-from eggcluster.worker.engines.websocket_door import websocket_protocol
+from eggcluster.worker.engines.websocket_upgrade import websocket_protocol
 
 
 def uvicorn_server(app: Callable[..., Any], options: ClusterOptions, *, tls: bool) -> Server:

@@ -5,15 +5,31 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
-from eggcluster.ipc.cancellation import is_cancellation
-from eggcluster.model.interval import interval_text
-from eggcluster.model.schedule_run import FAILED, OK, STOPPED, TIMEOUT, RunEnd
+from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.model.schedule.declaration import interval_text
+from eggcluster.model.schedule.schedule_run import FAILED, OK, STOPPED, TIMEOUT, RunEnd
 from eggcluster.worker.background import described
-from eggcluster.worker.off_loop import call_off_loop
+from eggcluster.worker.function_calls import call_off_loop
 from eggcluster.worker.schedule.schedules import Task
-from eggcluster.worker.schedule.tick import set_scheduled_for
+
+_due: ContextVar[float | None] = ContextVar("scheduled_for", default=None)
+
+
+def scheduled_for() -> float | None:
+    """In a scheduled function, and in what it calls: the instant for which it runs, in Unix seconds; else None.
+
+    Name and instant identify a tick: with them an outside system can tell a repetition (`retry`) from a new one.
+    """
+    return _due.get()
+
+
+def set_scheduled_for(due: float) -> None:
+    """What runs in this task from now on runs for that instant."""
+    _due.set(due)
+
 
 KEPT = 256  # runs that have ended, for a new agent that asks what became of them
 LAST_MOMENT = 0.5  # seconds that a cancelled run has for its cleanup, before it is given up or complained of

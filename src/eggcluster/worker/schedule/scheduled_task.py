@@ -6,14 +6,22 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from eggcluster.ipc.cancellation import is_cancellation
-from eggcluster.model.background_state import BackgroundState
-from eggcluster.model.gate import Gate, Verdict
-from eggcluster.model.schedule_run import LOST, NOBODY, SKIPPED, RunEnd, RunHistory, ScheduleRun
-from eggcluster.model.schedule_terms import ScheduleTerms
+from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.model.schedule.background_state import BackgroundState
+from eggcluster.model.schedule.schedule_run import (
+    LOST,
+    NOBODY,
+    SKIPPED,
+    Admission,
+    OverlapGuard,
+    RunEnd,
+    RunHistory,
+    ScheduleRun,
+)
+from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 from eggcluster.worker.background import BackgroundTask
 from eggcluster.worker.schedule.clock import Clock, time_text
-from eggcluster.worker.schedule.memory import Memory
+from eggcluster.worker.schedule.journal import Journal
 from eggcluster.worker.schedule.strategy import ScheduleStrategy, cause
 from eggcluster.worker.schedule.timeline import Timeline
 
@@ -25,12 +33,12 @@ Work = Callable[[ScheduleRun], Awaitable[RunEnd]]
 class ScheduledTask:
     """It outlives its terms: a reload may change them while a run of the old ones is under way."""
 
-    def __init__(self, name: str, memory: Memory, clock: Clock, logger: logging.Logger) -> None:
+    def __init__(self, name: str, memory: Journal, clock: Clock, logger: logging.Logger) -> None:
         self.name = name
         self.terms: ScheduleTerms | None = None  # None while no worker has it
         self.strategy: ScheduleStrategy | None = None
         self.history = RunHistory()
-        self._gate = Gate("skip")
+        self._gate = OverlapGuard("skip")
         self._turn: asyncio.Future[None] | None = None
         self._memory = memory
         self._clock = clock
@@ -95,12 +103,12 @@ class ScheduledTask:
         trigger, due = cause.get()
         run = ScheduleRun(self.name, due if due is not None else self._clock.wall(), trigger)
         verdict = self._gate.arrive()
-        if verdict is Verdict.SKIP:
+        if verdict is Admission.SKIP:
             run.finish(RunEnd(SKIPPED, "a run before it had not ended"), self._clock.wall())
             self.history.count(run)
             self._logger.info("schedule %s: skipped %s, the run before has not ended", self.name, time_text(run.due))
             return run
-        if verdict is Verdict.WAIT:
+        if verdict is Admission.WAIT:
             self._turn = asyncio.get_running_loop().create_future()
             await self._turn
         await self._carry_out(run, work)

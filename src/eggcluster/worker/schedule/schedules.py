@@ -5,13 +5,12 @@ from copy import copy
 from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from eggcluster.errors import DeclarationError
-from eggcluster.model.declaration import check_name, check_runs, is_function, short
-from eggcluster.model.schedule_terms import SAY_WHEN, GivenTerms, Interval, ScheduleTerms, check_terms
+from eggcluster.model.schedule.declaration import check_name, check_runs, is_function, short
+from eggcluster.model.schedule.schedule_terms import SAY_WHEN, GivenTerms, Interval, ScheduleTerms, check_terms
 from eggcluster.packing import encode
-from eggcluster.worker.off_loop import function_name, function_place
-from eggcluster.worker.schedule.clock import Clock
+from eggcluster.worker.function_calls import function_name, function_place
+from eggcluster.worker.schedule.clock import Clock, times_of
 from eggcluster.worker.schedule.strategy import ScheduleStrategy
-from eggcluster.worker.schedule.times import times_of
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _S = TypeVar("_S", bound=type[ScheduleStrategy])

@@ -6,11 +6,11 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from eggcluster.model.schedule_run import ScheduleRun
-from eggcluster.model.schedule_terms import ScheduleTerms
+from eggcluster.model.schedule.schedule_run import ScheduleRun
+from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 
 if TYPE_CHECKING:
-    from eggcluster.worker.agent import Agent
+    from eggcluster.worker.agent.agent import Agent
 
 
 class Sender(Protocol):

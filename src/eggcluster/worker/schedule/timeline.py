@@ -1,4 +1,4 @@
-"""One task's ticks as they come, in real time. Runs in the agent; `model/timetable.py` decides."""
+"""One task's ticks as they come, in real time. Runs in the agent; `model/schedule/timetable.py` decides."""
 
 import asyncio
 import logging
@@ -6,11 +6,10 @@ import random
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from eggcluster.model.schedule_terms import ScheduleTerms
-from eggcluster.model.timetable import LATE, Times, Timetable
-from eggcluster.worker.schedule.clock import Clock, time_text
-from eggcluster.worker.schedule.memory import Note
-from eggcluster.worker.schedule.times import times_of
+from eggcluster.model.schedule.schedule_terms import ScheduleTerms
+from eggcluster.model.schedule.timetable import LATE, Times, Timetable
+from eggcluster.worker.schedule.clock import Clock, time_text, times_of
+from eggcluster.worker.schedule.journal import JournalEntry
 
 LOOK = 1.0  # seconds between two looks at the wall clock: it may have been set, or the machine suspended
 
@@ -26,7 +25,7 @@ class Tick(NamedTuple):
 class Timeline:
     """A series that begins now, or goes on where `note`, the predecessor's, says; `None` from `times_of`: no series."""
 
-    def __init__(self, terms: ScheduleTerms, note: Note, clock: Clock, logger: logging.Logger) -> None:
+    def __init__(self, terms: ScheduleTerms, note: JournalEntry, clock: Clock, logger: logging.Logger) -> None:
         self._terms = terms
         self._clock = clock
         self._logger = logger

@@ -3,12 +3,11 @@
 import functools
 from typing import Any, Protocol
 
-from eggcluster.worker.sharing.blueprint import Blueprint
-from eggcluster.worker.sharing.listening import Listener, call_listener, check_listener
-from eggcluster.worker.sharing.shared_client import Established, topic
+from eggcluster.worker.sharing.client_spec import ClientSpec
+from eggcluster.worker.sharing.shared_client import Established, Listener, call_listener, check_listener, topic
 
 
-class Wire(Protocol):
+class AgentLink(Protocol):
     """The worker's connection to the agent."""
 
     async def call(self, name: str, action: str, data: Any, timeout: float, *, again: bool) -> Any:
@@ -33,7 +32,7 @@ class Topic:
 class Follower:
     """Calls go to the leader; of what listeners subscribe to it keeps the latest value, for those who come later."""
 
-    def __init__(self, blueprint: Blueprint, wire: Wire) -> None:
+    def __init__(self, blueprint: ClientSpec, wire: AgentLink) -> None:
         self.blueprint = blueprint
         self._wire = wire
         self._topics: dict[bytes, Topic] = {}

@@ -8,21 +8,21 @@ from functools import partial
 from typing import Any
 
 from eggcluster.errors import SharedFull
-from eggcluster.ipc.answers import Question
-from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.handlers import Handlers
-from eggcluster.ipc.line import Line
-from eggcluster.model.message import Kind
-from eggcluster.model.role import AGENT
-from eggcluster.model.shared_store import Write
-from eggcluster.model.shared_table import Table
+from eggcluster.ipc.incoming_requests import RequestKey
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.model.messages.message import FrameKind
+from eggcluster.model.messages.role import AGENT
+from eggcluster.model.shared.shared_store import Write
+from eggcluster.model.shared.shared_table import Table
 from eggcluster.packing import convert
-from eggcluster.worker.sharing.blueprint import Blueprint
-from eggcluster.worker.sharing.keeper import Keeper
+from eggcluster.worker.sharing.client_spec import ClientSpec
 from eggcluster.worker.sharing.leader import Leader
-from eggcluster.worker.sharing.restoration import Restoration
+from eggcluster.worker.sharing.recovery import SharedRecovery
 from eggcluster.worker.sharing.shared import Shared
-from eggcluster.worker.sharing.shared_client import End
+from eggcluster.worker.sharing.shared_client import ClientBackend
+from eggcluster.worker.sharing.shared_writer import SharedWriter
 from eggcluster.worker.sharing.sharing import Sharing
 
 FAREWELL = 1.0  # seconds for the calls that are under way when the agent closes
@@ -30,31 +30,31 @@ FAREWELL = 1.0  # seconds for the calls that are under way when the agent closes
 _logger = logging.getLogger("eggcluster.cluster_client")
 
 
-class Hub(Sharing):
+class SharingHub(Sharing):
     """Followers come by `take`, from `open` to `close`.
 
     They say hello, are welcomed once the agent has booted, and only then ask for anything: so they find all
     leaders that the agent's module and its `on_start` have created.
     """
 
-    def __init__(self, order: BootOrder) -> None:
+    def __init__(self, order: WorkerSpec) -> None:
         super().__init__()
         self._options = order.options
         self._cluster_id = order.cluster_id
         self._leaders: dict[str, Leader] = {}
         self._handlers = Handlers()  # the leaders' methods, for all lines
-        self._lines: set[Line] = set()
+        self._lines: set[DirectConnection] = set()
         self._booted = asyncio.Event()
         self._running: set[asyncio.Task[Any]] = set()
         self._shared = Shared(self)
         self._shared_is_used = False
-        self._keeper = Keeper(order.generation, self._shared.notify)
-        self._restoration = Restoration(order.survivors)
+        self._keeper = SharedWriter(order.generation, self._shared.notify)
+        self._restoration = SharedRecovery(order.survivors)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- the sharing -----------------------------------------------------------------------------------
 
-    def _open(self, blueprint: Blueprint) -> End:
+    def _open(self, blueprint: ClientSpec) -> ClientBackend:
         leader = Leader(blueprint)
         self._leaders[blueprint.name] = leader
         for method, meaning in blueprint.methods().items():
@@ -126,12 +126,12 @@ class Hub(Sharing):
 
     async def _take(self, sock: socket.socket) -> None:
         options = self._options
-        line = await Line.open(
+        line = await DirectConnection.open(
             sock, self, self._handlers, AGENT.pack(), options.max_message_bytes, options.max_queue_bytes
         )
         self._lines.add(line)
 
-    def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
+    def on_request(self, line: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
         if action == "hello":
             self._greet(line, question, *convert(data, tuple[str, int, int | None]))
         elif action == "write":
@@ -142,7 +142,7 @@ class Hub(Sharing):
             return False
         return True
 
-    def on_message(self, line: Line, action: str, data: Any) -> None:
+    def on_message(self, line: DirectConnection, action: str, data: Any) -> None:
         if action == "follow":
             self._run(self._follow(line))
             return
@@ -153,38 +153,40 @@ class Hub(Sharing):
             elif action == "unsubscribe":
                 leader.remove_line(line, key)
 
-    def on_closed(self, line: Line) -> None:
+    def on_closed(self, line: DirectConnection) -> None:
         self._lines.discard(line)
         self._keeper.remove_line(line)
         for leader in self._leaders.values():
             leader.remove_line(line)
 
-    def _greet(self, line: Line, question: Question, cluster_id: str, worker_id: int, version: int | None) -> None:
+    def _greet(
+        self, line: DirectConnection, question: RequestKey, cluster_id: str, worker_id: int, version: int | None
+    ) -> None:
         if cluster_id != self._cluster_id:  # its runtime directory was emptied, and this cluster has bound its file
-            line.reply(question, Kind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""])
+            line.reply(question, FrameKind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""])
             return
         self._restoration.arrive(worker_id, version, line)
         self._run(self._welcome(line, question))
 
-    async def _welcome(self, line: Line, question: Question) -> None:
+    async def _welcome(self, line: DirectConnection, question: RequestKey) -> None:
         await self._booted.wait()
-        line.reply(question, Kind.REPLY, list(self._leaders))
+        line.reply(question, FrameKind.REPLY, list(self._leaders))
 
-    async def _follow(self, line: Line) -> None:
+    async def _follow(self, line: DirectConnection) -> None:
         await self._keeper.restored.wait()
         if not line.channel.closed:
             self._keeper.add_line(line)
 
-    async def _confirm(self, line: Line, question: Question, name: str, key: bytes) -> None:
+    async def _confirm(self, line: DirectConnection, question: RequestKey, name: str, key: bytes) -> None:
         try:
             if leader := self._leaders.get(name):
                 await leader.established(key)
         except Exception as error:
-            line.reply(question, Kind.FAILURE, [type(error).__name__, str(error), ""])
+            line.reply(question, FrameKind.FAILURE, [type(error).__name__, str(error), ""])
         else:
-            line.reply(question, Kind.REPLY, None)
+            line.reply(question, FrameKind.REPLY, None)
 
-    def _write(self, line: Line, question: Question, write: Write) -> None:
+    def _write(self, line: DirectConnection, question: RequestKey, write: Write) -> None:
         if not self._keeper.restored.is_set():
             self._run(self._write_later(line, question, write))
             return
@@ -194,13 +196,13 @@ class Hub(Sharing):
             answer = [None, type(error).__name__, str(error)]
         self._keeper.after_turn(partial(self._acknowledge, line, question, answer))
 
-    async def _write_later(self, line: Line, question: Question, write: Write) -> None:
+    async def _write_later(self, line: DirectConnection, question: RequestKey, write: Write) -> None:
         await self._keeper.restored.wait()
         self._write(line, question, write)
 
-    def _acknowledge(self, line: Line, question: Question, answer: list[Any]) -> None:
+    def _acknowledge(self, line: DirectConnection, question: RequestKey, answer: list[Any]) -> None:
         line.post_late()  # who has written reads what it has written
-        line.reply(question, Kind.REPLY, answer)
+        line.reply(question, FrameKind.REPLY, answer)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:
         """A task that is not lost to the garbage collector."""

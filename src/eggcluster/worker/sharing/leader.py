@@ -8,12 +8,11 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from eggcluster.errors import MessengerError
+from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.frame import encode_frame
-from eggcluster.ipc.line import Line
-from eggcluster.model.message import Kind, Target
-from eggcluster.worker.sharing.blueprint import Blueprint
-from eggcluster.worker.sharing.listening import Listener, call_listener, check_listener
-from eggcluster.worker.sharing.shared_client import Established, topic
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.worker.sharing.client_spec import ClientSpec
+from eggcluster.worker.sharing.shared_client import Established, Listener, call_listener, check_listener, topic
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
@@ -23,7 +22,7 @@ class Subscription:
 
     def __init__(self, info: Any) -> None:
         self.info = info
-        self.lines: dict[Line, None] = {}
+        self.lines: dict[DirectConnection, None] = {}
         self.listeners: list[Listener] = []
         self.latest: tuple[Any, bytes] | None = None  # the value, and the frame that brings it to a follower
         self.upstream: Listener
@@ -33,7 +32,7 @@ class Subscription:
 class Leader:
     """Makes the real client when it is started, and is the only one to use it."""
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: ClientSpec) -> None:
         self.blueprint = blueprint
         self._real: Any = None
         self._starting: asyncio.Task[None] | None = None
@@ -116,7 +115,7 @@ class Leader:
 
     # -- for followers ---------------------------------------------------------------------------------
 
-    def add_line(self, line: Line, key: bytes, info: Any) -> None:
+    def add_line(self, line: DirectConnection, key: bytes, info: Any) -> None:
         """A follower subscribes."""
         subscription = self._subscription(key, info)
         is_new = line not in subscription.lines
@@ -124,7 +123,7 @@ class Leader:
         if is_new and subscription.latest is not None:
             line.post((self.blueprint.name, key), subscription.latest[1])
 
-    def remove_line(self, line: Line, key: bytes | None = None) -> None:
+    def remove_line(self, line: DirectConnection, key: bytes | None = None) -> None:
         """A follower wants no more of this; None: of anything."""
         for each in [key] if key is not None else list(self._subscriptions):
             if subscription := self._subscriptions.get(each):
@@ -173,7 +172,7 @@ class Leader:
             return
         name = self.blueprint.name
         try:
-            frame = encode_frame(Kind.MESSAGE, Target.APPS, ("value", (name, key, value)))
+            frame = encode_frame(FrameKind.MESSAGE, Target.APPS, ("value", (name, key, value)))
         except MessengerError as error:
             _logger.error("a value of %s, %r, was not passed on: %s", name, subscription.info, error)
             return

@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from eggcluster.errors import NotSerializable, SharedNotReady
-from eggcluster.model.shared_store import CompareAndSet, Delete, Increment, Set, Write, check_size
-from eggcluster.model.shared_table import Change as TableChange
-from eggcluster.model.shared_table import Table
+from eggcluster.model.shared.shared_store import CompareAndSet, Delete, Increment, Set, Write, check_size
+from eggcluster.model.shared.shared_table import Change as TableChange
+from eggcluster.model.shared.shared_table import Table
 from eggcluster.packing import Decoder, Encoder
-from eggcluster.worker.current import here
-from eggcluster.worker.sharing.listening import call_listener, check_listener
+from eggcluster.worker.context.current import here
+from eggcluster.worker.sharing.shared_client import call_listener, check_listener
 
 
 class Change(NamedTuple):
@@ -30,7 +30,7 @@ _encode = Encoder().encode
 _decode = Decoder().decode
 
 
-class Home(Protocol):
+class SharedBackend(Protocol):
     """Where the table is kept up to date, and writes are carried out."""
 
     @property
@@ -55,7 +55,7 @@ class Shared(Mapping[str, Any]):
     A key that is no string is a TypeError everywhere, one with a lone surrogate a ValueError: nobody can have set it.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: SharedBackend) -> None:
         self._home = home
         self._listeners: dict[str, list[OnChange]] = {}
         self._prefix_listeners: dict[str, list[OnChange]] = {}

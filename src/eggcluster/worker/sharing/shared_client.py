@@ -1,19 +1,55 @@
-"""The object that the application holds for a shared client, the same in the agent and in the app workers."""
+"""Calling the application's listeners: whatever they raise is logged and ends nothing. Runs in agent and workers."""
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Protocol
 
 from eggcluster.errors import NotSerializable
+from eggcluster.ipc.tasks import is_cancellation
 from eggcluster.packing import Encoder
-from eggcluster.worker.current import here
-from eggcluster.worker.sharing.blueprint import Blueprint, Meaning
-from eggcluster.worker.sharing.listening import Listener
+from eggcluster.worker.context.current import here
+from eggcluster.worker.sharing.client_spec import ClientSpec, Meaning
+
+Listener = Callable[[Any], Any]
+
+_logger = logging.getLogger("eggcluster.cluster_client")
+_running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected as garbage
+
+
+def check_listener(listener: Any) -> None:
+    """TypeError for what cannot be called, where it is handed over and not when the first value comes."""
+    if not callable(listener):
+        raise TypeError(f"a listener is a function of one argument, not {listener!r}")
+
+
+def call_listener(listener: Listener, value: Any, what: str) -> None:
+    """Call a plain listener now, let an async one run. `what` says in the log what it listens to."""
+    try:
+        result = listener(value)
+    except BaseException:
+        _logger.exception("a listener of %s raised", what)
+        return
+    if isinstance(result, Coroutine):
+        task = asyncio.get_running_loop().create_task(_logged(result, what))
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+
+
+async def _logged(work: Coroutine[Any, Any, Any], what: str) -> None:
+    try:
+        await work
+    except BaseException as error:
+        if is_cancellation(error):
+            raise
+        _logger.exception("a listener of %s raised", what)
+
 
 _encode = Encoder(order="deterministic").encode
 
 
-class End(Protocol):
+class ClientBackend(Protocol):
     """What stands behind the object: the leader itself, or the follower's way to it."""
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -33,7 +69,7 @@ class End(Protocol):
 class SharedClient:
     """Has the methods of its blueprint, each meaning what that says."""
 
-    def __init__(self, blueprint: Blueprint, end: End) -> None:
+    def __init__(self, blueprint: ClientSpec, end: ClientBackend) -> None:
         self._egg_blueprint = blueprint
         self._egg_end = end
         for name, meaning in blueprint.methods().items():
@@ -67,7 +103,7 @@ def topic(info: Any) -> bytes:
         raise NotSerializable(f"MessagePack cannot carry what is to be subscribed to: {error}") from None
 
 
-def _method(blueprint: Blueprint, end: End, name: str, meaning: Meaning) -> Callable[..., Any]:
+def _method(blueprint: ClientSpec, end: ClientBackend, name: str, meaning: Meaning) -> Callable[..., Any]:
     if meaning == "subscribe":
         return partial(_subscribe, blueprint, end)
     if meaning == "unsubscribe":
@@ -80,7 +116,7 @@ def _method(blueprint: Blueprint, end: End, name: str, meaning: Meaning) -> Call
     return method
 
 
-def _subscribe(blueprint: Blueprint, end: End, info: Any, listener: Listener) -> Established:
+def _subscribe(blueprint: ClientSpec, end: ClientBackend, info: Any, listener: Listener) -> Established:
     established = end.subscribe(info, listener)
     here().declare(lambda place: place.sharing.create(blueprint)._egg_end.subscribe(info, listener))
     return established

@@ -5,13 +5,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from eggcluster.model.shared_store import Write
-from eggcluster.model.shared_table import Table
-from eggcluster.worker.sharing.blueprint import Blueprint, ClusterClient
-from eggcluster.worker.sharing.keeper import Keeper
+from eggcluster.model.shared.shared_store import Write
+from eggcluster.model.shared.shared_table import Table
+from eggcluster.worker.sharing.client_spec import ClientSpec, ClusterClient
 from eggcluster.worker.sharing.leader import Leader
 from eggcluster.worker.sharing.shared import Shared
-from eggcluster.worker.sharing.shared_client import End, SharedClient
+from eggcluster.worker.sharing.shared_client import ClientBackend, SharedClient
+from eggcluster.worker.sharing.shared_writer import SharedWriter
 
 T = TypeVar("T")
 
@@ -20,13 +20,13 @@ class Sharing(ABC):
     """One for each process, made when the application first asks for a client or for `shared`."""
 
     def __init__(self) -> None:
-        self._clients: dict[str, tuple[Blueprint, SharedClient]] = {}
+        self._clients: dict[str, tuple[ClientSpec, SharedClient]] = {}
 
     def cluster(self, cls: type[T], name: str | None, timeout: float) -> ClusterClient[T]:
         """The beginning of a client of that class."""
         return ClusterClient(cls, self.create, name, timeout)
 
-    def create(self, blueprint: Blueprint) -> SharedClient:
+    def create(self, blueprint: ClientSpec) -> SharedClient:
         """The client; the same name again gives the same one, ValueError where its blueprint is another."""
         if blueprint.name in self._clients:
             known, client = self._clients[blueprint.name]
@@ -40,7 +40,7 @@ class Sharing(ABC):
         return client
 
     @abstractmethod
-    def _open(self, blueprint: Blueprint) -> End:
+    def _open(self, blueprint: ClientSpec) -> ClientBackend:
         """What stands behind a new client."""
 
     @property
@@ -79,11 +79,11 @@ class LocalSharing(Sharing):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keeper = Keeper(0, lambda change: self._shared.notify(change), sweeps=False)
+        self._keeper = SharedWriter(0, lambda change: self._shared.notify(change), sweeps=False)
         self._keeper.open()
         self._shared = Shared(self)
 
-    def _open(self, blueprint: Blueprint) -> End:
+    def _open(self, blueprint: ClientSpec) -> ClientBackend:
         return Leader(blueprint)
 
     @property

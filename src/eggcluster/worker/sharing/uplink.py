@@ -15,21 +15,21 @@ from eggcluster.errors import (
     RequestTimeout,
     SharedFull,
 )
-from eggcluster.ipc.answers import Question
-from eggcluster.ipc.boot_order import BootOrder
+from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.handlers import Handlers
-from eggcluster.ipc.line import Line
+from eggcluster.ipc.incoming_requests import RequestKey
+from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.unix_socket import connect_unix
-from eggcluster.model.message import Kind
-from eggcluster.model.role import app
-from eggcluster.model.shared_store import Write
-from eggcluster.model.shared_table import Change, Table
+from eggcluster.model.messages.message import FrameKind
+from eggcluster.model.messages.role import app
+from eggcluster.model.shared.shared_store import Write
+from eggcluster.model.shared.shared_table import Change, Table
 from eggcluster.packing import convert
-from eggcluster.worker.sharing.blueprint import Blueprint
+from eggcluster.worker.sharing.client_spec import ClientSpec
 from eggcluster.worker.sharing.follower import Follower
-from eggcluster.worker.sharing.restoration import read_copy
+from eggcluster.worker.sharing.recovery import read_copy
 from eggcluster.worker.sharing.shared import Shared
-from eggcluster.worker.sharing.shared_client import End
+from eggcluster.worker.sharing.shared_client import ClientBackend
 from eggcluster.worker.sharing.sharing import Sharing
 
 STEADY_AFTER = 1.0  # seconds of a line's life after which the next one is opened at once
@@ -47,7 +47,7 @@ class Uplink(Sharing):
     `loop` is the worker's own; what is asked from another one is done there.
     """
 
-    def __init__(self, order: BootOrder, loop: asyncio.AbstractEventLoop, worker_id: int) -> None:
+    def __init__(self, order: WorkerSpec, loop: asyncio.AbstractEventLoop, worker_id: int) -> None:
         super().__init__()
         self._order = order
         self._loop = loop
@@ -55,8 +55,8 @@ class Uplink(Sharing):
         self._followers: dict[str, Follower] = {}
         self._leaders: set[str] = set()
         self._handlers = Handlers()
-        self._line: Line | None = None  # welcomed
-        self._latest: Line | None = None  # or not yet
+        self._line: DirectConnection | None = None  # welcomed
+        self._latest: DirectConnection | None = None  # or not yet
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._shared: Shared | None = None
@@ -66,7 +66,7 @@ class Uplink(Sharing):
 
     # -- the sharing -----------------------------------------------------------------------------------
 
-    def _open(self, blueprint: Blueprint) -> End:
+    def _open(self, blueprint: ClientSpec) -> ClientBackend:
         follower = self._followers[blueprint.name] = Follower(blueprint, self)
         return follower
 
@@ -164,7 +164,7 @@ class Uplink(Sharing):
             except RequestTimeout:
                 raise RequestTimeout(f'no answer to "{action}" within {timeout:g}s') from None
 
-    async def _next_line(self, action: str, timeout: float, left: float) -> Line:
+    async def _next_line(self, action: str, timeout: float, left: float) -> DirectConnection:
         try:
             async with asyncio.timeout(left):
                 while self._line is None:
@@ -215,7 +215,9 @@ class Uplink(Sharing):
         options = self._order.options
         sock = connect_unix(self._order.cluster_port, blocking=False)
         limits = options.max_message_bytes, options.max_queue_bytes
-        line = self._latest = await Line.open(sock, self, self._handlers, app(self._order.slot).pack(), *limits)
+        line = self._latest = await DirectConnection.open(
+            sock, self, self._handlers, app(self._order.slot).pack(), *limits
+        )
         try:
             version = self._copy.version if self._has_copy.is_set() else None
             self._welcome(line, await line.ask("hello", (self._order.cluster_id, self.worker_id, version), PATIENCE))
@@ -223,7 +225,7 @@ class Uplink(Sharing):
         finally:
             line.close()
 
-    def _welcome(self, line: Line, leaders: list[str]) -> None:
+    def _welcome(self, line: DirectConnection, leaders: list[str]) -> None:
         self._line, self._leaders = line, set(leaders)
         self._welcomed.set()
         if self._shared is not None:
@@ -236,14 +238,14 @@ class Uplink(Sharing):
             with contextlib.suppress(MessengerClosed):
                 self._line.tell(action, data)
 
-    def on_request(self, line: Line, question: Question, action: str, data: Any) -> bool:
+    def on_request(self, line: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
         if action != "copy":
             return False
         copy = self._copy.version, list(self._copy.entries.items())
-        line.reply(question, Kind.REPLY, copy, limited=False)
+        line.reply(question, FrameKind.REPLY, copy, limited=False)
         return True
 
-    def on_message(self, line: Line, action: str, data: Any) -> None:
+    def on_message(self, line: DirectConnection, action: str, data: Any) -> None:
         if action == "value":
             name, key, value = convert(data, tuple[str, bytes, Any])
             if follower := self._followers.get(name):
@@ -257,7 +259,7 @@ class Uplink(Sharing):
         elif action == "leaders":
             self._leaders = set(data)
 
-    def on_closed(self, line: Line) -> None:
+    def on_closed(self, line: DirectConnection) -> None:
         if self._line is line:
             self._line = None
             self._welcomed.clear()

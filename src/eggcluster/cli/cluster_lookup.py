@@ -1,0 +1,70 @@
+"""Finding a running cluster by its name, its pid file or its base directory. Runs in the user's shell."""
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from eggcluster.errors import ClusterNotRunning, OptionsError
+from eggcluster.runtime.pid_file import read_pid
+from eggcluster.runtime.runtime_dir import Description, RuntimeDir, running_clusters, runtime_root, storable
+
+Wanted = Callable[[Description], bool]
+
+
+def find_cluster(name: str | None = None, pid_file: str | None = None, base_dir: str | None = None) -> Description:
+    """The one cluster that is meant. ClusterNotRunning where none is, OptionsError where several are."""
+    if name is not None:
+        return _one(lambda cluster: cluster.name == name, f'of the name "{name}"')
+    if pid_file is not None:
+        pid = read_pid(pid_file)
+        return _one(lambda cluster: cluster.pid == pid, f'of the pid file "{pid_file}"')
+    try:
+        folder = storable(os.path.realpath(base_dir or os.curdir))
+    except FileNotFoundError:
+        raise OptionsError("base_dir: the current directory no longer exists; say which with --name") from None
+    return _one(lambda cluster: storable(os.path.realpath(cluster.base_dir)) == folder, f"in {folder}")
+
+
+def _one(wanted: Wanted, which: str) -> Description:
+    running = list(running_clusters())
+    matching = [cluster for cluster in running if wanted(cluster)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(cluster.name for cluster in matching)
+        raise OptionsError(f"several clusters run {which}: {names}; say which with --name")
+    names = ", ".join(cluster.name for cluster in running)
+    others = f"say which is meant with --name: {names}" if names else f"none is, by {runtime_root()}"
+    text = f"no cluster {which} is running; {others}"
+    if lost := next(filter(wanted, _without_directory()), None):
+        gone = RuntimeDir(lost.name).path
+        text = f"the cluster {which} runs, but {gone} was removed; end it with `kill {lost.pid}`"
+    raise ClusterNotRunning(text)
+
+
+def _without_directory() -> list[Description]:
+    """This user's clusters whose runtime directory somebody has removed: their masters still hold its lock."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            title = " ".join(process.cmdline()).strip()
+            name = title.removeprefix("egg-master: ")
+            if name != title and _removed_lock(name) in _open_files(process.pid):
+                found.append(Description(process.pid, name, process.cwd()))
+    return found
+
+
+def _removed_lock(name: str) -> str:
+    return os.path.realpath(f"{RuntimeDir(name).path}/lock") + " (deleted)"
+
+
+def _open_files(pid: int) -> set[str]:
+    """Linux: as the links in /proc show them. OSError for a process that is another user's."""
+    folder = f"/proc/{pid}/fd"
+    found = set()
+    for fd in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"{folder}/{fd}"))
+    return found

@@ -1,0 +1,150 @@
+"""`eggcluster status`: the cluster as a table, or as JSON. Runs in the user's shell."""
+
+import re
+import sys
+from typing import Any
+
+import click
+
+from eggcluster.cli.control_client import answer_to
+from eggcluster.model.lives.phase import ExitCode
+from eggcluster.runtime.runtime_dir import Description
+
+HEADINGS = ("who", "worker id", "gen", "state", "age", "requests", "conns", "delay", "memory", "deaths", "last death")
+RIGHT = ("worker id", "gen", "age", "requests", "conns", "delay", "memory")
+COLOURS = {"listening": "green", "starting": "yellow", "stopping": "yellow", "dead": "red"}
+WIDE = 240  # columns where there is no terminal to ask: a log or a pipe wants one line for each worker
+_EXIT = re.compile(r"code: (?:None, signal: (?P<signal>SIG\w+)|(?P<code>-?\d+), signal: None)")
+
+
+def show_status(cluster: Description, *, as_json: bool) -> int:
+    """Print the state of a running cluster."""
+    status = answer_to(cluster, "status")
+    status["rss"] = _rss(status["pid"])
+    for seat in (status["agent"], *status["workers"]):
+        # Of a thread the system would tell the whole process's.
+        seat["rss"] = _rss(seat["worker_id"]) if status["start_mode"] == "process" else None
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2))
+    else:
+        print_table(status)
+    return ExitCode.CLOSED
+
+
+def print_table(status: dict[str, Any]) -> None:
+    """Print a status as the master gives it, with an `rss` for each process; colours only on a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
+    console.print(Text.assemble((status["name"], "bold"), f" {_headline(status)}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading in RIGHT else "left", no_wrap=heading != "last death")
+    table.add_row("master", str(status["pid"]), *[""] * 6, _memory(status["rss"]))
+    seats = [("agent", status["agent"]), *((f"app#{seat['slot']}", seat) for seat in status["workers"])]
+    for who, seat in seats:
+        colour = COLOURS.get(seat["state"], "")
+        # Text and not str, which rich would read as its markup: a death's reason may be any exception's text.
+        cells = zip(HEADINGS, (who, *_row(seat)), strict=True)
+        table.add_row(*(Text(cell, colour if heading == "state" else "") for heading, cell in cells))
+    console.print(table)
+    for who, seat in seats:
+        for task in seat["background"]:
+            console.print(Text(f"{who} background {_task(task)}"), soft_wrap=True)
+
+
+def _task(task: dict[str, Any]) -> str:
+    line = f"{task['name']}: {task['state']}"
+    if task["restarts"]:
+        line += f", {task['restarts']} restart{'s' if task['restarts'] > 1 else ''}"
+    return line + (f", last error: {task['last_error']}" if task["last_error"] else "")
+
+
+def _headline(status: dict[str, Any]) -> str:
+    more = [
+        f"env {status['env']}",
+        f"{status['start_mode']} mode",
+        *_steering(status["steering"]),
+        *_abandoned(status["abandoned"]),
+        *(["no agent for three checks in a row"] if status["agent_missing"] else []),
+    ]
+    return f"{status['phase']} on {status['address']}  ({', '.join(more)}, eggcluster {status['version']})"
+
+
+def _steering(steering: dict[str, Any]) -> list[str]:
+    """What is worth a word: a cluster that steers without sticky is as it should be."""
+    sticky = [f"sticky by {steering['by']}"] if steering["sticky"] and steering["by"] != "single" else []
+    refused = [f"the kernel does not steer: {steering['refused']}"] if steering["refused"] else []
+    return sticky + refused
+
+
+def _abandoned(labels: list[str]) -> list[str]:
+    return [f"abandoned, still running: {', '.join(labels)}"] if labels else []
+
+
+def _row(seat: dict[str, Any]) -> list[str]:
+    return [
+        str(seat["worker_id"] or "-"),
+        str(seat["generation"]),
+        _state(seat),
+        "-" if seat["age"] is None else age(seat["age"]),
+        str(seat["requests"]) if seat.get("slot") and seat["requests"] is not None else "",
+        str(seat["connections"]) if seat.get("slot") and seat["connections"] is not None else "",
+        "-" if seat["loop_delay"] is None else f"{seat['loop_delay'] * 1000:.0f} ms",
+        _memory(seat["rss"]),
+        str(seat["deaths"]),
+        short_death(seat["last_death"] or ""),
+    ]
+
+
+def _state(seat: dict[str, Any]) -> str:
+    state = str(seat["state"])
+    if seat["silent_for"] is not None:
+        state += f", loop has not moved for {seat['silent_for']:.1f}s"
+    if seat["next_try"] is not None:
+        state += f", next try in {seat['next_try']:.1f}s"
+    if seat["deaths_last_minute"]:
+        state += f", {_deaths(seat['deaths_last_minute'])} in the last minute"
+    if seat["successor"] is not None:
+        state += f", successor {seat['successor']} starting"
+    return state
+
+
+def _deaths(count: int) -> str:
+    return "1 death" if count == 1 else f"{count} deaths"
+
+
+def short_death(text: str) -> str:
+    """`code: None, signal: SIGKILL` as `SIGKILL`, `code: 1, signal: None` as `exit 1`; what is more stays."""
+    return _EXIT.sub(lambda found: found["signal"] or f"exit {found['code']}", text)
+
+
+def age(seconds: float) -> str:
+    """Two units at most: `4.2s`, `3m07s`, `5h12m`, `9d03h`."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
+
+
+def _rss(pid: int | None) -> int | None:
+    """Resident memory in bytes; read here, so that the master need not load psutil."""
+    if pid is None:
+        return None
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return None
+
+
+def _memory(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1024 / 1024:.0f} MB"

@@ -1,0 +1,79 @@
+"""Listening sockets: steering a SO_REUSEPORT group, and noticing a shutdown(2). Linux; in master and agent."""
+
+import os
+import select
+import socket
+import struct
+
+SO_ATTACH_REUSEPORT_CBPF = 51  # <asm-generic/socket.h>
+INSTRUCTION_BYTES = 8  # sizeof(struct sock_filter)
+
+
+def attach_steering(listener: socket.socket, program: bytes) -> None:
+    """Replace the program of the group that `listener` belongs to; takes microseconds, OSError where refused."""
+    import ctypes  # only the master needs it
+
+    buffer = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: unsigned short len; struct sock_filter *filter
+    fprog = struct.pack("HP", len(program) // INSTRUCTION_BYTES, ctypes.addressof(buffer))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, fprog)
+
+
+# Nothing but these wakes: EPOLLHUP, which is always reported, of a TCP socket that does not listen any more, and
+# EPOLLRDHUP of a Unix socket. New connections do not.
+_SHUT = getattr(select, "EPOLLRDHUP", 0)
+
+
+def is_shut(listener: socket.socket) -> bool:
+    """Whether it is shut down; False where the kernel does not say it."""
+    look = select.poll()
+    look.register(listener, _SHUT)
+    return bool(look.poll(0))
+
+
+def undo_shutdown(sock: socket.socket) -> None:
+    """Make a TCP socket that is shut down as good as new; if it listens, it ceases to. OSError of connect(2).
+
+    Where it was shut down twice, listen(2) alone would accept connections that are shut down from the beginning: they
+    inherit that. To connect to AF_UNSPEC dissolves everything (tcp_disconnect, net/ipv4/tcp.c).
+    """
+    import ctypes  # only the master needs it
+
+    nobody = struct.pack("H14x", socket.AF_UNSPEC)
+    if ctypes.CDLL(None, use_errno=True).connect(sock.fileno(), nobody, len(nobody)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+class ShutdownWatch:
+    """To be waited for by its `fileno`: it is readable while one of the sockets is shut down."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def add(self, sock: socket.socket) -> None:
+        """Watch this one, if it is not watched already; OSError where the kernel has no room for it."""
+        if self._sockets.get(sock.fileno()) is not sock:
+            self._epoll.register(sock.fileno(), _SHUT)
+            self._sockets[sock.fileno()] = sock
+
+    def remove(self, sock: socket.socket) -> None:
+        """Watch it no more, if it is; before it is closed, or the copies that others have of it stay watched."""
+        if self._sockets.get(sock.fileno()) is sock:
+            del self._sockets[sock.fileno()]
+            self._epoll.unregister(sock.fileno())
+
+    def take_shut(self) -> list[socket.socket]:
+        """Those that are shut down; they are watched no more."""
+        shut = [self._sockets[fd] for fd, _ in self._epoll.poll(0)]
+        for sock in shut:
+            self.remove(sock)
+        return shut
+
+    def close(self) -> None:
+        """May be called again."""
+        self._epoll.close()
+        self._sockets.clear()

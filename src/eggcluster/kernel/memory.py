@@ -1,0 +1,58 @@
+"""Memory that outlives a process, and how much a process holds. Runs in the master."""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+
+
+def memory_file(name: str, size: int) -> int:
+    """A new one of so many zero bytes; gives its file descriptor, which children do not inherit unless told so. `name`
+    is for people who look at /proc. OSError where the system refuses.
+
+    On Linux it cannot be made shorter: whoever has mapped it would die of SIGBUS.
+    """
+    fd = _create(name)
+    try:
+        os.ftruncate(fd, size)
+        _keep_from_shrinking(fd)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _create(name: str) -> int:
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except AttributeError:  # macOS: a file without a name is as good, but there are no seals
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+
+
+def _keep_from_shrinking(fd: int) -> None:
+    with contextlib.suppress(AttributeError):  # macOS
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_bytes(pid: int) -> int:
+    """Its resident set (proc(5), statm); 0 where it has gone."""
+    if not os.path.isdir("/proc/self"):
+        return _ask_psutil(pid)
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * _PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _ask_psutil(pid: int) -> int:
+    import psutil  # macOS only: there is no /proc
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,76 @@
+"""Writing to a file descriptor without ever waiting, whatever is at its other end. Runs in all processes.
+
+Its mode is never changed: O_NONBLOCK belongs to the open file description, so to all who share it (open(2)), the
+user's shell among them.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import stat
+
+ATOMIC = 4096  # bytes: PIPE_BUF of Linux; what is not longer is written in one piece (pipe(7))
+
+
+class NonblockingOutput:
+    """A file descriptor that others have, too. `write` may be called from any thread; `close` keeps `fd` itself."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._sock: socket.socket | None = None
+        self._own: int | None = None
+        self._guarded = False
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISSOCK(mode):
+            self._sock = socket.socket(fileno=os.dup(fd))
+        elif stat.S_ISFIFO(mode) or os.isatty(fd):
+            self._own = _reopen(fd)
+            self._guarded = self._own is None
+
+    def write(self, data: bytes) -> int:
+        """Write what can be written at once; gives how much that was. BlockingIOError: nothing. OSError: it failed."""
+        if self._sock is not None:
+            return self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        if self._own is not None:
+            return os.write(self._own, data)
+        if not self._guarded:
+            return os.write(self._fd, data)  # a file: it fails, but does not wait
+        if not self.wait(0):
+            raise BlockingIOError
+        return os.write(self._fd, data[:ATOMIC])  # room for as much is what POLLOUT promises
+
+    def wait(self, limit: float) -> bool:
+        """Wait until something can be written, for `limit` seconds at most; False if nothing can."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(limit * 1000))
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+        if self._own is not None:
+            os.close(self._own)
+
+
+def _reopen(fd: int) -> int | None:
+    """The same pipe or terminal as an open file description of our own; None where that is not allowed.
+
+    That is so after `su`: the terminal or the pipe belongs to another user. O_NOCTTY: a worker leads a session and
+    has no terminal, so it would become its controlling one, Ctrl-C and all.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/fd/{fd}", flags)
+    except OSError:
+        return None
+
+
+def write_at_once(fd: int, data: bytes) -> None:
+    """Write `data` to `fd` if that can be done at once, else not at all or in part."""
+    with contextlib.suppress(OSError, ValueError):
+        output = NonblockingOutput(fd)
+        try:
+            output.write(data)
+        finally:
+            output.close()

@@ -1,0 +1,49 @@
+"""What the kernel knows of a TCP socket: connections that wait to be accepted, silence, unread data. In app workers."""
+
+import socket
+import struct
+import sys
+from typing import Any
+
+UNACKED = struct.Struct("=24xI")  # struct tcp_info, <linux/tcp.h>, up to tcpi_unacked: of a listener, its queue
+
+
+def waiting_connections(listener: socket.socket) -> int:
+    """0 where the kernel does not say it: of Unix sockets, and not on Linux. It costs less than an accept in vain."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        (waiting,) = UNACKED.unpack(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED.size))
+    except (OSError, struct.error):
+        return 0
+    return int(waiting)
+
+
+LAST_DATA = struct.Struct("=44xI4xI4x")  # struct tcp_info (<linux/tcp.h>): tcpi_last_data_sent, _recv, in ms
+INT = 4  # bytes
+
+
+def silence_of(sock: Any) -> float | None:
+    """Seconds since data was sent or has come in, or since it was connected. None where the kernel does not say it:
+    on Unix sockets, and not on Linux.
+
+    `sock` may be the stand-in that a transport gives out.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        sent, received = LAST_DATA.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA.size))
+    except (OSError, struct.error):
+        return None
+    return float(min(sent, received)) / 1000
+
+
+def has_unread(sock: Any) -> bool:
+    """Whether data has come in that nobody has read: closing now would reset the connection (RFC 2525, 2.17)."""
+    import fcntl  # only a worker that drains needs them
+    import termios
+
+    try:
+        return bool(any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(INT))))
+    except OSError:
+        return False

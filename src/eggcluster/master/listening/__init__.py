@@ -1,0 +1,1 @@
+"""The listening sockets: bound, held, guarded, and steered. Runs in the master."""

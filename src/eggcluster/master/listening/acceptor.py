@@ -1,0 +1,253 @@
+"""The acceptor: takes connections in the master and hands them to workers. Runs in the master.
+
+It accepts what waits on the listeners of slots that are not open, so that nobody waits for a boot; and with
+`--sticky-via acceptor` everything, because then the address decides and no kernel program does it for us.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from eggcluster.kernel.connection_handover import Handover
+from eggcluster.kernel.descriptors import Descriptors
+from eggcluster.model.lives.worker import Worker, WorkerState
+from eggcluster.model.steering.affinity import client_key
+from eggcluster.model.steering.steering_plan import SteeringPlan
+
+BATCH = 64  # connections accepted in a row before the loop's other work has its turn
+RETRY = 0.05  # seconds until the next try when there was no room, in a worker's socket or for another open file
+COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say so
+RESERVE = 64  # descriptors left to the master's other work: to start workers, to answer on its control socket
+SHARE = 4  # of a small limit the reserve is at most one part in so many
+MOST_KNOWN = 10_000  # clients whose slot is remembered, some 100 bytes each
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+class Arrival(NamedTuple):
+    """An accepted connection that has no worker yet. `client` is its address, with a port and more behind it."""
+
+    connection: socket.socket
+    tls: bool
+    client: tuple[Any, ...]
+
+
+class Acceptor:
+    """Accepts where it is told to, and hands over by the course. Each connection is with exactly one process: on its
+    way to a worker that dies or hangs it is taken back and goes to another.
+
+    `on_broken` is told of a worker that can be handed nothing any more, by its own doing, and is to be ended.
+
+    What cannot go yet, because its slot is held or its worker does not read, waits here. From `most_waiting` on nothing
+    more is accepted, nor while few file descriptors are left; what is taken back then comes on top, a socket's worth
+    for each worker.
+    """
+
+    def __init__(self, most_waiting: int) -> None:
+        self.handed_over = 0
+        self.on_broken: Callable[[Worker, OSError], None] = lambda worker, error: None
+        self._most_waiting = self._bound = most_waiting
+        self._descriptors = Descriptors(RESERVE, SHARE)
+        self._course = SteeringPlan({})
+        self._handovers: dict[Worker, Handover] = {}
+        self._broken: set[Worker] = set()
+        self._open: dict[int, Handover] = {}  # of the worker that listens in each slot
+        self._sources: dict[socket.socket, bool] = {}  # where it is to accept, and whether that speaks TLS
+        self._accepting: set[socket.socket] = set()
+        self._waiting: deque[Arrival] = deque()
+        self._known: dict[str, int | None] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._complained = float("-inf")
+        self._closed = False
+
+    # -- workers ---------------------------------------------------------------------------------------------
+
+    def expect(self, worker: Worker) -> int:
+        """A worker is about to be started; gives the file descriptor at which it receives. OSError: socketpair(2)."""
+        handover = self._handovers[worker] = Handover()
+        return handover.worker_fd
+
+    def forget(self, worker: Worker) -> None:
+        """It is known dead, or was never there: what it has not received goes to others."""
+        handover = self._handovers.pop(worker, None)
+        self._broken.discard(worker)
+        if handover is None:
+            return
+        if self._open.get(worker.slot) is handover:
+            del self._open[worker.slot]
+        self._take_back(worker, handover)
+        handover.close()
+        self._settle()
+
+    # -- the course ------------------------------------------------------------------------------------------
+
+    def follow(self, course: SteeringPlan) -> None:
+        """Hand over by this course from now on."""
+        self._course = course
+        self._known.clear()
+        closed = set(course.closed)
+        listening = {w: h for w, h in self._handovers.items() if w.state is WorkerState.LISTENING}
+        self._open = {worker.slot: handover for worker, handover in listening.items() if worker not in self._broken}
+        for worker, handover in listening.items():
+            if worker.slot in closed:
+                self._take_back(worker, handover)
+        self._settle()
+
+    def accept_at(self, sources: dict[socket.socket, bool]) -> None:
+        """Accept from these listeners and no others from now on; each with whether its connections speak TLS."""
+        self._sources = sources
+        self._set_readers()
+
+    def leave(self, listener: socket.socket) -> None:
+        """It is about to be closed: accept there no more."""
+        self.accept_at({each: tls for each, tls in self._sources.items() if each is not listener})
+
+    def start_master_socket_server(self, sources: dict[socket.socket, bool]) -> None:
+        """Accept every connection in the master, as long as any slot is open; else they wait in the listeners."""
+        self.accept_at(sources if self._course.any_open else {})
+
+    def sticky_worker(self, host: str) -> int | None:
+        """The slot that a client at this address belongs to, None while that is not open."""
+        if host not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[host] = self._course.home(client_key(_packed(host)))
+        return self._known[host]
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def close(self) -> None:
+        """Accept nothing more; who still waits is closed. May be called again."""
+        self._closed = True
+        self.accept_at({})
+        if self._retry is not None:
+            self._retry.cancel()
+        self._settle()
+
+    # -- accepting -------------------------------------------------------------------------------------------
+
+    def _set_readers(self) -> None:
+        wanted = set(self._sources) if len(self._waiting) < self._bound else set[socket.socket]()
+        if wanted == self._accepting:
+            return
+        loop = asyncio.get_running_loop()
+        for listener in self._accepting - wanted:
+            loop.remove_reader(listener)
+        for listener in wanted - self._accepting:
+            listener.setblocking(False)
+            loop.add_reader(listener, self._accept, listener)
+        self._accepting = wanted
+
+    def _accept(self, listener: socket.socket) -> None:
+        tls = self._sources[listener]
+        listener.setblocking(False)  # as it was; but a worker that shares it can unset that, and have us wait for ever
+        for _ in range(BATCH):
+            try:
+                connection, client = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._hand_over(Arrival(connection, tls, client))
+            self._set_bound(connection)
+            if len(self._waiting) >= self._bound:
+                self._set_readers()
+                return
+
+    def _set_bound(self, accepted: socket.socket) -> None:
+        """If this one waits, in a descriptor of the reserve, no more of them may."""
+        self._bound = self._most_waiting
+        if self._descriptors.is_reserve(accepted.fileno()):  # it has none any more when it has gone on
+            self._bound = min(self._bound, len(self._waiting))
+            self._complain(f"few file descriptors are left (limit {self._descriptors.limit})")
+
+    def _pause(self, error: OSError) -> None:
+        """No file descriptor or memory for one more: they wait in the kernel. Or it does not listen any more, which
+        the listener guard tells of, and mends."""
+        if error.errno != errno.EINVAL:
+            self._complain(error)
+        for listener in self._accepting:
+            asyncio.get_running_loop().remove_reader(listener)
+        self._accepting = set()
+        self._try_again()
+
+    def _complain(self, reason: object) -> None:
+        now = asyncio.get_running_loop().time()
+        if now > self._complained + COMPLAINT_INTERVAL:
+            self._complained = now
+            _logger.warning("the master cannot accept: %s", reason)
+
+    # -- handing over ----------------------------------------------------------------------------------------
+
+    def _hand_over(self, arrival: Arrival) -> None:
+        """Pass it on to its worker, or let it wait."""
+        slots = self._slots_for(arrival)
+        for slot in slots:
+            handover = self._open.get(slot)
+            try:
+                sent = handover is not None and handover.send(arrival.connection, tls=arrival.tls)
+            except OSError as error:
+                self._give_up(slot, error)
+                continue
+            if sent:
+                arrival.connection.close()
+                self.handed_over += 1
+                return
+        self._waiting.append(arrival)
+        if slots:
+            self._try_again()
+
+    def _give_up(self, slot: int, error: OSError) -> None:
+        """Its worker has shut its end down: it can be given nothing any more."""
+        handover = self._open.pop(slot)
+        worker = next(each for each, its in self._handovers.items() if its is handover)
+        self._broken.add(worker)
+        self.on_broken(worker, error)
+
+    def _slots_for(self, arrival: Arrival) -> Sequence[int]:
+        """Where it may go, the first choice first; nothing while it has to wait."""
+        if not self._course.homes:
+            return self._course.by_weight(self.handed_over)
+        slot = self.sticky_worker(arrival.client[0])
+        return () if slot is None else (slot,)
+
+    def _take_back(self, worker: Worker, handover: Handover) -> None:
+        taken = handover.take_back()
+        if taken:
+            _logger.info("%s did not receive %d connections: others get them", worker, len(taken))
+        for connection, tls in taken:
+            try:
+                self._waiting.append(Arrival(connection, tls, connection.getpeername()))
+            except OSError:  # the client has left
+                connection.close()
+
+    def _settle(self) -> None:
+        """Something has changed: try again for all that wait."""
+        for _ in range(len(self._waiting)):
+            arrival = self._waiting.popleft()
+            if self._closed:
+                arrival.connection.close()
+            else:
+                self._hand_over(arrival)
+        self._set_readers()
+
+    def _try_again(self) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(RETRY, self._retried)
+
+    def _retried(self) -> None:
+        self._retry = None
+        self._settle()
+
+
+def _packed(host: str) -> bytes:
+    if ":" in host:
+        return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return socket.inet_aton(host)

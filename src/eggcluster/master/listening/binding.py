@@ -1,0 +1,239 @@
+"""Binding the listening sockets, before anything is started: what is taken is said in one line. Runs in the master."""
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+import sys
+
+from eggcluster.errors import OptionsError
+from eggcluster.kernel.inherited_sockets import SD_LISTEN_FDS_START
+from eggcluster.kernel.unix_socket import bind_unix
+from eggcluster.master.listening.acceptor import Acceptor
+from eggcluster.master.listening.listeners import Endpoint, Listeners
+from eggcluster.model.steering.steering_plan import Steering
+from eggcluster.options import ClusterOptions
+from eggcluster.runtime.runtime_dir import unusable
+from eggcluster.wording import shown
+
+CLUSTER_BACKLOG = 4096  # connections that wait for an agent, one of each worker; the kernel's own limit (somaxconn)
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+def detect_ports(options: ClusterOptions, cluster_port: str) -> Listeners:
+    """Bind and listen on everything that the options ask for, and at the path `cluster_port` for the agent.
+    OptionsError for what cannot be had; then nothing stays open."""
+    listeners = Listeners(sticky=options.sticky)
+    try:
+        _bind_main(listeners, options)
+        if options.debug_port is not None:
+            listeners.doors.append(_door(options, options.debug_port, "debug_port"))
+        listeners.cluster_port, listeners.cluster_socket = cluster_port, _listen_for_agent(cluster_port)
+        listeners.cluster_inode = os.stat(cluster_port).st_ino
+        for sock, _ in listeners.everything():
+            sock.listen(options.backlog)
+        _decide(listeners, options)
+        _note_address(listeners)
+    except OSError as error:
+        listeners.close()
+        raise OptionsError(f"the listening sockets cannot be had: {error.strerror or error}") from None
+    except BaseException:
+        listeners.close()
+        raise
+    return listeners
+
+
+def _decide(listeners: Listeners, options: ClusterOptions) -> None:
+    """Who brings new connections to the workers: the kernel where it can and is wanted."""
+    if options.workers == 1:
+        return
+    steering = Steering(options.workers, sticky=options.sticky, hold=options.sticky_hold)
+    if any(door.is_group for door in listeners.doors):
+        try:
+            listeners.try_kernel(steering)
+            listeners.by = "bpf"
+        except OSError as error:
+            _refuse(listeners, error.strerror or str(error))
+    if listeners.by != "bpf":
+        listeners.by = "ports" if options.ports else "acceptor" if options.sticky else "shared"
+    if listeners.by == "acceptor":
+        _check_addresses(listeners, options)
+    if listeners.by in ("bpf", "acceptor"):
+        listeners.steering, listeners.acceptor = steering, Acceptor(options.backlog)
+
+
+def _refuse(listeners: Listeners, why: str) -> None:
+    listeners.refused = why
+    for door in listeners.doors:
+        if door.is_group:
+            door.share()
+    instead = "the master accepts and hands over" if listeners.sticky else "the workers share one listener"
+    _logger.warning("the kernel does not take the steering program (%s): %s", why, instead)
+
+
+def _check_addresses(listeners: Listeners, options: ClusterOptions) -> None:
+    for sock, _ in listeners.everything():
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            given = "LISTEN_FDS" if options.listen_fds else "fd"
+            raise OptionsError(
+                f"sticky: the socket of {given} is a Unix socket, whose clients have no address to go by; "
+                "leave sticky out, or let the proxy choose by giving each worker its own port (ports)"
+            )
+
+
+def _note_address(listeners: Listeners) -> None:
+    """The cluster's address is its first listener's."""
+    door = listeners.doors[0]
+    first = door.of_slot(1)
+    listeners.address = door.url(1)
+    listeners.port = first.getsockname()[1] if first.family != socket.AF_UNIX else None
+
+
+def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
+    tls = options.https_cert is not None
+    if options.listen_fds:
+        fds = range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + options.listen_fds)
+        listeners.doors += [Endpoint([_inherited(fd, "LISTEN_FDS")], tls) for fd in fds]
+    elif options.fd is not None:
+        listeners.doors.append(Endpoint([_inherited(options.fd, "fd")], tls))
+    elif options.uds is not None:
+        listeners.doors.append(Endpoint([bind_uds(options.uds)], tls))
+        listeners.uds, listeners.uds_inode = options.uds, os.stat(options.uds).st_ino
+    elif options.ports:
+        own = Endpoint([], tls)
+        listeners.doors.append(own)
+        for port in options.ports:
+            own.sockets.append(_listen(options, port, "ports"))
+    else:
+        assert options.port is not None  # parse_options has filled it in
+        listeners.doors.append(_door(options, options.port, "port", tls=tls))
+
+
+def _door(options: ClusterOptions, port: int, option: str, *, tls: bool = False) -> Endpoint:
+    """The listeners at one port: a group that the kernel can steer, where it is wanted and there is one."""
+    first = _listen(options, port, option)
+    accepted_by_master = options.sticky and options.sticky_via == "acceptor"
+    if options.workers == 1 or accepted_by_master or not sys.platform.startswith("linux"):
+        return Endpoint([first], tls)
+    return Endpoint(_group(first, options.workers), tls, is_group=True)
+
+
+def _group(first: socket.socket, count: int) -> list[socket.socket]:
+    """`count` sockets of one SO_REUSEPORT group around the one that is bound already.
+
+    The first listens already, without SO_REUSEPORT, so the kernel refused it where anybody at all holds the port,
+    others that use SO_REUSEPORT included; only then it opens itself for its siblings. To be bound is not enough for
+    that: with SO_REUSEADDR two may be, as long as neither listens, and both would then open themselves.
+    """
+    group = [first]
+    try:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        while len(group) < count:
+            sibling = socket.socket(first.family)
+            group.append(sibling)
+            sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sibling.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sibling.bind(first.getsockname())
+    except OSError:
+        for sock in group:
+            sock.close()
+        raise
+    return group
+
+
+def _listen(options: ClusterOptions, port: int, option: str) -> socket.socket:
+    """A socket that listens on the port; OptionsError where anybody else is bound to it or faster."""
+    sock = _bind(options.host, port, option)
+    try:
+        sock.listen(options.backlog)
+    except OSError as error:
+        sock.close()
+        raise OptionsError(_refused(options.host, port, option, error)) from None
+    return sock
+
+
+def _bind(host: str, port: int, option: str) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise OptionsError(f"host: {shown(host)} is no address of this machine ({error})") from None
+    # "localhost" and "" give both families: the first IPv4 address, as the other servers do
+    family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    sock = socket.socket(family)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise OptionsError(_refused(host, port, option, error)) from None
+    return sock
+
+
+def _refused(host: str, port: int, option: str, error: OSError) -> str:
+    host = shown(host)[1:-1]
+    if error.errno == errno.EADDRINUSE:
+        return f"{option}: {port} on {host} is taken by another process; free it or use another one (0: any free one)"
+    if error.errno == errno.EACCES:
+        return f"{option}: {port} on {host} is not allowed to this user; use one from 1024 on"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f'host: "{host}" is no address of this machine; use one of its own, or 0.0.0.0 for all'
+    return f"{option}: {port} on {host} cannot be bound: {error.strerror}"
+
+
+def _listen_for_agent(path: str) -> socket.socket:
+    """The cluster port. It listens for as long as the master lives: whoever connects while there is no agent waits in
+    its queue for the next one. Only the owner can open it: the directory around it is private."""
+    try:
+        with contextlib.ExitStack() as on_failure:
+            sock = on_failure.enter_context(bind_unix(path))
+            os.chmod(path, 0o600)
+            sock.listen(CLUSTER_BACKLOG)
+            on_failure.pop_all()
+    except OSError as error:
+        raise unusable(os.path.dirname(path), error) from None
+    return sock
+
+
+def bind_uds(path: str) -> socket.socket:
+    """A bound Unix socket; the file that a dead server left is replaced, anything else is not."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        if os.path.lexists(path):
+            _clear_stale(path)
+        sock.bind(path)
+        os.chmod(path, 0o666)  # a balancer runs as another user: uvicorn's and gunicorn's rule
+    except OSError as error:
+        sock.close()
+        raise OptionsError(f'uds: "{path}" cannot be bound: {error.strerror or error}') from None
+    except OptionsError:
+        sock.close()
+        raise
+    return sock
+
+
+def _clear_stale(path: str) -> None:
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OptionsError(f'uds: "{path}" exists and is no socket; remove it or use another path')
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # an owner that is stopped, its backlog full, would keep us waiting
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass
+    raise OptionsError(f'uds: "{path}" is taken by another process; stop it or use another path')
+
+
+def _inherited(fd: int, option: str) -> socket.socket:
+    try:
+        with socket.socket(fileno=fd) as given:
+            sock = given.dup()
+            given.detach()  # the number stays the giver's
+    except OSError as error:
+        raise OptionsError(f"{option}: {fd} is no socket that can be listened on: {error.strerror}") from None
+    return sock

@@ -1,0 +1,226 @@
+"""Puts a listener right that application code has shut down (shutdown(2)). Runs in the master.
+
+A worker shares its listener with the master, so what it does to it outlasts the worker: for the rest of the master's
+life that address would refuse everybody, while every worker looks healthy.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import select
+import socket
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+from eggcluster.errors import OptionsError
+from eggcluster.kernel.listen_socket import ShutdownWatch, is_shut, undo_shutdown
+from eggcluster.master.listening.binding import bind_uds
+from eggcluster.master.listening.listeners import Endpoint, Listeners
+from eggcluster.model.steering.reuseport_program import GroupOrder
+
+RETRY = 1.0  # seconds until the next try, where somebody else has taken the address meanwhile
+LONGEST_PAUSE = 60.0  # seconds between two tries to replace the workers
+REST = 10.0  # seconds until a socket that took another one's place is watched: for each all workers are replaced
+COMPLAINT_INTERVAL = 10.0  # seconds between two log lines about the same listener
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+class ListenerAddress(NamedTuple):
+    """Where a listener is, and how people are told."""
+
+    address: Any
+    url: str
+
+
+class ListenerGuard:
+    """Watches the listeners from `start` to `close`. One that was shut down listens again at once, also for the workers
+    that have it. Where that cannot be, a Unix socket above all, a new one takes its place. Then `renew` is called with
+    the loop's time, again and again until it gives True: no worker is left that has the one before.
+    """
+
+    def __init__(self, listeners: Listeners, backlog: int, renew: Callable[[float], bool]) -> None:
+        self._listeners = listeners
+        self._backlog = backlog
+        self._renew = renew
+        # Noted now: a socket that was shut down may have lost its address.
+        self._places = {
+            sock: ListenerAddress(sock.getsockname(), door.url_of(sock)) for sock, door in listeners.everything()
+        }
+        self._told: dict[socket.socket, float] = {}  # when the log was told of it last
+        self._failing: set[socket.socket] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._watch: ShutdownWatch | None = None
+
+    def start(self) -> None:
+        """Watch from now on, in the running loop. Where there is no epoll(7), not on Linux, it does nothing."""
+        if not hasattr(select, "epoll"):
+            return
+        try:
+            self._watch = ShutdownWatch()
+            for sock in self._places:
+                self._watch.add(sock)
+            asyncio.get_running_loop().add_reader(self._watch.fileno(), self._look)
+        except OSError as error:
+            _logger.warning("a listener that a worker shuts down stays so: it cannot be watched (%s)", error)
+            self.close()
+
+    def close(self) -> None:
+        """Before the listeners are closed: what workers still hold of them would stay in the watch. May be called
+        again."""
+        if self._watch is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._watch.fileno())
+        self._watch.close()
+        self._watch = None
+        for timer in self._timers:
+            timer.cancel()
+
+    def _look(self) -> None:
+        if self._watch is None:
+            return
+        shut = self._watch.take_shut()
+        for door in self._listeners.doors:
+            self._mend(door, shut)
+
+    def _look_again(self) -> None:
+        self._retry = None
+        for door in self._listeners.doors:
+            self._mend(door, ())
+
+    def _mend(self, door: Endpoint, shut: Collection[socket.socket]) -> None:
+        """Have all its sockets listen: those that were found `shut`, and what is shut by now."""
+        down = [sock for sock in door.sockets if sock in shut or is_shut(sock)]
+        self._tell(down)
+        if not down:
+            return
+        if not door.is_group:
+            for sock in down:
+                self._reopen(door, sock)
+        elif len(down) > 1 or not self._begin_alone(door, down[0]):
+            self._reset(door)
+        self._listeners.attach()
+
+    # -- a group -------------------------------------------------------------------------------------------------
+
+    def _begin_alone(self, door: Endpoint, sock: socket.socket) -> bool:
+        """The others do not notice. False where the order is not known: another one has ceased meanwhile, and nobody
+        can say who was first."""
+        slot = door.sockets.index(sock) + 1
+        door.order.ceased(slot)
+        others = [each for each in door.sockets if each is not sock]
+        if len(door.order.slots) < len(others):
+            return False
+        if self._reopen(door, sock):
+            door.order.began(slot)
+        return not any(map(is_shut, others))
+
+    def _reset(self, door: Endpoint) -> None:
+        """All begin again, in the order of their slots. That takes microseconds; what waited at any of them is lost."""
+        for sock in door.sockets:
+            with contextlib.suppress(OSError):
+                undo_shutdown(sock)
+        listening = [slot for slot, sock in enumerate(list(door.sockets), 1) if self._reopen(door, sock)]
+        # Was one of them shut down meanwhile? The kernel's own hash decides then, until all is put right.
+        door.order = GroupOrder(listening if not any(map(is_shut, door.sockets)) else ())
+
+    # -- one of them ---------------------------------------------------------------------------------------------
+
+    def _reopen(self, door: Endpoint, sock: socket.socket) -> bool:
+        """False where neither it nor another one in its place can listen; then that is tried again later."""
+        if sock.family == socket.AF_UNIX:
+            return self._replace(door, sock)
+        try:
+            self._listen_again(door, sock)
+        except OSError:
+            return self._replace(door, sock)
+        self._keep_watching(sock)
+        if sock in self._failing:
+            self._failing.remove(sock)
+            _logger.info("the listener at %s listens again", self._places[sock].url)
+        return True
+
+    def _listen_again(self, door: Endpoint, sock: socket.socket) -> None:
+        undo_shutdown(sock)
+        self._prepare(door, sock)
+        try:
+            sock.bind(self._places[sock].address)  # a port that the kernel had chosen is lost with the shutdown
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: it is bound still
+                raise
+        sock.listen(self._backlog)
+
+    def _prepare(self, door: Endpoint, sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if door.is_group:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+    def _replace(self, door: Endpoint, sock: socket.socket) -> bool:
+        """A new one takes its address."""
+        assert self._watch is not None
+        place = self._places[sock]
+        if sock.family == socket.AF_UNIX and self._listeners.uds is None:
+            self._tell_failure(sock, "it was given to this cluster, which cannot bind it anew; start the cluster again")
+            return False
+        try:
+            new = self._bind(door, sock)
+        except (OSError, OptionsError) as error:
+            self._tell_failure(sock, f"{error}; tried every second")
+            if self._retry is None:
+                self._retry = self._later(RETRY, self._look_again)
+            return False
+        self._watch.remove(sock)
+        self._listeners.replace(sock, new)
+        self._places[new] = self._places.pop(sock)
+        self._failing.discard(sock)
+        _logger.warning("there is a new socket at %s: the workers are replaced, so that they have it", place.url)
+        self._renew_workers(asyncio.get_running_loop().time(), RETRY)
+        self._later(REST, lambda: self._keep_watching(new))
+        return True
+
+    def _bind(self, door: Endpoint, sock: socket.socket) -> socket.socket:
+        with contextlib.ExitStack() as on_failure:
+            if self._listeners.uds is not None and sock.family == socket.AF_UNIX:
+                new = on_failure.enter_context(bind_uds(self._listeners.uds))
+            else:
+                new = on_failure.enter_context(socket.socket(sock.family))
+                self._prepare(door, new)
+                new.bind(self._places[sock].address)
+            new.listen(self._backlog)
+            on_failure.pop_all()
+        return new
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    def _renew_workers(self, since: float, pause: float) -> None:
+        if not self._renew(since):
+            self._later(pause, lambda: self._renew_workers(since, min(2 * pause, LONGEST_PAUSE)))
+
+    def _keep_watching(self, sock: socket.socket) -> None:
+        if self._watch is None or sock not in self._places:
+            return
+        try:
+            self._watch.add(sock)
+        except OSError as error:
+            _logger.warning("the listener at %s cannot be watched any more: %s", self._places[sock].url, error)
+
+    def _tell(self, down: list[socket.socket]) -> None:
+        now = asyncio.get_running_loop().time()
+        for sock in down:
+            if now > self._told.get(sock, float("-inf")) + COMPLAINT_INTERVAL:
+                self._told[sock] = now
+                url = self._places[sock].url
+                _logger.error("a worker has shut down the listener at %s: what waited there is lost", url)
+
+    def _tell_failure(self, sock: socket.socket, why: str) -> None:
+        if sock not in self._failing:
+            self._failing.add(sock)
+            _logger.error("the listener at %s cannot listen again: %s", self._places[sock].url, why)
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(seconds, act)
+        self._timers = [*(timer for timer in self._timers if timer.when() > loop.time()), timer]
+        return timer

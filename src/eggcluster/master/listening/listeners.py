@@ -1,0 +1,205 @@
+"""The listening sockets, held for the master's whole life, and who brings to the workers what comes in. In the master.
+
+So a worker's death closes none, and nobody is refused while it is replaced.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from eggcluster.ipc.worker_spec import ListenerSpec
+from eggcluster.kernel.listen_socket import attach_steering, is_shut
+from eggcluster.master.listening.acceptor import Acceptor
+from eggcluster.model.lives.worker import Worker
+from eggcluster.model.steering.reuseport_program import GroupOrder, encode
+from eggcluster.model.steering.steering_plan import SlotView, Steering, SteeringPlan
+
+# How a connection gets to its worker: a program in the kernel picks the slot; the master accepts it and hands it over;
+# the workers share one listener, or have a port each; or there is only one worker.
+By = Literal["bpf", "acceptor", "shared", "ports", "single"]
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+@dataclass
+class Endpoint:
+    """One place where connections come in: a listener for each slot, or one for all. In a SO_REUSEPORT group they were
+    put to listen in this order, slot 1 first."""
+
+    sockets: list[socket.socket]
+    tls: bool = False
+    is_group: bool = False
+    order: GroupOrder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = GroupOrder(range(1, len(self.sockets) + 1))
+
+    def of_slot(self, slot: int) -> socket.socket:
+        return self.sockets[slot - 1] if len(self.sockets) > 1 else self.sockets[0]
+
+    def steer(self, course: SteeringPlan) -> None:
+        """Have the kernel follow it; where there is no group, it does nothing. OSError where the kernel refuses."""
+        # Of one that a worker has shut down the kernel would make a group of its own, and let it into no other one.
+        listening = next((sock for sock in self.sockets if not is_shut(sock)), None)
+        if self.is_group and listening is not None:
+            attach_steering(listening, encode(course.program(self.order.index_of)))
+
+    def share(self) -> None:
+        """Give up the group: the first listener is everybody's."""
+        while len(self.sockets) > 1:
+            self.sockets.pop().close()
+        self.is_group = False
+
+    def url(self, slot: int) -> str:
+        return self.url_of(self.of_slot(slot))
+
+    def url_of(self, sock: socket.socket) -> str:
+        if sock.family == socket.AF_UNIX:
+            return f"unix:{sock.getsockname()}"
+        host, port = sock.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        return f"{'https' if self.tls else 'http'}://{host}:{port}"
+
+
+@dataclass
+class Listeners:
+    """Every listening socket, the address that people are told, and the course that new connections take.
+
+    The first door is the cluster's own; the debug port is one, too. With `by` "bpf" or "acceptor" each worker can be
+    handed connections that the master has accepted.
+    """
+
+    doors: list[Endpoint] = field(default_factory=list)
+    by: By = "single"
+    sticky: bool = False
+    refused: str | None = None  # why it is not "bpf"
+    cluster_socket: socket.socket | None = None  # the agent's, at the path `cluster_port`
+    cluster_port: str = ""
+    cluster_inode: int = 0  # of its file
+    uds: str | None = None
+    uds_inode: int = 0
+    # Noted once: the status tells them also while closing, when the sockets are no more.
+    address: str = ""
+    port: int | None = None  # None for a Unix socket
+    steering: Steering | None = None
+    acceptor: Acceptor = field(default_factory=lambda: Acceptor(0))
+    _views: Sequence[SlotView] = ()
+    _wake: asyncio.TimerHandle | None = None
+
+    def of_slot(self, slot: int) -> list[ListenerSpec]:
+        """What the worker of `slot` listens at; without a file descriptor where the master accepts in its place."""
+        if self.by == "acceptor":
+            return [ListenerSpec(None, door.tls) for door in self.doors]
+        return [ListenerSpec(door.of_slot(slot).fileno(), door.tls) for door in self.doors]
+
+    def address_of(self, slot: int) -> str:
+        """The address that the worker of `slot` listens at, as a URL."""
+        return self.doors[0].url(slot)
+
+    def everything(self) -> list[tuple[socket.socket, Endpoint]]:
+        """Every listener of the workers, with its door."""
+        return [(sock, door) for door in self.doors for sock in door.sockets]
+
+    def replace(self, sock: socket.socket, new: socket.socket) -> None:
+        """`new`, at the same address, takes the place of `sock`, which is closed. To be followed by `attach`."""
+        for door in self.doors:
+            door.sockets = [new if each is sock else each for each in door.sockets]
+        self.acceptor.leave(sock)
+        sock.close()
+        if new.family == socket.AF_UNIX and self.uds is not None:
+            self.uds_inode = os.stat(self.uds).st_ino
+
+    # -- workers ---------------------------------------------------------------------------------------------
+
+    def expect(self, worker: Worker) -> int | None:
+        """An app worker is about to be started; gives the file descriptor at which it receives connections that the
+        master has accepted, None where that never happens."""
+        if self.steering is None:
+            return None
+        try:
+            return self.acceptor.expect(worker)
+        except OSError as error:
+            _logger.warning("%s gets no connections from others: %s", worker, error)
+            return None
+
+    def forget(self, worker: Worker) -> None:
+        """It is known dead: connections that were on their way to it go to others."""
+        self.acceptor.forget(worker)
+
+    # -- steering --------------------------------------------------------------------------------------------
+
+    def steer(self, slots: Sequence[SlotView], now: float) -> None:
+        """New connections go by this from now on; to be called at every change, and at each look that shows one.
+
+        `now` is the event loop's time. When a slot's hold ends it calls itself. After `close` it does nothing.
+        """
+        if self.steering is None:
+            return
+        self._views = slots
+        before = self.steering.course
+        course = self.steering.look(slots, now)
+        if course != before:
+            self.attach()
+        self.acceptor.follow(course)
+        if self.by == "acceptor":
+            self.acceptor.start_master_socket_server({sock: door.tls for sock, door in self.everything()})
+        else:
+            left = [(door.of_slot(slot), door.tls) for door in self.doors if door.is_group for slot in course.abandoned]
+            self.acceptor.accept_at(dict(left))
+        self._wake_at_deadline(now)
+
+    def try_kernel(self, steering: Steering) -> None:
+        """See whether the kernel takes the longest program there can be; OSError where it does not."""
+        for course in (steering.widest(), steering.course):
+            for door in self.doors:
+                door.steer(course)
+
+    def describe(self) -> dict[str, Any]:
+        """What the status says of it, as plain values."""
+        return {
+            "by": self.by,
+            "sticky": self.sticky,
+            "refused": self.refused,
+            "handed_over": self.acceptor.handed_over,
+            "waiting": self.acceptor.waiting,
+        }
+
+    def attach(self) -> None:
+        """Give the course to the kernel, where that steers."""
+        if self.steering is None or self.by != "bpf":
+            return
+        try:
+            for door in self.doors:
+                door.steer(self.steering.course)
+        except OSError as error:  # no memory for it just now: the next change tries again
+            _logger.warning("the kernel does not take the steering program (%s): the one before it stays", error)
+
+    def _wake_at_deadline(self, now: float) -> None:
+        assert self.steering is not None
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        deadline = self.steering.next_deadline()
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            self._wake = loop.call_later(max(0.0, deadline - now), lambda: self.steer(self._views, loop.time()))
+
+    def close(self) -> None:
+        """Close the master's own copies and remove the Unix socket's file; may be called again."""
+        self.steering = None
+        if self._wake is not None:
+            self._wake.cancel()
+        self.acceptor.close()
+        for sock, _ in self.everything():
+            sock.close()
+        if self.cluster_socket:
+            self.cluster_socket.close()
+        if self.uds:
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self.uds).st_ino == self.uds_inode:
+                    os.unlink(self.uds)

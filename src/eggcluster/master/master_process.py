@@ -1,0 +1,82 @@
+"""The master's process: foreground under the command line, or a child that gets its options over a channel."""
+
+import asyncio
+import atexit
+import os
+import socket
+import sys
+import threading
+import time
+from typing import NoReturn
+
+import uvloop
+
+from eggcluster.errors import OptionsError
+from eggcluster.ipc.frame import encode_frame
+from eggcluster.ipc.worker_spec import read_first
+from eggcluster.kernel.descriptors import open_standard_streams
+from eggcluster.kernel.signal_actions import reset_inherited_signals
+from eggcluster.logs import configure_logs
+from eggcluster.master.master import Master
+from eggcluster.model.lives.phase import ExitCode
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.options import ClusterOptions
+
+WORKER_THREADS = ("egg-agent", "egg-app")  # how the threads of workers are called
+EXIT_TIMEOUT = 1.0  # seconds for what Python does at the end of a process in which the workers were threads
+
+
+def main() -> NoReturn:
+    """Run a master whose parent is at the other end of the channel that the first argument names."""
+    open_standard_streams()
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    options = read_first(sock, ClusterOptions)
+    spare = sock.dup()  # the way to say "no" if the options turn out to be bad before the channel is in use
+    try:
+        code = run_master(options, parent=sock)
+    except OptionsError as error:
+        data = {"report": str(error), "bad_option": True}
+        spare.setblocking(True)
+        spare.sendall(encode_frame(FrameKind.EVENT, Target.PARENT, ["boot-failed", data]))
+        code = ExitCode.BAD_OPTIONS
+    sys.exit(code)
+
+
+def run_master(options: ClusterOptions, parent: socket.socket | None = None) -> ExitCode:
+    """Run a cluster in this process, which is nothing else from now on; gives the exit code.
+
+    OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
+    """
+    code = ExitCode.FAILED
+
+    def end_before_teardown() -> None:
+        """Python would stop an abandoned worker's thread in the middle of its event loop's C code, which may crash."""
+        if any(thread.name.startswith(WORKER_THREADS) for thread in threading.enumerate()):
+            os._exit(code)
+
+    if options.start_mode != "process":
+        atexit.register(end_before_teardown)  # before all others, to be called after them
+    reset_inherited_signals()
+    open_standard_streams()
+    log = configure_logs(options, "master", options.master_log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        log.run_in(runner.get_loop())
+        code = runner.run(_run(options, parent))
+    if options.start_mode != "process":
+        _end_in_time(code)
+    return code
+
+
+def _end_in_time(code: int) -> None:
+    """Python ends a process only after its threads, those of executors too. Who was abandoned may never end."""
+
+    def end() -> None:
+        time.sleep(EXIT_TIMEOUT)
+        os._exit(code)
+
+    threading.Thread(target=end, name="egg-exit", daemon=True).start()
+
+
+async def _run(options: ClusterOptions, parent: socket.socket | None) -> ExitCode:
+    return await Master(options, owns_process=True, parent=parent).run()

@@ -1,0 +1,78 @@
+"""What the master tells the others of its own accord: ready, pids, deaths, failures. Runs in the master."""
+
+import logging
+import time
+from typing import Any
+
+from eggcluster.master.listening.listeners import Listeners
+from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.model.lives.supervisor import Supervisor
+from eggcluster.model.lives.worker import AppWorker, ExitReport, Worker
+from eggcluster.model.messages.role import AGENT, PARENT, Role
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+class Notifier:
+    """Speaks in lifecycle messages and in Egg's log lines."""
+
+    def __init__(self, name: str, supervisor: Supervisor, switchboard: Switchboard) -> None:
+        self._name = name
+        self._supervisor = supervisor
+        self._switchboard = switchboard
+        self._born = time.monotonic()
+
+    def ready(self, listeners: Listeners, worker: Worker | None) -> None:
+        """`egg-ready`, with the cluster's address: to a worker that came later, or to all where it is None."""
+        data = {"address": listeners.address, "port": listeners.port}
+        if worker is not None:
+            self._switchboard.tell([worker.address], "egg-ready", data)
+            return
+        elapsed = (time.monotonic() - self._born) * 1000
+        _logger.info("%s started on %s (%dms)", self._name, listeners.address, elapsed)
+        self._switchboard.tell([PARENT], "realport", data)
+        self._switchboard.tell([PARENT], "egg-workers", self._workers())
+        self._switchboard.tell(self._switchboard.everyone(), "egg-ready", data)
+
+    def pids(self) -> None:
+        """The set of those who are there has changed: `egg-pids`."""
+        agent = self._supervisor.agent
+        agents = [agent.current.worker_id] if agent.current is not None and agent.listening else []
+        apps = [address for address in self._switchboard.everyone() if address.role is Role.APP]
+        workers = self._workers()
+        self._switchboard.tell([AGENT], "egg-pids", [worker["worker_id"] for worker in workers])
+        self._switchboard.tell(apps, "egg-pids", agents)
+        self._switchboard.tell([PARENT], "egg-workers", workers)
+
+    def death(self, worker: Worker, exit: ExitReport, state: str) -> None:
+        """It exited unexpectedly: the log line, and `agent-worker-died` or `app-worker-died` to the parent."""
+        current = ", ".join(str(app) for app in self._supervisor.listening_apps())
+        _logger.error("%s died (%s, state: %s), current workers: [%s]", worker, exit, state, current)
+        if worker.failure is not None and self._is_news(worker):
+            _logger.error("%s could not start: %s", worker, worker.failure)
+        action = "app-worker-died" if isinstance(worker, AppWorker) else "agent-worker-died"
+        self._tell_parent(action, worker, exit)
+
+    def exit(self, worker: Worker, exit: ExitReport) -> None:
+        """It is known dead, expected or not: `agent-exit` or `app-exit` to the parent."""
+        action = "app-exit" if isinstance(worker, AppWorker) else "agent-exit"
+        self._tell_parent(action, worker, exit)
+
+    def boot_failure(self, worker: Worker) -> None:
+        """The boot has failed because of this one: its report, to the parent."""
+        data = {"report": worker.failure or "", "bad_option": worker.misused_option}
+        self._switchboard.tell([PARENT], "boot-failed", data)
+
+    def _is_news(self, worker: Worker) -> bool:
+        """During the boot one report is enough: the other workers fail for the same reason."""
+        return self._supervisor.boot_failure in (None, worker)
+
+    def _workers(self) -> list[dict[str, Any]]:
+        return [
+            {"slot": worker.slot, "worker_id": worker.worker_id, "generation": worker.generation}
+            for worker in self._supervisor.listening_apps()
+        ]
+
+    def _tell_parent(self, action: str, worker: Worker, exit: ExitReport) -> None:
+        data = {"worker_id": worker.worker_id, "slot": worker.slot, "code": exit.code, "signal": exit.signal}
+        self._switchboard.tell([PARENT], action, data)

@@ -1,0 +1,1 @@
+"""Relaying messages between agent, app workers and parent. Runs in the master."""

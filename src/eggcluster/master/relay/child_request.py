@@ -1,0 +1,63 @@
+"""A question of the master's own to one of its children, and the answer. Runs in the master.
+
+The answer is the child's, so it is relayed and not looked into: whoever asked decodes and shows it.
+"""
+
+import asyncio
+import itertools
+from typing import Any
+
+from eggcluster.errors import ControlError, FrameError
+from eggcluster.ipc.frame import HEADER, Frame, decode_body, encode_frame
+from eggcluster.master.relay.link import Link
+from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import MASTER, Address
+
+PATIENCE = 5.0  # seconds; a child that does not answer for so long is busy with something else
+
+_numbers = itertools.count(1)
+
+
+class _ChildRequest(Link):
+    """The asker's end of one request: what is written to it is the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(MASTER)
+        self.answer: asyncio.Future[bytes | bytearray] = asyncio.get_running_loop().create_future()
+
+    def write(self, raw: bytes | bytearray, *, bounded: bool = True) -> bool:
+        if not self.answer.done():
+            self.answer.set_result(raw)
+        return True
+
+
+async def ask_child(switchboard: Switchboard, address: Address, action: str) -> Any:
+    """What the child at `address` answers, as plain values of any shape. ControlError where there is none, where it
+    does not answer in time, or answers with a failure."""
+    inquiry, request_id = _ChildRequest(), next(_numbers) & 0xFFFFFFFF
+    if not switchboard.ask(address, _frame(FrameKind.REQUEST, address, request_id, [action, None]), inquiry):
+        raise ControlError(f"there is no {address} at the moment")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return _decode(await inquiry.answer)
+    except TimeoutError:
+        switchboard.cancel(_frame(FrameKind.CANCEL, address, request_id, None))
+        raise ControlError(f"the {address} did not answer within {PATIENCE:g}s") from None
+    except FrameError as error:
+        raise ControlError(f"the answer of the {address} cannot be read: {error}") from None
+
+
+def _frame(kind: FrameKind, address: Address, request_id: int, content: Any) -> Frame:
+    raw = encode_frame(kind, Target.ADDRESS, content, address.pack(), MASTER.pack(), request_id)
+    return Frame(kind, Target.ADDRESS, address.pack(), MASTER.pack(), request_id, raw)
+
+
+def _decode(raw: bytes | bytearray) -> Any:
+    kind, body = HEADER.unpack_from(raw)[1], memoryview(raw)[HEADER.size :]
+    if kind == FrameKind.REPLY:
+        return decode_body(body)
+    if kind == FrameKind.LOST:
+        raise ControlError(decode_body(body, str))
+    failure, text, _ = decode_body(body, tuple[str, str, str])
+    raise ControlError(f"{failure}: {text}")

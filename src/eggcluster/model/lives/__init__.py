@@ -1,0 +1,1 @@
+"""Decisions about the lives of workers: started, stopped, replaced, recycled. Pure."""

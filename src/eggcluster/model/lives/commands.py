@@ -1,0 +1,105 @@
+"""What the supervisor wants done: imperatives, carried out by the master. What happened is told by its methods."""
+
+from dataclasses import dataclass
+
+from eggcluster.model.lives.worker import ExitReport, Worker
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Start this incarnation."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ask it to close; after `grace` seconds kill its process tree."""
+
+    worker: Worker
+    grace: float
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Kill its process tree now."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Its event loop stands still: let it write all its stacks and die, then kill its process tree."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True)
+class NotifyReady:
+    """Send `egg-ready`: to this one, or to everybody and the parent where it is None."""
+
+    worker: Worker | None
+
+
+@dataclass(frozen=True)
+class PublishPids:
+    """The agent or the set of listening workers changed: send `egg-pids`."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """See how the workers are, and tell it with `looked`."""
+
+
+@dataclass(frozen=True)
+class Steer:
+    """The loops of `changed` stopped or move again, or the load of some has changed: tell the kernel where new
+    connections go."""
+
+    changed: tuple[Worker, ...]
+
+
+@dataclass(frozen=True)
+class ReportDeath:
+    """It exited unexpectedly: tell the log and the parent."""
+
+    worker: Worker
+    exit: ExitReport
+    state: str
+
+
+@dataclass(frozen=True)
+class CloseListeners:
+    """Nobody will accept any more: let the kernel refuse new connections instead of queueing them."""
+
+
+@dataclass(frozen=True)
+class Say:
+    """A line for the log; with `progress` also for whoever asked for the reload."""
+
+    level: int
+    text: str
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class ReloadEnded:
+    """The reload is over; `failure` is why it stopped half-way, None when every slot runs a new worker."""
+
+    failure: str | None
+
+
+Command = (
+    Fork
+    | Stop
+    | Kill
+    | Abort
+    | NotifyReady
+    | PublishPids
+    | Look
+    | Steer
+    | ReportDeath
+    | CloseListeners
+    | Say
+    | ReloadEnded
+)

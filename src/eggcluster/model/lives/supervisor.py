@@ -1,0 +1,347 @@
+"""The heart of the master, without I/O: told what happened, it answers with what is to be done.
+
+Start left to right (agent, then app workers), stop right to left; whoever dies is replaced; the agent is single.
+The master owns the only instance, calls one method for each event, and carries out the commands in their order.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from eggcluster.model.lives.commands import (
+    Abort,
+    CloseListeners,
+    Command,
+    Fork,
+    Kill,
+    Look,
+    NotifyReady,
+    PublishPids,
+    ReloadEnded,
+    ReportDeath,
+    Say,
+    Steer,
+    Stop,
+)
+from eggcluster.model.lives.health import IDLE_LOOK_INTERVAL, LOOK_INTERVAL, OVERSLEPT_AFTER, HangDetector, HealthCheck
+from eggcluster.model.lives.phase import ExitCode, Phase
+from eggcluster.model.lives.rollout import Recycling, Rollout
+from eggcluster.model.lives.roster import Roster, Slot
+from eggcluster.model.lives.settings import PAUSE, PAUSE_AFTER_FAILURE, SupervisorSettings, recycle_reason
+from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerState
+
+
+class Supervisor:
+    """Decides everything about the lives of agent and app workers.
+
+    Every method takes `now`, a monotonic instant in seconds, and gives the commands to carry out. After each
+    call `next_deadline()` says when `tick` wants to be called at the latest, `finished` whether all is over.
+    `chance` gives a number from 0 to 1: the only thing that is left to it is which moment in a range is taken.
+    """
+
+    def __init__(self, plan: SupervisorSettings, chance: Callable[[], float] = lambda: 1.0) -> None:
+        self.plan = plan
+        self._chance = chance
+        self.phase = Phase.AGENT_BOOT
+        self.exit_code = ExitCode.CLOSED
+        self.boot_failure: Worker | None = None
+        self.roster = Roster(plan)
+        self.agent, self.slots = self.roster.agent, self.roster.slots
+        self._close_deadline: float | None = None
+        self.health = HealthCheck()
+        self._rollout: Rollout | None = None  # what is being replaced
+        self._reload_wanted: bool | None = None  # asked for while another was under way: with the agent or without
+        self._next_recycling = 0.0
+        self._vigil = HangDetector()
+        self._next_look: float | None = None
+
+    # -- what happened -------------------------------------------------------------------------------------
+
+    def boot(self, now: float) -> list[Command]:
+        """Begin: the agent first."""
+        self._vigil.restart(now)
+        self._next_look = now + LOOK_INTERVAL
+        return [self._fork(self.agent, now)]
+
+    def started(self, worker: Worker, now: float) -> list[Command]:
+        """`worker` reported itself started (`agent-start`, `app-start`)."""
+        if worker.state is not WorkerState.STARTING or worker.failure is not None:
+            return []  # it is being ended already, and its report crossed the order
+        self.roster.slot_of(worker).opened(worker, now)
+        if self.phase is Phase.AGENT_BOOT:
+            self.phase = Phase.APPS_BOOT
+            return [self._fork(seat, now) for seat in self.slots]
+        if self.phase is Phase.APPS_BOOT:
+            return self._ready(now) if all(seat.listening for seat in self.slots) else []
+        if self.phase is Phase.SERVING:
+            taken_over = self._rollout.started(self.roster.slot_of(worker), worker, now) if self._rollout else []
+            return [NotifyReady(worker), *self._rolled(taken_over, now), PublishPids()]
+        return []
+
+    def boot_failed(self, worker: Worker, report: str, bad_option: bool) -> list[Command]:
+        """`worker` told why it cannot boot; its exit follows."""
+        worker.failure, worker.misused_option = report, bad_option
+        return []
+
+    def channel_broke(self, worker: Worker, why: str) -> list[Command]:
+        """Nobody can talk with `worker` any more, and it lives on."""
+        if worker.state in (WorkerState.STOPPING, WorkerState.DEAD):
+            return []
+        worker.verdict = worker.verdict or f"it {why}"
+        return [Say(logging.ERROR, f"{worker} {why}"), Kill(worker)]
+
+    def exited(self, worker: Worker, exit: ExitReport, now: float) -> list[Command]:
+        """`worker` and all of its children are known dead."""
+        seat, before = self.roster.slot_of(worker), worker.state
+        was_successor = worker is seat.successor
+        seat.bury(worker)
+        if before is WorkerState.STOPPING:
+            rolled = self._rollout.retired(seat, now) if self._rollout else []
+            return [*self._check_close(worker, exit), *self._next_stop(now), *self._rolled(rolled, now)]
+        if before is WorkerState.STARTING or self.phase < Phase.SERVING:
+            worker.failure = worker.failure or f"{worker} died while {before.value} ({worker.verdict or exit})"
+        report = ReportDeath(worker, exit, before.value)
+        seat.last_death = worker.failure.splitlines()[0] if worker.failure else worker.verdict or str(exit)
+        if self.phase < Phase.SERVING:
+            return [report, *self._fail_boot(worker, now)]
+        if self.phase > Phase.SERVING:
+            return [report, *self._next_stop(now)]
+        rolled = self._rollout.died(seat, worker, before, self._stays_empty(seat)) if self._rollout else []
+        replaced = [] if was_successor else [*self._replace(seat, worker, now), PublishPids()]
+        return [report, *self._rolled(rolled, now), *replaced]
+
+    def close(self, now: float, code: ExitCode = ExitCode.CLOSED) -> list[Command]:
+        """Close in order: app workers, agent, master. Asked again, it changes nothing."""
+        if self.phase >= Phase.APPS_STOP:
+            return []
+        self.phase = Phase.APPS_STOP
+        self.exit_code = code
+        self.health.end()
+        self._close_deadline = now + self.plan.close_limit
+        commands: list[Command] = [CloseListeners()]
+        if self._rollout is not None:
+            commands += self._rollout.aborted()
+            self._rollout = None
+        if self._reload_wanted is not None:
+            commands.append(ReloadEnded("the cluster is closing"))
+        for seat in self.roster:
+            seat.next_try = None
+        for seat in self.slots:
+            commands += self._stop(seat, self.plan.grace(seat.number))
+        return commands + self._next_stop(now)
+
+    def cut_short(self) -> list[Command]:
+        """While closing: wait for nobody any more."""
+        self._stop(self.agent, 0)  # only for its state: its death is no failure
+        return [Say(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.everybody())]
+
+    def reload(self, now: float, *, agent: bool = False) -> list[Command]:
+        """Replace every app worker, one slot after the other, new before old; before them the agent, if so asked."""
+        if self.phase is not Phase.SERVING:
+            why = f"the cluster is {self.phase.word}; reload it when it serves"
+            return [Say(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
+        if self._rollout is not None:
+            self._reload_wanted = agent or bool(self._reload_wanted)
+            recycling = isinstance(self._rollout, Recycling)
+            what = "a worker is being recycled, the reload" if recycling else "a reload is under way, another one"
+            return [Say(logging.INFO, f"{what} follows it", progress=True)]
+        seats = [self.agent, *self.slots] if agent else self.slots
+        rollout = Rollout(seats, now, self._fork, self.plan.grace)
+        return [Say(logging.INFO, "reload started", progress=True), *self._roll(rollout, now)]
+
+    def looked(self, signs: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
+        """What was seen of the workers, as `Look` asked for."""
+        loaded, idle = False, True
+        for worker, seen in signs.items():
+            loaded = loaded or seen.load != worker.signs.load
+            idle = idle and seen.is_idle_since(worker.signs)
+            worker.signs = seen
+        if idle and self._next_look is not None:
+            self._next_look = now + IDLE_LOOK_INTERVAL
+        if self.phase >= Phase.APPS_STOP:
+            return []
+        watched = self.roster.listening()  # who boots, or closes, has another limit
+        changed = self._vigil.look(watched, now)
+        steer = [Steer(tuple(changed))] if changed or loaded else []
+        hung = [command for worker in watched for command in self._end_hung(worker, now)]
+        return [*steer, *hung, *self._recycle(now)]
+
+    def slept(self, seconds: float, now: float) -> list[Command]:
+        """This process itself did not run for so long (it was stopped, or starved): what was due meanwhile is put off
+        by as much, and nobody's silence counts."""
+        self._vigil.restart(now)
+        self.roster.put_off(seconds)
+        if self._close_deadline is not None:
+            self._close_deadline += seconds
+        self.health.put_off(seconds)
+        return [Say(logging.WARNING, f"the master did not run for {seconds:.1f}s; nobody is blamed for that")]
+
+    def tick(self, now: float) -> list[Command]:
+        """Time has passed: do what is due."""
+        commands = self._look(now)
+        # First what may end it all: then nobody is started in the same moment.
+        if self._close_deadline is not None and now >= self._close_deadline:
+            commands += self._give_up(now)
+        if self.health.due is not None and now >= self.health.due:
+            commands += self._check_health(now)
+        if self.finished:
+            return commands
+        for seat in self.roster:
+            commands += map(Kill, seat.overdue(now))
+            if seat.next_try is not None and now >= seat.next_try:
+                commands.append(self._fork(seat, now))
+        return commands
+
+    # -- what may be asked ---------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        return self.phase is Phase.STOPPED
+
+    def next_deadline(self) -> float | None:
+        """The earliest instant at which `tick` has something to do; None: only an event can change anything."""
+        due = (self._close_deadline, self.health.due, self._next_look, *self.roster.deadlines())
+        return min((instant for instant in due if instant is not None), default=None)
+
+    def listening_apps(self) -> list[Worker]:
+        """The app workers that serve, in the order of their slots."""
+        return [worker for worker in self.roster.listening() if worker.slot]
+
+    # -- boot and replacement ------------------------------------------------------------------------------
+
+    def _fork(self, seat: Slot, now: float) -> Fork:
+        return Fork(seat.new_worker(now, self._chance()))
+
+    def _look(self, now: float) -> list[Command]:
+        """Look at the workers at short intervals; a look that comes much too late tells that nothing could be seen."""
+        if self._next_look is None or now < self._next_look:
+            return []
+        late, self._next_look = now - self._next_look, now + LOOK_INTERVAL
+        slept = self.slept(late, now) if late > OVERSLEPT_AFTER else []
+        return [*slept, Look()]
+
+    def _ready(self, now: float) -> list[Command]:
+        self.phase = Phase.SERVING
+        self.health.begin(now)
+        return [NotifyReady(None), PublishPids()]
+
+    def _fail_boot(self, worker: Worker, now: float) -> list[Command]:
+        self.boot_failure = self.boot_failure or worker
+        return self.close(now, ExitCode.BAD_OPTIONS if worker.misused_option else ExitCode.FAILED)
+
+    def _replace(self, seat: Slot, worker: Worker, now: float) -> list[Command]:
+        since = worker.listening_since
+        delay = seat.budget.died(now, None if since is None else now - since, self._chance())
+        if seat.current is not None:
+            return []  # its successor, starting already, has moved up
+        if self._stays_empty(seat):
+            return [Say(logging.WARNING, f"slot {seat.number} stays empty in this environment: fix it, then reload")]
+        warning = self._warn_of_deaths(seat, now)
+        if delay == 0:
+            return [*warning, self._fork(seat, now)]
+        seat.next_try = now + delay
+        return [*warning, Say(logging.INFO, f"try to start a new {seat.name} after {delay:.3g}s ...")]
+
+    def _warn_of_deaths(self, seat: Slot, now: float) -> list[Command]:
+        deaths = seat.budget.keeps_dying(now)
+        return [Say(logging.WARNING, f"{seat.name} keeps dying: {deaths} deaths in ten minutes")] if deaths else []
+
+    def _stays_empty(self, seat: Slot) -> bool:
+        return seat.number > 0 and seat.current is None and not self.plan.replace_apps
+
+    # -- closing -------------------------------------------------------------------------------------------
+
+    def _stop(self, seat: Slot, grace: float) -> list[Command]:
+        stops: list[Command] = []
+        for worker in list(seat.living()):
+            if worker.state is not WorkerState.STOPPING:
+                seat.retire(worker)
+                stops.append(Stop(worker, grace))
+        return stops
+
+    def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
+        """A worker whose closing raised says so with its exit code; one that had to be killed was just late."""
+        if not exit.code or self.phase < Phase.APPS_STOP:
+            return []
+        self.exit_code = self.exit_code or ExitCode.FAILED
+        return [Say(logging.ERROR, f"{worker} failed while closing ({exit})")]
+
+    def _next_stop(self, now: float) -> list[Command]:
+        """Closing: once the last app worker is gone it is the agent's turn, then the master's."""
+        if self.phase is Phase.APPS_STOP and not self.roster.any_app:
+            self.phase = Phase.AGENT_STOP
+            stops = self._stop(self.agent, self.plan.grace(0))
+            if stops:
+                return stops
+        if self.phase is Phase.AGENT_STOP and not self.roster.everybody():
+            self.phase = Phase.STOPPED
+            self._close_deadline = self._next_look = None
+        return []
+
+    def _give_up(self, now: float) -> list[Command]:
+        self._close_deadline = None
+        self.phase = Phase.STOPPED
+        self.exit_code = ExitCode.CLOSE_TIMEOUT
+        left = ", ".join(map(str, self.roster.everybody()))
+        text = f"close timeout: not done after {self.plan.close_limit:g}s, killing {left}"
+        return [Say(logging.ERROR, text), *map(Kill, self.roster.everybody())]
+
+    # -- reload and recycling --------------------------------------------------------------------------------
+
+    def _roll(self, rollout: Rollout, now: float) -> list[Command]:
+        self._rollout = rollout
+        return self._rolled(rollout.step(now), now)
+
+    def _rolled(self, commands: list[Command], now: float) -> list[Command]:
+        """After a step of the rollout: where it is over, the reload that was asked for meanwhile follows."""
+        rollout = self._rollout
+        if rollout is None or not rollout.over:
+            return commands
+        recycling = isinstance(rollout, Recycling)
+        self._rollout = None
+        self._next_recycling = now + (PAUSE_AFTER_FAILURE if rollout.failed and recycling else PAUSE)
+        wanted, self._reload_wanted = self._reload_wanted, None
+        if wanted is None:
+            return commands
+        # Who asked for the first is told after the second: both asked for the newest, which may start where it did not.
+        commands = [each for each in commands if not isinstance(each, ReloadEnded)]
+        return commands + self.reload(now, agent=wanted)
+
+    def _recycle(self, now: float) -> list[Command]:
+        """Replace a worn worker, if there is one, and nothing else is being replaced."""
+        if self._rollout is not None or self.phase is not Phase.SERVING or now < self._next_recycling:
+            return []
+        # The oldest first: with a short limit the others would else never have their turn.
+        for worker in sorted(self.listening_apps(), key=lambda worker: worker.listening_since or 0.0):
+            why = recycle_reason(worker, self.plan.limits, now)
+            if why is not None:
+                text = f"recycling {worker} after {why}"
+                rollout = Recycling([self.roster.slot_of(worker)], now, self._fork, self.plan.grace)
+                return [Say(logging.INFO, text), *self._roll(rollout, now)]
+        return []
+
+    # -- hung workers ----------------------------------------------------------------------------------------
+
+    def _end_hung(self, worker: Worker, now: float) -> list[Command]:
+        """Its loop has stood still for too long."""
+        timeout = self.plan.patience(worker.slot)
+        if not timeout or worker.verdict is not None or self._vigil.silence(worker, now) < timeout:
+            return []
+        worker.verdict = f"its event loop had not moved for {timeout:g}s"
+        return [Say(logging.ERROR, f"{worker} is hung: {worker.verdict}"), Abort(worker)]
+
+    # -- health --------------------------------------------------------------------------------------------
+
+    def _check_health(self, now: float) -> list[Command]:
+        if not self.plan.replace_apps:
+            self.health.end()  # in this environment an empty slot is what is wanted
+            return []
+        booting = any(seat.boots_as_usual(now) for seat in self.slots)
+        self.health.look(now, apps=bool(self.listening_apps()), booting=booting, agent=self.agent.listening)
+        if self.health.no_app:
+            text = "no app worker has been listening for three checks in a row, closing"
+            return [Say(logging.ERROR, text), *self.close(now, ExitCode.FAILED)]
+        if self.health.no_agent:
+            text = "no agent has been alive for three checks in a row"
+            closing = self.close(now, ExitCode.FAILED) if self.plan.strict else []
+            return [Say(logging.ERROR, text), *closing]
+        return []

@@ -1,0 +1,1 @@
+"""What travels in the cluster, and the addresses it travels between. Pure."""

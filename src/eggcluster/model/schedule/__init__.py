@@ -1,0 +1,1 @@
+"""Decisions about scheduled and background functions. Pure."""

@@ -1,0 +1,1 @@
+"""Decisions about the shared dictionary. Pure."""

@@ -1,0 +1,171 @@
+"""Deciding on writes to what is shared: order and limits. Pure, the clock is an argument; runs in the agent."""
+
+import math
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from eggcluster.errors import FrameError, SharedFull
+from eggcluster.model.shared.shared_table import Change, SharedEntry, Table
+from eggcluster.packing import DecodeError, Meta, Struct, encode
+from eggcluster.packing import decode as unpack
+
+# Every worker holds all of it, and gets it in one frame: a coordination aid, not a database.
+MAX_KEYS = 10_000
+MAX_KEY_BYTES = 1024
+MAX_VALUE_BYTES = 64 * 1024
+MAX_TOTAL_BYTES = 8 * 1024 * 1024
+EPOCH_BITS = 32  # versions of the agent's generation g begin above g << 32: none is ever given twice
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Set(Struct, array_like=True, frozen=True, tag=True):
+    """Give `key` a value, for `ttl` seconds or for good."""
+
+    key: str
+    raw: bytes
+    ttl: Seconds | None = None
+
+
+class CompareAndSet(Struct, array_like=True, frozen=True, tag=True):
+    """The same, if the key's version is still `expected`; 0: if there is no such key."""
+
+    key: str
+    expected: int
+    raw: bytes
+    ttl: Seconds | None = None
+
+
+class Increment(Struct, array_like=True, frozen=True, tag=True):
+    """Add to a number; a key that is not there counts as 0, and then lives for `ttl` seconds or for good."""
+
+    key: str
+    by: int | float
+    ttl: Seconds | None = None
+
+
+class Delete(Struct, array_like=True, frozen=True, tag=True):
+    """Forget a key."""
+
+    key: str
+
+
+Write = Set | CompareAndSet | Increment | Delete
+
+
+class Store(Table):
+    """The table that decides. Each change gets the next version; `changes` holds those that nobody was told yet."""
+
+    def __init__(self, generation: int = 0) -> None:
+        super().__init__()
+        self.version = generation << EPOCH_BITS
+        self.changes: list[Change] = []
+        self.expiring: dict[str, float] = {}
+        self._bytes = 0
+
+    def restore(self, version: int, entries: Iterable[Change]) -> None:
+        """Go on from what a worker remembers; versions of our own stay above all that were given before."""
+        ours = self.version
+        self.replace(version, entries)
+        self.version = max(version, ours)
+        self.expiring = {key: entry.expires for key, entry in self.entries.items() if entry.expires is not None}
+        self._bytes = sum(_size(key, entry.raw) for key, entry in self.entries.items())
+
+    def carry_out(self, write: Write, now: float) -> Any:
+        """Do it and give its result: the new version of `Set` and of `CompareAndSet` (None where it came too late),
+        the new number, whether there was something to delete.
+
+        SharedFull, TypeError or ValueError where it cannot be, FrameError for what no worker of ours would send;
+        nothing has changed then.
+        """
+        match write:
+            case Set(key, raw, ttl):
+                return self._put(key, raw, _end(ttl, now), now)
+            case CompareAndSet(key, expected, raw, ttl):
+                entry = self.find(key, now)
+                is_current = expected == (entry.version if entry is not None else 0)
+                return self._put(key, raw, _end(ttl, now), now) if is_current else None
+            case Increment():
+                return self._increment(write, now)
+            case Delete(key):
+                found = self.find(key, now) is not None
+                self._drop(key)
+                return found
+        raise AssertionError(f"BUG: {write!r} is no write")
+
+    def expire(self, now: float) -> None:
+        """Delete what has outlived its time."""
+        for key in [key for key, end in self.expiring.items() if end <= now]:
+            self._drop(key)
+
+    def _increment(self, write: Increment, now: float) -> int | float:
+        entry = self.find(write.key, now)
+        before = decode(entry.raw) if entry is not None and entry.raw is not None else 0
+        if isinstance(before, bool) or not isinstance(before, (int, float)):
+            raise TypeError(f"{write.key!r} holds no number to add to, but a {type(before).__name__}")
+        after = before + write.by
+        try:
+            raw = encode(after)
+        except OverflowError:
+            raise ValueError(f"{write.key!r} would become {after}, which does not fit 64 bits") from None
+        self._put(write.key, raw, entry.expires if entry is not None else _end(write.ttl, now), now)
+        return after
+
+    def _put(self, key: str, raw: bytes, expires: float | None, now: float) -> int:
+        decode(raw)
+        self._check_room(key, raw, now)
+        self._note(key, raw, expires)
+        return self.version
+
+    def _drop(self, key: str) -> None:
+        if key in self.entries:
+            self._note(key, None, None)
+
+    def _note(self, key: str, raw: bytes | None, expires: float | None) -> None:
+        old = self.entries.get(key)
+        self._bytes += _size(key, raw) - _size(key, old.raw if old is not None else None)
+        entry = SharedEntry(self.version + 1, raw, expires)
+        self.apply(key, entry)
+        self.expiring.pop(key, None)
+        if expires is not None:
+            self.expiring[key] = expires
+        self.changes.append((key, entry))
+
+    def _check_room(self, key: str, raw: bytes, now: float) -> None:
+        check_size(key, raw)
+        if self._exceeded(key, raw):
+            self.expire(now)
+            if limit := self._exceeded(key, raw):
+                raise SharedFull(f"{key!r} does not fit: {limit} are shared already")
+
+    def _exceeded(self, key: str, raw: bytes) -> str:
+        """The limit that this entry would exceed."""
+        old = self.entries.get(key)
+        if old is None and len(self.entries) >= MAX_KEYS:
+            return f"{MAX_KEYS} keys"
+        more = _size(key, raw) - _size(key, old.raw if old is not None else None)
+        return f"{self._bytes} of {MAX_TOTAL_BYTES} bytes" if self._bytes + more > MAX_TOTAL_BYTES else ""
+
+
+def check_size(key: str, raw: bytes) -> None:
+    """SharedFull where key or value alone is too large."""
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise SharedFull(f"a key of {len(key.encode())} bytes: the limit is {MAX_KEY_BYTES}")
+    if len(raw) > MAX_VALUE_BYTES:
+        raise SharedFull(f"{key!r}: a value of {len(raw)} bytes, the limit is {MAX_VALUE_BYTES}")
+
+
+def decode(raw: bytes) -> Any:
+    """The value behind an entry's bytes; FrameError where it is none."""
+    try:
+        return unpack(raw)
+    except (DecodeError, ValueError, RecursionError, MemoryError) as error:
+        raise FrameError(f"a shared value that cannot be read: {error}") from None
+
+
+def _end(ttl: float | None, now: float) -> float | None:
+    return None if ttl is None or math.isinf(ttl) else now + ttl
+
+
+def _size(key: str, raw: bytes | None) -> int:
+    return 0 if raw is None else len(key.encode()) + len(raw)

@@ -1,0 +1,1 @@
+"""Decisions about which worker gets a new connection. Pure."""

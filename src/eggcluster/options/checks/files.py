@@ -1,0 +1,65 @@
+"""Owns the checks of directories and files that options name. Runs in whoever starts a cluster."""
+
+import os
+from collections.abc import Iterator
+
+from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.sources import Naming
+from eggcluster.options.table import BY_FIELD
+from eggcluster.wording import shown
+
+
+def check_text(options: ClusterOptions, name: Naming) -> Iterator[str]:
+    """Everything can be sent to the workers: as text, which a file name need not be."""
+    odd = [field for field in BY_FIELD if not _is_text(getattr(options, field))]
+    for field in ["base_dir"] if "base_dir" in odd else odd:  # the other paths may be odd for its sake only
+        yield f"{name(field)}: {shown(getattr(options, field))} is not UTF-8; use a name that is"
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return all(each.encode() is not None for each in _strings(value))
+    except UnicodeEncodeError:
+        return False
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        yield from (each for each in value if isinstance(each, str))
+
+
+def check_base_dir(options: ClusterOptions, name: Naming) -> Iterator[str]:
+    """It is there and can be entered."""
+    if not os.path.isdir(options.base_dir):
+        yield f"{name('base_dir')}: {shown(options.base_dir)} is not a directory"
+    elif not os.access(options.base_dir, os.R_OK | os.X_OK):
+        yield f"{name('base_dir')}: {shown(options.base_dir)} may not be read by this user"
+
+
+def check_files(options: ClusterOptions, name: Naming) -> Iterator[str]:
+    """The logging configuration can be read; the pid file has a directory that takes it."""
+    if options.log_config is not None and (why := unreadable(options.log_config)):
+        yield f"{name('log_config')}: {shown(options.log_config)} {why}"
+    if options.pid_file is not None and (why := no_place_for(options.pid_file)):
+        yield f"{name('pid_file')}: {shown(options.pid_file)} {why}"
+
+
+def unreadable(path: str) -> str:
+    """Why this file cannot be read, or nothing."""
+    if not os.path.exists(path):
+        return "is not there; name an existing file"
+    if not os.path.isfile(path):
+        return "is not a file"
+    return "" if os.access(path, os.R_OK) else "may not be read by this user"
+
+
+def no_place_for(path: str) -> str:
+    """Why no file can be made at this path, or nothing."""
+    directory = os.path.dirname(path)
+    if os.path.isdir(path):
+        return "is a directory; name a file"
+    if not os.path.isdir(directory):
+        return f"cannot be made: {directory} is not a directory"
+    return "" if os.access(directory, os.W_OK | os.X_OK) else f"cannot be made: {directory} is not writable"

@@ -1,0 +1,141 @@
+"""The sources of options: the call, the environment, files. Runs in the process that starts a cluster."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eggcluster.errors import OptionsError
+from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.table import BY_FIELD, OPTIONS
+from eggcluster.wording import near_miss, shown
+
+
+class CommandLine(dict[str, object]):
+    """What the command line gave, by field name: text still to be read, named by its flag when wrong."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place's options as they were given there, by field name, and how it calls each of them.
+
+    `problems` are those of the place itself: a file that does not parse, a key that nobody knows.
+    """
+
+    values: dict[str, object]
+    names: dict[str, str] = field(default_factory=dict)
+    is_text: bool = False
+    directory: str = ""  # relative paths begin here; empty: the current one
+    problems: tuple[str, ...] = ()
+
+
+def from_caller(given: ClusterOptions | Mapping[str, object] | str | None, options: Mapping[str, object]) -> Source:
+    """What stands in the call of `parse_options`; `options` win over `given`."""
+    if isinstance(given, CommandLine):
+        flags = {name: option.flag for name, option in BY_FIELD.items() if option.flag}
+        return Source({**given, **options}, flags, is_text=True)
+    values = {**_plain(given), **options}
+    problems = tuple(f"{name}: is no option{near_miss(name, BY_FIELD)}" for name in values if name not in BY_FIELD)
+    return Source({name: value for name, value in values.items() if name in BY_FIELD}, problems=problems)
+
+
+def from_environment(environ: Mapping[str, str]) -> Source:
+    """The environment's variables. An empty one counts as not set, as shells and container files mean it."""
+    names = {}
+    for option in OPTIONS:
+        found = next((variable for variable in option.env if environ.get(variable)), None)
+        if found is not None:
+            names[option.field] = found
+    return Source({name: environ[variable] for name, variable in names.items()}, names, is_text=True)
+
+
+def from_table(table: Mapping[str, object], file: str, directory: str) -> Source:
+    """A file's keys, written with dashes or underscores."""
+    values: dict[str, object] = {}
+    names: dict[str, str] = {}
+    problems = []
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name in values:
+            problems.append(f"{file}: {key}: is there twice, with dashes and with underscores")
+        elif name in BY_FIELD and BY_FIELD[name].in_file:
+            values[name], names[name] = value, f"{file}: {key}"
+        else:
+            problems.append(f"{file}: {key}: {_no_key(name)}")
+    return Source(values, names, directory=directory, problems=tuple(problems))
+
+
+def _plain(given: ClusterOptions | Mapping[str, object] | str | None) -> dict[str, object]:
+    match given:
+        case None:
+            return {}
+        case str():
+            return {"app": given}
+        case ClusterOptions():
+            # `listen_fds` is an answer of `parse_options`, never a wish.
+            return {name: getattr(given, name) for name in given.given if name in BY_FIELD}
+        case _:
+            return dict(given)
+
+
+def _no_key(name: str) -> str:
+    if name in BY_FIELD:
+        return "cannot be set in a file, which is found by it"
+    return "is no option" + near_miss(name, [key for key, option in BY_FIELD.items() if option.in_file])
+
+
+Naming = Callable[[str], str]
+"""How the source that gave a field calls it; one that nobody gave is called as the caller would write it."""
+
+
+PROJECT_FILE = "pyproject.toml"
+OWN_FILE = "eggcluster.toml"
+
+
+def from_file(base_dir: str) -> Source:
+    """What the files in `base_dir` say: `[tool.eggcluster]` in one, the whole of the other, never both."""
+    try:
+        project, own = _project_table(base_dir), _load(os.path.join(base_dir, OWN_FILE))
+        if project is not None and own:
+            raise OptionsError(f"{PROJECT_FILE} has [tool.eggcluster] and there is {OWN_FILE} too; keep one of them")
+    except OptionsError as error:
+        return Source({}, problems=tuple(error.problems))
+    if project is not None:
+        return from_table(project, PROJECT_FILE, base_dir)
+    return from_table(own or {}, OWN_FILE, base_dir)
+
+
+def _project_table(base_dir: str) -> dict[str, Any] | None:
+    document = _load(os.path.join(base_dir, PROJECT_FILE), only_with=b"eggcluster")
+    tool = (document or {}).get("tool")
+    table = tool.get("eggcluster") if isinstance(tool, dict) else None
+    if table is None or isinstance(table, dict):
+        return table
+    raise OptionsError(f"{PROJECT_FILE}: tool.eggcluster: {shown(table)} is not a table of options")
+
+
+def _load(path: str, *, only_with: bytes = b"") -> dict[str, Any] | None:
+    # `only_with`: a pyproject.toml that does not speak of us is neither parsed (4 ms) nor criticised.
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte in the path
+        return None
+    except OSError as error:
+        raise OptionsError(f"{os.path.basename(path)}: cannot be read: {error.strerror}") from None
+    return _parse(content, os.path.basename(path)) if only_with in content else None
+
+
+def _parse(content: bytes, file: str) -> dict[str, Any]:
+    import tomllib  # most base directories have no table of ours
+
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        raise OptionsError(f"{file}: is not UTF-8 (at line {line}, column {column})") from None
+    except ValueError as error:  # TOMLDecodeError, or a number that is too long for int()
+        raise OptionsError(f"{file}: is not TOML: {error}") from None
+    except RecursionError:
+        raise OptionsError(f"{file}: is not TOML that can be read: it is nested too deeply") from None

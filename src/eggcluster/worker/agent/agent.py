@@ -1,0 +1,84 @@
+"""The agent: what must be done once in the cluster. Runs in the agent worker."""
+
+import contextlib
+from typing import TYPE_CHECKING, cast
+
+from eggcluster.errors import MessengerClosed, RunFailed
+from eggcluster.model.messages.role import Role
+from eggcluster.model.schedule.schedule_run import ScheduleRun
+from eggcluster.worker.context.hooks import Hooks
+from eggcluster.worker.context.registrations import AgentRegistrations
+from eggcluster.worker.schedule.run_receiver import ran
+from eggcluster.worker.schedule.schedules import AgentSchedules
+
+if TYPE_CHECKING:
+    from eggcluster.worker.schedule.scheduler import Scheduler
+
+
+class Agent(Hooks):
+    """One object in `agent.py`, on which the application hangs what only one process may do.
+
+    There is one agent in a cluster, never two at the same time. It starts before the app workers and closes after
+    them. `schedule` decorates what runs at given times, here and nowhere else.
+    """
+
+    role = Role.AGENT
+
+    def _declare(self) -> AgentRegistrations:
+        return AgentRegistrations(self.logger, AgentSchedules())
+
+    @property
+    def registrations(self) -> AgentRegistrations:
+        return cast(AgentRegistrations, super().registrations)
+
+    @property
+    def schedule(self) -> AgentSchedules:
+        """The decorator for scheduled functions; it knows them by name."""
+        return self.registrations.schedule
+
+    @property
+    def _dispatcher(self) -> "Scheduler | None":
+        return self.registrations.dispatcher
+
+    async def run_schedule(self, name: str) -> ScheduleRun:
+        """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
+        it. Gives the run when it has ended; RunFailed where it did not end well, or nobody has such a task.
+        Cancelling stops the waiting alone."""
+        if self._dispatcher is None:
+            raise RunFailed("the agent has not started")
+        return ran(name, await self._dispatcher.run_by_hand(name))
+
+    # -- called by the worker --------------------------------------------------------------------------
+
+    async def run_start(self) -> None:
+        await super().run_start()
+        # Not at the module's top: every app worker imports this file, too.
+        from eggcluster.worker.schedule.journal import Journal
+        from eggcluster.worker.schedule.scheduler import Scheduler
+
+        self.schedule.close_registration()
+        own = self.registrations
+        memory = Journal(own.remembered, self._keep, self._drain)
+        own.dispatcher = Scheduler(self, memory, own.runner, self.schedule.clock)
+        await own.dispatcher.start()
+
+    async def run_ready(self) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.cluster_ready()
+        await super().run_ready()
+
+    def learn_pids(self, worker_ids: list[int]) -> None:
+        """`egg-pids`: these app workers listen."""
+        if self._dispatcher is not None:
+            self._dispatcher.on_pids(worker_ids)
+
+    async def end_runs(self, grace: float) -> None:
+        if self._dispatcher is not None:
+            await self._dispatcher.close(grace)
+
+    def _keep(self, key: str, value: bytes) -> None:
+        self.registrations.report("remember", {"key": key, "value": value})
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(MessengerClosed):
+            await self.messenger.drain()

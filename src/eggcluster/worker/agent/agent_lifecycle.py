@@ -1,0 +1,106 @@
+"""The agent worker's lifecycle. Runs in the agent."""
+
+import contextlib
+import os
+import socket
+import sys
+import sysconfig
+from typing import Any
+
+import eggcluster
+from eggcluster.errors import EggclusterError
+from eggcluster.kernel.inherited_sockets import inherited_socket
+from eggcluster.worker.agent.agent import Agent
+from eggcluster.worker.agent.cluster_port import ClusterPort
+from eggcluster.worker.app.loading import load_agent
+from eggcluster.worker.context.hooks import Hooks
+from eggcluster.worker.lifecycle.lifecycle import Lifecycle
+
+MAX_FILES = 5000  # some hundred bytes each; an agent with more is compared by these
+
+
+def source_files() -> list[tuple[str, int, int]]:
+    """The path, modification time (ns) and size of each file that a module was loaded from, but not of the standard
+    library's and ours: those the master cannot load anew either."""
+    stdlib = sysconfig.get_path("stdlib") + os.sep
+    packages = (sysconfig.get_path("purelib") + os.sep, sysconfig.get_path("platlib") + os.sep)
+    ours = os.path.dirname(eggcluster.__file__ or "") + os.sep
+    files = []
+    for module in list(sys.modules.values())[:]:
+        path = getattr(module, "__file__", None)
+        if not isinstance(path, str) or path.startswith(ours):
+            continue
+        if path.startswith(stdlib) and not path.startswith(packages):
+            continue
+        try:
+            seen = os.stat(path)
+        except OSError:
+            continue
+        files.append((path, seen.st_mtime_ns, seen.st_size))
+    return files[:MAX_FILES]
+
+
+FAREWELL = 1.0  # seconds, at most, for the last messages, and again for their async handlers
+
+
+class AgentLifecycle(Lifecycle):
+    """Boot: import `agent.py`, start its shared clients, run its `on_start`. Close: cancel its tasks, run its
+    `on_close`, close the clients."""
+
+    start_report = "agent-start"
+    agent: Agent
+    _booted = False
+    _port: ClusterPort | None = None
+
+    def load(self) -> Hooks:
+        self.agent = load_agent(self.options)
+        self.agent.registrations.remembered = self.order.remembered
+        return self.agent
+
+    async def boot(self) -> None:
+        self._open_cluster_port()
+        await self.start_sharing()
+        await self.agent.run_start()
+        await self.start_sharing()
+        self._booted = True
+        if (used := self.place.sharing_in_use) is not None:
+            used.booted()
+        self.times.done("on_start")
+
+    def start_details(self) -> dict[str, Any]:
+        return {"sources": source_files()}
+
+    def _on_event(self, action: str, data: Any) -> None:
+        if action == "egg-pids":
+            self.agent.learn_pids(data)
+        super()._on_event(action, data)
+
+    async def close(self) -> bool:
+        await self._hear_all()
+        closed = await self.agent.run_close(self.grace_left(self.options.agent_close_timeout))
+        if self._port is not None:
+            self._port.close()
+        return await self.close_sharing() and closed
+
+    async def _hear_all(self) -> None:
+        """Let everything be handled that was sent to this agent; from now on it is kept for the next one.
+
+        The master's answer comes behind all that it has relayed so far.
+        """
+        farewell = min(FAREWELL, self.options.agent_close_timeout / 4000)  # of milliseconds; on_close wants its half
+        with contextlib.suppress(EggclusterError):
+            await self.messenger.request("leave", to="master", timeout=farewell)
+        await self.messenger.settle(farewell)
+
+    def _open_cluster_port(self) -> None:
+        order = self.order
+        if order.cluster_fd is not None:
+            listener = inherited_socket(order.cluster_fd)
+            self._port = ClusterPort(listener, order.cluster_port, order.cluster_inode, self._on_follower)
+
+    def _on_follower(self, follower: socket.socket) -> None:
+        """An agent that shares nothing itself pays for sharing when the first app worker connects."""
+        self.place.sharing.open()
+        if self._booted:
+            self.place.sharing.booted()
+        self.place.sharing.take(follower)

@@ -1,0 +1,138 @@
+"""The cluster port as the agent has it: where app workers connect to it. Runs in the agent.
+
+The listener is the master's, so connections wait in it while the agent is replaced. But its file can get lost, when
+somebody cleans the runtime directory, and application code can close it. Then the agent binds a listener of its own at
+the same path; who connects while there is no agent is refused there, and tries again.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from eggcluster.kernel.inherited_sockets import InheritedFiles, InheritedSocket, inherited_socket
+from eggcluster.kernel.listen_socket import is_shut
+from eggcluster.kernel.unix_socket import bind_unix, connect_unix
+
+LOOK = 1.0  # seconds between two looks at the file
+BACKLOG = 4096  # as the master's
+PAUSE = 1.0  # seconds without accepting when there are no file descriptors left
+
+_logger = logging.getLogger("eggcluster.cluster_client")
+
+
+class ClusterPort:
+    """Accepts in the running loop, and looks after the file, until `close`; `take` gets each connection. `listener` is
+    the master's, which bound it at `path`: a file with this `inode`."""
+
+    def __init__(self, listener: InheritedSocket, path: str, inode: int, take: Callable[[socket.socket], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listeners = [listener]
+        self._inherited = InheritedFiles([listener.fileno()])
+        self._path = path
+        self._known = {inode}  # files at the path that need no care
+        self._take = take
+        self._complained = False
+        self._accept_at(listener)
+        self._look()
+
+    def close(self) -> None:
+        """Accept no more: who comes now waits for the next agent. May be called again."""
+        self._next_look.cancel()
+        self._inherited.close()
+        while self._listeners:
+            self._close(self._listeners.pop())
+
+    def _accept_at(self, listener: InheritedSocket) -> None:
+        if listener in self._listeners:
+            self._loop.add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: InheritedSocket) -> None:
+        listener.setblocking(False)  # as it was, but application code may have unset that
+        try:
+            while True:
+                self._take(listener.accept()[0])
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            _logger.error("followers have to wait: %s", error)
+            self._loop.remove_reader(listener)
+            self._loop.call_later(PAUSE, self._accept_at, listener)
+
+    def _replace(self, listener: InheritedSocket) -> None:
+        """The application has shut it down, or closed it: another one takes its path."""
+        _logger.error("the socket at %s was closed by the application", self._path)
+        self._listeners.remove(listener)
+        self._close(listener)
+        self._bind_anew()
+
+    def _close(self, listener: InheritedSocket) -> None:
+        if not listener.is_taken:
+            self._loop.remove_reader(listener)
+        listener.close()
+
+    # -- the file ------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._next_look = self._loop.call_later(LOOK, self._look)
+        for fd in self._inherited.put_back()[0]:
+            _logger.error("the application has closed file descriptor %d, the socket at %s: put back", fd, self._path)
+        for lost in [listener for listener in self._listeners if listener.is_lost or is_shut(listener)]:
+            self._replace(lost)
+        if not self._is_in_place():
+            self._bind_anew()
+
+    def _bind_anew(self) -> None:
+        try:
+            listener = self._bind()
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                text = (
+                    "%s is gone and cannot be bound anew (%s): new app workers do not reach the agent, start it again"
+                )
+                _logger.error(text, self._path, error.strerror or error)
+            return
+        self._complained = False
+        self._listeners.append(listener)
+        self._accept_at(listener)
+        _logger.warning("%s was gone, it is bound anew", self._path)
+
+    def _is_in_place(self) -> bool:
+        try:
+            inode = os.stat(self._path).st_ino
+        except OSError:
+            return False
+        if inode not in self._known and _is_answered(self._path):
+            self._known.add(inode)  # another cluster's, which has taken over the directory
+            _logger.error("%s is another cluster's now: new app workers do not reach this agent", self._path)
+        return inode in self._known
+
+    def _bind(self) -> InheritedSocket:
+        """A new listener, in place of a file that an earlier agent has left."""
+        folder = os.stat(os.path.dirname(self._path))
+        if folder.st_uid != os.geteuid() or folder.st_mode & 0o077:
+            raise PermissionError(f"{os.path.dirname(self._path)} is not private any more")
+        if os.path.lexists(self._path):
+            os.unlink(self._path)
+        listener = bind_unix(self._path)
+        try:
+            os.chmod(self._path, 0o600)
+            listener.listen(BACKLOG)
+            self._known = {os.stat(self._path).st_ino}
+        except OSError:
+            listener.close()
+            raise
+        return inherited_socket(listener.detach())
+
+
+def _is_answered(path: str) -> bool:
+    """Whether anybody listens there."""
+    try:
+        connect_unix(path, blocking=False).close()
+    except BlockingIOError:
+        return True  # its queue is full
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The app worker's own part."""

@@ -1,0 +1,139 @@
+"""An app worker's life. Runs in the app workers."""
+
+import asyncio
+import logging
+import socket
+import time
+from typing import Any
+
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.kernel.inherited_sockets import InheritedFiles
+from eggcluster.worker.app.application import Application
+from eggcluster.worker.app.handover_reader import HandoverReader
+from eggcluster.worker.app.lifespan import Lifespan
+from eggcluster.worker.app.loading import Interface, detect_interface, load_application
+from eggcluster.worker.context.hooks import Hooks
+from eggcluster.worker.context.worker_context import WorkerContext
+from eggcluster.worker.engines.cancelled_requests import log_no_cancellations
+from eggcluster.worker.engines.engine import Engine, Load
+from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
+from eggcluster.worker.lifecycle.close_request import CloseRequest
+from eggcluster.worker.lifecycle.lifecycle import CLOSE_RESERVE, Lifecycle
+
+LOOK = 1.0  # seconds between two looks whether the sockets are still there
+
+CLOSED = "the application has closed file descriptor %d, on which its connections come in"
+
+_logger = logging.getLogger("eggcluster.worker")
+
+
+class AppLifecycle(Lifecycle):
+    """Boot: import the application, `on_start`, lifespan startup, accept. Close: the same backwards."""
+
+    start_report = "app-start"
+    app: Application
+    engine: Engine
+    lifespan: Lifespan | None
+    handed: HandoverReader | None = None
+    _cut_off = False  # the application has closed a socket on which connections come in
+    _next_look: asyncio.TimerHandle | None = None
+
+    def __init__(
+        self, order: WorkerSpec, sock: socket.socket, place: WorkerContext, close_request: CloseRequest
+    ) -> None:
+        super().__init__(order, sock, place, close_request)
+        fds = [order.handover_fd, *(listener.fd for listener in order.listeners)]
+        self._sockets = InheritedFiles(fd for fd in fds if fd is not None)
+
+    def run(self, runner: asyncio.Runner, began: float) -> int:
+        try:
+            return super().run(runner, began)
+        except SystemExit:  # the application's: the loop is left at once, and whatever ran in it is cancelled next
+            log_no_cancellations()
+            raise
+        finally:
+            self._sockets.close()
+
+    def load(self) -> Hooks:
+        self._loaded_at = time.monotonic()
+        self.app = load_application(self.options)
+        return self.app
+
+    async def boot(self) -> None:
+        self.app.open_schedule(self._loaded_at)
+        await self.start_sharing()
+        await self.app.run_start()
+        await self.start_sharing()
+        self.times.done("on_start")
+        await self.app.announce_schedule()
+        interface = self._interface()
+        self.lifespan = Lifespan(self.app.app) if interface == "asgi" else None
+        if self.lifespan is not None:
+            await self.lifespan.startup()
+            self.times.done("lifespan startup")
+        if lost := self._lost_sockets():
+            raise RuntimeError(CLOSED % lost[0])
+        self.engine = self._engine(interface)
+        await self.engine.start()
+        if self.order.handover_fd is not None:
+            self.handed = HandoverReader(self.order.handover_fd, self.engine)
+            self.handed.start()
+        self.times.done("HTTP engine")
+        self._look_at_sockets()
+
+    def _look_at_sockets(self) -> None:
+        """A worker that nobody reaches any more would be listening for ever: it makes room for one that is reached."""
+        for fd in self._lost_sockets():
+            self._cut_off = True
+            _logger.error(f"{CLOSED}: closing", fd)
+            self.close_by_itself()
+        if not self._cut_off:
+            self._next_look = asyncio.get_running_loop().call_later(LOOK, self._look_at_sockets)
+
+    def _lost_sockets(self) -> list[int]:
+        back, lost = self._sockets.put_back()
+        for fd in back:
+            _logger.error(f"{CLOSED}: put back", fd)
+        handover = self.order.handover_fd
+        if self.handed is not None and self.handed.is_shut and self.has_master and handover is not None:
+            lost.append(handover)
+        return lost
+
+    def load_now(self) -> Load:
+        load = self.engine.load
+        return load._replace(accepting=False) if self._cut_off else load
+
+    async def close(self) -> bool:
+        if self._next_look is not None:
+            self._next_look.cancel()
+        self._sockets.close()  # or it would go on listening
+        if self.handed is not None:
+            self.handed.finish()
+        timeout = self.options.app_close_timeout / 1000
+        await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
+        shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True
+        closed = await self.app.run_close(self.grace_left(self.options.app_close_timeout))
+        return await self.close_sharing() and closed and shut_down and not self._cut_off
+
+    def _on_event(self, action: str, data: Any) -> None:
+        if action == "egg-pids" and not data and (sharing := self.place.sharing_in_use) is not None:
+            sharing.agent_gone()
+        super()._on_event(action, data)
+
+    def _interface(self) -> Interface:
+        if self.options.interface == "auto":
+            return detect_interface(self.app.app) or "asgi"
+        return self.options.interface
+
+    def _engine(self, interface: Interface) -> Engine:
+        import_uvicorn()
+        from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
+
+        return UvicornEngine(
+            self.app.app,
+            interface,
+            self.options,
+            self.order.listeners,
+            self.lifespan.state if self.lifespan is not None else {},
+            self.app.run_server_hooks,
+        )

@@ -1,0 +1,81 @@
+"""The application: what serves HTTP in every app worker. Runs in the app workers."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from eggcluster.model.messages.role import Role
+from eggcluster.model.schedule.schedule_run import ScheduleRun
+from eggcluster.packing import convert
+from eggcluster.worker.context.hooks import Hooks, call
+from eggcluster.worker.context.registrations import AppRegistrations
+from eggcluster.worker.schedule.run_receiver import ran, run_alone
+from eggcluster.worker.schedule.schedules import Schedules
+
+_F = TypeVar("_F", bound=Callable[[Any], Any])
+
+
+class Application(Hooks):
+    """An ASGI or WSGI callable, and what the application hangs on its worker. A bare callable is wrapped by itself.
+
+    Calling the object calls the callable, so that test clients and other servers take it as the application.
+    `schedule` decorates what runs at given times in one app worker, or with `type="all"` in each.
+    """
+
+    role = Role.APP
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        if not callable(app):
+            raise TypeError(f"an application is an ASGI or WSGI callable, not {app!r}")
+        super().__init__()
+        self.app = app
+
+    def _declare(self) -> AppRegistrations:
+        return AppRegistrations(self.logger, Schedules("worker"))
+
+    @property
+    def registrations(self) -> AppRegistrations:
+        return cast(AppRegistrations, super().registrations)
+
+    @property
+    def schedule(self) -> Schedules:
+        """The decorator for scheduled functions; it knows them by name."""
+        return self.registrations.schedule
+
+    def __call__(self, *args: Any) -> Any:
+        return self.app(*args)
+
+    def on_server(self, hook: _F) -> _F:
+        """Call `hook` with the HTTP engine's server object before the first request is accepted."""
+        self.registrations.server_hooks.append(hook)
+        return hook
+
+    async def run_server_hooks(self, server: Any) -> None:
+        """Run them in order; the first exception fails the start."""
+        for hook in self.registrations.server_hooks:
+            await call(hook, server)
+
+    async def run_schedule(self, name: str, *args: Any) -> ScheduleRun:
+        """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
+        it, with `args` for its function (what MessagePack carries). Outside of a cluster: in this process.
+
+        Gives the run when it has ended; RunFailed where it did not end well, or nobody has such a task; ReceiverDied
+        where the agent died meanwhile. Cancelling stops the waiting alone.
+        """
+        if not self.worker_id:
+            return ran(name, await run_alone(name, args, self.schedule, self.registrations.runner))
+        answer = await self.messenger.internal.request("egg-schedule-now", [name, args], "agent")
+        return ran(name, None if answer is None else convert(answer, ScheduleRun))
+
+    # -- called by the worker --------------------------------------------------------------------------
+
+    def open_schedule(self, loaded_at: float) -> None:
+        """Answer the agent from now on; the code was loaded at that instant of the monotonic clock."""
+        self.registrations.open_schedule(self.messenger.internal, loaded_at)
+
+    async def announce_schedule(self) -> None:
+        """Tell the agent what there is to run; BootError where that cannot be."""
+        assert self.registrations.worker_end is not None
+        await self.registrations.worker_end.announce()
+
+    async def end_runs(self, grace: float) -> None:
+        await self.registrations.runner.close(grace)

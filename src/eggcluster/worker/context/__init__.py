@@ -1,0 +1,1 @@
+"""What the running worker is, and what its code has registered."""

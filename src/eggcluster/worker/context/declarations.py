@@ -1,0 +1,59 @@
+"""What a module declares while it is imported, and how it is repeated for other workers that share the module.
+
+Where each worker has its own modules an import runs the module's code, which registers handlers and creates shared
+clients in that worker. Where modules are shared it runs once, and for the others it is repeated what was declared.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from eggcluster.ipc.handlers import Handler, Handlers
+from eggcluster.model.messages.role import Role
+
+if TYPE_CHECKING:
+    from eggcluster.worker.context.worker_context import WorkerContext
+
+
+_OURS = __name__.partition(".")[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Declaration:
+    """`repeat` does at a place what `module` did when one of those workers imported it which are what `whose` says: a
+    cluster and a role; None: before there was any."""
+
+    whose: tuple[str, Role] | None
+    module: str
+    repeat: "Callable[[WorkerContext], object]"
+
+
+class DeclaringHandlers(Handlers):
+    """What is registered while a module is imported is declared, too: for the messenger of each place, or for the one
+    that objects of `role` have there. `others` are the handlers to register with."""
+
+    def __init__(self, place: "WorkerContext", role: Role | None = None, others: Handlers | None = None) -> None:
+        super().__init__()
+        self._place = place
+        self._role = role
+        if others is not None:
+            self._by_action, self._lasting = others._by_action, others._lasting
+
+    def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
+        super().add(action, handler, once=once)
+        self._place.declare(partial(_register, self._role, action, handler, once))
+
+
+def _register(role: Role | None, action: str, handler: Handler, once: bool, place: "WorkerContext") -> None:
+    messenger = place.messenger if role is None else place.messenger_of(role)
+    (messenger.once if once else messenger.on)(action, handler)
+
+
+def calling_module() -> str:
+    """Whose code runs: the nearest that is not ours."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _OURS:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))

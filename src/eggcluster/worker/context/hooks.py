@@ -1,0 +1,167 @@
+"""What an application hangs on a worker's life: start, ready, close, background tasks. Runs in the worker."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from eggcluster.ipc.messenger import Messenger
+from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.model.messages.role import Role
+from eggcluster.worker.context.current import bound_sharing, here, messenger_for
+from eggcluster.worker.context.registrations import Hook, Registrations
+
+if TYPE_CHECKING:
+    from eggcluster.worker.sharing.client_spec import ClientSpec, ClusterClient
+    from eggcluster.worker.sharing.shared import Shared
+
+
+_T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Hooks:
+    """The part that `Agent` and `Application` have in common. Hooks are plain or async functions without arguments.
+
+    `slot`, `worker_id` and `generation` say which incarnation this is; they are 0 outside of a cluster. `env` is the
+    cluster's, "" outside. `closing` is set when the worker begins to close, for plain background functions.
+    """
+
+    role: Role
+
+    def __init__(self) -> None:
+        self.messenger: Messenger = messenger_for(self.role)
+        self.logger = logging.getLogger(f"eggcluster.{self.role.value}")
+        self._declared = self._declare()
+
+    def _declare(self) -> Registrations:
+        """What this object has, before a worker has it."""
+        raise NotImplementedError
+
+    @property
+    def registrations(self) -> Registrations:
+        """What the worker has of this object, on whose behalf this runs."""
+        return here().own(self, self._declared)
+
+    @property
+    def slot(self) -> int:
+        return self.registrations.slot
+
+    @property
+    def worker_id(self) -> int:
+        return self.registrations.worker_id
+
+    @property
+    def generation(self) -> int:
+        return self.registrations.generation
+
+    @property
+    def env(self) -> str:
+        return self.registrations.env
+
+    @property
+    def closing(self) -> threading.Event:
+        return self.registrations.closing
+
+    @property
+    def local(self) -> SimpleNamespace:
+        """A namespace of this worker's own. In process mode a module's globals are that, too; workers that are threads
+        share their modules, and what one of them keeps for itself, its WebSockets say, belongs here."""
+        return self.registrations.local
+
+    @property
+    def shared(self) -> "Shared":
+        """A small dictionary that every worker reads from its own memory, and writes through the agent. Name it where
+        the module is imported: the worker then starts with a copy. See docs/shared-state.md."""
+        shared: Shared = bound_sharing(lambda sharing: sharing.shared)
+        return shared
+
+    def cluster(self, cls: type[_T], *, name: str | None = None, timeout: float = 5.0) -> "ClusterClient[_T]":
+        """A client that all workers share, by its class: `agent.cluster(RegistryClient).create(url=...)` makes the one
+        that has the connection, the same line with `app` its followers. `name` tells two of a class apart, `timeout`
+        is a follower's for a call, in seconds. See docs/shared-clients.md."""
+        from eggcluster.worker.sharing.client_spec import ClusterClient
+
+        def create(blueprint: "ClientSpec") -> Any:
+            return bound_sharing(lambda sharing: sharing.create(blueprint))
+
+        return ClusterClient(cls, create, name, timeout)
+
+    def on_start(self, hook: _F) -> _F:
+        """Await `hook` before the worker reports itself started; what it raises fails the start."""
+        self.registrations.start_hooks.append(hook)
+        return hook
+
+    def on_ready(self, hook: _F) -> _F:
+        """Call `hook` once the whole cluster is ready (`egg-ready`); a worker that comes later gets it too."""
+        self.registrations.ready_hooks.append(hook)
+        return hook
+
+    def on_close(self, hook: _F) -> _F:
+        """Await `hook` while closing, within the close timeout; the last registered first."""
+        self.registrations.close_hooks.append(hook)
+        return hook
+
+    @overload
+    def background(self, function: _F) -> _F: ...
+    @overload
+    def background(self, *, restart: str = "on-error", name: str | None = None) -> Callable[[_F], _F]: ...
+    def background(self, function: Any = None, *, restart: str = "on-error", name: str | None = None) -> Any:
+        """Run `function`, async or plain (in a thread of its own), from the start on; also called without brackets.
+
+        It is started again, after 0.5 s at first and up to 30 s later on, when it raises (`restart="on-error"`), also
+        when it returns ("always"), or not at all ("never"). At close it is cancelled, and has time to finish: the
+        last registered first, before `on_close`. A plain one has to look at `closing`. DeclarationError for another
+        `restart`, for a name that does not fit in a line, for a generator, and once `on_start` is done.
+        """
+        if function is None:
+            return lambda function: self._add_background(function, restart, name)
+        return self._add_background(function, restart, name)
+
+    def _add_background(self, function: _F, restart: str, name: str | None) -> _F:
+        self.registrations.background.add(function, restart, name)
+        return function
+
+    # -- called by the worker --------------------------------------------------------------------------
+
+    async def run_start(self) -> None:
+        """Run the start hooks in order, then start the background tasks. The first exception ends it."""
+        for hook in self.registrations.start_hooks:
+            await call(hook)
+        self.registrations.background.start()
+
+    async def run_ready(self) -> None:
+        """Run the ready hooks; what one raises is logged and stops no other."""
+        for hook in self.registrations.ready_hooks:
+            await self._call_logged(hook, "on_ready")
+
+    async def run_close(self, grace: float = 5.0) -> bool:
+        """Stop what runs in the background within `grace` seconds, then run the close hooks, the last registered
+        first; False if one raised."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + grace
+        self.closing.set()
+        await self.end_runs(grace / 2)
+        await self.registrations.background.stop(max(0.0, deadline - now()))
+        return all([await self._call_logged(hook, "on_close") for hook in reversed(self.registrations.close_hooks)])
+
+    async def end_runs(self, grace: float) -> None:
+        """Let the scheduled runs of this worker finish for `grace` seconds, then cancel them; no other begins."""
+
+    async def _call_logged(self, hook: Hook, kind: str) -> bool:
+        try:
+            await call(hook)
+        except BaseException as error:
+            if is_cancellation(error):
+                raise
+            self.logger.exception("%s: %s raised", kind, getattr(hook, "__qualname__", hook))
+            return False
+        return True
+
+
+async def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a plain or an async function and give what it returns."""
+    result = function(*args)
+    return await result if isinstance(result, Awaitable) else result

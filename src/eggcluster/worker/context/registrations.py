@@ -1,0 +1,86 @@
+"""What one worker has of an `Agent` or an `Application` object: what it registered, and what became of it here.
+
+Runs in the worker. Workers that are threads share the object; what its module registers is copied for each of them,
+and what a worker registers later, a pool's `on_close` in an `on_start` say, is that worker's alone.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Self
+
+from eggcluster.ipc.internal_messenger import InternalMessenger
+from eggcluster.worker.background import BackgroundTasks
+from eggcluster.worker.schedule.run_receiver import RunReceiver
+from eggcluster.worker.schedule.runner import Runner
+from eggcluster.worker.schedule.schedules import AgentSchedules, Schedules
+
+if TYPE_CHECKING:
+    from eggcluster.worker.schedule.scheduler import Scheduler
+
+
+Hook = Callable[..., Any]
+
+
+class Registrations:
+    """`slot`, `worker_id` and `generation` are 0 and `env` is empty outside of a cluster. `report` tells the master."""
+
+    def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
+        self.slot = 0
+        self.worker_id = 0
+        self.generation = 0
+        self.env = ""
+        self.closing = threading.Event()
+        self.local = SimpleNamespace()
+        self.report: Callable[[str, dict[str, Any]], None] = lambda action, details: None
+        self.start_hooks: list[Hook] = []
+        self.ready_hooks: list[Hook] = []
+        self.close_hooks: list[Hook] = []
+        self.background = BackgroundTasks(logger, lambda tasks: self.report("background", {"tasks": tasks}))
+        self.schedule = schedule
+        self.runner = Runner(logger)
+        self._logger = logger
+
+    def copy(self) -> Self:
+        """The same registrations for another worker, in which nothing runs yet."""
+        other = type(self)(self._logger, self.schedule.copy())
+        self._copy_to(other)
+        return other
+
+    def _copy_to(self, other: "Registrations") -> None:
+        other.start_hooks = self.start_hooks[:]
+        other.ready_hooks = self.ready_hooks[:]
+        other.close_hooks = self.close_hooks[:]
+        self.background.copy_to(other.background)
+
+
+class AppRegistrations(Registrations):
+    """An app worker's."""
+
+    def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
+        super().__init__(logger, schedule)
+        self.server_hooks: list[Hook] = []
+        self.worker_end: RunReceiver | None = None
+
+    def _copy_to(self, other: Registrations) -> None:
+        super()._copy_to(other)
+        assert isinstance(other, AppRegistrations)
+        other.server_hooks = self.server_hooks[:]
+
+    def open_schedule(self, line: InternalMessenger, loaded_at: float) -> RunReceiver:
+        """Answer the agent from now on."""
+        self.worker_end = RunReceiver(line, self.schedule, self.runner)
+        self.worker_end.open(self.worker_id, self.slot, self.generation, loaded_at)
+        return self.worker_end
+
+
+class AgentRegistrations(Registrations):
+    """The agent's. `remembered` is what the agent before this one has left for it."""
+
+    schedule: AgentSchedules
+
+    def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
+        super().__init__(logger, schedule)
+        self.remembered: Mapping[str, bytes] = {}
+        self.dispatcher: Scheduler | None = None

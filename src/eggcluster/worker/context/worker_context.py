@@ -1,0 +1,100 @@
+"""One worker, as its own code finds it: its messenger, what it shares, what its objects have of their own.
+
+Runs in the worker; outside of a cluster there is one for the whole process.
+"""
+
+import asyncio
+import importlib
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
+
+from eggcluster.ipc.messenger import Messenger
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.logs import configure_logs
+from eggcluster.model.messages.role import Role
+from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
+
+if TYPE_CHECKING:
+    from eggcluster.options import ClusterOptions
+    from eggcluster.worker.context.registrations import Registrations
+    from eggcluster.worker.sharing.sharing import Sharing
+
+
+Own = TypeVar("Own", bound="Registrations")
+declared_outside: list[Declaration] = []  # by modules that were imported before this process was, or had, any worker
+
+
+class WorkerContext:
+    """Where the code of one worker lives. `role` is None outside of a cluster; `worker_id` is the process's."""
+
+    def __init__(self, role: Role | None = None) -> None:
+        self.role = role
+        self.worker_id = os.getpid()
+        self._handlers = DeclaringHandlers(self)
+        self.messenger = Messenger(role or Role.APP, self._handlers)
+        self._ordered: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
+        self._sharing: Sharing | None = None
+
+    def take_role(self, role: Role) -> None:
+        """What this worker is."""
+        self.role = role
+        self.messenger.serve_as(role)
+
+    def settle(self, order: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
+        """What this worker was ordered to be, and the loop that it lives in."""
+        self._ordered = order, loop
+
+    def messenger_of(self, role: Role) -> Messenger:
+        """This worker's messenger, or a mute one where its role is another."""
+        if self.role is None:
+            return self.messenger.registering_with(DeclaringHandlers(self, role, self._handlers))
+        return self.messenger if self.role is role else Messenger(role)
+
+    def import_module(self, name: str) -> ModuleType:
+        """A module of the application."""
+        return importlib.import_module(name)
+
+    def configure_logs(
+        self, options: "ClusterOptions", speaker: str, level: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """From now on this worker's log lines go where the options say; OptionsError where that cannot be."""
+        configure_logs(options, speaker, level).run_in(loop)
+
+    def declare(self, repeat: "Callable[[WorkerContext], object]") -> None:
+        """Something was done while a module was imported that holds for every worker that imports it."""
+        if self.role is None:
+            declared_outside.append(Declaration(None, calling_module(), repeat))
+
+    def own(self, owner: object, declared: Own) -> Own:
+        """What `owner`, an object that several workers may share, has here."""
+        return declared
+
+    # -- sharing -----------------------------------------------------------------------------------------
+
+    @property
+    def sharing_in_use(self) -> "Sharing | None":
+        """The shared clients and the shared state, where somebody has asked for them."""
+        return self._sharing
+
+    @property
+    def sharing(self) -> "Sharing":
+        """The same; made and imported when first asked for: a worker that shares nothing does not pay for it."""
+        if self._sharing is None:
+            self._sharing = self._make_sharing()
+        return self._sharing
+
+    def _make_sharing(self) -> "Sharing":
+        if self._ordered is None:
+            from eggcluster.worker.sharing.sharing import LocalSharing
+
+            return LocalSharing()
+        order, loop = self._ordered
+        if order.cluster_fd is not None:
+            from eggcluster.worker.sharing.hub import SharingHub
+
+            return SharingHub(order)
+        from eggcluster.worker.sharing.uplink import Uplink
+
+        return Uplink(order, loop, self.worker_id)

@@ -1,0 +1,68 @@
+"""Calling the application's functions without holding up the event loop: plain ones run in a thread. In the worker.
+
+A thread of its own for each call, and not the loop's pool: a call may last as long as the worker, and the pool's few
+threads belong to the application. Daemon threads, because Python cannot end one: it must not hold up the exit.
+"""
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from eggcluster.kernel.threads import start_daemon
+
+
+async def call_off_loop(function: Callable[..., Any], *args: Any) -> Any:
+    """Await an async function here, or a plain one in a thread; gives what it returns.
+
+    Cancelling reaches an async function. A thread cannot be cancelled: the cancellation takes effect when it has
+    ended, or at once when it comes a second time; then the thread goes on, and nobody waits for it any more.
+    """
+    if inspect.iscoroutinefunction(function):
+        return await function(*args)
+    result = await in_thread(function, *args)
+    return await result if isinstance(result, Awaitable) else result
+
+
+async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a plain function in a thread of its own, with the context variables of here."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():
+            return  # cancelled meanwhile
+        if error is None:
+            done.set_result(result)
+        else:  # a future does not take StopIteration
+            done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = context.run(function, *args)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop was closed before
+            loop.call_soon_threadsafe(settle, result, error)
+
+    start_daemon(work, name=f"egg-{function_name(function)}")
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait({done})
+        raise
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """The short name of any callable, for logs and the status."""
+    return str(getattr(function, "__name__", None) or type(function).__name__)
+
+
+def function_place(function: Callable[..., Any]) -> str:
+    """Where it is written: `module.qualified_name`, for error messages."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,0 +1,1 @@
+"""The life of every worker, from its first line to its exit code."""

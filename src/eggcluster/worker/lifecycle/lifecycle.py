@@ -1,0 +1,265 @@
+"""The life of a worker: boot, report, serve, close. Runs in the agent and in the app workers."""
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any
+
+from eggcluster.errors import FrameError, MessengerClosed, OptionsError
+from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.frame import Frame, encode_frame, read_limit
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.model.lives.phase import ExitCode
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.messages.role import Address, Role
+from eggcluster.worker.context.hooks import Hooks
+from eggcluster.worker.context.worker_context import WorkerContext
+from eggcluster.worker.engines.engine import Load
+from eggcluster.worker.lifecycle.boot_report import BootTimes, ImportTimes, describe_failure
+from eggcluster.worker.lifecycle.close_request import ClosedDuringImport, CloseRequest
+from eggcluster.worker.lifecycle.watchdog import HeartbeatWriter, StartWatch, send_from_thread
+
+_logger = logging.getLogger("eggcluster.worker")
+CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan shutdown and on_close
+
+
+class Lifecycle(ABC):
+    """One incarnation, seen from inside. A subclass says what there is to boot and to close."""
+
+    start_report: str  # the lifecycle message that says "started"
+
+    def __init__(
+        self, order: WorkerSpec, sock: socket.socket, place: WorkerContext, close_request: CloseRequest
+    ) -> None:
+        self.order = order
+        self.options = order.options
+        self.times = BootTimes(order.forked_at)
+        self.place = place
+        self.messenger = place.messenger
+        self._sock = sock
+        self._record = HeartbeatPage(order.record_fd)
+        self._channel: Channel | None = None
+        self.has_master = True
+        self._close_order = close_request
+        agent = order.role == Role.AGENT.value
+        close_request.limit = (self.options.agent_close_timeout if agent else self.options.app_close_timeout) / 1000
+        self._closing = asyncio.Event()
+        self._close_began = 0.0
+        self._hooks: Hooks | None = None
+        self._ready: asyncio.Task[None] | None = None
+        self._booting: Coroutine[Any, Any, None] | None = None
+        self._watch: StartWatch | None = None
+        self._watch_sock: socket.socket | None = None
+
+    @abstractmethod
+    def load(self) -> Hooks:
+        """Import the application; gives its object. Whatever it raises is the boot's failure."""
+
+    async def start_sharing(self) -> None:
+        """Start the shared clients and state that the application has asked for so far."""
+        if (sharing := self.place.sharing_in_use) is not None:
+            await sharing.start()
+
+    async def close_sharing(self) -> bool:
+        """Close them, after everything that may use them; False where that raised."""
+        sharing = self.place.sharing_in_use
+        return sharing is None or await sharing.close()
+
+    @abstractmethod
+    async def boot(self) -> None:
+        """Start what was loaded. Whatever it raises is the boot's failure."""
+
+    @abstractmethod
+    async def close(self) -> bool:
+        """Close what was booted, in order; False if something raised. Called only after a boot that succeeded."""
+
+    def close_by_itself(self) -> None:
+        """Close as if the master had said so; it replaces this worker."""
+        self._close_order.give()
+
+    def run(self, runner: asyncio.Runner, began: float) -> int:
+        """Live until the master says so; gives the exit code. `began` is when the process did.
+
+        The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
+        refuses its database wherever a loop runs.
+        """
+        self.place.settle(self.order, runner.get_loop())
+        asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
+        self.times.done("interpreter", until=began)
+        self.times.done("eggcluster")
+        self._start_watch()
+        runner.run(self._attach())
+        try:
+            self._configure_logs(runner.get_loop())
+            with self._close_order.interruptible():
+                self._hooks = self._load()
+        except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
+            if self._close_order.given:
+                self._stop_watch()
+                raise ClosedDuringImport(0) from None  # whatever the application made of it
+            return runner.run(self._report_failure(error))
+        try:
+            return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
+        except BaseException:
+            self._let_go(self._hooks)
+            raise
+
+    async def _serve(self) -> int:
+        self._close_order.tell(self._closing)
+        try:
+            booted = await self._boot_or_close()
+        except BaseException as error:
+            return await self._report_failure(error)
+        self._stop_watch()
+        _logger.debug("%s", self.times)
+        code = await self._live() if booted else ExitCode.CLOSED
+        await self._leave()
+        _logger.info("exit with code:%d", code)
+        return code
+
+    def start_details(self) -> dict[str, Any]:
+        """What the master is told with the start."""
+        return {"address": self.order.listening_at}
+
+    def load_now(self) -> Load:
+        """What it serves."""
+        return Load()
+
+    async def _live(self) -> ExitCode:
+        HeartbeatWriter(self._record, self.load_now).start()
+        self._report(self.start_report, self.start_details())
+        await self._closing.wait()
+        self._close_began = asyncio.get_running_loop().time()
+        try:
+            return ExitCode.CLOSED if await self.close() else ExitCode.FAILED
+        except BaseException:
+            _logger.exception("closing failed")
+            return ExitCode.FAILED
+
+    # -- boot ------------------------------------------------------------------------------------------
+
+    async def _attach(self) -> None:
+        role = Role(self.order.role)
+        limit = self.options.max_message_bytes
+        self._channel = await Channel.open(
+            self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
+        )
+        address, room = Address(role, self.order.slot), self.options.max_queue_bytes
+        self.messenger.attach(self._channel, address, limit, room, self._on_event, self._record.tell_read)
+
+    def _load(self) -> Hooks:
+        """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
+        with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
+            for module in self.options.require:
+                self.place.import_module(module)
+            hooks = self.load()
+        self.times.done("imports", imports.slowest() if imports is not None else "")
+        own = hooks.registrations
+        own.slot, own.generation, own.worker_id = self.order.slot, self.order.generation, self.place.worker_id
+        own.env = self.options.env
+        own.report = self._report
+        return hooks
+
+    def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.place.configure_logs(self.options, self.order.speaker, self.order.log_level, loop)
+
+    async def _boot_or_close(self) -> bool:
+        """Boot, but not longer than until a signal says close; False then."""
+        self._booting = self.boot()
+        booting = asyncio.ensure_future(_captured(self._booting))
+        closing = asyncio.ensure_future(self._closing.wait())
+        await asyncio.wait({booting, closing}, return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()
+        if booting.done():
+            if error := booting.result():
+                raise error
+            return True
+        booting.cancel()
+        await asyncio.wait({booting})
+        return False
+
+    def _start_watch(self) -> None:
+        agent = self.order.role == Role.AGENT.value
+        timeout = self.options.agent_start_timeout if agent else self.options.app_start_timeout
+        # Of its own: the loop's may be closed when it is wanted. It ends with the watch, or the master would not see
+        # that the channel is closed.
+        self._watch_sock = sock = self._sock.dup()
+
+        def report(text: str) -> None:
+            send_from_thread(sock, self._report_frame("boot-failed", {"report": text, "bad_option": False}))
+
+        self._watch = StartWatch(self.order.start_deadline, timeout, report, lambda: self._booting)
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None and self._watch_sock is not None:
+            self._watch.stop()
+            self._watch_sock.close()
+
+    async def _report_failure(self, error: BaseException) -> int:
+        """The master prints the report: one for the whole cluster, not one for each worker."""
+        self._stop_watch()
+        details = {"report": describe_failure(error), "bad_option": isinstance(error, OptionsError)}
+        self._report("boot-failed", details)
+        await self._leave()
+        return ExitCode.FAILED
+
+    # -- close -----------------------------------------------------------------------------------------
+
+    def grace_left(self, timeout: float) -> float:
+        """Of a close timeout in milliseconds: the seconds left for what runs in the background, `on_close` comes
+        after it."""
+        elapsed = asyncio.get_running_loop().time() - self._close_began
+        return max(0.0, timeout / 1000 - min(CLOSE_RESERVE / 2, timeout / 4000) - elapsed)
+
+    def _let_go(self, hooks: Hooks) -> None:
+        """The event loop was ended from within, by SystemExit say: nothing closes in order any more. Who does not let
+        this worker end, a plain background task that does not look at `closing`, is left to the master's patience with
+        a worker without a channel."""
+        hooks.closing.set()
+        if self._channel is not None:
+            self._channel.close()
+
+    async def _leave(self) -> None:
+        """Let what was sent reach the master before the process ends."""
+        with contextlib.suppress(MessengerClosed):
+            await self.messenger.drain()
+
+    # -- the channel -----------------------------------------------------------------------------------
+
+    def _report(self, action: str, details: dict[str, Any]) -> None:
+        assert self._channel is not None
+        with contextlib.suppress(MessengerClosed):
+            self._channel.write(self._report_frame(action, details))
+
+    def _report_frame(self, action: str, details: dict[str, Any]) -> bytes:
+        source = Address(Role(self.order.role), self.order.slot).pack()
+        return encode_frame(FrameKind.REPORT, Target.MASTER, [action, details], source=source)
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            self.messenger.receive(frame)
+
+    def _on_channel_closed(self, failure: FrameError | None) -> None:
+        """The master has vanished, or has cut us off: the lifeline or its SIGKILL ends this process, not we."""
+        if failure is not None:
+            _logger.error("the master's channel broke: %s", failure)
+        self.has_master = False
+        self.messenger.detach()
+
+    def _on_event(self, action: str, data: Any) -> None:
+        if action == "egg-ready" and self._hooks is not None:
+            self._ready = asyncio.get_running_loop().create_task(self._hooks.run_ready())
+
+
+async def _captured(work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """What `work` raises, as a value: a task that raised SystemExit would end the loop at once."""
+    try:
+        await work
+    except BaseException as error:
+        return error
+    return None

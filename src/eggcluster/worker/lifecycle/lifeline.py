@@ -1,0 +1,70 @@
+"""The lifeline: a worker whose master vanished ends within a second. Runs as a thread in every worker process.
+
+A thread and not a task, because the event loop may be blocked. And because a C extension may hold the GIL, so that
+not even the thread runs, one of the workers that can run stays a moment longer and ends the ones that cannot.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from eggcluster.kernel.nonblocking_output import write_at_once
+from eggcluster.kernel.process_adoption import wake_when_parent_dies
+from eggcluster.kernel.process_exit import block_until_parent_exits
+from eggcluster.kernel.process_tree import (
+    CLUSTER_MARK,
+    WORKER_MARK,
+    kill_until_gone,
+    marked,
+    session_members,
+)
+from eggcluster.model.lives.phase import ExitCode
+
+SIBLING_GRACE = 0.3  # seconds in which the others can end by themselves, with exit code 110
+
+
+def hold_lifeline(master: int, speaker: str) -> None:
+    """Start watching the master's process; to be called once, first of all."""
+    wake_when_parent_dies()
+    threading.Thread(target=_watch, args=(master, speaker), name="egg-lifeline", daemon=True).start()
+
+
+def _watch(master: int, speaker: str) -> None:
+    try:
+        block_until_parent_exits(master)
+        # Not sys.stderr: the application may have put anything in its place, and nobody may be there to read it.
+        write_at_once(2, f"[{speaker}] the master has vanished, exit with code:110\n".encode())
+        _end_everything()
+    finally:
+        os._exit(ExitCode.MASTER_VANISHED)
+
+
+def _end_everything() -> None:
+    """First what this worker started; then, if it is the one to stay last, whatever is left of the cluster."""
+    me = os.getpid()
+    own = f"{WORKER_MARK}={os.environ.get(WORKER_MARK, '')}"
+    kill_until_gone(lambda: session_members(me, own), limit=0.2)
+    cluster_id = os.environ.get(CLUSTER_MARK, "")
+    with _stay_last(cluster_id) as chosen:
+        if chosen:
+            time.sleep(SIBLING_GRACE)
+            kill_until_gone(lambda: marked(f"{CLUSTER_MARK}={cluster_id}"), limit=0.2)
+
+
+@contextlib.contextmanager
+def _stay_last(cluster_id: str) -> Iterator[bool]:
+    """Whether this worker is the one. If several stayed, they would kill each other before they can exit with 110.
+
+    Linux frees an abstract socket's name with its owner's end, however it comes: unix(7).
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(f"\0eggcluster-last/{cluster_id}")
+        except OSError as error:
+            yield error.errno != errno.EADDRINUSE
+        else:
+            yield True

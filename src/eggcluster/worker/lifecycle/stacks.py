@@ -1,0 +1,71 @@
+"""Where an application's code is right now, in its tasks and threads, as text. Runs in the worker, in any thread."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Coroutine, Iterable, Iterator
+from itertools import dropwhile
+from types import FrameType
+from typing import Any
+
+from eggcluster.worker.lifecycle.boot_report import is_machinery
+
+Frames = Iterable[tuple[FrameType, int]]
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+_INSTALLED = os.path.join(_STANDARD, "site-packages") + os.sep
+
+
+def stack_of(frames: Frames) -> str:
+    """The frames, the outermost first, without those of our own machinery; "" if nothing is left."""
+    own = [(frame, line) for frame, line in frames if not is_machinery(frame.f_code.co_filename)]
+    return "".join(traceback.StackSummary.extract(iter(own)).format())
+
+
+def waiting(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
+    """The frames of a coroutine and of what it awaits, the outermost first."""
+    while isinstance(coroutine, Coroutine) and (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        yield frame, frame.f_lineno
+        coroutine = getattr(coroutine, "cr_await", None)
+
+
+def thread_frames(ident: int) -> list[tuple[FrameType, int]]:
+    """The frames of a thread, the outermost first."""
+    frame = sys._current_frames().get(ident)
+    return [*traceback.walk_stack(frame)][::-1] if frame is not None else []
+
+
+def application_stacks(loop: asyncio.AbstractEventLoop | None, thread: int | None = None) -> str:
+    """The stacks of all tasks and of all threads that keep the process, as far as they are in code of the
+    application, the libraries it uses included. It shows who holds up an end.
+
+    `thread` is the worker's own where others live in the same process: then only that one is looked at.
+    """
+    parts = []
+    for name, frames in (*_threads(thread), *_tasks(loop)):
+        own = [*dropwhile(lambda entry: not _is_application(entry[0].f_code.co_filename), frames)]
+        if own:
+            parts.append(f"{name}:\n{stack_of(own)}")
+    return "".join(parts).rstrip()
+
+
+def _tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[tuple[str, list[tuple[FrameType, int]]]]:
+    with contextlib.suppress(RuntimeError):  # the set of tasks changes all the time
+        for task in asyncio.all_tasks(loop) if loop is not None else ():
+            coroutine = task.get_coro()
+            if not getattr(coroutine, "cr_running", False):  # else it is on its thread's stack
+                yield f"task {task.get_name()}", [*waiting(coroutine)]
+
+
+def _threads(only: int | None) -> Iterator[tuple[str, list[tuple[FrameType, int]]]]:
+    for thread in threading.enumerate():
+        if thread.ident is not None and (thread.ident == only if only else not thread.daemon):
+            yield f"thread {thread.name}", thread_frames(thread.ident)
+
+
+def _is_application(filename: str) -> bool:
+    standard = filename.startswith(_STANDARD) and not filename.startswith(_INSTALLED)
+    compiled = filename.startswith("<frozen") or filename.endswith(".pyx")
+    return not (standard or compiled or is_machinery(filename))

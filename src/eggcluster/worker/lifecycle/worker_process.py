@@ -1,0 +1,70 @@
+"""A worker process from its first line to its exit code. Runs in the agent and in the app workers."""
+
+import asyncio
+import faulthandler
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import setproctitle
+
+from eggcluster.ipc.worker_spec import WorkerSpec, read_first
+from eggcluster.kernel.descriptors import open_standard_streams
+from eggcluster.kernel.signal_actions import reset_inherited_signals
+from eggcluster.model.messages.role import Role
+from eggcluster.worker.context.current import become
+from eggcluster.worker.context.worker_context import WorkerContext
+from eggcluster.worker.lifecycle.close_request import CloseRequest, CloseSignals
+from eggcluster.worker.lifecycle.event_loop import new_event_loop
+from eggcluster.worker.lifecycle.lifecycle import Lifecycle
+from eggcluster.worker.lifecycle.lifeline import hold_lifeline
+
+
+def find_application(order: WorkerSpec) -> None:
+    """The application's modules are in its base directory, before any other."""
+    if order.options.base_dir not in sys.path:
+        sys.path.insert(0, order.options.base_dir)
+
+
+def lifecycle_for(
+    order: WorkerSpec, sock: socket.socket, place: WorkerContext, close_request: CloseRequest
+) -> Lifecycle:
+    """The life that was ordered, in its place. A worker pays for its own role's imports only."""
+    life: Callable[..., Lifecycle]
+    if order.role == Role.AGENT.value:
+        from eggcluster.worker.agent.agent_lifecycle import AgentLifecycle as life
+    else:
+        from eggcluster.worker.app.app_lifecycle import AppLifecycle as life
+    return life(order, sock, place, close_request)
+
+
+def main(began: float) -> NoReturn:
+    """Run the worker whose channel's file descriptor is the first argument. Only process mode calls it so.
+
+    `began` is the instant of CLOCK_MONOTONIC of its first instruction.
+    """
+    close_request = CloseSignals()
+    close_request.take()
+    reset_inherited_signals()
+    open_standard_streams()
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    order = read_first(sock, WorkerSpec)
+    for fd in (order.record_fd, *order.fds):  # not for what the application starts, even while it is being imported
+        os.set_inheritable(fd, False)
+    # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
+    faulthandler.enable(order.record_fd, all_threads=True)
+    hold_lifeline(order.master, order.speaker)
+    _take_title(order)
+    find_application(order)
+    place = become(Role(order.role))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        code = lifecycle_for(order, sock, place, close_request).run(runner, began)
+    sys.exit(code)
+
+
+def _take_title(order: WorkerSpec) -> None:
+    title = "egg-agent" if order.role == Role.AGENT.value else f"egg-app#{order.slot}"
+    setproctitle.setproctitle(f"{title}: {order.options.name}")

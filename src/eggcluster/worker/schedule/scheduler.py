@@ -1,0 +1,188 @@
+"""The dispatcher: the one place in the cluster that says "now". Runs in the agent.
+
+It keeps the times of the agent's own tasks from the agent's start on, and of the workers' from the cluster's
+readiness on; who runs what is the strategies' business.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from eggcluster.model.schedule.schedule_directory import ScheduleDirectory, WorkerTasks
+from eggcluster.model.schedule.schedule_run import LOST, STOPPED, RunEnd, ScheduleRun
+from eggcluster.model.schedule.schedule_terms import ScheduleTerms
+from eggcluster.packing import convert
+from eggcluster.worker.schedule.clock import Clock
+from eggcluster.worker.schedule.journal import HERE, Journal
+from eggcluster.worker.schedule.run_sender import RunSender
+from eggcluster.worker.schedule.runner import Runner
+from eggcluster.worker.schedule.scheduled_task import ScheduledTask
+from eggcluster.worker.schedule.strategy import BUILT_IN, Here, ScheduleStrategy, cause
+
+if TYPE_CHECKING:
+    from eggcluster.worker.agent.agent import Agent
+
+
+class Scheduler:
+    """`agent` is the one it belongs to; `memory` what its predecessor left."""
+
+    def __init__(self, agent: "Agent", memory: Journal, runner: Runner, clock: Clock) -> None:
+        self._agent = agent
+        self._memory = memory
+        self._runner = runner
+        self._clock = clock
+        self._logger: logging.Logger = agent.logger
+        self._types: Mapping[str, type[ScheduleStrategy]] = {**BUILT_IN, **agent.schedule.strategies}
+        self._crew = ScheduleDirectory(agent.schedule.tasks, self._types)
+        line = agent.messenger.internal
+        self._courier = RunSender(line, self._crew, memory, self._logger, agent.generation)
+        self._tasks: dict[str, ScheduledTask] = {}
+        self._ready = False
+        self._arming = asyncio.Lock()
+        self._renewing: set[asyncio.Task[None]] = set()
+        line.on("egg-schedule-announce", self._on_announce)
+        line.on("egg-schedule-now", self._on_now)
+        line.on("egg-schedules", lambda data: self.plain())
+
+    # -- the cluster's life --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """The agent starts: keep the time of its own tasks."""
+        for task in self._agent.schedule.tasks.values():
+            await self._arm(task.terms, Here)
+
+    def cluster_ready(self) -> None:
+        """The whole cluster is up, or this agent has taken its place in it: keep the workers' times, too."""
+        self._ready = True
+        if self._agent.generation > 1:
+            self._agent.messenger.internal.send("egg-schedule-ask", None, "app")
+        self._renew()
+
+    def on_pids(self, worker_ids: list[int]) -> None:
+        """These app workers listen now (`egg-pids`)."""
+        self._crew.listen(worker_ids)
+        self._renew()
+
+    async def close(self, grace: float) -> None:
+        """The agent closes: its own runs have `grace` seconds to finish."""
+        for task in self._tasks.values():
+            await task.disarm()
+        await self._runner.close(grace)
+        for task in self._tasks.values():
+            await task.close()
+
+    # -- who has what --------------------------------------------------------------------------------------
+
+    def _on_announce(self, data: Any) -> str | None:
+        announcement = convert(data, WorkerTasks)
+        problem = self._crew.problem(announcement, booting=not self._ready)
+        if problem is not None and self._ready:
+            self._logger.error("%s", problem)
+        self._crew.announce(announcement)
+        self._renew()
+        return problem
+
+    def _renew(self) -> None:
+        """What the crew says may have changed."""
+        self._courier.look_again()
+        if self._ready:
+            task = asyncio.get_running_loop().create_task(self._follow_crew())
+            self._renewing.add(task)
+            task.add_done_callback(self._renewing.discard)
+
+    async def _follow_crew(self) -> None:
+        async with self._arming:
+            wanted = self._crew.terms
+            for name, terms in wanted.items():
+                if self._task(name).terms != terms:
+                    await self._arm(terms, self._types[terms.type])
+            for name, task in self._tasks.items():
+                if task.terms is not None and task.terms.type != "agent" and name not in wanted:
+                    self._logger.info("schedule %s is gone: no listening worker has it", name)
+                    await task.disarm()
+
+    def _task(self, name: str) -> ScheduledTask:
+        """What there is of that name, or a new one, with the runs that the predecessor left open."""
+        if name not in self._tasks:
+            task = self._tasks[name] = ScheduledTask(name, self._memory, self._clock, self._logger)
+            for run_id, worker_ids in list(self._memory.of(name).open.items()):
+                self._adopt(task, run_id, worker_ids)
+        return self._tasks[name]
+
+    async def _arm(self, terms: ScheduleTerms, strategy: type[ScheduleStrategy]) -> None:
+        task = self._task(terms.name)
+        sender = _Sender(task, terms, self._courier, self._run_here)
+        await task.arm(terms, strategy(terms, self._agent, sender), self._agent.env)
+
+    def _adopt(self, task: ScheduledTask, run_id: str, worker_ids: list[int]) -> None:
+        run = ScheduleRun(task.name, self._clock.wall(), "by the agent before")
+
+        async def wait(run: ScheduleRun) -> RunEnd:
+            if HERE in worker_ids:
+                self._memory.end(task.name, run_id)
+                return RunEnd(LOST, "the agent died")
+            run.where = ", ".join(map(self._crew.place_of, worker_ids))
+            return await self._courier.join(task.name, run_id, worker_ids)
+
+        task.adopt(run, wait)
+
+    # -- runs ----------------------------------------------------------------------------------------------
+
+    async def _run_here(self, run: ScheduleRun, args: tuple[Any, ...]) -> RunEnd:
+        if self._runner.closing:
+            return RunEnd(STOPPED, "the agent closes")
+        run.where, run_id = "agent", self._courier.new_id()
+        task = self._agent.schedule.tasks[run.name]
+        await self._memory.begin(run.name, run_id, [HERE])
+        try:
+            return await asyncio.shield(self._runner.begin(task, run_id, run.due, args))
+        finally:
+            self._memory.end(run.name, run_id)
+
+    async def run_by_hand(self, name: str, args: tuple[Any, ...] = ()) -> ScheduleRun | None:
+        """Run a task now, as a tick would; None where there is none of that name."""
+        task = self._tasks.get(name)
+        if task is None or task.strategy is None:
+            return None
+        token = cause.set(("hand", None))
+        try:
+            return await task.strategy.run(*args)
+        finally:
+            cause.reset(token)
+
+    async def _on_now(self, data: Any) -> dict[str, Any] | None:
+        name, args = convert(data, tuple[str, tuple[Any, ...]])
+        run = await self.run_by_hand(name, args)
+        return None if run is None else run.plain()
+
+    # -- what may be asked ---------------------------------------------------------------------------------
+
+    def plain(self) -> list[dict[str, Any]]:
+        """All tasks, as plain values, for `eggcluster schedules`."""
+        return [task.plain() for _, task in sorted(self._tasks.items()) if task.terms is not None]
+
+
+class _Sender:
+    """A strategy's way to its task's runs."""
+
+    def __init__(
+        self,
+        task: ScheduledTask,
+        terms: ScheduleTerms,
+        courier: RunSender,
+        run_here: Callable[..., Any],
+    ) -> None:
+        self._task = task
+        self._terms = terms
+        self._courier = courier
+        self._run_here = run_here
+
+    async def send_one(self, args: tuple[Any, ...]) -> ScheduleRun:
+        return await self._task.run(lambda run: self._courier.send_one(run, args, self._terms.retry))
+
+    async def send_all(self, args: tuple[Any, ...]) -> ScheduleRun:
+        return await self._task.run(lambda run: self._courier.send_all(run, args))
+
+    async def run_here(self, args: tuple[Any, ...]) -> ScheduleRun:
+        return await self._task.run(lambda run: self._run_here(run, args))

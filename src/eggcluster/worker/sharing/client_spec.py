@@ -1,0 +1,112 @@
+"""A shared client as the application describes it: its class, its options, what its methods mean. Runs anywhere."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+Meaning = Literal["invoke", "subscribe", "unsubscribe", "publish"]
+
+LIFE = ("start", "close")  # the agent's own business: a worker must not close the connection of all
+_IDEMPOTENT = "__egg_idempotent__"
+
+
+def idempotent(method: F) -> F:
+    """Mark a client's method as one that may be carried out twice: when the agent goes away during a call, the call
+    is made again to the next agent instead of raising LeaderGone."""
+    setattr(method, _IDEMPOTENT, True)
+    return method
+
+
+@dataclass(frozen=True)
+class ClientSpec:
+    """What `create` was told."""
+
+    cls: type
+    name: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    delegates: dict[str, Meaning]
+    timeout: float
+
+    def build(self) -> Any:
+        """The real client."""
+        return self.cls(*self.args, **self.options)
+
+    def differs_in(self, other: "ClientSpec") -> str:
+        """What another one of the same name has otherwise, in words; "" where they are the same client."""
+        found = ["class"] if self.cls is not other.cls else []
+        found += ["argument"] if not _same(self.args, other.args) else []
+        missing = object()
+        for option in dict.fromkeys([*self.options, *other.options]):
+            if not _same(self.options.get(option, missing), other.options.get(option, missing)):
+                found.append(option)
+        found += ["delegate()"] if self.delegates != other.delegates else []
+        return ", ".join(found)
+
+    def methods(self) -> dict[str, Meaning]:
+        """What followers have: by name, what it means."""
+        found: dict[str, Meaning] = {}
+        for name in dir(self.cls):
+            if name in ("subscribe", "unsubscribe", "publish"):
+                found[name] = name  # type: ignore[assignment]  # it is one of the three
+            elif not name.startswith("_") and name not in LIFE and inspect.iscoroutinefunction(self._attribute(name)):
+                found[name] = "invoke"
+        return found | self.delegates
+
+    def called(self, meaning: Meaning) -> str | None:
+        """The method that means this."""
+        delegated = [name for name, what in self.delegates.items() if what == meaning]
+        return next(iter(delegated + [name for name, what in self.methods().items() if what == meaning]), None)
+
+    def is_idempotent(self, method: str) -> bool:
+        return bool(getattr(self._attribute(method), _IDEMPOTENT, False))
+
+    def _attribute(self, name: str) -> Any:
+        return getattr(self.cls, name, None)
+
+
+class ClusterClient(Generic[T]):
+    """What `app.cluster(RegistryClient)` gives: `delegate` as needed, then `create`."""
+
+    def __init__(
+        self, cls: type[T], open_client: Callable[[ClientSpec], Any], name: str | None = None, timeout: float = 5.0
+    ) -> None:
+        if not isinstance(cls, type):
+            raise TypeError(f"a shared client is made of a class, not of {cls!r}")
+        if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+            raise ValueError(f"timeout: {timeout!r} is no time; use seconds above 0")
+        self._cls = cls
+        self._open = open_client
+        self._name = name or cls.__name__
+        self._timeout = timeout
+        self._delegates: dict[str, Meaning] = {}
+
+    def delegate(self, method: str, to: Meaning = "invoke") -> "ClusterClient[T]":
+        """Say what a method of the class means where its name does not: `delegate("watch", "subscribe")`. Plain
+        methods become calls with `delegate("size")`; they run in the agent's event loop and must not block."""
+        if to not in get_args(Meaning):
+            raise ValueError(f"delegate: {to!r} means nothing; use one of {', '.join(get_args(Meaning))}")
+        if not callable(getattr(self._cls, method, None)) or method in LIFE or method.startswith("_"):
+            raise ValueError(f"delegate: {self._cls.__name__} has no method {method!r} for its followers")
+        self._delegates[method] = to
+        return self
+
+    def create(self, *args: Any, **options: Any) -> T:
+        """The client: in the agent the one with the connection, made as `cls(*args, **options)`; in an app worker a
+        follower with its methods, whose arguments are ignored; outside of a cluster one of this process's own.
+
+        The same name again gives the same client; ValueError, which names them, where its class or options are others.
+        """
+        client: T = self._open(ClientSpec(self._cls, self._name, args, options, dict(self._delegates), self._timeout))
+        return client
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether they are equal; those that cannot say so, such as arrays, are not."""
+    try:
+        return bool(one is other or one == other)
+    except Exception:
+        return False

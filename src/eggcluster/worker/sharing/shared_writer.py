@@ -1,0 +1,118 @@
+"""The keeper of what is shared: carries writes out and tells the app workers. Runs in the agent (or alone, in a test).
+
+A write is acknowledged only after its change was handed to the kernel for every worker that keeps up. What the kernel
+has it delivers, whatever becomes of the agent: so an acknowledged write survives the agent as long as one of these
+workers lives.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from eggcluster.ipc.direct_connection import DirectConnection
+from eggcluster.ipc.frame import encode_frame
+from eggcluster.model.messages.message import FrameKind, Target
+from eggcluster.model.shared.shared_store import Store, Write
+from eggcluster.model.shared.shared_table import Change
+
+SWEEP = 0.05  # seconds between two looks for what has expired, at the least; readers look at the clock themselves
+
+
+class SharedWriter:
+    """Owns the store. `on_change` gets each change, after the workers. `restored` says that writes may come. Without
+    `sweeps` (there is no lasting event loop) what has expired is deleted only when the room is needed."""
+
+    def __init__(self, generation: int, on_change: Callable[[Change], None], *, sweeps: bool = True) -> None:
+        self.store = Store(generation)
+        self.restored = asyncio.Event()
+        self._on_change = on_change
+        self._sweeps = sweeps
+        self._lines: dict[DirectConnection, None] = {}
+        self._waiting: list[Callable[[], None]] = []  # who is to hear that this turn's changes have been handed over
+        self._turn_ends = False
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """What was before has been restored, if anything was: writes may come."""
+        self.restored.set()
+        self._plan_next_sweep()
+
+    async def write(self, write: Write) -> Any:
+        """The agent's own writes: as of `Store.carry_out`, and acknowledged like the workers'."""
+        await self.restored.wait()
+        result = self.carry_out(write)
+        if self._lines:
+            handed_over = asyncio.Event()
+            self.after_turn(handed_over.set)
+            await handed_over.wait()
+        return result
+
+    def carry_out(self, write: Write) -> Any:
+        """Do it and tell the workers; as of `Store.carry_out`."""
+        try:
+            return self.store.carry_out(write, time.monotonic())
+        finally:
+            self._publish()
+
+    def after_turn(self, acknowledge: Callable[[], None]) -> None:
+        """Call `acknowledge` when the changes of this turn of the loop have been handed to the kernel."""
+        self._waiting.append(acknowledge)
+        if not self._turn_ends:
+            self._turn_ends = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
+
+    def add_line(self, line: DirectConnection) -> None:
+        """A worker wants a copy: all there is now, then every change."""
+        content = ("copy", (self.store.version, list(self.store.entries.items())))
+        line.write(encode_frame(FrameKind.MESSAGE, Target.APPS, content))
+        self._lines[line] = None
+
+    def remove_line(self, line: DirectConnection) -> None:
+        """It has closed."""
+        self._lines.pop(line, None)
+
+    def close(self) -> None:
+        """Look for nothing any more."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    def _publish(self) -> None:
+        changes, self.store.changes = self.store.changes, []
+        for change in changes:
+            if self._lines:
+                frame = encode_frame(FrameKind.MESSAGE, Target.APPS, ("change", change))
+                for line in self._lines:
+                    line.post(("shared", change[0]), frame)
+            self._on_change(change)
+        ends = [entry.expires for _, entry in changes if entry.expires is not None]
+        if ends and self._sweeps:
+            self._plan_sweep(min(ends))
+
+    def _end_turn(self) -> None:
+        self._turn_ends = False
+        for line in self._lines:
+            line.channel.flush()
+        waiting, self._waiting = self._waiting, []
+        for acknowledge in waiting:
+            acknowledge()
+        for line in self._lines:
+            line.channel.flush()
+
+    def _plan_sweep(self, instant: float) -> None:
+        """Look for what has expired at this instant, or earlier."""
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(instant - time.monotonic(), SWEEP)
+        if self._sweep is None or self._sweep.when() > when:
+            self.close()
+            self._sweep = loop.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        self._sweep = None
+        self.store.expire(time.monotonic())
+        self._publish()
+        self._plan_next_sweep()
+
+    def _plan_next_sweep(self) -> None:
+        if self.store.expiring:
+            self._plan_sweep(min(self.store.expiring.values()))

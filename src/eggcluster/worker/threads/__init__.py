@@ -1,0 +1,1 @@
+"""What only thread and interpreter mode need."""

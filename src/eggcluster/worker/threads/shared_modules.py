@@ -1,0 +1,189 @@
+"""Modules that several workers of one process share: imported once, and what they declare holds for each of them.
+
+Runs in workers that are threads.
+"""
+
+import asyncio
+import importlib
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
+
+from eggcluster.errors import OptionsError
+from eggcluster.ipc.messenger import Messenger
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.model.messages.role import Role
+from eggcluster.options import ClusterOptions
+from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
+from eggcluster.worker.context.worker_context import WorkerContext, declared_outside
+from eggcluster.worker.threads.module_graph import lies_in, reachable
+
+if TYPE_CHECKING:
+    from eggcluster.worker.context.registrations import Registrations
+
+
+Own = TypeVar("Own", bound="Registrations")
+
+
+class SharedModules:
+    """The application's modules in this process. One import at a time; all are imported anew after each reload."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._declared: list[Declaration] = []
+        self._editions: dict[str, int] = {}
+        self._foundation: frozenset[str] = frozenset()  # what was there before the first worker
+        self._inhabitants: Counter[str] = Counter()  # by base directory
+        self._added: set[str] = set()  # to the module path
+
+    def enter(self, order: WorkerSpec) -> None:
+        """A worker begins."""
+        with self._lock:
+            self._foundation = self._foundation or frozenset(sys.modules)
+            base_dir = order.options.base_dir
+            self._inhabitants[base_dir] += 1
+            if base_dir not in sys.path:
+                sys.path.insert(0, base_dir)
+                self._added.add(base_dir)
+
+    def leave(self, order: WorkerSpec) -> None:
+        """A worker has ended. Who comes after the last one begins anew, perhaps elsewhere."""
+        base_dir = order.options.base_dir
+        with self._lock:
+            self._inhabitants[base_dir] -= 1
+            if not self._inhabitants[base_dir]:
+                del self._inhabitants[base_dir]
+                self._forget(base_dir)
+                if base_dir in self._added and base_dir in sys.path:
+                    self._added.remove(base_dir)
+                    sys.path.remove(base_dir)
+
+    def import_for(self, place: "ThreadWorkerContext", name: str) -> ModuleType:
+        """Import `name`, or find it imported; then all that it registered holds at `place`."""
+        with self._lock:
+            self._renew(place.order)
+            self._find_first(place.order.options.base_dir)
+            place.importing = name
+            try:
+                module = importlib.import_module(name)
+            finally:
+                place.importing = ""
+            _check_origin(module, place.order.options.base_dir)
+            for declaration in self._for(place, module):
+                place.repeat(declaration)
+        return module
+
+    def note(self, declaration: Declaration) -> None:
+        """It holds for the workers that come later, too."""
+        self._declared.append(declaration)
+
+    def _for(self, place: "ThreadWorkerContext", root: ModuleType) -> list[Declaration]:
+        """All of a cluster's role share one application. Of what others have imported it is what `root` leads to."""
+        declared = [*declared_outside, *self._declared]
+        if all(each.whose == place.kind for each in declared):
+            return declared
+        found = frozenset(reachable(root, place.order.options.base_dir))
+        return [each for each in declared if each.whose == place.kind or each.module in found]
+
+    def _renew(self, order: WorkerSpec) -> None:
+        """After a reload: forget what came from the application's own files, and what it has registered."""
+        known = self._editions.setdefault(order.cluster_id, order.edition)
+        if order.edition <= known:
+            return
+        self._editions[order.cluster_id] = order.edition
+        self._forget(order.options.base_dir)
+
+    def _forget(self, base_dir: str) -> None:
+        gone = {
+            name
+            for name, module in list(sys.modules.items())
+            if name not in self._foundation and lies_in(module, base_dir)
+        }
+        for name in gone:
+            del sys.modules[name]
+        self._declared = [each for each in self._declared if each.module not in gone]
+        importlib.invalidate_caches()
+
+    def _find_first(self, base_dir: str) -> None:
+        """Where clusters of several directories live in one process, each finds its own modules before the others'."""
+        if sys.path[0] != base_dir and len(self._inhabitants) > 1:
+            sys.path.remove(base_dir)
+            sys.path.insert(0, base_dir)
+        for module in list(sys.modules.values()) if len(self._inhabitants) > 1 else ():
+            if any(lies_in(module, other) for other in self._inhabitants if other != base_dir):
+                _check_origin(module, base_dir)
+
+
+_shared = SharedModules()
+
+
+class ThreadWorkerContext(WorkerContext):
+    """The place of a worker that is a thread among others of its process."""
+
+    def __init__(self, role: Role, order: WorkerSpec) -> None:
+        super().__init__(role)
+        self.worker_id = threading.get_native_id()
+        self.order = order
+        self.kind = order.cluster_id, role
+        self.importing = ""
+        self._own_handlers = DeclaringHandlers(self, role, self._handlers)
+        other = Role.AGENT if role is Role.APP else Role.APP
+        self._mute = Messenger(other, DeclaringHandlers(self, other))
+        _shared.enter(order)
+        self._repeated: set[Declaration] = set()
+        self._own: WeakKeyDictionary[object, Registrations] = WeakKeyDictionary()
+
+    def messenger_of(self, role: Role) -> Messenger:
+        if role is not self.role:
+            return self._mute
+        return self.messenger.registering_with(self._own_handlers) if self.importing else self.messenger
+
+    def import_module(self, name: str) -> ModuleType:
+        return _shared.import_for(self, name)
+
+    def configure_logs(
+        self, options: ClusterOptions, speaker: str, level: str, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """They are the process's, and the worker speaks in its own name from its first line on."""
+
+    def declare(self, repeat: Callable[[WorkerContext], object]) -> None:
+        if self.importing:
+            declaration = Declaration(self.kind, calling_module(), repeat)
+            self._repeated.add(declaration)
+            _shared.note(declaration)
+
+    def own(self, owner: object, declared: Own) -> Own:
+        if self.importing:
+            return declared
+        found = self._own.get(owner)
+        if found is None:
+            found = self._own[owner] = declared.copy()
+        return found  # type: ignore[return-value]  # a copy of what came in
+
+    def leave(self) -> None:
+        """The worker has ended."""
+        _shared.leave(self.order)
+
+    def repeat(self, declaration: Declaration) -> None:
+        """Do here, once, what was declared elsewhere."""
+        if declaration not in self._repeated:
+            self._repeated.add(declaration)
+            declaration.repeat(self)
+
+
+def _check_origin(module: ModuleType, base_dir: str) -> None:
+    """OptionsError where it comes from elsewhere, but that directory has one of the same name."""
+    name, path = module.__name__.partition(".")[0], getattr(module, "__file__", None)
+    own = os.path.join(base_dir, name)
+    if path is None or lies_in(module, base_dir) or not (os.path.isdir(own) or os.path.exists(f"{own}.py")):
+        return
+    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(base_dir), "")):
+        raise OptionsError(
+            f"base_dir: workers that are threads share this process's modules, and {name} is {path} here already; "
+            f"give {own} another name, or use --start-mode process"
+        )

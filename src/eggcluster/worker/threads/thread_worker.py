@@ -1,0 +1,113 @@
+"""A worker that lives in the master's process, as a thread or in an interpreter of its own: its whole life."""
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
+from eggcluster.ipc.worker_spec import WorkerSpec, read_first
+from eggcluster.kernel.inherited_sockets import close_untaken, hand_down
+from eggcluster.kernel.threads import accept_daemons
+from eggcluster.logs import speak_as
+from eggcluster.model.lives.phase import ExitCode
+from eggcluster.model.messages.role import Role
+from eggcluster.worker.context.current import become, inhabit
+from eggcluster.worker.context.worker_context import WorkerContext
+from eggcluster.worker.lifecycle.close_request import CloseRequest
+from eggcluster.worker.lifecycle.event_loop import new_event_loop
+from eggcluster.worker.lifecycle.worker_process import find_application, lifecycle_for
+from eggcluster.worker.threads.shared_modules import ThreadWorkerContext
+from eggcluster.worker.threads.thread_signals import ThreadSignals
+
+_logger = logging.getLogger("eggcluster.worker")
+
+
+def live(channel_fd: int, orders_fd: int, *, shares_modules: bool) -> int:
+    """Be the worker that the channel's first message orders, until its end; gives its exit code. Nothing leaves this
+    but that: the thread has others around it.
+
+    `shares_modules`: others live with the same ones; else this interpreter is the worker's own.
+    """
+    with (
+        socket.socket(fileno=channel_fd) as sock,
+        socket.socket(fileno=orders_fd) as orders,
+        contextlib.ExitStack() as at_end,
+    ):
+        return _exit_code(partial(_live, sock, orders, shares_modules, at_end))
+
+
+def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_end: contextlib.ExitStack) -> int:
+    began = time.monotonic()
+    order = read_first(sock, WorkerSpec)
+    at_end.callback(os.close, order.record_fd)
+    hand_down(order.fds)
+    # A process that ends closes its connections; here nobody does but the garbage collector.
+    at_end.callback(gc.collect)
+    at_end.callback(close_untaken, order.fds)
+    at_end.callback(asyncio.set_event_loop, None)  # the closed one still knows what was to be called, and so everything
+    place = _place(order, shares_modules, at_end)
+    speak_as(order.speaker, place.worker_id, order.log_level)  # before anything is called that keeps the context
+    close_request = CloseRequest(threading.get_ident())
+    at_end.callback(close_request.end)
+    at_end.enter_context(contextlib.closing(ThreadSignals(orders, close_request, HeartbeatPage(order.record_fd))))
+    with asyncio.Runner(loop_factory=_worker_loop) as runner:
+        return lifecycle_for(order, sock, place, close_request).run(runner, began)
+
+
+def _place(order: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStack) -> WorkerContext:
+    role = Role(order.role)
+    if not shares_modules:
+        accept_daemons()
+        find_application(order)
+        own = become(role)
+        own.worker_id = threading.get_native_id()
+        return own
+    place = ThreadWorkerContext(role, order)
+    inhabit(place)
+    at_end.callback(
+        inhabit, WorkerContext(role)
+    )  # this thread's context outlives it, and so would all that belongs to it
+    at_end.callback(place.leave)
+    return place
+
+
+def _worker_loop() -> asyncio.AbstractEventLoop:
+    """An event loop whose executors' threads run in the name of the worker, too. `asyncio.to_thread` sees to that by
+    itself, `run_in_executor` does not."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    loop = new_event_loop()
+    run = loop.run_in_executor
+
+    def run_in_executor(executor: Any, function: Callable[..., Any], *args: Any) -> Any:
+        if executor is None or isinstance(executor, ThreadPoolExecutor):  # to another process no context can go
+            return run(executor, contextvars.copy_context().run, function, *args)
+        return run(executor, function, *args)
+
+    loop.run_in_executor = run_in_executor  # type: ignore[assignment, method-assign]  # not of asyncio alone
+    return loop
+
+
+def _exit_code(life: Callable[[], int]) -> int:
+    """Its own, or that of what ended it, as Python's for a process: sys.exit(3), sys.exit("a text"), sys.exit()."""
+    try:
+        return life()
+    except SystemExit as end:
+        if end.code is None:
+            return ExitCode.CLOSED
+        if isinstance(end.code, int):
+            return end.code & 0xFF
+        print(end.code, file=sys.stderr)  # noqa: T201
+    except BaseException:
+        _logger.exception("the worker was ended by an exception")
+    return ExitCode.FAILED
