@@ -11,7 +11,7 @@ from eggcluster.ipc.frame import HEADER_SIZE, ROUTE, Frame, decode_message, requ
 from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.pending_requests import PendingRequests
-from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.message import LIFECYCLE_ACTIONS, FrameKind
 from eggcluster.model.messages.role import Address
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from eggcluster.ipc.frame import printable
 from eggcluster.ipc.handlers import Handlers
-from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.message import FrameKind
 
 RequestKey = tuple[int, int]  # who asks, and his number for the request

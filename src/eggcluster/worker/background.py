@@ -7,7 +7,7 @@ from typing import Any
 
 from eggcluster.errors import DeclarationError
 from eggcluster.ipc.frame import printable
-from eggcluster.ipc.tasks import is_cancellation, is_cancelled
+from eggcluster.kernel.tasks import is_cancellation, is_cancelled
 from eggcluster.model.schedule.background_state import RESTARTS, BackgroundState
 from eggcluster.model.schedule.declaration import check_name, check_runs, is_function, short
 from eggcluster.worker.function_calls import call_off_loop, function_name, function_place

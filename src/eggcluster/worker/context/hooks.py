@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eggcluster.ipc.messenger import Messenger
-from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import bound_sharing, here, messenger_for
 from eggcluster.worker.context.registrations import Hook, Registrations

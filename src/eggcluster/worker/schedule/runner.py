@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.schedule.declaration import interval_text
 from eggcluster.model.schedule.schedule_run import FAILED, OK, STOPPED, TIMEOUT, RunEnd
 from eggcluster.worker.background import described

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.schedule.background_state import BackgroundState
 from eggcluster.model.schedule.schedule_run import (
     LOST,

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from eggcluster.errors import NotSerializable
-from eggcluster.ipc.tasks import is_cancellation
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.packing import Encoder
 from eggcluster.worker.context.current import here
 from eggcluster.worker.sharing.client_spec import ClientSpec, Meaning

@@ -1,0 +1,60 @@
+"""Tasks of an event loop: kept until they end, and told apart by why they are cancelled. Runs in all processes.
+
+What a handler, hook or task of the application raises is logged and ends nothing of ours, SystemExit and the like
+included. Only the cancellation of our own task ends it.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+
+class TaskSet:
+    """Tasks that run beside their starter. The event loop itself holds tasks weakly (asyncio.create_task): one that is
+    stored nowhere may be collected before it ends.
+
+    The work handles its own exceptions; asyncio logs one that escapes when the task is collected.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Start `work` as a task of the running loop, and keep it until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until all tasks have ended, for `timeout` seconds at most. Cancelling it stops the waiting alone."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+
+    def cancel(self) -> None:
+        """Cancel all tasks; return at once."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    def __iter__(self) -> "Iterator[asyncio.Task[Any]]":
+        return iter(set(self._tasks))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+
+def is_cancelled() -> bool:
+    """Return whether the current task is being cancelled: it must end then, even if its cleanup raised another error.
+
+    A CancelledError alone is no proof: it may come from a future that other code has cancelled.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Return whether `error`, which is being handled, is the cancellation of the current task."""
+    return isinstance(error, asyncio.CancelledError) and is_cancelled()
