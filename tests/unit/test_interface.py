@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eggcluster.worker.app.loading import detect_interface
+from eggcluster.worker.app.interface import detect_interface
 
 
 async def asgi(scope: Any, receive: Any, send: Any) -> None: ...

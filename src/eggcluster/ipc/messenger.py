@@ -49,6 +49,7 @@ class Messenger:
 
     def __init__(self, role: Role = Role.APP, handlers: Handlers | None = None) -> None:
         self.why_closed = "no cluster runs here: the messenger works in an agent, an app worker or a Cluster"
+        self.standalone = False  # True: outside of a cluster sending does nothing, instead of raising MessengerClosed
         self._role = role
         self._handlers = handlers or Handlers()
         self._outbox: Outbox | None = None
@@ -95,12 +96,15 @@ class Messenger:
     def _send(self, action: str, data: Any, target: Target, target_id: int = 0) -> None:
         if action.__class__ is not str or action in RESERVED_ACTIONS:
             check_action(action)
-        outbox = self._outbox or self._attached()
-        outbox.write(encode_frame(_MESSAGE, target, (action, data), target_id, self._address, 0, self._max_bytes))
+        frame = encode_frame(_MESSAGE, target, (action, data), target_id, self._address, 0, self._max_bytes)
+        if self._outbox is None and self._is_ignored():
+            return
+        (self._outbox or self._attached()).write(frame)
 
     async def drain(self) -> None:
         """Wait until all that was sent has left this process; MessengerClosed if the channel closes meanwhile."""
-        await self._attached().drain()
+        if not self._is_ignored():
+            await self._attached().drain()
 
     # -- asking ----------------------------------------------------------------------------------------
 
@@ -262,6 +266,10 @@ class Messenger:
             _logger.warning("an answer was not sent: %s", error)
 
     # -- inside ----------------------------------------------------------------------------------------
+
+    def _is_ignored(self) -> bool:
+        """Return whether what is sent goes nowhere, by the application's wish: it runs outside of a cluster."""
+        return self.standalone and self._intake is None
 
     def _attached(self) -> Outbox:
         if self._outbox is None:

@@ -10,8 +10,9 @@ from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.inherited_sockets import InheritedFiles
 from eggcluster.worker.app.application import Application
 from eggcluster.worker.app.handover_reader import HandoverReader
+from eggcluster.worker.app.interface import Interface, detect_interface
 from eggcluster.worker.app.lifespan import Lifespan
-from eggcluster.worker.app.loading import Interface, detect_interface, load_application
+from eggcluster.worker.app.loading import load_application
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.engines.cancelled_requests import log_no_cancellations

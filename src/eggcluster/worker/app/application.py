@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 from eggcluster.model.messages.role import Role
 from eggcluster.model.schedule.schedule_run import ScheduleRun
 from eggcluster.packing import convert
+from eggcluster.worker.app.interface import detect_interface
 from eggcluster.worker.context.hooks import Hooks, call
 from eggcluster.worker.context.registrations import AppRegistrations
 from eggcluster.worker.schedule.run_receiver import ran, run_alone
@@ -15,19 +16,26 @@ _F = TypeVar("_F", bound=Callable[[Any], Any])
 
 
 class Application(Hooks):
-    """An ASGI or WSGI callable, and what the application hangs on its worker. A bare callable is wrapped by itself.
+    """An ASGI or WSGI callable, and what the application registers in its worker. A bare callable is wrapped.
 
-    Calling the object calls the callable, so that test clients and other servers take it as the application.
-    `schedule` decorates what runs at given times in one app worker, or with `type="all"` in each.
+    The object is itself an ASGI 3 application, or a WSGI application if `app` is one, for every other server and for
+    test clients. Those call `app` and nothing else: hooks, background tasks and the schedule run in a cluster only.
+    Outside of a cluster sending raises MessengerClosed; with `standalone=True` it does nothing there (a request raises
+    all the same: there is no answer). `schedule` decorates functions that run at given times in one app worker, or with
+    `type="all"` in each.
     """
 
     role = Role.APP
 
-    def __init__(self, app: Callable[..., Any]) -> None:
+    def __init__(self, app: Callable[..., Any], *, standalone: bool = False) -> None:
         if not callable(app):
             raise TypeError(f"an application is an ASGI or WSGI callable, not {app!r}")
-        super().__init__()
+        super().__init__(standalone=standalone)
         self.app = app
+        if detect_interface(app) == "asgi":
+            # Other servers and test clients tell ASGI 3 by iscoroutinefunction(app.__call__), asked of the object.
+            # The class cannot have an async `__call__`: a WSGI application has to return its body at once.
+            self.__dict__["__call__"] = self._call_asgi
 
     def _declare(self) -> AppRegistrations:
         return AppRegistrations(self.logger, Schedules("worker"))
@@ -42,7 +50,11 @@ class Application(Hooks):
         return self.registrations.schedule
 
     def __call__(self, *args: Any) -> Any:
+        """Call the application: `(scope, receive, send)` of ASGI 3, or `(environ, start_response)` of WSGI."""
         return self.app(*args)
+
+    async def _call_asgi(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
 
     def on_server(self, hook: _F) -> _F:
         """Call `hook` with the HTTP engine's server object before the first request is accepted."""

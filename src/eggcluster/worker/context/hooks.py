@@ -31,8 +31,9 @@ class Hooks:
 
     role: Role
 
-    def __init__(self) -> None:
+    def __init__(self, *, standalone: bool = False) -> None:
         self.messenger: Messenger = messenger_for(self.role)
+        here().messenger.standalone |= standalone
         self.logger = logging.getLogger(f"eggcluster.{self.role.value}")
         self._declared = self._declare()
 

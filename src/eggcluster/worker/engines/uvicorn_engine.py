@@ -10,7 +10,7 @@ from uvicorn.server import Server
 from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.kernel.inherited_sockets import InheritedSocket, inherited_socket
 from eggcluster.options import ClusterOptions
-from eggcluster.worker.app.loading import Interface
+from eggcluster.worker.app.interface import Interface
 from eggcluster.worker.engines.accept_loop import AcceptLoop
 from eggcluster.worker.engines.connection_intake import ConnectionIntake
 from eggcluster.worker.engines.drain import Drain
