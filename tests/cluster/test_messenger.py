@@ -24,7 +24,7 @@ from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT, MASTER, app
 from tests.cluster.harness import Project, projects
 from tests.cluster.remote import ask, marks, obedient
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, until
 
 PLACES = ("agent", "app#1", "app#2")
 LIMIT = 100_000  # bytes of the largest message
@@ -449,13 +449,6 @@ def test_a_request_fails_at_once_when_its_receiver_is_killed(project: Project) -
                 (project.folder / "asked").unlink()
 
     asyncio.run(scenario())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """As `wait_until`, for a test whose own loop must go on."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def test_messages_to_a_worker_that_boots_are_kept_for_it_in_order(project: Project) -> None:

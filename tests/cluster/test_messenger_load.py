@@ -16,7 +16,8 @@ from eggcluster import Cluster
 from eggcluster.ipc.dispatcher import TELL_EVERY
 from tests.cluster.harness import Project
 from tests.cluster.remote import Connection, ask, obedient
-from tests.cluster.test_messenger import WRITE, log_of, running, until
+from tests.cluster.test_messenger import WRITE, log_of, running
+from tests.waiting import until
 
 MIB = 1024 * 1024
 BOUND = 4 * MIB  # max_queue_bytes where a test wants it reached

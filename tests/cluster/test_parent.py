@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from eggcluster import (
 )
 from tests.cluster.harness import AGENT, HELLO, Project
 from tests.cluster.remote import ask, marks, obedient
-from tests.waiting import DEADLINE, wait_until
+from tests.waiting import DEADLINE, until, wait_until
 
 
 @pytest.fixture
@@ -68,12 +68,6 @@ def nothing_left(project: Project) -> bool:
 async def get(address: str) -> dict[str, Any]:
     async with httpx.AsyncClient() as client:
         return dict((await client.get(address, timeout=DEADLINE)).json())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 # -- a master of its own -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.conftest import Run, run_server  # noqa: F401
 from tests.unit.test_uvicorn_engine import REQUEST, Receive, Send, Standing, scheme
+from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK"
 Narrow = tuple[Standing, list[socket.socket]]
@@ -56,11 +57,6 @@ async def get(sock: socket.socket, address: tuple[str, int], request: bytes = RE
     await loop.sock_connect(sock, address)
     await loop.sock_sendall(sock, request)
     return (await loop.sock_recv(sock, 2**16)).partition(b"\r\n")[0]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
 
 
 def messages(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:

@@ -1,8 +1,6 @@
 """A cluster's wires in one event loop: a switchboard, and children at the other ends of real socket pairs."""
 
-import asyncio
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from eggcluster.errors import FrameError
@@ -15,14 +13,7 @@ from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import AgentWorker, AppWorker, Worker
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import PARENT, Address
-from tests.waiting import DEADLINE
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Let the loop run until the condition holds."""
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.001)
+from tests.waiting import until as until
 
 
 class Child:
