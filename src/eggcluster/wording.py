@@ -1,10 +1,19 @@
-"""Owns the sentence "did you mean …?". Runs in whoever starts a cluster."""
+"""Shows foreign text in one line: values, errors and names that come from outside. Runs in every process.
+
+Imports the standard library alone, so every layer may import it.
+"""
 
 from collections.abc import Iterable
+from typing import Any
+
+MAX_SHOWN = 80  # characters of a value in an error message of the options: one line of a terminal
+MAX_SHORT = 100  # characters of a value in an error message of a declaration
+MAX_ERROR = 300  # characters of an exception in the status; the log has it whole
+MAX_PRINTABLE = 64 * 1024  # characters of a traceback or report in a message
 
 
 def near_miss(word: str, names: Iterable[str]) -> str:
-    """`; did you mean "x"?` for the name nearest to `word`, or nothing where none is near."""
+    """Return `; did you mean "x"?` for the name nearest to `word`, or "" if no name is near."""
     import difflib  # only on the way to an error
 
     close = difflib.get_close_matches(word, [name for name in names if name != word], n=1, cutoff=0.6)
@@ -12,8 +21,33 @@ def near_miss(word: str, names: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as an error message shows it: one line, text in double quotes, a tuple's items in a row."""
+    """Return a value as one line for an error message: text in double quotes, a tuple's items in a row."""
     if isinstance(value, tuple) and value:
         return ", ".join(shown(each) for each in value[:5]) + (", ..." if len(value) > 5 else "")
     text = f'"{repr(value)[1:-1]}"' if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else text[:76] + " ..."
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 4] + " ..."
+
+
+def short(value: Any) -> str:
+    """Return the `repr` of any object as one short line; its type's name where its `repr` raises."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an object of the application, or a number with more digits than Python writes
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= MAX_SHORT else f"{text[: MAX_SHORT // 2]}..."
+
+
+def described(error: BaseException) -> str:
+    """Return an exception as one short line; its class's name alone where its `__str__` raises."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception class of the application
+        text = ""
+    name = type(error).__name__
+    return printable(f"{name}: {text}" if text else name, MAX_ERROR).replace("\n", " ")
+
+
+def printable(text: str, limit: int = MAX_PRINTABLE) -> str:
+    """Return `text` as MessagePack and a log can carry it: no lone surrogates, and the middle cut out above `limit`."""
+    whole = text.encode("utf-8", "backslashreplace").decode()
+    return whole if len(whole) <= limit else f"{whole[: limit // 2]}\n[...]\n{whole[-limit // 2 :]}"

@@ -39,12 +39,6 @@ _decode_message = Decoder(tuple[str, Any]).decode
 _decoders: "dict[Any, Decoder[Any]]" = {}  # one for each shape; to make one costs more than to decode
 
 
-def printable(text: str, limit: int = 64 * 1024) -> str:
-    """`text` as MessagePack and a log can carry it: no lone surrogates, and not without end."""
-    whole = text.encode("utf-8", "backslashreplace").decode()
-    return whole if len(whole) <= limit else f"{whole[: limit // 2]}\n[...]\n{whole[-limit // 2 :]}"
-
-
 def read_limit(max_message_bytes: int) -> int:
     """The longest body that a reader lets in: the option limits what applications send, but the master's own
     messages, such as the status or the report of a failed boot, may be longer than a small one."""

@@ -6,10 +6,10 @@ import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from eggcluster.ipc.frame import printable
 from eggcluster.ipc.handlers import Handlers
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.message import FrameKind
+from eggcluster.wording import printable
 
 RequestKey = tuple[int, int]  # who asks, and his number for the request
 

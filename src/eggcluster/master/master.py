@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 from eggcluster.errors import FrameError
-from eggcluster.ipc.frame import printable
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.master.agent_records import AgentSources
 from eggcluster.master.control.cluster_status import describe_cluster
@@ -61,6 +60,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.modes.starters import in_words
 from eggcluster.options import ClusterOptions
+from eggcluster.wording import printable
 
 _logger = logging.getLogger("eggcluster.master")
 

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from eggcluster.errors import DeclarationError
-from eggcluster.ipc.frame import printable
 from eggcluster.kernel.tasks import is_cancellation, is_cancelled
 from eggcluster.model.schedule.background_state import RESTARTS, BackgroundState
-from eggcluster.model.schedule.declaration import check_name, check_runs, is_function, short
+from eggcluster.model.schedule.declaration import check_name, check_runs, is_function
+from eggcluster.wording import described, short
 from eggcluster.worker.function_calls import call_off_loop, function_name, function_place
-
-ERROR_LENGTH = 300  # characters of an exception that the status shows; the log has it whole
 
 
 class BackgroundTask:
@@ -82,16 +80,6 @@ class BackgroundTask:
     def _become(self, state: str) -> None:
         self.state.state = state
         self._on_change()
-
-
-def described(error: BaseException) -> str:
-    """An exception as one short line; one whose own `__str__` raises is its class's name."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = ""
-    name = type(error).__name__
-    return printable(f"{name}: {text}" if text else name, ERROR_LENGTH).replace("\n", " ")
 
 
 class BackgroundTasks:

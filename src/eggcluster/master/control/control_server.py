@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import msgspec
 
 from eggcluster.errors import ControlError
-from eggcluster.ipc.frame import printable
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.control.event_feed import EventFeed
 from eggcluster.master.events import CloseRequested, Inbox, Progress, ReloadRequested
@@ -23,6 +22,7 @@ from eggcluster.master.relay.watchers import MessageWatcher, Watcher
 from eggcluster.model.lives.phase import Phase
 from eggcluster.model.messages.role import AGENT, Address
 from eggcluster.runtime.runtime_dir import unusable
+from eggcluster.wording import printable
 
 MAX_LINE = 64 * 1024  # bytes; a command has some dozen
 MAX_CLIENTS = 64  # at a time: they must not take the master's last file descriptors

@@ -7,6 +7,8 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from eggcluster.wording import short
+
 NAME_LENGTH = 100  # characters: names stand in log lines and in tables
 
 
@@ -34,15 +36,6 @@ def check_name(name: Any, term: str = "name") -> str:
     if len(name) > NAME_LENGTH:
         raise ValueError(f"{term}={short(name)} has more than {NAME_LENGTH} characters")
     return name
-
-
-def short(value: Any) -> str:
-    """Anything as one short line, for an error message."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:  # an object of the application's, or a number with more digits than Python writes
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= NAME_LENGTH else f"{text[: NAME_LENGTH // 2]}..."
 
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
 from typing import Any, TypedDict
 
-from eggcluster.model.schedule.declaration import check_name, interval_text, parse_interval, short
+from eggcluster.model.schedule.declaration import check_name, interval_text, parse_interval
+from eggcluster.wording import short
 
 OVERLAPS = ("skip", "queue", "allow")
 SAY_WHEN = 'say when: interval="10s", or cron="0 3 * * *"'

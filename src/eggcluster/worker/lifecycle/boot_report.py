@@ -13,7 +13,7 @@ from typing import Any
 
 import eggcluster
 from eggcluster.errors import BootError, OptionsError
-from eggcluster.ipc.frame import printable
+from eggcluster.wording import printable
 
 # Ours, the import system's (its frozen part and its files), and what starts a module or a loop.
 _MACHINERY = (

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from eggcluster.model.schedule.declaration import short
+from eggcluster.wording import short
 
 AHEAD = timedelta(hours=3)  # no zone's clock is set back by more
 MINUTE = timedelta(minutes=1)

@@ -11,7 +11,7 @@ from typing import Any
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.schedule.declaration import interval_text
 from eggcluster.model.schedule.schedule_run import FAILED, OK, STOPPED, TIMEOUT, RunEnd
-from eggcluster.worker.background import described
+from eggcluster.wording import described
 from eggcluster.worker.function_calls import call_off_loop
 from eggcluster.worker.schedule.schedules import Task
 

@@ -5,9 +5,10 @@ from copy import copy
 from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from eggcluster.errors import DeclarationError
-from eggcluster.model.schedule.declaration import check_name, check_runs, is_function, short
+from eggcluster.model.schedule.declaration import check_name, check_runs, is_function
 from eggcluster.model.schedule.schedule_terms import SAY_WHEN, GivenTerms, Interval, ScheduleTerms, check_terms
 from eggcluster.packing import encode
+from eggcluster.wording import short
 from eggcluster.worker.function_calls import function_name, function_place
 from eggcluster.worker.schedule.clock import Clock, times_of
 from eggcluster.worker.schedule.strategy import ScheduleStrategy
