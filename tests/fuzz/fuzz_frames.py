@@ -86,7 +86,7 @@ class Target:
         workers: list[Worker] = [AgentWorker(0, 1, 0, 60), AppWorker(1, 1, 0, 60), AppWorker(2, 1, 0, 60)]
         for number, worker in enumerate(workers):
             worker.worker_id = 100 + number
-            link = self._switchboard.expect(worker)
+            link = self._switchboard.add_link(worker)
             link.channel = channel(partial(self._switchboard._receive, link))
             self._links.append(link)
             if number != 2:  # the one in slot 2 boots for ever

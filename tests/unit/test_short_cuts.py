@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import runpy
 from typing import Any
 
 import pytest
 
 from eggcluster.errors import ReceiverDied
 from eggcluster.ipc.frame import ROUTE, SINGLE, encode_frame
+from eggcluster.master.relay import routing
 from eggcluster.master.relay.link import Link
 from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
@@ -48,6 +50,30 @@ def _forbid_the_long_way(wires: Wires) -> None:
         raise AssertionError(f"a frame from {link.address} took the long way")
 
     wires.switchboard._accept = refuse  # type: ignore[method-assign]
+
+
+def test_with_short_cuts_off_every_frame_takes_the_long_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routing, "SHORT_CUTS", False)
+
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("echo", lambda data: data)
+        await one_by_one(one, agent, *range(3))
+        assert [await one.messenger.request("echo", number) for number in range(3)] == [0, 1, 2]
+        assert (ways(wires, one), ways(wires, agent)) == (set(), set())
+
+    run(work())
+
+
+@pytest.mark.parametrize(("value", "on"), [(None, True), ("0", True), ("1", False)])
+def test_an_environment_variable_turns_short_cuts_off(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, on: bool
+) -> None:
+    monkeypatch.delenv("EGG_NO_SHORT_CUTS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("EGG_NO_SHORT_CUTS", value)
+    assert runpy.run_path(routing.__file__)["SHORT_CUTS"] is on
 
 
 def test_requests_and_replies_take_it_too_and_leave_nothing(run: Run) -> None:

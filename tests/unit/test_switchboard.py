@@ -8,7 +8,7 @@ import pytest
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.frame import FrameReader, encode_frame
-from eggcluster.master.relay.mailbox import FRAME_OVERHEAD, Mailbox
+from eggcluster.master.relay.link import FRAME_OVERHEAD, Mailbox
 from eggcluster.model.lives.worker import AppWorker
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT, app
@@ -117,7 +117,7 @@ def test_a_successor_that_dies_leaves_the_seat_to_the_old_one(run: Run) -> None:
         wires.dies(await wires.app(1, live=False))
         agent.messenger.send_to("app#1", "note", 1)
         await until(lambda: old.got == [1])
-        assert not wires.switchboard._vacant
+        assert not wires.switchboard._router.kept
 
     run(work())
 
@@ -152,7 +152,7 @@ def test_a_full_mailbox_is_a_message_to_nobody_and_a_request_fails_at_once(run: 
     async def work() -> None:
         wires = Wires()
         one = await wires.app(1)
-        wires.switchboard._vacant[AGENT] = Mailbox(max_bytes=10)
+        wires.switchboard._router.kept[AGENT] = Mailbox(max_bytes=10)
         one.messenger.send_to_agent("note", 1)
         await settle(one)
         assert wires.switchboard.lost.total == 1
@@ -321,7 +321,7 @@ def test_lifecycle_messages_reach_those_who_are_there(run: Run) -> None:
         wires.switchboard.tell([AGENT, app(1), app(2)], "egg-ready", {"port": 1})
         await until(lambda: agent.got == [{"port": 1}])
         assert booting.got == []
-        assert wires.switchboard.everyone() == [AGENT]
+        assert wires.switchboard.live_addresses() == [AGENT]
 
     run(work())
 

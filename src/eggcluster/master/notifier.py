@@ -32,13 +32,13 @@ class Notifier:
         _logger.info("%s started on %s (%dms)", self._name, listeners.address, elapsed)
         self._switchboard.tell([PARENT], "realport", data)
         self._switchboard.tell([PARENT], "egg-workers", self._workers())
-        self._switchboard.tell(self._switchboard.everyone(), "egg-ready", data)
+        self._switchboard.tell(self._switchboard.live_addresses(), "egg-ready", data)
 
     def pids(self) -> None:
         """The set of those who are there has changed: `egg-pids`."""
         agent = self._supervisor.agent
         agents = [agent.current.worker_id] if agent.current is not None and agent.listening else []
-        apps = [address for address in self._switchboard.everyone() if address.role is Role.APP]
+        apps = [address for address in self._switchboard.live_addresses() if address.role is Role.APP]
         workers = self._workers()
         self._switchboard.tell([AGENT], "egg-pids", [worker["worker_id"] for worker in workers])
         self._switchboard.tell(apps, "egg-pids", agents)

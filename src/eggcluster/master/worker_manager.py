@@ -49,7 +49,7 @@ class WorkerManager:
         worker.worker_id = handle.worker_id
         self._handles[worker] = handle
         _logger.debug("%s forked", worker)
-        link = self._switchboard.expect(worker)
+        link = self._switchboard.add_link(worker)
         self._run(self._watch(worker, handle, link))
 
     def stop(self, worker: Worker, grace: float) -> None:
@@ -137,7 +137,7 @@ class WorkerManager:
     async def _watch(self, worker: Worker, handle: WorkerHandle, link: Link) -> None:
         """Open its channel, and wait for its end."""
         try:
-            await self._switchboard.open(link, handle.channel, self._max_message_bytes)
+            await self._switchboard.open_link(link, handle.channel, self._max_message_bytes)
             exit = await handle.wait_exit()
         except Exception:
             _logger.exception("BUG: waiting for %s failed; it is killed and counts as dead", worker)

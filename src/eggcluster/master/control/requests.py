@@ -63,7 +63,7 @@ class MasterRequests:
         if action == "status":
             switchboard.answer(link, request_id, FrameKind.REPLY, self._status())
         elif link.address == AGENT and action == "leave" and link.worker is not None:
-            switchboard.leave(link.worker)
+            switchboard.keep_for_successor(link.worker)
             switchboard.answer(link, request_id, FrameKind.REPLY, None)
         elif link.address is PARENT and action == "reload":
             progress = Progress()

@@ -1,6 +1,6 @@
-"""A question of the master's own to one of its children, and the answer. Runs in the master.
+"""A request of the master's own to one of its children, and the answer. Runs in the master.
 
-The answer is the child's, so it is relayed and not looked into: whoever asked decodes and shows it.
+The answer is plain data from the child, of any shape: the caller must not rely on it.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import MASTER, Address
 
-PATIENCE = 5.0  # seconds; a child that does not answer for so long is busy with something else
+ANSWER_TIMEOUT = 5.0  # seconds; a child that needs longer is busy with something else
 
 _numbers = itertools.count(1)
 
 
 class _ChildRequest(Link):
-    """The asker's end of one request: what is written to it is the answer."""
+    """The asker's end of one request: what the switchboard writes to it is the answer."""
 
     def __init__(self) -> None:
         super().__init__(MASTER)
@@ -33,17 +33,17 @@ class _ChildRequest(Link):
 
 
 async def ask_child(switchboard: Switchboard, address: Address, action: str) -> Any:
-    """What the child at `address` answers, as plain values of any shape. ControlError where there is none, where it
-    does not answer in time, or answers with a failure."""
-    inquiry, request_id = _ChildRequest(), next(_numbers) & 0xFFFFFFFF
-    if not switchboard.ask(address, _frame(FrameKind.REQUEST, address, request_id, [action, None]), inquiry):
+    """Ask the child at `address`; return its answer as plain values of any shape. ControlError if there is no such
+    child, if it does not answer in time, or if its answer is a failure."""
+    request, request_id = _ChildRequest(), next(_numbers) & 0xFFFFFFFF
+    if not switchboard.ask(address, _frame(FrameKind.REQUEST, address, request_id, [action, None]), request):
         raise ControlError(f"there is no {address} at the moment")
     try:
-        async with asyncio.timeout(PATIENCE):
-            return _decode(await inquiry.answer)
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            return _decode(await request.answer)
     except TimeoutError:
         switchboard.cancel(_frame(FrameKind.CANCEL, address, request_id, None))
-        raise ControlError(f"the {address} did not answer within {PATIENCE:g}s") from None
+        raise ControlError(f"the {address} did not answer within {ANSWER_TIMEOUT:g}s") from None
     except FrameError as error:
         raise ControlError(f"the answer of the {address} cannot be read: {error}") from None
 

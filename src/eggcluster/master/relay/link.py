@@ -1,23 +1,79 @@
-"""One channel of the master with the child, or the parent, at its other end. Runs in the master."""
+"""Links: the master's ends of the channels; messages kept, slowed down, and lost on the way. Runs in the master.
+
+A sender that is faster than its receiver is slowed down: the master reads nothing from it for a while. A receiver that
+stops reading altogether must not hold up senders that also send to others. After 2 s it counts as stalled: no sender
+waits for it, and what does not fit its queue is dropped.
+"""
 
 import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.frame import Frame
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
-from eggcluster.master.relay.mailbox import Mailbox
 from eggcluster.model.lives.worker import Worker
+from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import Address
 
-HIGH_WATER = 1024 * 1024  # bytes that may wait for a receiver before those who send to it are slowed down
+HIGH_WATER = 1024 * 1024  # bytes that may wait for a receiver before its senders are slowed down
+FRAME_OVERHEAD = 200  # bytes that a kept frame costs besides its own: the bound must hold for tiny frames, too
+STALL_CHECK_INTERVAL = 0.5  # seconds between two checks whether a congested receiver reads anything
+STALLED_CHECKS = 4  # checks in a row without progress: 2 s, long for a kernel, short for a person
+LOSS_LOG_INTERVAL = 1.0  # seconds; a flood of lost messages must not flood the log
+
+_logger = logging.getLogger("eggcluster.master")
+
+
+class Mailbox:
+    """Frames for a receiver that is not live yet, bounded in bytes."""
+
+    def __init__(self, max_bytes: int = MAX_QUEUE_BYTES) -> None:
+        self._frames: deque[Frame] = deque()
+        self._requests: set[tuple[int, int]] = set()
+        self._bytes = 0
+        self._max_bytes = max_bytes
+
+    def put(self, frame: Frame) -> bool:
+        """Keep the frame; return False if there is no room for it."""
+        size = len(frame.raw) + FRAME_OVERHEAD
+        if self._bytes + size > self._max_bytes:
+            return False
+        self._frames.append(frame)
+        self._bytes += size
+        if frame.kind is FrameKind.REQUEST:
+            self._requests.add((frame.source, frame.request_id))
+        return True
+
+    def cancel(self, source: int, request_id: int) -> bool:
+        """Drop a request whose asker no longer waits; return whether it was in here."""
+        if (source, request_id) not in self._requests:
+            return False
+        self._requests.remove((source, request_id))
+        return True
+
+    def take(self) -> list[Frame]:
+        """Empty the mailbox: return all frames that are still wanted, the oldest first."""
+        wanted = [
+            f for f in self._frames if f.kind is not FrameKind.REQUEST or (f.source, f.request_id) in self._requests
+        ]
+        self._frames.clear()
+        self._requests.clear()
+        self._bytes = 0
+        return wanted
+
+    def __len__(self) -> int:
+        return len(self._frames)
 
 
 class Link:
     """The master's end of one channel. `worker` is None for the parent. A link is live once its worker has started;
     until then frames for it wait in its mailbox.
 
-    `slowed_by` are the receivers for whose sake nothing is read from this one; `stalled` says that it has stopped
-    reading itself, so that nobody waits for it any more.
+    `slowed_by` are the congested receivers for which nothing is read from this link. `stalled` says that this link's
+    own process has stopped reading, so that no sender waits for it.
     """
 
     def __init__(self, address: Address, worker: Worker | None = None, max_queue_bytes: int = MAX_QUEUE_BYTES) -> None:
@@ -37,9 +93,13 @@ class Link:
         self.open_requests = 0
         self._max_queue_bytes = max_queue_bytes
 
+    def __str__(self) -> str:
+        """Name the process at the other end, as log lines and errors do."""
+        return str(self.worker or self.address)
+
     @property
     def opened(self) -> Channel:
-        """The channel of a link over which something has come or gone."""
+        """The channel of a link over which something has been sent."""
         if self.channel is None:
             raise AssertionError(f"BUG: the link to {self.address} was never opened")
         return self.channel
@@ -59,11 +119,11 @@ class Link:
 
     @property
     def delivered_bytes(self) -> int:
-        """What has left for it so far; it stands still when the other side does not read."""
+        """The bytes that have left for it so far; the count stops while the other end does not read."""
         return self.channel.written - self.channel.queued_bytes if self.channel is not None else 0
 
     def write(self, raw: bytes | bytearray, *, bounded: bool = True) -> bool:
-        """Send whole frames; False where the other side is gone, or, if `bounded`, where the queue is full."""
+        """Send whole frames; return False if the other end is gone or, if `bounded`, the queue is full."""
         channel = self.channel
         if channel is None or channel.closed:
             return False
@@ -79,14 +139,14 @@ class Link:
         self.slowed_by.add(receiver)
 
     def speed_up(self, receiver: "Link") -> None:
-        """`receiver` is no reason any more; with the last reason gone this sender is read again."""
+        """Stop waiting for `receiver`; read from this sender again if it was the last one."""
         if receiver in self.slowed_by:
             self.slowed_by.remove(receiver)
             if not self.slowed_by and self.channel is not None:
                 self.channel.resume_reading()
 
     def counters(self) -> dict[str, int | bool]:
-        """For the status: messages this one sent, messages relayed to it, messages to it that were dropped."""
+        """Return, for the status, how many messages it sent, got, and lost because it did not read."""
         return {
             "sent": self.sent,
             "relayed": self.relayed,
@@ -94,3 +154,76 @@ class Link:
             "queued_bytes": self.queued_bytes,
             "stalled": self.stalled,
         }
+
+
+class FlowControl:
+    """Slows senders down while their receiver is congested. `links` are all that there are, as they are now."""
+
+    def __init__(self, links: Iterable[Link]) -> None:
+        self._links = links
+        self._watched: set[Link] = set()
+
+    def congested(self, sender: Link, receiver: Link) -> None:
+        """Slow `sender` down: it has just sent to `receiver`, for which too much is waiting already."""
+        if receiver.stalled:
+            return
+        sender.slow_down(receiver)
+        if receiver not in self._watched:
+            self._watched.add(receiver)
+            self._check_later(receiver, receiver.delivered_bytes, 0)
+
+    def relieved(self, receiver: Link) -> None:
+        """Speed up the senders of `receiver`, which has caught up or is gone."""
+        if receiver.stalled:
+            _logger.info("%s reads again", receiver)
+        receiver.stalled = False
+        self._speed_up_senders(receiver)
+
+    def _speed_up_senders(self, receiver: Link) -> None:
+        self._watched.discard(receiver)
+        for sender in self._links:
+            sender.speed_up(receiver)
+
+    def _check_later(self, receiver: Link, delivered: int, idle_checks: int) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(STALL_CHECK_INTERVAL, self._check, receiver, delivered, idle_checks)
+
+    def _check(self, receiver: Link, delivered: int, idle_checks: int) -> None:
+        if receiver not in self._watched:
+            return
+        now = receiver.delivered_bytes
+        idle_checks = 0 if now > delivered else idle_checks + 1
+        if idle_checks < STALLED_CHECKS:
+            self._check_later(receiver, now, idle_checks)
+            return
+        receiver.stalled = True
+        _logger.warning("%s has stopped reading its messages", receiver)
+        self._speed_up_senders(receiver)
+
+
+class LostMessages:
+    """Counts lost messages in `total`; `verb` says what happened to them. Logs the last reason of each second."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self.total = 0
+        self._unlogged = 0
+        self._reason = ""
+        self._resting = False
+
+    def add(self, count: int, reason: str) -> None:
+        """Count `count` messages that are lost because of `reason`."""
+        self.total += count
+        self._unlogged += count
+        self._reason = reason
+        if not self._resting:
+            self._log()
+
+    def _log(self) -> None:
+        if self._unlogged:
+            many = "a message" if self._unlogged == 1 else f"{self._unlogged} messages"
+            _logger.warning("%s %s: %s", many, self._verb, self._reason)
+        self._resting = self._unlogged > 0
+        self._unlogged = 0
+        if self._resting:
+            asyncio.get_running_loop().call_later(LOSS_LOG_INTERVAL, self._log)

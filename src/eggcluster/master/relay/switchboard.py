@@ -8,76 +8,65 @@ from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame, read_limit
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
-from eggcluster.master.relay.flow import FlowControl
-from eggcluster.master.relay.link import HIGH_WATER, Link
-from eggcluster.master.relay.mailbox import LostMessages, Mailbox
-from eggcluster.master.relay.relayed_requests import RelayedRequests
-from eggcluster.master.relay.routing import Router, ShortCuts
+from eggcluster.master.relay.link import HIGH_WATER, FlowControl, Link, LostMessages
+from eggcluster.master.relay.routing import RelayedRequests, Router, ShortCuts
 from eggcluster.model.lives.worker import Worker
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import MASTER, PARENT, Address
 
-Report = Callable[[Worker, str, dict[str, Any]], None]
-Broken = Callable[[Worker, FrameError | None], None]
-Ask = Callable[[Link, int, str, Any], None]
-Observe = Callable[[Link, Frame], None]
+OnReport = Callable[[Worker, str, dict[str, Any]], None]
+OnBroken = Callable[[Worker, FrameError | None], None]
+OnRequest = Callable[[Link, int, str, Any], None]
+Observer = Callable[[Link, Frame], None]
 
 
 class Switchboard:
     """Knows every channel and where each frame goes.
 
-    A frame is checked before it is relayed: its source must be the one whose channel it came from, and a child may
-    not speak the master's language; who breaks that is disconnected. `on_report` gets what children tell the
-    master, `on_broken` whose channel is no good any more, `on_ask` the requests to the master itself.
+    A frame is checked before it is relayed: its source must be the process at the other end of its channel, and only
+    the master may send the master's kinds of frames. A process that breaks either rule is disconnected.
+
+    `on_report` gets what workers report to the master, `on_request` the requests to the master itself. `on_broken` is
+    called when a worker's channel is closed or has broken the protocol.
     """
 
     def __init__(
         self,
         slots: int,
-        on_report: Report,
-        on_broken: Broken,
-        on_ask: Ask,
+        on_report: OnReport,
+        on_broken: OnBroken,
+        on_request: OnRequest,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
     ) -> None:
-        self.lost = LostMessages("went to nobody")
+        self.lost = LostMessages("not delivered")
         self.dropped = LostMessages("dropped")
         self._on_report = on_report
         self._on_broken = on_broken
-        self._on_ask = on_ask
+        self._on_request = on_request
         self._max_queue_bytes = max_queue_bytes
-        self._links: list[Link] = []
-        self._by_id: dict[int, Link] = {}
-        self._live: dict[Address, Link] = {}
-        self._addressing = Router(slots, self._live)
-        self._booting: dict[Address, Link] = {}
-        self._vacant: dict[Address, Mailbox] = {}  # for seats in which nobody sits at the moment
-        self._flow = FlowControl(self._links)
+        self._router = Router(slots, max_queue_bytes)
+        self._flow = FlowControl(self._router.links)
         self._requests = RelayedRequests()
-        self._short_cuts = ShortCuts(self._links, self._requests)
-        self._observers: list[Observe] = []
+        self._short_cuts = ShortCuts(self._router.links, self._requests)
+        self._observers: list[Observer] = []
 
-    # -- connections -----------------------------------------------------------------------------------
+    # -- links -------------------------------------------------------------------------------------------
 
     async def connect(
         self, sock: socket.socket, worker: Worker | None = None, max_bytes: int = MAX_MESSAGE_BYTES
     ) -> Link:
         """Take over the master's end of a channel: a worker's, or the parent's where `worker` is None."""
-        link = self.expect(worker)
-        await self.open(link, sock, max_bytes)
+        link = self.add_link(worker)
+        await self.open_link(link, sock, max_bytes)
         return link
 
-    def expect(self, worker: Worker | None) -> Link:
-        """A link that is to be opened: from now on what is sent to its worker is kept for it."""
-        self._short_cuts.forget()
-        link = Link(worker.address if worker is not None else PARENT, worker, self._max_queue_bytes)
-        self._links.append(link)
-        if worker is not None and worker.worker_id is not None:
-            self._by_id[worker.worker_id] = link
-        (self._live if link.live else self._booting)[link.address] = link
-        return link
+    def add_link(self, worker: Worker | None) -> Link:
+        """Return a link that is to be opened. Messages to its worker are kept for it from now on."""
+        self._short_cuts.clear()
+        return self._router.add(worker)
 
-    async def open(self, link: Link, sock: socket.socket, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        """Open an expected link over the master's end of its channel."""
+    async def open_link(self, link: Link, sock: socket.socket, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        """Open an added link over the master's end of its channel."""
         link.channel = await Channel.open(
             sock,
             lambda frames: self._receive(link, frames),
@@ -89,35 +78,28 @@ class Switchboard:
         )
 
     def go_live(self, worker: Worker) -> None:
-        """The worker has started: it takes its seat, and gets what was kept for it."""
+        """Deliver to a worker that has started, first what was kept for it. A second call does nothing."""
         link = self.link_of(worker)
         if link is None or link.live or link.gone.is_set():
-            return  # it says so again, or has died since it said so
-        self._short_cuts.forget()
-        link.live = True
-        if self._booting.get(link.address) is link:
-            del self._booting[link.address]
-        self._live[link.address] = link
-        vacant = self._vacant.pop(link.address, None)
-        for frame in [*(vacant.take() if vacant else ()), *link.mailbox.take()]:
-            self._hand_over(link, frame, self._sitting_at(Address.unpack(frame.source)))
+            return  # the report came twice, or the worker has died since it sent it
+        self._short_cuts.clear()
+        for frame in self._router.go_live(link):
+            self._hand_over(link, frame, self._router.sender_of(frame))
 
-    def leave(self, worker: Worker) -> None:
-        """The worker closes, and its successor starts only then: what is sent to its seat is kept from now on."""
+    def keep_for_successor(self, worker: Worker) -> None:
+        """Keep new messages to the worker's address for the next one: this one closes before that one starts."""
         link = self.link_of(worker)
         if link is not None:
             self._vacate(link)
 
     def disconnect(self, worker: Worker, read: int | None = None) -> None:
-        """The worker is dead: whoever waits for its answer is told so, what was kept for it is kept for the next.
-        `read` is how many of the messages that were relayed to it it has read; None: all."""
+        """Remove the link of a dead worker: fail the requests to it, and keep what was kept for its successor.
+        `read` is how many of the messages relayed to it the worker has read; None: all."""
         link = self.link_of(worker)
         if link is None:
             return
-        self._links.remove(link)
-        if worker.worker_id is not None and self._by_id.get(worker.worker_id) is link:
-            del self._by_id[worker.worker_id]
         self._vacate(link)
+        self._router.remove(link)
         self._end_requests(link)
         self._flow.relieved(link)
         if read is not None and read < link.relayed:
@@ -125,25 +107,23 @@ class Switchboard:
         if link.channel is not None:
             link.channel.close()
 
-    def _vacate(self, link: Link) -> None:
-        """Nobody can be reached over it any more: what was kept for it, and what comes now, is the next one's."""
-        self._short_cuts.forget()
-        for seats in (self._live, self._booting):
-            if seats.get(link.address) is link:
-                del seats[link.address]
-        if link.address not in self._live:
-            for frame in link.mailbox.take():
-                if frame.target is Target.WORKER or not self._keep(link.address, frame):
-                    self._lose(self._sitting_at(Address.unpack(frame.source)), frame, f"{link.worker} has died")
-
     def link_of(self, worker: Worker) -> Link | None:
-        """The worker's link, None once it is disconnected."""
-        return next((link for link in self._links if link.worker is worker), None)
+        """Return the worker's link, None once it is disconnected."""
+        return next((link for link in self._router.links if link.worker is worker), None)
 
     @property
     def parent(self) -> Link | None:
         """The link to the process that started the master, where there is one."""
-        return self._live.get(PARENT)
+        return self._router.live.get(PARENT)
+
+    def live_addresses(self) -> list[Address]:
+        """Return all addresses with a live worker, and the parent's."""
+        return list(self._router.live)
+
+    def _vacate(self, link: Link) -> None:
+        self._short_cuts.clear()
+        for frame in self._router.vacate(link):
+            self._lose(self._router.sender_of(frame), frame, f"{link.worker} has died")
 
     def _on_closed(self, link: Link, failure: FrameError | None) -> None:
         link.failure = failure
@@ -151,26 +131,25 @@ class Switchboard:
         if link.worker is not None:
             self._vacate(link)  # not only once it is known dead: its children may take a while to end
             self._on_broken(link.worker, failure)
-        elif self._live.get(PARENT) is link:
-            self._short_cuts.forget()
-            del self._live[PARENT]
-            self._links.remove(link)
+        elif self.parent is link:
+            self._vacate(link)
+            self._router.remove(link)
             self._end_requests(link)
         self._flow.relieved(link)
 
     # -- the master's own messages -----------------------------------------------------------------------
 
     def tell(self, addresses: Iterable[Address], action: str, data: Any) -> None:
-        """Send a lifecycle message to those of `addresses` that are there."""
+        """Send a lifecycle message to those of `addresses` that are live."""
         for address in addresses:
-            link = self._live.get(address)
+            link = self._router.live.get(address)
             if link is not None:
                 raw = encode_frame(FrameKind.EVENT, Target.ADDRESS, [action, data], target_id=address.pack())
                 self._write_own(link, raw)
 
     def ask(self, address: Address, frame: Frame, asker: Link) -> bool:
-        """Hand a request of the master's own to whoever lives at `address`; `asker` gets the answer. False: nobody."""
-        receiver = self._live.get(address)
+        """Send a request of the master's own to `address`; `asker` gets the answer. Return False if none is live."""
+        receiver = self._router.live.get(address)
         return receiver is not None and self._hand_over(receiver, frame, asker)
 
     def answer(self, link: Link, request_id: int, kind: FrameKind, content: Any) -> None:
@@ -181,27 +160,23 @@ class Switchboard:
     def _write_own(self, link: Link, raw: bytes) -> None:
         if not link.write(raw) and not link.closed:
             link.dropped += 1
-            self.dropped.add(1, f"{link.worker or link.address} does not read")
+            self.dropped.add(1, f"{link} does not read")
 
-    def everyone(self) -> list[Address]:
-        """All addresses with somebody live at them."""
-        return list(self._live)
+    # -- observers ---------------------------------------------------------------------------------------
 
-    # -- looking on ----------------------------------------------------------------------------------------
-
-    def observe(self, observer: Observe) -> None:
-        """Show every frame that is sent to `observer`, one by one, until `ignore`; it must not raise."""
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` with every frame, one by one, until `ignore`; it must not raise."""
         self._observers.append(observer)
         self._read_runs(False)
 
-    def ignore(self, observer: Observe) -> None:
-        """Show it nothing more."""
+    def ignore(self, observer: Observer) -> None:
+        """Call it no more."""
         self._observers.remove(observer)
         self._read_runs(not self._observers)
 
     def _read_runs(self, runs: bool) -> None:
-        self._short_cuts.forget()
-        for link in self._links:
+        self._short_cuts.clear()
+        for link in self._router.links:
             if link.channel is not None:
                 link.channel.reader.runs = runs
 
@@ -237,34 +212,31 @@ class Switchboard:
 
     def _relay(self, link: Link, frame: Frame) -> None:
         if frame.target is Target.MASTER:
-            self._ask_master(link, frame)
+            self._receive_own(link, frame)
         elif frame.target is Target.WORKER:
-            receiver = self._by_id.get(frame.target_id)
+            receiver = self._router.by_worker_id.get(frame.target_id)
             if receiver is None or not self._deliver_to(receiver, frame, link):
                 self._lose(link, frame)
         else:
             reached = False
-            for address in self._addressing.seats(frame):
+            for address in self._router.addresses(frame):
                 reached = self._deliver(address, frame, link) or reached
             if not reached:
                 self._lose(link, frame)
 
     def _deliver(self, address: Address, frame: Frame, asker: Link) -> bool:
-        """Give a frame to whoever sits at `address`, or keep it for the one who will; False: it went nowhere."""
-        live, booting = self._live.get(address), self._booting.get(address)
+        """Give a frame to the live worker at `address`, or keep it for the next; return False if it went nowhere."""
+        live, booting = self._router.live.get(address), self._router.booting.get(address)
         if live is None:
             if booting is not None:
                 return booting.mailbox.put(frame)
-            return address is not PARENT and self._keep(address, frame)
+            return address is not PARENT and self._router.keep(address, frame)
         if booting is not None and frame.target in (Target.APPS, Target.ALL):
             booting.mailbox.put(frame)  # a successor that boots beside the old one must not miss a broadcast
         return self._hand_over(live, frame, asker)
 
     def _deliver_to(self, link: Link, frame: Frame, asker: Link) -> bool:
         return self._hand_over(link, frame, asker) if link.live else link.mailbox.put(frame)
-
-    def _keep(self, address: Address, frame: Frame) -> bool:
-        return self._vacant.setdefault(address, Mailbox(self._max_queue_bytes)).put(frame)
 
     def _hand_over(self, receiver: Link, frame: Frame, sender: Link | None) -> bool:
         if receiver.closed:
@@ -277,41 +249,38 @@ class Switchboard:
         # something large in the same turn, and none of that may be lost.
         if not receiver.write(frame.raw, bounded=sender is None or receiver.stalled):
             self._requests.cancelled(frame.request_key)
-            self._drop(receiver, frame, sender, f"{receiver.worker or receiver.address} does not read")
+            self._drop(receiver, frame, sender, f"{receiver} does not read")
             return True
         receiver.relayed += frame.count
         if sender is not None:
-            self._written(sender, frame, receiver)
+            self._on_written(sender, frame, receiver)
         return True
 
-    def _written(self, sender: Link, frame: Frame, receiver: Link) -> None:
+    def _on_written(self, sender: Link, frame: Frame, receiver: Link) -> None:
         if receiver.congested:
             self._flow.congested(sender, receiver)
         elif not self._observers:
             self._short_cuts.learn(sender, frame, receiver)
 
-    def _sitting_at(self, address: Address) -> Link | None:
-        """Who waits for the answer to a request that was kept: it may still be booting itself."""
-        return self._live.get(address) or self._booting.get(address)
-
     def _drop(self, receiver: Link, frame: Frame, sender: Link | None, why: str) -> None:
-        """There is no room for this frame."""
+        """Count a frame for which there is no room."""
         receiver.dropped += frame.count
         self.dropped.add(frame.count, why)
         if frame.kind is FrameKind.REQUEST and sender is not None:
             self.answer(sender, frame.request_id, FrameKind.LOST, why)
 
     def _lose(self, sender: Link | None, frame: Frame, why: str = "") -> None:
-        """Nobody gets this frame."""
+        """Count a frame that has no receiver."""
         where = f"{frame.target.name.lower()} {frame.target_id or ''}".strip()
-        name = sender.address if sender is not None else "somebody who has gone"
-        self.lost.add(frame.count, f"{why or f'nobody there: {where}'}, from {name}")
+        name = sender.address if sender is not None else "a sender that has gone"
+        self.lost.add(frame.count, f"{why or f'no receiver: {where}'}, from {name}")
         if frame.kind is FrameKind.REQUEST and sender is not None:
-            self.answer(sender, frame.request_id, FrameKind.LOST, why or f"nobody there: {where}")
+            self.answer(sender, frame.request_id, FrameKind.LOST, why or f"no receiver: {where}")
 
     # -- requests ----------------------------------------------------------------------------------------
 
-    def _ask_master(self, link: Link, frame: Frame) -> None:
+    def _receive_own(self, link: Link, frame: Frame) -> None:
+        """Handle a frame to the master itself."""
         try:
             action, data = decode_message(frame.body)
         except FrameError as error:
@@ -319,7 +288,7 @@ class Switchboard:
                 self.answer(link, frame.request_id, FrameKind.FAILURE, ["FrameError", str(error), ""])
             return
         if frame.kind is FrameKind.REQUEST:
-            self._on_ask(link, frame.request_id, action, data)
+            self._on_request(link, frame.request_id, action, data)
         else:
             self.lost.add(1, f'the master does not listen to "{action}", from {link.address}')
 
@@ -328,21 +297,18 @@ class Switchboard:
         if asker is None:
             return  # it is late, or was never asked for
         if not asker.write(frame.raw, bounded=asker.stalled):
-            self._drop(asker, frame, None, f"{asker.worker or asker.address} does not read")
+            self._drop(asker, frame, None, f"{asker} does not read")
         else:
-            self._written(link, frame, asker)
+            self._on_written(link, frame, asker)
 
     def cancel(self, frame: Frame) -> None:
-        """Whoever asked does not wait any more: tell the one who answers, or forget what was kept for it."""
+        """Cancel a request whose asker no longer waits: tell its receiver, or drop it from the mailbox."""
         if (receiver := self._requests.cancelled(frame.request_key)) is not None:
             receiver.write(frame.raw)
-            return
-        for mailbox in [*self._vacant.values(), *(link.mailbox for link in self._booting.values())]:
-            if mailbox.cancel(*frame.request_key):
-                return
+        else:
+            self._router.cancel_kept(frame.request_key)
 
     def _end_requests(self, link: Link) -> None:
-        """`link` is gone: nobody waits for it, and it waits for nobody."""
-        for asker, request_id in self._requests.gone(link):
-            text = f"{link.worker or link.address} died before it answered"
-            self.answer(asker, request_id, FrameKind.LOST, text)
+        """Close the requests from and to `link`, which is gone; their askers get LOST."""
+        for asker, request_id in self._requests.close_all_of(link):
+            self.answer(asker, request_id, FrameKind.LOST, f"{link} died before it answered")

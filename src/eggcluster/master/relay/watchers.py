@@ -10,50 +10,43 @@ from eggcluster.master.relay.link import Link
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import Address
 
-MAX_WAITING = 10_000  # descriptions; who reads more slowly than things happen misses some, and is told how many
+MAX_QUEUED = 10_000  # descriptions; a watcher that reads more slowly than that misses some, and is told how many
 
 
 class Watcher:
-    """A bounded queue of descriptions. What does not fit is counted only: nobody who looks on slows anything down."""
+    """A bounded queue of descriptions. What does not fit is only counted: a watcher slows nothing down."""
 
     def __init__(self) -> None:
-        self._seen: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
+        self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_QUEUED)
         self._missed = 0
 
     def show(self, description: dict[str, Any]) -> None:
-        """Something happened."""
+        """Queue a description of what has happened."""
         try:
-            self._seen.put_nowait(description)
+            self._queue.put_nowait(description)
         except asyncio.QueueFull:
             self._missed += 1
 
     async def next(self) -> dict[str, Any]:
-        """The next description; `missed` in it says how many passed unseen before it."""
-        description = await self._seen.get()
+        """Wait for the next description; `missed` in it says how many were left out before it."""
+        description = await self._queue.get()
         missed, self._missed = self._missed, 0
         return {**description, "missed": missed} if missed else description
 
 
-class MessageWatcher:
-    """Turns frames into descriptions, for one who looks on. `payload`: with the data, as text."""
+class MessageWatcher(Watcher):
+    """A watcher of frames. `payload`: its descriptions hold the data, as text."""
 
     def __init__(self, payload: bool) -> None:
+        super().__init__()
         self._payload = payload
-        self._seen: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
-        self._missed = 0
 
     def see(self, sender: Link, frame: Frame) -> None:
-        """One frame passes; a full queue counts it only."""
-        try:
-            self._seen.put_nowait(self._describe(sender, frame))
-        except asyncio.QueueFull:
+        """Describe a frame that passes."""
+        if self._queue.full():
             self._missed += 1
-
-    async def next(self) -> dict[str, Any]:
-        """The next description; `missed` in it says how many passed unseen before it."""
-        description = await self._seen.get()
-        missed, self._missed = self._missed, 0
-        return {**description, "missed": missed} if missed else description
+        else:
+            self.show(self._describe(sender, frame))
 
     def _describe(self, sender: Link, frame: Frame) -> dict[str, Any]:
         description: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A question of the master's own to the agent: answered, failed, late, or not there."""
+"""A request of the master's own to the agent: answered, failed, late, or not possible."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import ControlError
-from eggcluster.master.relay import child_request as inquiry
+from eggcluster.master.relay import child_request
 from eggcluster.master.relay.child_request import ask_child
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT
@@ -58,7 +58,7 @@ def test_what_goes_wrong_is_a_control_error(run: Run, monkeypatch: pytest.Monkey
         agent = await wires.agent()
         agent.messenger.internal.on(ACTION, never)
         cancelled.clear()
-        monkeypatch.setattr(inquiry, "PATIENCE", 0.01)
+        monkeypatch.setattr(child_request, "ANSWER_TIMEOUT", 0.01)
         with pytest.raises(ControlError, match="did not answer within"):
             await ask_child(wires.switchboard, AGENT, ACTION)
         await until(cancelled.is_set)
