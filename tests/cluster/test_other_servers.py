@@ -51,8 +51,8 @@ async def send(request):
 
 async def echo(socket):
     await socket.accept()
-    await socket.send_text(await socket.receive_text())
-    await socket.close()
+    async for text in socket.iter_text():
+        await socket.send_text(text)
 
 routes = [Route("/", hello), Route("/send", send), WebSocketRoute("/echo", echo)]
 app = Application(Starlette(routes=routes, lifespan=lifespan))
@@ -164,8 +164,8 @@ async def _send(request: Request) -> Response:
 
 async def _echo(socket: starlette.websockets.WebSocket) -> None:
     await socket.accept()
-    await socket.send_text(await socket.receive_text())
-    await socket.close()
+    async for text in socket.iter_text():
+        await socket.send_text(text)
 
 
 def _starlette() -> starlette.applications.Starlette:
