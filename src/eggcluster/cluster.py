@@ -23,7 +23,7 @@ from eggcluster.kernel.descriptors import open_standard_streams
 from eggcluster.kernel.inherited_sockets import SD_LISTEN_FDS_START
 from eggcluster.kernel.process_exit import wait_exited
 from eggcluster.model.messages.role import PARENT, Role
-from eggcluster.options import ClusterOptions, parse_options
+from eggcluster.options import ClusterOptions, ResolvedOptions, parse_options
 
 if TYPE_CHECKING:
     from eggcluster.master.master import Master
@@ -68,7 +68,7 @@ class _ParentEnd:
         except RemoteError as error:
             raise ControlError(error.message) from None
 
-    async def _attach(self, sock: socket.socket, options: ClusterOptions) -> None:
+    async def _attach(self, sock: socket.socket, options: ResolvedOptions) -> None:
         self._verdict = asyncio.get_running_loop().create_future()
         channel = await Channel.open(
             sock, self._on_frames, self._on_closed, read_limit(options.max_message_bytes), runs=True
@@ -130,7 +130,7 @@ class Cluster(_ParentEnd):
         self._more = more
         self._process: subprocess.Popen[bytes] | None = None
         self._told_to_close = False
-        self.options: ClusterOptions | None = None
+        self.options: ResolvedOptions | None = None
         self.exit_code: int | None = None
 
     @property
@@ -251,7 +251,7 @@ async def _run(master: "Master") -> int:
 
 
 def _spawn_master(
-    options: ClusterOptions, detached: bool, output: int | None
+    options: ResolvedOptions, detached: bool, output: int | None
 ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
     """Start a master as a child; gives its process and this side's end of the channel."""
     ours, theirs = socket.socketpair()

@@ -10,7 +10,7 @@ from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.log_handler import LogHandler
 
 if TYPE_CHECKING:
-    from eggcluster.options import ClusterOptions
+    from eggcluster.options import ResolvedOptions
 
 
 class Speaker(NamedTuple):
@@ -89,7 +89,7 @@ class _LevelFilter(logging.Filter):
         return record.levelno >= (self._level if speaker is None else speaker.level)
 
 
-def configure_logs(options: "ClusterOptions", speaker: str, level: str) -> LogHandler:
+def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogHandler:
     """Send this process's log to standard error, or where `log_config` says. Call it once, before anything logs.
 
     `speaker` is the word in brackets: `master`, `agent_worker`, `app_worker#2`. OptionsError where that cannot be.

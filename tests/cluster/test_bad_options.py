@@ -11,7 +11,7 @@ import pytest
 from eggcluster.errors import OptionsError
 from eggcluster.master.listening.binding import detect_ports
 from eggcluster.master.listening.listeners import Listeners
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.wording import shown
 from tests.cluster.harness import AGENT, HELLO, Launched, Project
 from tests.cluster.surroundings import key_pair, taken_port
@@ -257,7 +257,7 @@ def test_of_two_clusters_that_want_one_port_at_the_same_time_only_one_gets_it(sw
     for turn in range(1000):
         with taken_port() as port:
             pass
-        options = ClusterOptions(port=int(port), workers=2)
+        options = ResolvedOptions(port=int(port), workers=2)
         with ThreadPoolExecutor(2) as pool:
             paths = [str(tmp_path / f"{turn}.{each}") for each in range(2)]
             got = [future.result() for future in [pool.submit(listeners_or_none, options, path) for path in paths]]
@@ -276,7 +276,7 @@ def switching() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def listeners_or_none(options: ClusterOptions, cluster_port: str) -> Listeners | None:
+def listeners_or_none(options: ResolvedOptions, cluster_port: str) -> Listeners | None:
     try:
         return detect_ports(options, cluster_port)
     except OptionsError:

@@ -28,7 +28,7 @@ from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT
 from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
-from eggcluster.options import ClusterOptions, parse_options
+from eggcluster.options import ResolvedOptions, parse_options
 from tests.modes.conftest import MODES
 from tests.waiting import DEADLINE, wait_until
 
@@ -148,7 +148,7 @@ class Workshop:
         self._workers.append(worker)
         return await worker.connect()
 
-    def _options(self) -> ClusterOptions:
+    def _options(self) -> ResolvedOptions:
         for name in ("app", "agent"):
             if not (self.folder / f"{name}.py").exists():
                 (self.folder / f"{name}.py").write_text(PLAIN if name == "agent" else "def app(e, s): ...\n")

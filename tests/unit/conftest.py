@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from tests.cluster.surroundings import key_pair
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
@@ -40,9 +40,9 @@ def _running(factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Run]:
 
 
 @pytest.fixture
-def tls(tmp_path: Path) -> tuple[ClusterOptions, ssl.SSLContext]:
+def tls(tmp_path: Path) -> tuple[ResolvedOptions, ssl.SSLContext]:
     """Options with a key of their own, and a context for clients that trust it."""
     key, certificate = key_pair(tmp_path, "cluster")
     context = ssl.create_default_context(cafile=certificate)
     context.check_hostname = False
-    return ClusterOptions(https_key=key, https_cert=certificate), context
+    return ResolvedOptions(https_key=key, https_cert=certificate), context

@@ -12,7 +12,7 @@ from eggcluster.errors import FrameError
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.inherited_sockets import inherited_socket
 from eggcluster.kernel.unix_socket import bind_unix
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.worker.agent.cluster_port import ClusterPort
 from eggcluster.worker.sharing.hub import SharingHub
 from eggcluster.worker.sharing.sharing import Sharing
@@ -27,7 +27,7 @@ class Site:
         self.listener = bind_unix(self.path)
         self.listener.listen()
         self.listener.setblocking(False)
-        self.options = ClusterOptions(port=0, workers=4)
+        self.options = ResolvedOptions(port=0, workers=4)
         self.cluster_id = f"{os.getpid()}-1"
         self.agents = 0
         self.hub: SharingHub

@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.worker.engines.drain import quiet_needed
 from eggcluster.worker.engines.draining_connection import DrainingConnection
 from eggcluster.worker.engines.wsgi import WsgiBridge
@@ -168,7 +168,7 @@ def test_silent_connections_are_closed_and_hold_up_nobody(run: Run, caplog: pyte
 
 
 def test_a_tls_handshake_under_way_is_finished_and_its_request_answered(
-    run: Run, tls: tuple[ClusterOptions, ssl.SSLContext]
+    run: Run, tls: tuple[ResolvedOptions, ssl.SSLContext]
 ) -> None:
     async def work() -> None:
         options, context = tls
@@ -184,7 +184,9 @@ def test_a_tls_handshake_under_way_is_finished_and_its_request_answered(
     run(work())
 
 
-def test_a_client_that_never_shakes_hands_holds_up_nobody(run: Run, tls: tuple[ClusterOptions, ssl.SSLContext]) -> None:
+def test_a_client_that_never_shakes_hands_holds_up_nobody(
+    run: Run, tls: tuple[ResolvedOptions, ssl.SSLContext]
+) -> None:
     async def work() -> None:
         async with Standing(tls[0]) as standing:
             reader, _ = await asyncio.open_connection(*standing.listener.getsockname())

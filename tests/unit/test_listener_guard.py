@@ -20,7 +20,7 @@ from eggcluster.master.listening.binding import detect_ports
 from eggcluster.master.listening.listener_guard import ListenerGuard
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.model.steering.steering_plan import SlotView
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from tests.unit.conftest import Run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux says when a listener was shut down")
@@ -34,7 +34,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
     @contextlib.asynccontextmanager
     async def guarded(*, unready: int = 0, **options: Any) -> AsyncIterator[tuple[Listeners, list[str]]]:
-        resolved = ClusterOptions(**{"workers": 1, "port": None if {"uds", "fd"} & set(options) else 0, **options})
+        resolved = ResolvedOptions(**{"workers": 1, "port": None if {"uds", "fd"} & set(options) else 0, **options})
         reloads: list[str] = []
         listeners = detect_ports(resolved, str(tmp_path / "agent.sock"))
 

@@ -16,7 +16,7 @@ from eggcluster.errors import OptionsError
 from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.master.listening.binding import detect_ports
 from eggcluster.master.listening.listeners import Listeners
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 
 Bind = Callable[..., Listeners]
 
@@ -28,7 +28,7 @@ def bind(tmp_path: Path) -> Iterator[Bind]:
 
     def detect(**options: Any) -> Listeners:
         more = {"workers": 2, "port": None if {"uds", "ports", "fd"} & set(options) else 0, **options}
-        made.append(detect_ports(ClusterOptions(**more), str(tmp_path / f"agent{len(made)}.sock")))
+        made.append(detect_ports(ResolvedOptions(**more), str(tmp_path / f"agent{len(made)}.sock")))
         return made[-1]
 
     yield detect
@@ -213,7 +213,7 @@ def test_the_agents_followers_have_a_unix_socket_that_only_the_owner_can_open(bi
 def test_a_cluster_port_that_cannot_be_had_is_one_line_and_leaves_nothing_open(tmp_path: Path) -> None:
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(OptionsError, match=r"the runtime directory .*/none cannot be used: No such file"):
-        detect_ports(ClusterOptions(port=0, workers=1), str(tmp_path / "none" / "agent.sock"))
+        detect_ports(ResolvedOptions(port=0, workers=1), str(tmp_path / "none" / "agent.sock"))
     assert len(os.listdir("/dev/fd")) == before
 
 

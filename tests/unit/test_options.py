@@ -1,10 +1,12 @@
 """`parse_options`: what is wrong gets its line, later sources win, and the result is complete."""
 
+import copy
 import dataclasses
 import os
+import pickle
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 
 from eggcluster.errors import OptionsError
 from eggcluster.kernel.cpus import available_cpus
-from eggcluster.options import AUTO, ClusterOptions, CommandLine, parse_options
+from eggcluster.options import AUTO, ClusterOptions, CommandLine, ResolvedOptions, parse_options
+from eggcluster.options.cluster_options import default_of, given_fields
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def parse(base: Path, environ: Mapping[str, str] | None = None, **options: Any) -> ClusterOptions:
+def parse(base: Path, environ: Mapping[str, str] | None = None, **options: Any) -> ResolvedOptions:
     return parse_options(environ=environ or {}, base_dir=str(base), **options)
 
 
@@ -34,7 +37,7 @@ def problems(base: Path, environ: Mapping[str, str] | None = None, **options: An
     return caught.value.problems
 
 
-def command_line(base: Path, environ: Mapping[str, str] | None = None, **flags: Any) -> ClusterOptions:
+def command_line(base: Path, environ: Mapping[str, str] | None = None, **flags: Any) -> ResolvedOptions:
     return parse_options(CommandLine(flags, base_dir=str(base)), environ=environ or {})
 
 
@@ -339,12 +342,50 @@ def test_sockets_from_systemd(base: Path) -> None:
 # -- the value itself
 
 
-def test_it_travels_and_does_not_say_what_was_given(base: Path) -> None:
+def test_it_travels(base: Path) -> None:
     options = parse(base, workers=3, headers=("a:b",), https_key_password="secret")
-    there = msgspec.msgpack.decode(msgspec.msgpack.encode(options), type=ClusterOptions)
+    there = msgspec.msgpack.decode(msgspec.msgpack.encode(options), type=ResolvedOptions)
     assert there == options
-    assert there.given == frozenset()
-    assert b"given" not in msgspec.msgpack.encode(options)
+    assert there.named == options.named
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda options: pickle.loads(pickle.dumps(options)),
+    "replace": dataclasses.replace,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_what_was_given_gives_the_same(base: Path, how: str) -> None:
+    given = ClusterOptions("app:app", base_dir=str(base), host="127.0.0.1", ports=())
+    again = COPIES[how](given)
+    assert again == given
+    assert given_fields(again) == {"app": "app:app", "base_dir": str(base), "host": "127.0.0.1", "ports": ()}
+    assert parse_options(again, environ={"HOST": "::1", "EGG_WORKERS": "3"}).host == "127.0.0.1"
+    assert parse_options(again, environ={"HOST": "::1", "EGG_WORKERS": "3"}).workers == 3
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_of_what_holds_holds_and_is_resolved_to_itself(base: Path, how: str) -> None:
+    options = parse(base, host="127.0.0.1", no_agent=True, env="local", uds=None)
+    again = COPIES[how](options)
+    assert again == options
+    assert parse_options(again, environ={"HOST": "::1", "EGG_WORKERS": "9"}) == options
+
+
+def test_a_change_to_what_holds_is_given(base: Path) -> None:
+    options = dataclasses.replace(parse(base), backlog=7, workers=3)
+    again = parse_options(options, environ={"EGG_WORKERS": "9"})
+    assert (again.backlog, again.workers) == (7, 3)
+
+
+def test_what_was_given_and_what_holds_are_told_apart() -> None:
+    assert given_fields(ClusterOptions()) == {}
+    assert ClusterOptions(workers=2) != ClusterOptions()
+    assert repr(ClusterOptions(workers=2, https_key_password="x")) == "ClusterOptions(workers=2)"
+    assert ResolvedOptions().backlog == default_of("backlog") == 2048
 
 
 def test_the_passphrase_is_not_shown(base: Path) -> None:
@@ -358,7 +399,7 @@ def test_it_is_frozen_and_keyword_only() -> None:
         ClusterOptions().port = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         ClusterOptions("a:b", True)  # type: ignore[call-arg]
-    assert ClusterOptions("a:b", port=1).given == {"app", "port"}
+    assert given_fields(ClusterOptions("a:b", port=1)) == {"app": "a:b", "port": 1}
 
 
 def test_a_copy_with_one_change_can_be_parsed(base: Path) -> None:

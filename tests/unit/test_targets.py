@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eggcluster.errors import OptionsError
-from eggcluster.options import ClusterOptions, parse_options
+from eggcluster.options import ResolvedOptions, parse_options
 from eggcluster.options.checks.binding import bindings
 
 GOOD = "async def app(scope, receive, send): ...\n"
@@ -259,7 +259,7 @@ def test_required_modules_exist(base: Path) -> None:
 
 
 def test_the_default_framework_is_always_right(base: Path) -> None:
-    assert ClusterOptions().framework == "eggcluster"
+    assert ResolvedOptions().framework == "eggcluster"
     assert problems(base, framework="eggcluster") == []
 
 

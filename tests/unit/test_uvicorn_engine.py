@@ -12,7 +12,7 @@ import pytest
 from uvicorn.protocols import utils
 
 from eggcluster.ipc.worker_spec import ListenerSpec
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.worker.engines.addresses import local_address, remote_address
 from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
 from tests.unit.conftest import Run, run_server  # noqa: F401
@@ -33,8 +33,8 @@ async def scheme(scope: dict[str, Any], receive: Receive, send: Send) -> None:
 class Standing:
     """A started engine that serves what the test accepts in its place."""
 
-    def __init__(self, options: ClusterOptions | None = None, app: Callable[..., Any] = scheme) -> None:
-        options = options or ClusterOptions()
+    def __init__(self, options: ResolvedOptions | None = None, app: Callable[..., Any] = scheme) -> None:
+        options = options or ResolvedOptions()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         own = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
@@ -118,7 +118,7 @@ def test_small_answers_are_held_back_no_more_than_on_a_connection_of_its_own(run
 
 
 def test_a_connection_with_tls_is_served_by_the_server_with_tls(
-    run: Run, tls: tuple[ClusterOptions, ssl.SSLContext]
+    run: Run, tls: tuple[ResolvedOptions, ssl.SSLContext]
 ) -> None:
     async def work() -> None:
         options, context = tls
@@ -131,7 +131,7 @@ def test_a_connection_with_tls_is_served_by_the_server_with_tls(
 
 
 def test_a_handshake_that_fails_closes_the_connection_and_says_nothing(
-    run: Run, tls: tuple[ClusterOptions, ssl.SSLContext], caplog: pytest.LogCaptureFixture
+    run: Run, tls: tuple[ResolvedOptions, ssl.SSLContext], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work() -> None:
         async with Standing(tls[0]) as standing:

@@ -7,17 +7,17 @@ import click
 
 from eggcluster.errors import BootError, OptionsError
 from eggcluster.model.lives.phase import ExitCode
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 
 
-def start_foreground(options: ClusterOptions) -> int:
+def start_foreground(options: ResolvedOptions) -> int:
     """Be the master until the cluster ends; gives the exit code."""
     from eggcluster.master.master_process import run_master
 
     return run_master(options)
 
 
-def start_daemon(options: ClusterOptions) -> int:
+def start_daemon(options: ResolvedOptions) -> int:
     """Start a master that outlives this command; returns once the cluster is ready, or has failed."""
     path = _log_path(options.name)
     try:
@@ -39,7 +39,7 @@ def start_daemon(options: ClusterOptions) -> int:
     return ExitCode.CLOSED
 
 
-async def _wait_ready(options: ClusterOptions, output: int) -> tuple[int, str]:
+async def _wait_ready(options: ResolvedOptions, output: int) -> tuple[int, str]:
     from eggcluster.cluster import Cluster
 
     cluster = Cluster(options)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from eggcluster.ipc.frame import HEADER, decode_body, encode_frame
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import Role
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.packing import Struct
 
 CLOSE = b"T"  # as SIGTERM
@@ -40,7 +40,7 @@ class WorkerSpec(Struct, frozen=True):
     slot: int
     generation: int
     cluster_id: str
-    options: ClusterOptions
+    options: ResolvedOptions
     listeners: list[ListenerSpec] = []
     listening_at: str = ""
     forked_at: float = 0.0

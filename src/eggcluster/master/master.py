@@ -59,7 +59,7 @@ from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, Worke
 from eggcluster.model.messages.role import Role
 from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.modes.starters import in_words
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.wording import printable
 
 _logger = logging.getLogger("eggcluster.master")
@@ -73,7 +73,7 @@ class Master:
     """
 
     def __init__(
-        self, options: ClusterOptions, *, owns_process: bool = False, parent: socket.socket | None = None
+        self, options: ResolvedOptions, *, owns_process: bool = False, parent: socket.socket | None = None
     ) -> None:
         self.options = options
         self.supervisor = Supervisor(plan_for(options), random.random)

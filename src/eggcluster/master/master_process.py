@@ -20,7 +20,7 @@ from eggcluster.logs import configure_logs
 from eggcluster.master.master import Master
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.message import FrameKind, Target
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 
 WORKER_THREADS = ("egg-agent", "egg-app")  # how the threads of workers are called
 EXIT_TIMEOUT = 1.0  # seconds for what Python does at the end of a process in which the workers were threads
@@ -31,7 +31,7 @@ def main() -> NoReturn:
     open_standard_streams()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
-    options = read_first(sock, ClusterOptions)
+    options = read_first(sock, ResolvedOptions)
     spare = sock.dup()  # the way to say "no" if the options turn out to be bad before the channel is in use
     try:
         code = run_master(options, parent=sock)
@@ -43,7 +43,7 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def run_master(options: ClusterOptions, parent: socket.socket | None = None) -> ExitCode:
+def run_master(options: ResolvedOptions, parent: socket.socket | None = None) -> ExitCode:
     """Run a cluster in this process, which is nothing else from now on; gives the exit code.
 
     OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
@@ -78,5 +78,5 @@ def _end_in_time(code: int) -> None:
     threading.Thread(target=end, name="egg-exit", daemon=True).start()
 
 
-async def _run(options: ClusterOptions, parent: socket.socket | None) -> ExitCode:
+async def _run(options: ResolvedOptions, parent: socket.socket | None) -> ExitCode:
     return await Master(options, owns_process=True, parent=parent).run()

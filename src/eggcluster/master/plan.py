@@ -1,10 +1,10 @@
 """The supervisor's part of the options. Runs in the master."""
 
 from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 
 
-def plan_for(options: ClusterOptions) -> SupervisorSettings:
+def plan_for(options: ResolvedOptions) -> SupervisorSettings:
     """The supervisor's part of the options, all times in seconds."""
     return SupervisorSettings(
         workers=options.workers,

@@ -22,7 +22,7 @@ from eggcluster.master.signals import MasterSignals
 from eggcluster.model.lives.phase import Phase
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import Worker
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.runtime.pid_file import PidFile
 from eggcluster.runtime.runtime_dir import RuntimeDir
 
@@ -41,7 +41,7 @@ class MasterResources:
     `owns_process`: this process is nothing but the master, so its title, its orphans and its exit are ours.
     """
 
-    def __init__(self, options: ClusterOptions, *, owns_process: bool, parent: socket.socket | None) -> None:
+    def __init__(self, options: ResolvedOptions, *, owns_process: bool, parent: socket.socket | None) -> None:
         self.listeners = Listeners()
         self._options = options
         self.owns_process = owns_process

@@ -16,7 +16,7 @@ from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
 from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 
 LAST_WORDS = 1.0  # seconds that a dead worker's channel may take to deliver what it sent before it died
 CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel: it is about to exit, or astray
@@ -27,7 +27,7 @@ _logger = logging.getLogger("eggcluster.master")
 class WorkerManager:
     """Holds a handle for each incarnation from its fork until its end, which it reports as an event."""
 
-    def __init__(self, inbox: Inbox, switchboard: Switchboard, options: ClusterOptions) -> None:
+    def __init__(self, inbox: Inbox, switchboard: Switchboard, options: ResolvedOptions) -> None:
         self._inbox = inbox
         self._switchboard = switchboard
         self._max_message_bytes = options.max_message_bytes

@@ -1,18 +1,18 @@
 """What may be set, where it comes from, and whether it is right. Runs in whoever starts a cluster.
 
-The other processes only receive a `ClusterOptions`, and do not pay for the rest (10 ms): it is imported when
+The other processes only receive `ResolvedOptions`, and do not pay for the rest (10 ms): it is imported when
 somebody asks for it.
 """
 
 from typing import TYPE_CHECKING
 
-from eggcluster.options.cluster_options import AUTO, ClusterOptions
+from eggcluster.options.cluster_options import AUTO, ClusterOptions, ResolvedOptions
 
 if TYPE_CHECKING:
     from eggcluster.options.parse import parse_options
     from eggcluster.options.sources import CommandLine
 
-__all__ = ["AUTO", "ClusterOptions", "CommandLine", "parse_options"]
+__all__ = ["AUTO", "ClusterOptions", "CommandLine", "ResolvedOptions", "parse_options"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,8 +1,6 @@
-"""Owns `ClusterOptions`, the one value that says how a cluster is to be. Travels to every process of it."""
+"""The options of a cluster: what was given (`ClusterOptions`), what holds (`ResolvedOptions`). In all processes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import wraps
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeVar
 
 # `Any`, so that `workers` is a plain number to all who read it: only before `parse_options` may it be "auto".
@@ -16,112 +14,131 @@ StartMode = Literal["process", "thread", "interpreter"]
 T = TypeVar("T")
 
 
-def _remembers_given(cls: type[T]) -> type[T]:
-    """Let each instance know which fields its maker named: lower sources fill only the others."""
-    init: Callable[..., None] = cls.__init__
+@dataclass(frozen=True, slots=True)
+class Default:
+    """Stands in a field that was not given, for the value that the field has then."""
 
-    @wraps(init)
-    def remembering(self: T, *args: object, **named: object) -> None:
-        init(self, *args, **named)
-        object.__setattr__(self, "_given", frozenset(named) | ({"app"} if args else set()))
+    value: Any
 
-    cls.__init__ = remembering  # type: ignore[method-assign, assignment]
-    return cls
+    def __repr__(self) -> str:
+        return f"<default: {self.value!r}>"
 
 
-class _Memory:
-    # A slot beside the fields: packing sends fields only, and equality asks fields only.
-    __slots__ = ("_given",)
-    _given: frozenset[str]
+def _default(value: T) -> T:
+    # The checker sees the field's own type: only `given_fields` and `ResolvedOptions` look at the stand-in.
+    return Default(value)  # type: ignore[return-value]
 
 
-@_remembers_given
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClusterOptions(_Memory):
-    """How a cluster is to be; nothing is checked before `parse_options` has made a resolved one of it.
+class ClusterOptions:
+    """What a program says of its cluster. A field that is not given holds a `Default`: lower sources (the environment,
+    a file) may fill it.
 
-    Resolved means: paths are absolute, and `base_dir`, `name`, `env`, `workers` and `access_log` hold what is
-    used. `agent` is None for an empty agent, `port` is None where no TCP port of the cluster's own is
-    bound (`uds`, `fd`, `ports`, `listen_fds`). Close timeouts are milliseconds, all other times seconds.
+    Nothing is checked before `parse_options` makes `ResolvedOptions` of it. Close timeouts are milliseconds, all other
+    times are seconds.
     """
 
-    app: str = field(default="app:app", kw_only=False)
-    factory: bool = False
-    agent: str | None = None
-    no_agent: bool = False
-    base_dir: str = ""
-    framework: str = "eggcluster"
-    workers: int = AUTO
+    app: str = field(default=_default("app:app"), kw_only=False)
+    factory: bool = _default(False)
+    agent: str | None = _default(None)
+    no_agent: bool = _default(False)
+    base_dir: str = _default("")
+    framework: str = _default("eggcluster")
+    workers: int = _default(AUTO)
 
-    host: str = "127.0.0.1"
-    port: int | None = None
-    uds: str | None = None
-    fd: int | None = None
-    ports: tuple[int, ...] = ()
-    sticky: bool = False
-    sticky_via: StickyVia = "bpf"
-    sticky_hold: float = 5.0
-    listen_fds: int = 0  # systemd's sockets, counted by `parse_options`; nobody sets it
+    host: str = _default("127.0.0.1")
+    port: int | None = _default(None)
+    uds: str | None = _default(None)
+    fd: int | None = _default(None)
+    ports: tuple[int, ...] = _default(())
+    sticky: bool = _default(False)
+    sticky_via: StickyVia = _default("bpf")
+    sticky_hold: float = _default(5.0)
+    listen_fds: int = _default(0)  # systemd's sockets, counted by `parse_options`; nobody sets it
 
-    https_key: str | None = None
-    https_cert: str | None = None
-    https_ca: str | None = None
-    https_key_password: str | None = field(default=None, repr=False)
-    debug_port: int | None = None
+    https_key: str | None = _default(None)
+    https_cert: str | None = _default(None)
+    https_ca: str | None = _default(None)
+    https_key_password: str | None = field(default=_default(None), repr=False)
+    debug_port: int | None = _default(None)
 
     # As uvicorn's Config has them (0.54), written down here because importing it would cost every process.
-    interface: Interface = "auto"
-    backlog: int = 2048
-    keep_alive_timeout: int = 5
-    forwarded_allow_ips: str = "127.0.0.1,::1"
-    root_path: str = ""
-    limit_concurrency: int | None = None
-    headers: tuple[str, ...] = ()
-    server_header: bool = True
-    ws_max_size: int = 16 * 1024 * 1024
+    interface: Interface = _default("auto")
+    backlog: int = _default(2048)
+    keep_alive_timeout: int = _default(5)
+    forwarded_allow_ips: str = _default("127.0.0.1,::1")
+    root_path: str = _default("")
+    limit_concurrency: int | None = _default(None)
+    headers: tuple[str, ...] = _default(())
+    server_header: bool = _default(True)
+    ws_max_size: int = _default(16 * 1024 * 1024)
 
-    access_log: bool | None = None
-    log_format: LogFormat = "text"
-    log_config: str | None = None
-    log_level: str = "INFO"
-    master_log_level: str = "INFO"
-    agent_log_level: str = "INFO"
-    app_log_level: str = "INFO"
+    access_log: bool | None = _default(None)
+    log_format: LogFormat = _default("text")
+    log_config: str | None = _default(None)
+    log_level: str = _default("INFO")
+    master_log_level: str = _default("INFO")
+    agent_log_level: str = _default("INFO")
+    app_log_level: str = _default("INFO")
 
-    start_mode: StartMode = "process"
-    env: str = "prod"
-    require: tuple[str, ...] = ()
-    pid_file: str | None = None
-    name: str = ""
-    daemon: bool = False
-    strict: bool = False
+    start_mode: StartMode = _default("process")
+    env: str = _default("prod")
+    require: tuple[str, ...] = _default(())
+    pid_file: str | None = _default(None)
+    name: str = _default("")
+    daemon: bool = _default(False)
+    strict: bool = _default(False)
 
-    app_close_timeout: int = 5000
-    agent_close_timeout: int = 5000
-    close_timeout: int = 15000
-    app_start_timeout: float = 60.0
-    agent_start_timeout: float = 60.0
-    worker_timeout: float = 30.0
-    agent_timeout: float = 30.0
+    app_close_timeout: int = _default(5000)
+    agent_close_timeout: int = _default(5000)
+    close_timeout: int = _default(15000)
+    app_start_timeout: float = _default(60.0)
+    agent_start_timeout: float = _default(60.0)
+    worker_timeout: float = _default(30.0)
+    agent_timeout: float = _default(30.0)
 
-    max_requests: int = 0
-    max_lifetime: float = 0.0
-    max_rss: int = 0
+    max_requests: int = _default(0)
+    max_lifetime: float = _default(0.0)
+    max_rss: int = _default(0)
 
-    max_message_bytes: int = 16 * 1024 * 1024
-    max_queue_bytes: int = 64 * 1024 * 1024
+    max_message_bytes: int = _default(16 * 1024 * 1024)
+    max_queue_bytes: int = _default(64 * 1024 * 1024)
 
-    @property
-    def given(self) -> frozenset[str]:
-        """The fields that were named; when resolved, those that any source named. Empty after a journey."""
-        return getattr(self, "_given", frozenset())
+    def __repr__(self) -> str:
+        hidden = {each.name for each in fields(self) if not each.repr}
+        given = (f"{name}={value!r}" for name, value in given_fields(self).items() if name not in hidden)
+        return f"{type(self).__name__}({', '.join(given)})"
 
-    def remembering(self, given: frozenset[str]) -> "ClusterOptions":
-        """Itself, with these fields as those that were named. For `parse_options` alone."""
-        object.__setattr__(self, "_given", given)
-        return self
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedOptions(ClusterOptions):
+    """What holds: every field has its value. `parse_options` makes it; it travels to every process of the cluster.
+
+    Paths are absolute; `base_dir`, `name`, `env`, `workers` and `access_log` hold what is used. `agent` is None for an
+    empty agent, `port` is None where no TCP port of the cluster's own is bound (`uds`, `fd`, `ports`, `listen_fds`).
+    `named` are the fields that any source has named: resolving the value again keeps those.
+    """
+
+    named: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        for name, value in _values(self):
+            if isinstance(value, Default):
+                object.__setattr__(self, name, value.value)
+
+
+def given_fields(options: ClusterOptions) -> dict[str, Any]:
+    """Return what was given, by field: of resolved options what a source has named, and what is not the default."""
+    if isinstance(options, ResolvedOptions):
+        values = ((name, value) for name, value in _values(options) if name != "named")
+        return {name: value for name, value in values if name in options.named or value != default_of(name)}
+    return {name: value for name, value in _values(options) if not isinstance(value, Default)}
 
 
 def default_of(name: str) -> Any:
-    """What this field holds if nobody names it."""
-    return ClusterOptions.__dataclass_fields__[name].default
+    """Return the value of a field that is not given."""
+    return ClusterOptions.__dataclass_fields__[name].default.value
+
+
+def _values(options: ClusterOptions) -> list[tuple[str, Any]]:
+    return [(each.name, getattr(options, each.name)) for each in fields(options)]

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from eggcluster.errors import OptionsError
 from eggcluster.options.checks import files, listening, target, tls
-from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.cluster_options import ClusterOptions, ResolvedOptions
 from eggcluster.options.merge import merge, read, settle
 from eggcluster.options.resolve import resolve
 from eggcluster.options.sources import Naming, Source, from_caller, from_environment, from_file
 
-Check = Callable[[ClusterOptions, Naming], Iterable[str]]
+Check = Callable[[ResolvedOptions, Naming], Iterable[str]]
 
 # A check is left out when a field it looks at is already known to be wrong: one line for each mistake.
 CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
@@ -38,8 +38,8 @@ def parse_options(
     environ: Mapping[str, str] | None = None,
     default_env: str = "prod",
     **options: object,
-) -> ClusterOptions:
-    """Merge all sources, check the result as a whole, and answer with a resolved `ClusterOptions`.
+) -> ResolvedOptions:
+    """Merge all sources, check the result as a whole, and answer with `ResolvedOptions`.
 
     Later sources win: defaults, `[tool.eggcluster]` in the base directory's pyproject.toml (or
     eggcluster.toml), `environ` (that of this process if None), and last the call itself: `given` and,
@@ -72,7 +72,7 @@ def _base_dir(caller: Source) -> str:
         raise OptionsError("base_dir: the current directory no longer exists; name another one") from None
 
 
-def _check(options: ClusterOptions, names: Mapping[str, str], wrong: Iterable[str]) -> list[str]:
+def _check(options: ResolvedOptions, names: Mapping[str, str], wrong: Iterable[str]) -> list[str]:
     def name(field: str) -> str:
         return names.get(field, field)
 

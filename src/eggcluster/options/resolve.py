@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eggcluster.kernel.cpus import available_cpus
-from eggcluster.options.cluster_options import AUTO, ClusterOptions, default_of
+from eggcluster.options.cluster_options import AUTO, ResolvedOptions, default_of
 from eggcluster.options.merge import LISTENING, SourcedValue, is_chosen
 from eggcluster.options.table import BY_FIELD
 
@@ -22,8 +22,8 @@ def resolve(
     base_dir: str,
     environ: Mapping[str, str],
     default_env: str,
-) -> ClusterOptions:
-    """What was given, made complete. It remembers what any source named: parsing it again changes nothing."""
+) -> ResolvedOptions:
+    """Return what was given, made complete. It holds what any source named: resolving it again changes nothing."""
     given = {**values, "base_dir": base_dir, "env": values.get("env", default_env)}
     for field in values:
         if BY_FIELD[field].is_path:
@@ -40,7 +40,7 @@ def resolve(
         "close_timeout": _close_timeout(given),
         **{field: _hang_timeout(given, field) for field in ("worker_timeout", "agent_timeout")},
     }
-    return ClusterOptions(**settled).remembering(frozenset(entries) | {"base_dir", "env"})
+    return ResolvedOptions(**settled, named=tuple(sorted({*entries, "base_dir", "env"})))
 
 
 def default_name(base_dir: str) -> str:

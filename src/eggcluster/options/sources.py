@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eggcluster.errors import OptionsError
-from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.cluster_options import ClusterOptions, given_fields
 from eggcluster.options.table import BY_FIELD, OPTIONS
 from eggcluster.wording import near_miss, shown
 
@@ -73,7 +73,7 @@ def _plain(given: ClusterOptions | Mapping[str, object] | str | None) -> dict[st
             return {"app": given}
         case ClusterOptions():
             # `listen_fds` is an answer of `parse_options`, never a wish.
-            return {name: getattr(given, name) for name in given.given if name in BY_FIELD}
+            return {name: value for name, value in given_fields(given).items() if name in BY_FIELD}
         case _:
             return dict(given)
 

@@ -10,11 +10,11 @@ from eggcluster.model.lives.restart_budget import MINUTE
 from eggcluster.model.lives.roster import Slot
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import Worker, WorkerState
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 
 
 def describe_cluster(
-    options: ClusterOptions,
+    options: ResolvedOptions,
     supervisor: Supervisor,
     switchboard: Switchboard,
     listeners: Listeners,

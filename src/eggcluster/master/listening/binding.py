@@ -14,7 +14,7 @@ from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.listening.acceptor import Acceptor
 from eggcluster.master.listening.listeners import Endpoint, Listeners
 from eggcluster.model.steering.steering_plan import Steering
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.runtime.runtime_dir import unusable
 from eggcluster.wording import shown
 
@@ -23,7 +23,7 @@ CLUSTER_BACKLOG = 4096  # connections that wait for an agent, one of each worker
 _logger = logging.getLogger("eggcluster.master")
 
 
-def detect_ports(options: ClusterOptions, cluster_port: str) -> Listeners:
+def detect_ports(options: ResolvedOptions, cluster_port: str) -> Listeners:
     """Bind and listen on everything that the options ask for, and at the path `cluster_port` for the agent.
     OptionsError for what cannot be had; then nothing stays open."""
     listeners = Listeners(sticky=options.sticky)
@@ -46,7 +46,7 @@ def detect_ports(options: ClusterOptions, cluster_port: str) -> Listeners:
     return listeners
 
 
-def _decide(listeners: Listeners, options: ClusterOptions) -> None:
+def _decide(listeners: Listeners, options: ResolvedOptions) -> None:
     """Who brings new connections to the workers: the kernel where it can and is wanted."""
     if options.workers == 1:
         return
@@ -74,7 +74,7 @@ def _refuse(listeners: Listeners, why: str) -> None:
     _logger.warning("the kernel does not take the steering program (%s): %s", why, instead)
 
 
-def _check_addresses(listeners: Listeners, options: ClusterOptions) -> None:
+def _check_addresses(listeners: Listeners, options: ResolvedOptions) -> None:
     for sock, _ in listeners.everything():
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             given = "LISTEN_FDS" if options.listen_fds else "fd"
@@ -92,7 +92,7 @@ def _note_address(listeners: Listeners) -> None:
     listeners.port = first.getsockname()[1] if first.family != socket.AF_UNIX else None
 
 
-def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
+def _bind_main(listeners: Listeners, options: ResolvedOptions) -> None:
     tls = options.https_cert is not None
     if options.listen_fds:
         fds = range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + options.listen_fds)
@@ -112,7 +112,7 @@ def _bind_main(listeners: Listeners, options: ClusterOptions) -> None:
         listeners.doors.append(_door(options, options.port, "port", tls=tls))
 
 
-def _door(options: ClusterOptions, port: int, option: str, *, tls: bool = False) -> Endpoint:
+def _door(options: ResolvedOptions, port: int, option: str, *, tls: bool = False) -> Endpoint:
     """The listeners at one port: a group that the kernel can steer, where it is wanted and there is one."""
     first = _listen(options, port, option)
     accepted_by_master = options.sticky and options.sticky_via == "acceptor"
@@ -144,7 +144,7 @@ def _group(first: socket.socket, count: int) -> list[socket.socket]:
     return group
 
 
-def _listen(options: ClusterOptions, port: int, option: str) -> socket.socket:
+def _listen(options: ResolvedOptions, port: int, option: str) -> socket.socket:
     """A socket that listens on the port; OptionsError where anybody else is bound to it or faster."""
     sock = _bind(options.host, port, option)
     try:

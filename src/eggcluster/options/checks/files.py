@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterator
 
-from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.cluster_options import ResolvedOptions
 from eggcluster.options.sources import Naming
 from eggcluster.options.table import BY_FIELD
 from eggcluster.wording import shown
 
 
-def check_text(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_text(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """Everything can be sent to the workers: as text, which a file name need not be."""
     odd = [field for field in BY_FIELD if not _is_text(getattr(options, field))]
     for field in ["base_dir"] if "base_dir" in odd else odd:  # the other paths may be odd for its sake only
@@ -30,7 +30,7 @@ def _strings(value: object) -> Iterator[str]:
         yield from (each for each in value if isinstance(each, str))
 
 
-def check_base_dir(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_base_dir(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """It is there and can be entered."""
     if not os.path.isdir(options.base_dir):
         yield f"{name('base_dir')}: {shown(options.base_dir)} is not a directory"
@@ -38,7 +38,7 @@ def check_base_dir(options: ClusterOptions, name: Naming) -> Iterator[str]:
         yield f"{name('base_dir')}: {shown(options.base_dir)} may not be read by this user"
 
 
-def check_files(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_files(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """The logging configuration can be read; the pid file has a directory that takes it."""
     if options.log_config is not None and (why := unreadable(options.log_config)):
         yield f"{name('log_config')}: {shown(options.log_config)} {why}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from eggcluster.options.checks.files import no_place_for
-from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.cluster_options import ResolvedOptions
 from eggcluster.options.sources import Naming
 from eggcluster.wording import shown
 
@@ -14,7 +14,7 @@ from eggcluster.wording import shown
 UDS_MOST_BYTES = 107 if sys.platform == "linux" else 103
 
 
-def check_ports(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_ports(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """One port for each worker, and each once."""
     ports = options.ports
     if len(set(ports)) != len(ports):
@@ -25,13 +25,13 @@ def check_ports(options: ClusterOptions, name: Naming) -> Iterator[str]:
         yield f"{name('ports')}: {_listed(ports)} is {given}; give one port for each worker"
 
 
-def check_fd(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_fd(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """It is open, and a stream socket."""
     if options.fd is not None and (why := not_a_socket(options.fd)):
         yield f"{name('fd')}: {options.fd} {why}; name an inherited stream socket"
 
 
-def check_uds(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_uds(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """The kernel takes the path, and there is a directory for it."""
     if options.uds is None:
         return
@@ -41,7 +41,7 @@ def check_uds(options: ClusterOptions, name: Naming) -> Iterator[str]:
         yield f"{name('uds')}: {shown(options.uds)} {why}"
 
 
-def check_sticky(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_sticky(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """Clients have an address of their own, and the choice is ours."""
     if not options.sticky:
         return
@@ -77,7 +77,7 @@ def _listed(ports: Sequence[int]) -> str:
     return ",".join(map(str, ports)) if len(ports) <= 8 else f"{ports[0]},…,{ports[-1]}"
 
 
-def check_recycling(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_recycling(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """Memory is known of whole processes only."""
     if options.max_rss and options.start_mode != "process":
         yield (

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.cluster_options import ResolvedOptions
 from eggcluster.options.sources import Naming
 from eggcluster.wording import near_miss, shown
 
@@ -22,22 +22,22 @@ WANTS_FACTORY = "name a callable without parameters that builds the application"
 WANTS_AGENT = "name an eggcluster.Agent"
 
 
-def check_app(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_app(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """The target is there, and is not plainly something that serves no requests."""
     judge = _judge_factory if options.factory else _judge_app
     for problem in _check_target(name("app"), options.app, options.base_dir, judge):
-        yield problem if "app" in options.given else f"{problem}; name yours as module:attribute"
+        yield problem if "app" in options.named else f"{problem}; name yours as module:attribute"
 
 
-def check_agent(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_agent(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """The agent's target is there, and is not plainly something else."""
     if options.agent is None:
         return
     for problem in _check_target(name("agent"), options.agent, options.base_dir, _judge_agent):
-        yield problem if "agent" in options.given else f"{problem}; if there is none, say {name('no_agent')}"
+        yield problem if "agent" in options.named else f"{problem}; if there is none, say {name('no_agent')}"
 
 
-def check_framework(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_framework(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """The module is there and defines both classes."""
     if options.framework == "eggcluster":
         return
@@ -49,7 +49,7 @@ def check_framework(options: ClusterOptions, name: Naming) -> Iterator[str]:
         yield f"{name('framework')}: {shown(options.framework)} {why}"
 
 
-def check_require(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_require(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """Each module is there."""
     from eggcluster.options.checks.module_source import Found, find_module
 

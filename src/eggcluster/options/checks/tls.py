@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from eggcluster.options.checks.files import unreadable
-from eggcluster.options.cluster_options import ClusterOptions
+from eggcluster.options.cluster_options import ResolvedOptions
 from eggcluster.options.sources import Naming
 from eggcluster.wording import shown
 
@@ -13,14 +13,14 @@ TOO_WEAK = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 FILES = ("https_key", "https_cert", "https_ca")
 
 
-def check_pair(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_pair(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """Key and certificate come together, can be read, and fit; a CA only beside them."""
     given = {field: path for field in FILES if (path := getattr(options, field)) is not None}
     problems = [line for field in given for line in _not_ready(field, given, name)]
     yield from problems or (_unusable(options, name) if given else ())
 
 
-def check_debug_port(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def check_debug_port(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     """Plain HTTP beside HTTPS, on a port of its own."""
     port = options.debug_port
     if port is None:
@@ -39,7 +39,7 @@ def _not_ready(field: str, given: dict[str, str], name: Naming) -> Iterator[str]
         yield f"{name(field)}: {shown(given[field])} needs {' and '.join(needed)} beside it"
 
 
-def _unusable(options: ClusterOptions, name: Naming) -> Iterator[str]:
+def _unusable(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     assert options.https_key is not None
     assert options.https_cert is not None
     for field, path in (("https_cert", options.https_cert), ("https_ca", options.https_ca)):

@@ -4,14 +4,14 @@ from types import ModuleType
 from typing import Any
 
 from eggcluster.errors import OptionsError
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.worker.agent.agent import Agent
 from eggcluster.worker.app.application import Application
 from eggcluster.worker.app.interface import detect_interface
 from eggcluster.worker.context.current import here
 
 
-def load_application(options: ClusterOptions) -> Application:
+def load_application(options: ResolvedOptions) -> Application:
     """The application that `options.app` names, wrapped if it is a bare callable.
 
     OptionsError for what is no application (the options are wrong); everything that the module's own code raises
@@ -32,7 +32,7 @@ def load_application(options: ClusterOptions) -> Application:
     return app
 
 
-def load_agent(options: ClusterOptions) -> Agent:
+def load_agent(options: ResolvedOptions) -> Agent:
     """The agent that `options.agent` names, or an empty one. Errors as in `load_application`."""
     framework = load_framework(options)
     if options.agent is None:
@@ -45,7 +45,7 @@ def load_agent(options: ClusterOptions) -> Agent:
     return found
 
 
-def load_framework(options: ClusterOptions) -> ModuleType:
+def load_framework(options: ResolvedOptions) -> ModuleType:
     """The module that defines `Application` and `Agent`; OptionsError where one is missing."""
     module = here().import_module(options.framework)
     for name, kind in (("Application", Application), ("Agent", Agent)):

@@ -17,7 +17,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
 
 if TYPE_CHECKING:
-    from eggcluster.options import ClusterOptions
+    from eggcluster.options import ResolvedOptions
     from eggcluster.worker.context.registrations import Registrations
     from eggcluster.worker.sharing.sharing import Sharing
 
@@ -57,7 +57,7 @@ class WorkerContext:
         return importlib.import_module(name)
 
     def configure_logs(
-        self, options: "ClusterOptions", speaker: str, level: str, loop: asyncio.AbstractEventLoop
+        self, options: "ResolvedOptions", speaker: str, level: str, loop: asyncio.AbstractEventLoop
     ) -> None:
         """From now on this worker's log lines go where the options say; OptionsError where that cannot be."""
         configure_logs(options, speaker, level).run_in(loop)

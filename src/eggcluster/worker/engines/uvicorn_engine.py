@@ -9,7 +9,7 @@ from uvicorn.server import Server
 
 from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.kernel.inherited_sockets import InheritedSocket, inherited_socket
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.worker.app.interface import Interface
 from eggcluster.worker.engines.accept_loop import AcceptLoop
 from eggcluster.worker.engines.connection_intake import ConnectionIntake
@@ -27,7 +27,7 @@ class UvicornEngine(Engine):
         self,
         app: Callable[..., Any],
         interface: Interface,
-        options: ClusterOptions,
+        options: ResolvedOptions,
         listeners: Sequence[ListenerSpec],
         state: dict[str, Any],
         before_accept: Callable[[Server], Awaitable[None]],

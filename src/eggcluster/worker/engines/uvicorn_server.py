@@ -8,12 +8,12 @@ from typing import Any, Literal
 from uvicorn.config import Config
 from uvicorn.server import Server
 
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.worker.engines.addresses import use_known_addresses
 from eggcluster.worker.engines.websocket_upgrade import websocket_protocol
 
 
-def uvicorn_server(app: Callable[..., Any], options: ClusterOptions, *, tls: bool) -> Server:
+def uvicorn_server(app: Callable[..., Any], options: ResolvedOptions, *, tls: bool) -> Server:
     """A server that is ready but for its listeners: who accepts, and who starts the application, is our business."""
     config = Config(
         app,

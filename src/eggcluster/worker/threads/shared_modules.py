@@ -18,7 +18,7 @@ from eggcluster.errors import OptionsError
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.model.messages.role import Role
-from eggcluster.options import ClusterOptions
+from eggcluster.options import ResolvedOptions
 from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
 from eggcluster.worker.context.worker_context import WorkerContext, declared_outside
 from eggcluster.worker.threads.module_graph import lies_in, reachable
@@ -147,7 +147,7 @@ class ThreadWorkerContext(WorkerContext):
         return _shared.import_for(self, name)
 
     def configure_logs(
-        self, options: ClusterOptions, speaker: str, level: str, loop: asyncio.AbstractEventLoop
+        self, options: ResolvedOptions, speaker: str, level: str, loop: asyncio.AbstractEventLoop
     ) -> None:
         """They are the process's, and the worker speaks in its own name from its first line on."""
 
