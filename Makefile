@@ -16,12 +16,11 @@ demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001 (PORT=...); Ctrl-C end
 	@echo "open http://127.0.0.1:$(PORT) — Ctrl-C ends it"
 	@bash -c 'if [ -t 0 ]; then set -m; fi; $(BIN)/eggcluster start --base-dir examples/board --port $(PORT) --workers 3; exit $$?'
 
-# Those with processes three at a time, each file as a whole: most of what they do is to wait. What fails in the crowd is
-# run once more, alone, and has to pass then; both are told.
+# The tests with processes run three at a time, each file as a whole: most of what they do is to wait. A test that fails
+# is not run again: one that fails now and then is a defect, of the product or of the test.
 test: check  ## everything: style, types, all tests
 	$(BIN)/pytest tests/unit
-	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/unit || \
-		$(BIN)/pytest --last-failed --last-failed-no-failures none --ignore tests/unit
+	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/unit
 
 pythons: $(VENV)/test  ## the same without the slow part, on every other Python that is here
 	scripts/pythons
@@ -53,12 +52,12 @@ bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 clean:  ## remove .venv and what the tools have cached
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-# Looked at each time and before anything else: what pip says of a Python that is too old fills a page.
+# Checked each time and before anything else: pip's own message about a Python that is too old fills a page.
 python:
 	@python=$(PYTHON); how="make $(firstword $(MAKECMDGOALS)) PYTHON=python3.12"; \
 	if [ -e $(BIN)/python ] || [ -L $(BIN)/python ]; then python=$(BIN)/python; how="make clean, then $$how"; fi; \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	{ echo "eggcluster needs Python 3.11 or later, and $$python is none: $$how" >&2; exit 1; }
+	{ echo "eggcluster needs Python 3.11 or later; $$python is not: $$how" >&2; exit 1; }
 
 # The package is installed as its users get it, a built wheel, and not as a link to the sources: the tests test that.
 $(VENV)/demo $(VENV)/test: $(VENV)/%: pyproject.toml $(shell find src -name '*.py' 2>/dev/null) | python

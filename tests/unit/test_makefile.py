@@ -23,7 +23,7 @@ def test_make_alone_lists_the_targets() -> None:
 def test_a_python_that_is_too_old_is_answered_in_one_line(tmp_path: Path) -> None:
     refused = make("demo", "PYTHON=false", f"VENV={tmp_path}/venv")
     assert refused.returncode != 0
-    line = "eggcluster needs Python 3.11 or later, and false is none: make demo PYTHON=python3.12"
+    line = "eggcluster needs Python 3.11 or later; false is not: make demo PYTHON=python3.12"
     assert refused.stderr.splitlines()[0] == line
     assert not (tmp_path / "venv").exists()
 
@@ -32,4 +32,4 @@ def test_an_old_virtual_environment_is_noticed_too(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to("/no/such/python")
     refused = make("unit", f"VENV={tmp_path}")
-    assert f"and {tmp_path}/bin/python is none: make clean, then make unit" in refused.stderr
+    assert f"{tmp_path}/bin/python is not: make clean, then make unit" in refused.stderr
