@@ -1,8 +1,8 @@
-"""The log handler of master, agent and workers: it never waits, and what it cannot write never kills.
+"""The log handler of master, agent and app workers: it never blocks, and a failed write never ends the process.
 
-Standard error may be a pipe that nobody reads, a terminal under Ctrl-S, a full disk. A guard that waits there guards
-nobody. So what cannot be written at once waits in memory, and is tried again with each line, by a timer of the event
-loop, and for a moment at the end.
+Standard error may be a pipe that is not read, a terminal under Ctrl-S, a full disk. A master that blocks there
+supervises nothing. So lines that cannot be written at once wait in memory. Writing is tried again with each line, by a
+timer of the event loop, and for a moment at the end of the process.
 """
 
 import atexit
@@ -19,85 +19,85 @@ from eggcluster.model.log_buffer import LogBuffer
 if TYPE_CHECKING:
     import asyncio
 
-ROOM = 1024 * 1024  # bytes that wait in memory at the most; some ten thousand lines
-LAST_WORDS = 1.0  # seconds that the end of the process waits for a slow reader
+MAX_WAITING_BYTES = 1024 * 1024  # some ten thousand lines
+FINAL_FLUSH_TIMEOUT = 1.0  # seconds that the end of the process waits for a slow reader
 FIRST_RETRY, MAX_RETRY = 0.02, 1.0  # seconds; doubled each time
 TEMPORARY = (errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS, errno.ENOMEM)
 
 
 class LogHandler(logging.Handler):
-    """Writes to `output`. Made once, for the rest of the process; `run_in` gives it the loop for its retries."""
+    """Writes to `output`. Made once per process; `run_in` sets the loop whose timer repeats failed writes."""
 
-    def __init__(self, output: NonblockingOutput, room: int = ROOM) -> None:
+    def __init__(self, output: NonblockingOutput, max_bytes: int = MAX_WAITING_BYTES) -> None:
         super().__init__()
         self._output = output
-        self._backlog = LogBuffer(room, self._notice)
+        self._buffer = LogBuffer(max_bytes, self._notice)
         self._writing = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._retry_delay = 0.0  # of the retry that is under way; 0: none is
-        self._trouble = ""
-        self._waits = False  # for a reader, when it failed last
+        self._retry_delay = 0.0  # of the scheduled retry; 0 if there is none
+        self._trouble = ""  # why the last write failed
+        self._full = False  # the last write failed because the other end does not read
         atexit.register(self.finish)
-        os.register_at_fork(after_in_child=self._forget)
+        os.register_at_fork(after_in_child=self._after_fork)
 
     def run_in(self, loop: "asyncio.AbstractEventLoop") -> None:
-        """From now on `loop` runs, and what waits is tried again by its timer."""
+        """Repeat failed writes by a timer of `loop`, which runs from now on."""
         self._loop = loop
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
-        except Exception as error:  # the caller's: arguments that do not fit, a __str__ that raises
+        except Exception as error:  # the caller's mistake: arguments that do not fit, a __str__ that raises
             text = self._misuse(record, error)
-        if self._backlog.lost:
-            self._write()  # first, lest this one is lost although there is room again
-        self._backlog.put(_encode(text))
+        if self._buffer.lost:
+            self._write()  # first, so that this line is not lost if there is room again
+        self._buffer.put(_encode(text))
         self._write()
 
     def flush(self) -> None:
-        """Write what can be written now."""
+        """Write all lines that can be written now."""
         with self.lock or contextlib.nullcontext():
             self._write()
 
     def finish(self) -> None:
-        """The process ends: wait for a slow reader, a moment."""
-        deadline = time.monotonic() + LAST_WORDS
+        """Write the rest at the end of the process; wait a moment for a slow reader."""
+        deadline = time.monotonic() + FINAL_FLUSH_TIMEOUT
         with self.lock or contextlib.nullcontext():
             self._write()
-            while self._backlog.size and (left := deadline - time.monotonic()) > 0:
-                if not (self._waits and self._output.wait(left)):  # a full disk is always ready, and takes nothing
+            while self._buffer.size and (left := deadline - time.monotonic()) > 0:
+                if not (self._full and self._output.wait(left)):  # a full disk is always ready, and takes nothing
                     return
                 self._write()
 
     # -- writing -----------------------------------------------------------------------------------------
 
     def _write(self) -> None:
-        """As much as can be taken; what is left is tried again."""
-        if self._writing:  # a signal's handler logs, in the middle of this: its line is in the backlog
+        """Write as much as the output takes; schedule a retry for the rest."""
+        if self._writing:  # a signal handler logs in the middle of this: its line is in the buffer already
             return
         self._writing = True
         try:
-            while head := self._backlog.head(ATOMIC):
-                self._backlog.took(self._output.write(head))
-                if not self._backlog.size:
-                    self._backlog.tell_lost()
+            while head := self._buffer.head(ATOMIC):
+                self._buffer.remove(self._output.write(head))
+                if not self._buffer.size:
+                    self._buffer.add_notice()
         except OSError as error:
             self._failed(error)
         finally:
             self._writing = False
-        if self._backlog.size:
+        if self._buffer.size:
             self._retry_later()
 
     def _failed(self, error: OSError) -> None:
-        self._waits = isinstance(error, BlockingIOError)
-        self._trouble = "nobody read standard error" if self._waits else f"standard error: {error.strerror}"
-        if error.errno not in (None, *TEMPORARY):  # nobody is there any more
-            self._backlog.lose_all()
+        self._full = isinstance(error, BlockingIOError)
+        self._trouble = "standard error was not read" if self._full else f"standard error: {error.strerror}"
+        if error.errno not in (None, *TEMPORARY):  # a broken pipe or a closed descriptor: it will never be written
+            self._buffer.drop_all()
 
     def _retry_later(self) -> None:
         if self._loop is not None and not self._retry_delay:
             self._retry_delay = FIRST_RETRY
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: `finish` comes
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: `finish` will follow
                 self._loop.call_soon_threadsafe(self._wait_and_retry)
 
     def _wait_and_retry(self) -> None:
@@ -107,15 +107,15 @@ class LogHandler(logging.Handler):
     def _retry(self) -> None:
         with self.lock or contextlib.nullcontext():
             delay = self._retry_delay
-            before = self._backlog.size
+            before = self._buffer.size
             self._write()
-            if not self._backlog.size:
+            if not self._buffer.size:
                 self._retry_delay = 0.0
                 return
-            self._retry_delay = FIRST_RETRY if self._backlog.size < before else min(delay * 2, MAX_RETRY)
+            self._retry_delay = FIRST_RETRY if self._buffer.size < before else min(delay * 2, MAX_RETRY)
             self._wait_and_retry()
 
-    # -- small things ------------------------------------------------------------------------------------
+    # -- own lines ---------------------------------------------------------------------------------------
 
     def _notice(self, lost: int) -> bytes:
         lines = "1 log line" if lost == 1 else f"{lost} log lines"
@@ -123,7 +123,7 @@ class LogHandler(logging.Handler):
         return _encode(self._format("eggcluster.logs", logging.WARNING, text))
 
     def _misuse(self, record: logging.LogRecord, error: Exception) -> str:
-        """What logging would print to standard error by itself, and so wait there; ours is one line."""
+        """Return one line on a wrong logging call. logging itself would print it to standard error, and block there."""
         text = f"logged wrongly at {record.pathname}:{record.lineno}: {type(error).__name__}"
         with contextlib.suppress(Exception):
             text += f": {error}: {record.msg!r} with {record.args!r}"
@@ -132,9 +132,9 @@ class LogHandler(logging.Handler):
     def _format(self, name: str, level: int, text: str) -> str:
         return self.format(logging.LogRecord(name, level, __file__, 0, text, None, None))
 
-    def _forget(self) -> None:
-        """In a forked child: what waits is the parent's to write, and the loop does not run here."""
-        self._backlog.forget()
+    def _after_fork(self) -> None:
+        """Start anew in a forked child: the parent writes the waiting lines, and its loop does not run here."""
+        self._buffer.clear()
         self._loop, self._writing, self._retry_delay = None, False, 0.0
 
 

@@ -1,4 +1,4 @@
-"""Log lines: who says them, in which form, at which level. Runs in the master and in every worker."""
+"""Log lines: their speaker, format and level. Runs in the master and in every worker."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Speaker(NamedTuple):
-    """Who says a line where several share a process: the word in brackets, the worker id, the lowest level."""
+    """The source of log lines, for workers that share a process: the name in brackets, worker id, lowest level."""
 
     name: str
     worker_id: int
@@ -24,15 +24,15 @@ class Speaker(NamedTuple):
 _speaker: PerWorker[Speaker | None] = PerWorker("eggcluster.speaker", None)
 
 
-def speak_as(name: str, worker_id: int, level: str) -> None:
-    """From now on this thread, and what runs in its name, is that worker."""
+def set_speaker(name: str, worker_id: int, level: str) -> None:
+    """Log in the name of that worker from now on, in this thread and the context that it passes on."""
     _speaker.bind(Speaker(name, worker_id, logging.getLevelNamesMapping()[level]))
 
 
-def _introduce(record: logging.LogRecord, alone: str) -> None:
-    """Say in `record` who speaks: `alone` where nobody else does in this process."""
+def _add_speaker(record: logging.LogRecord, default: str) -> None:
+    """Set the record's speaker; `default` if the process has only one."""
     speaker = _speaker.get()
-    record.speaker = alone if speaker is None else speaker.name
+    record.speaker = default if speaker is None else speaker.name
     if speaker is not None:
         record.process = speaker.worker_id
 
@@ -45,7 +45,7 @@ class TextFormatter(logging.Formatter):
         self._speaker = speaker
 
     def format(self, record: logging.LogRecord) -> str:
-        _introduce(record, self._speaker)
+        _add_speaker(record, self._speaker)
         return super().format(record)
 
 
@@ -59,7 +59,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         from eggcluster.packing import encode_json
 
-        _introduce(record, self._speaker)
+        _add_speaker(record, self._speaker)
         line = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _LevelFilter(logging.Filter):
-    """Each speaker has a level of its own; `level` is the master's."""
+    """Applies each speaker's own level; `level` is the master's."""
 
     def __init__(self, level: str) -> None:
         super().__init__()
@@ -90,19 +90,19 @@ class _LevelFilter(logging.Filter):
 
 
 def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogHandler:
-    """Send this process's log to standard error, or where `log_config` says. Call it once, before anything logs.
+    """Send this process's log to standard error, or where `log_config` says. Call it once, before the first log line.
 
-    `speaker` is the word in brackets: `master`, `agent_worker`, `app_worker#2`. OptionsError where that cannot be.
-    Gives the handler of standard error, which wants to know the loop (`run_in`).
+    `speaker` is the name in brackets: `master`, `agent_worker`, `app_worker#2`. Raises OptionsError if `log_config` is
+    wrong. Return the handler of standard error; give it the loop (`run_in`) once that runs.
     """
     handler = LogHandler(NonblockingOutput(2))
     handler.setFormatter((JsonFormatter if options.log_format == "json" else TextFormatter)(speaker))
-    if options.start_mode == "thread":  # the others' lines come here, too
+    if options.start_mode == "thread":  # the other workers' lines come here, too
         handler.addFilter(_LevelFilter(level))
         levels = logging.getLevelNamesMapping()
         level = min(level, options.agent_log_level, options.app_log_level, key=lambda each: levels[each])
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # uvicorn tells at INFO what our own lines tell already; what it has to complain about stays.
+    # uvicorn repeats at INFO what our own lines say; its warnings stay.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger().level))
     if options.log_config:
@@ -118,7 +118,7 @@ def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogH
 
 
 def _load(path: str) -> None:
-    """A dictConfig as JSON, or an ini file, as in uvicorn."""
+    """Load a dictConfig as JSON, or an ini file, as uvicorn does."""
     import logging.config
 
     if path.endswith(".json"):

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from eggcluster import Cluster
-from eggcluster.ipc.dispatcher import TELL_EVERY
+from eggcluster.ipc.dispatcher import REPORT_EVERY
 from tests.cluster.harness import Project
 from tests.cluster.remote import Connection, ask, obedient
 from tests.cluster.test_messenger import WRITE, log_of, running
@@ -330,6 +330,6 @@ return state["sent"]
             reported = (await cluster.status()).get("messages_dropped", 0)
             print(f"{len(missing)} missing, {reported} reported")  # noqa: T201
             assert len(missing) <= reported, f"{len(missing)} of {sum(sent.values())} missing, {reported} reported"
-            assert reported <= len(missing) + 10 * TELL_EVERY  # what each agent had read since it last said so
+            assert reported <= len(missing) + 10 * REPORT_EVERY  # what each agent had read since it last said so
 
     asyncio.run(scenario())

@@ -382,7 +382,7 @@ def test_an_aborted_worker_says_where_it_was_and_is_gone_or_abandoned(shop: Work
             await asyncio.sleep(0.01)
         await worker.handle.abort()
         assert await worker.exit == (ExitReport(signal="SIGABRT") if shop.kills else shop.forced_exit)
-        assert 'agent.py", line' in worker.handle.record.last_words()
+        assert 'agent.py", line' in worker.handle.record.final_message()
 
     shop.run(work())
 

@@ -23,9 +23,9 @@ End = tuple[int, int]  # where the log is written, where it is read
 class Log:
     """A logger of its own with the handler under test, at `fd`."""
 
-    def __init__(self, fd: int, room: int = 1024 * 1024) -> None:
+    def __init__(self, fd: int, max_bytes: int = 1024 * 1024) -> None:
         self.output = NonblockingOutput(fd)
-        self.handler = LogHandler(self.output, room)
+        self.handler = LogHandler(self.output, max_bytes)
         self.handler.setFormatter(logging.Formatter("%(message)s"))
         self.logger = logging.Logger("test")
         self.logger.addHandler(self.handler)
@@ -131,7 +131,7 @@ def test_the_shared_descriptor_keeps_its_mode(end: End) -> None:
 
 
 def test_what_is_above_the_bound_is_counted_and_told_in_its_place(pipe: End) -> None:
-    log = Log(pipe[0], room=20_000)
+    log = Log(pipe[0], max_bytes=20_000)
     log.say(*[f"{number:04} {'x' * 94}" for number in range(2000)])
     os.read(pipe[1], 1 << 20)  # all that the pipe had
     log.handler.flush()
@@ -139,7 +139,7 @@ def test_what_is_above_the_bound_is_counted_and_told_in_its_place(pipe: End) -> 
     lines = read_all(pipe[1], b"it flows again").decode().splitlines()
     kept = [int(line.split()[0]) for line in lines[:-2]]
     assert kept == list(range(kept[0], kept[-1] + 1))
-    assert lines[-2] == f"lost {2000 - kept[-1] - 1} log lines: nobody read standard error"
+    assert lines[-2] == f"lost {2000 - kept[-1] - 1} log lines: standard error was not read"
 
 
 def test_the_loop_tries_again_without_another_line(pipe: End) -> None:
@@ -188,7 +188,7 @@ def test_a_reader_that_has_gone_costs_nothing_but_the_lines() -> None:
     os.close(reading)
     log.say("to nobody")
     log.handler.finish()
-    assert log.handler._backlog.size == 0
+    assert log.handler._buffer.size == 0
     os.close(writing)
 
 
@@ -201,7 +201,7 @@ def test_a_pipe_without_a_reader_from_the_start_is_no_failure() -> None:
 
 def test_a_full_disk_is_told_when_there_is_room_again() -> None:
     full, pipe = os.open("/dev/full", os.O_WRONLY), os.pipe()
-    log = Log(full, room=100)
+    log = Log(full, max_bytes=100)
     log.say("first", *["x" * 50] * 3)
     os.dup2(pipe[1], full)
     log.say("there is room again")
@@ -248,6 +248,6 @@ def test_a_forked_child_does_not_write_what_waits_in_its_parent(pipe: End) -> No
     log.say(*["x" * 1000] * 100)
     child = os.fork()
     if child == 0:
-        os._exit(bool(log.handler._backlog.size))
+        os._exit(bool(log.handler._buffer.size))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert log.handler._backlog.size
+    assert log.handler._buffer.size

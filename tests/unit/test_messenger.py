@@ -369,9 +369,9 @@ def test_who_does_not_wait_any_more_cancels_the_handler(run: Run, end: str) -> N
         with pytest.raises(RequestTimeout if end == "timeout" else asyncio.CancelledError):
             await asking
         await until(lambda: seen == ["began", "cancelled"])
-        await until(lambda: not agent.messenger._answers._under_way)
+        await until(lambda: not agent.messenger._incoming._running)
         assert not wires.switchboard._requests
-        assert not apps[0].messenger._questions
+        assert not apps[0].messenger._pending
 
     run(work())
 
@@ -455,7 +455,7 @@ def test_when_the_channel_closes_whoever_waits_is_told(run: Run) -> None:
 def test_a_messengers_own_role_decides_its_defaults() -> None:
     messenger = Messenger(Role.APP)
     assert messenger._one_receiver(None) == (Target.AGENT, 0)
-    messenger.serve_as(Role.AGENT)
+    messenger.set_role(Role.AGENT)
     assert messenger._one_receiver(None) == (Target.RANDOM, 0)
 
 

@@ -95,7 +95,7 @@ class Village:
         if not (self.folder / "app.py").exists():
             self.write(app="def app(environ, start): ...\n")
         options = parse_options(base_dir=str(self.folder), port=0, start_mode="thread")
-        order = WorkerSpec(role.value, 1, 1, f"{cluster}-{self.folder}", options, edition=edition)
+        order = WorkerSpec(role.value, 1, 1, f"{cluster}-{self.folder}", options, reloads=edition)
         place = ThreadWorkerContext(role, order)
         self.places.append(place)
         inhabit(place)

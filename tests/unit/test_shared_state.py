@@ -506,7 +506,7 @@ def test_a_write_of_the_wrong_types_fails_alone_and_its_line_goes_on(run: Run, t
             assert line is not None
             for wrong in (["CompareAndSet", "k", None, b"\x01"], ["Explode", "k"], None):
                 with pytest.raises(RemoteError, match='TypeError: "write" cannot take this: '):
-                    await line.ask("write", wrong, 20)
+                    await line.request("write", wrong, 20)
             assert await one.increment("n") == 1
             assert here.uplinks[0]._line is line
 
@@ -521,7 +521,7 @@ def test_a_worker_that_sends_what_is_no_value_is_cut_off(run: Run, tmp_path: Pat
             line = here.uplinks[0]._line
             assert line is not None
             with pytest.raises(LeaderGone):
-                await line.ask("write", ["Set", "k", b"\xc1"], 20)
+                await line.request("write", ["Set", "k", b"\xc1"], 20)
             await until(lambda: here.uplinks[0]._line)
             assert dict(hub.shared) == {}
             assert await one.increment("n") == 1, "it has come back in order"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eggcluster.errors import ReceiverDied
-from eggcluster.ipc.frame import ROUTE, SINGLE, encode_frame
+from eggcluster.ipc.frame import MAX_SINGLE, ROUTE, encode_frame
 from eggcluster.master.relay import routing
 from eggcluster.master.relay.link import Link
 from eggcluster.model.messages.message import FrameKind, Target
@@ -27,7 +27,7 @@ async def one_by_one(sender: Child, receiver: Child, *notes: Any) -> None:
 
 def ways(wires: Wires, child: Child) -> set[int]:
     """The kinds for which the master knows a short cut from `child`."""
-    return {way[0] for way in wires.link(child).opened.ways}
+    return {way[0] for way in wires.link(child).opened.short_cuts}
 
 
 def test_what_comes_one_by_one_takes_the_short_cut_and_is_counted_as_ever(run: Run) -> None:
@@ -235,9 +235,11 @@ def test_small_messages_one_by_one_slow_their_sender_down_as_floods_do(run: Run)
         agent, one = await wires.agent(), await wires.app(1)
         await one_by_one(one, agent, 1, 2)
         agent.channel.pause_reading()
-        raw = encode_frame(FrameKind.MESSAGE, Target.AGENT, ["note", bytes(SINGLE - 100)], source=one.address.pack())
+        raw = encode_frame(
+            FrameKind.MESSAGE, Target.AGENT, ["note", bytes(MAX_SINGLE - 100)], source=one.address.pack()
+        )
         link, sent = wires.link(one), 0
-        assert raw[ROUTE] in link.opened.ways
+        assert raw[ROUTE] in link.opened.short_cuts
         while not link.slowed_by:
             one.channel.write(raw)
             sent += 1
@@ -254,8 +256,8 @@ def test_a_large_frame_takes_the_long_way(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one = await wires.agent(), await wires.app(1)
-        await one_by_one(one, agent, 1, bytes(SINGLE), 2, bytes(MIB), 3)
-        assert [note if isinstance(note, int) else len(note) for note in agent.got] == [1, SINGLE, 2, MIB, 3]
+        await one_by_one(one, agent, 1, bytes(MAX_SINGLE), 2, bytes(MIB), 3)
+        assert [note if isinstance(note, int) else len(note) for note in agent.got] == [1, MAX_SINGLE, 2, MIB, 3]
 
     run(work())
 

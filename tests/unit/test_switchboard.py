@@ -389,9 +389,7 @@ def test_a_worker_tells_how_much_it_has_read_after_each_message_and_within_a_flo
         agent, one = await wires.agent(), await wires.app(1)
         told: list[tuple[int, int]] = []
         agent.channel.reader.runs = True  # as in a worker
-        agent.messenger.attach(
-            agent.channel, agent.address, tell_read=lambda count: told.append((count, len(agent.got)))
-        )
+        agent.messenger.attach(agent.channel, agent.address, on_read=lambda count: told.append((count, len(agent.got))))
         agent.messenger.on("ask", lambda data: data)
         for number in range(3):
             one.messenger.send_to_agent("note", number)

@@ -1,6 +1,12 @@
-"""A channel: one end of a stream socket between the master and one other. Runs in an event loop, at both ends."""
+"""A channel: one end of a stream socket between the master and a child. Runs in an event loop, at both ends.
+
+Two asyncio protocols share one socket. `Channel` receives small reads as bytes objects, which asyncio makes for each
+read. When a read is large, the transport is switched to `BulkProtocol`, which reads straight into the frame reader's
+buffer without a copy; after a few small reads it is switched back.
+"""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from typing import cast
@@ -8,20 +14,27 @@ from typing import cast
 from eggcluster.errors import FrameError, MessengerClosed
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, ROUTE, Frame, FrameReader
 
-Route = Callable[[bytes], bool]
+ShortCut = Callable[[bytes], bool]  # takes one small frame; False: the frame must go the long way
 
-SOCKET_BUFFER = 2 * 1024 * 1024  # bytes; the kernel takes what it allows (net.core.wmem_max)
+SOCKET_BUFFER_BYTES = 2 * 1024 * 1024  # the kernel takes what it allows (net.core.wmem_max)
+BULK_READ_BYTES = 16 * 1024  # a read of this size or more begins bulk mode
+SMALL_READ_BYTES = 4 * 1024
+MAX_SMALL_READS = 4  # small reads in a row that end bulk mode
+MAX_SHORT_CUTS = 1024  # per channel: one for each kind, target and sender of a frame
+# EGG_NO_SHORT_CUTS=1 turns learned short cuts off, so that a breakpoint in the long way sees every frame.
+SHORT_CUTS = os.environ.get("EGG_NO_SHORT_CUTS") != "1"
 
 
 class Channel(asyncio.Protocol):
-    """Frames in, frames out. What is written in one turn of the loop leaves in one system call.
+    """Frames in, frames out. All writes of one turn of the event loop leave in one system call.
 
-    `on_frames` gets the frames of each read. `on_closed` is called once, when the other side has gone (None) or
-    has sent what is no frame (the FrameError). `high_water` is how many bytes may wait here before the channel is
-    `congested`, until `on_relieved` is called; 0 makes it so for as long as anything waits.
+    `on_frames` gets the frames of each read. `on_closed` is called once: with None when the other side has closed the
+    connection, with the FrameError when it has sent bytes that are no frame. `high_water` is the number of bytes that
+    may wait here before the channel is `congested`; `on_relieved` is called when it no longer is. With 0 it is
+    congested as long as anything waits.
 
-    `ways` are short cuts, by the part of the header that says where a frame goes. A read that brings one small frame
-    and no more hands it to its way; where there is none, or it returns False, the frame goes to `on_frames`.
+    `short_cuts` maps the route of a header to a function. A read that brings one small frame and nothing else goes to
+    the short cut of its route; without one, or if it returns False, the frame goes to `on_frames`.
     """
 
     def __init__(
@@ -35,8 +48,8 @@ class Channel(asyncio.Protocol):
         runs: bool = False,
     ) -> None:
         self.reader = FrameReader(max_bytes, runs=runs)
-        self.written = 0  # bytes, of which `queued_bytes` have not left yet
-        self.ways: dict[bytes, Route] = {}
+        self.written = 0  # bytes, including the `queued_bytes` that have not left yet
+        self.short_cuts: dict[bytes, ShortCut] = {}
         self._on_frames = on_frames
         self._on_closed = on_closed
         self._high_water = high_water
@@ -66,7 +79,7 @@ class Channel(asyncio.Protocol):
         on_relieved: Callable[[], None] | None = None,
         runs: bool = False,
     ) -> "Channel":
-        """A channel over a connected stream socket, which it owns from now on; the rest as for the class."""
+        """Return a channel over a connected stream socket, which it owns from now on."""
         channel = cls(on_frames, on_closed, max_bytes, high_water=high_water, on_relieved=on_relieved, runs=runs)
         await channel.connect(sock)
         return channel
@@ -75,8 +88,18 @@ class Channel(asyncio.Protocol):
         """Take over a connected stream socket, once; the first frames may come before this returns."""
         sock.setblocking(False)
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         await self._loop.create_connection(lambda: self, sock=sock)
+
+    def learn(self, frame: Frame, short_cut: ShortCut) -> None:
+        """Let later small frames with the route of `frame` take `short_cut`."""
+        if not SHORT_CUTS:
+            return
+        if len(self.short_cuts) >= MAX_SHORT_CUTS:
+            self.short_cuts.clear()
+        self.short_cuts[bytes(frame.raw[ROUTE])] = short_cut
+
+    # -- sending ---------------------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
@@ -84,7 +107,7 @@ class Channel(asyncio.Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """What waits here because the other side does not read."""
+        """The bytes that wait here because the other side does not read."""
         return self._outgoing_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     @property
@@ -93,11 +116,11 @@ class Channel(asyncio.Protocol):
         return self._paused or self._outgoing_bytes > self._high_water > 0
 
     def exceeds(self, limit: int) -> bool:
-        """Whether more than `limit` bytes wait here; asked for each message, so it first asks what is cheap."""
+        """Return whether more than `limit` bytes wait here. Asked for each message, so the cheap test comes first."""
         return self._outgoing_bytes > limit or (self._paused and self.queued_bytes > limit)
 
     def write(self, data: bytes | bytearray) -> None:
-        """Queue the bytes of whole frames; returns at once. MessengerClosed when the channel is closed."""
+        """Queue the bytes of whole frames, and return at once. Raises MessengerClosed if the channel is closed."""
         if not self._open:
             raise MessengerClosed("the channel to the master is closed")
         self.written += len(data)
@@ -107,8 +130,10 @@ class Channel(asyncio.Protocol):
             self.flush_soon()
 
     def pass_on(self, raw: bytes) -> bool:
-        """Send one small frame without waiting for the end of the turn; False, and nothing is sent, where something
-        waits already or the channel is closed."""
+        """Send one small frame without waiting for the end of the turn.
+
+        Return False, and send nothing, if other bytes wait already or the channel is closed.
+        """
         if self._outgoing or self._paused or not self._open:
             return False
         self.written += len(raw)
@@ -116,17 +141,17 @@ class Channel(asyncio.Protocol):
         return True
 
     def flush_soon(self) -> None:
-        """Flush right behind those who are scheduled to run: what they write leaves in the same turn of the loop."""
+        """Flush after the callbacks that are scheduled now: their writes leave in the same turn of the loop."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush_scheduled_once)
+            self._loop.call_soon(self._flush_as_scheduled)
 
-    def _flush_scheduled_once(self) -> None:
+    def _flush_as_scheduled(self) -> None:
         self._flush_scheduled = False
         self.flush()
 
     def flush(self) -> None:
-        """Hand over to the kernel what was written in this turn of the loop."""
+        """Hand this turn's writes over to the kernel."""
         outgoing = self._outgoing
         if not outgoing:
             return
@@ -135,31 +160,33 @@ class Channel(asyncio.Protocol):
         if self._open and self._transport is not None:
             self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
             if congested and not self.congested and self._on_relieved is not None:
-                self._on_relieved()  # the kernel took all at once, so that resume_writing will not be called
+                self._on_relieved()  # the kernel took all bytes at once, so resume_writing will not be called
 
     async def drain(self) -> None:
-        """Wait until all that was written has left this process; MessengerClosed if the channel closes meanwhile."""
+        """Wait until all written bytes have left this process; MessengerClosed if the channel closes meanwhile."""
         self.flush()
         await self._writable.wait()
         if self.closed:
             raise MessengerClosed("the channel to the master was closed before everything was sent")
 
+    # -- ending, pausing -------------------------------------------------------------------------------
+
     def close(self) -> None:
-        """Close after what was written has been sent; may be called again."""
+        """Close after all written bytes have been sent. May be called again."""
         self.flush()
         self._open = False
         if self._transport is not None:
             self._transport.close()
 
     def fail(self, error: FrameError) -> None:
-        """Close at once, without sending what is queued: the other side has broken the protocol."""
+        """Close at once, without sending the queued bytes: the other side has broken the protocol."""
         self._failure = error
         self._open = False
         if self._transport is not None:
             self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Read no more for now: the kernel's buffer fills up, then the other side's."""
+        """Stop reading for now: the kernel's buffer fills up, then the other side's."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
@@ -168,7 +195,7 @@ class Channel(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # -- asyncio's side --------------------------------------------------------------------------------
+    # -- receiving: called by asyncio, and by `BulkProtocol` ------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
@@ -179,14 +206,18 @@ class Channel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._receiving = True
         try:
-            if not self.reader.is_single(data) or (way := self.ways.get(data[ROUTE])) is None or not way(data):
-                self._take(data)
+            if (
+                not self.reader.is_single(data)
+                or (short_cut := self.short_cuts.get(data[ROUTE])) is None
+                or not short_cut(data)
+            ):
+                self._receive(data)
         finally:
             self._receiving = False
             if self._outgoing:
                 self.flush()
 
-    def _take(self, data: bytes) -> None:
+    def _receive(self, data: bytes) -> None:
         try:
             frames = self.reader.feed(data)
         except FrameError as error:
@@ -194,11 +225,11 @@ class Channel(asyncio.Protocol):
             return
         if frames:
             self._on_frames(frames)
-        if len(data) >= MUCH:
+        if len(data) >= BULK_READ_BYTES:
             self._switch(self._bulk)
 
-    def take_filled(self, nbytes: int) -> None:
-        """So many bytes have been put into the reader's buffer."""
+    def receive_filled(self, nbytes: int) -> None:
+        """Act on `nbytes` bytes that have been read into the reader's buffer (bulk mode)."""
         self._receiving = True
         try:
             frames = self.reader.filled(nbytes)
@@ -211,7 +242,7 @@ class Channel(asyncio.Protocol):
             self.flush()
 
     def end_bulk(self) -> None:
-        """Little comes from now on; nothing of a frame waits in the reader."""
+        """Leave bulk mode. The reader must not hold a part of a frame."""
         self._switch(self)
 
     def _switch(self, protocol: asyncio.BaseProtocol) -> None:
@@ -237,27 +268,22 @@ class Channel(asyncio.Protocol):
         self._on_closed(self._failure)
 
 
-MUCH = 16 * 1024  # bytes in one read
-LITTLE = 4 * 1024
-CALM = 4  # reads of little in a row, after which no more bulk is expected
-
-
 class BulkProtocol(asyncio.BufferedProtocol):
-    """The channel's other half: it reads straight into the reader's buffer, and hands all else on to the channel."""
+    """The protocol of bulk mode: reads into the reader's buffer, and forwards all other events to the channel."""
 
-    def __init__(self, channel: "Channel") -> None:
+    def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._reader = channel.reader
-        self._calm = 0
+        self._small_reads = 0  # in a row
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._reader.room
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._calm = self._calm + 1 if nbytes <= LITTLE else 0
-        self._channel.take_filled(nbytes)
-        if self._calm >= CALM and not self._reader.pending:
-            self._calm = 0
+        self._small_reads = self._small_reads + 1 if nbytes <= SMALL_READ_BYTES else 0
+        self._channel.receive_filled(nbytes)
+        if self._small_reads >= MAX_SMALL_READS and not self._reader.pending:
+            self._small_reads = 0
             self._channel.end_bulk()
 
     def eof_received(self) -> None:

@@ -1,50 +1,124 @@
-"""The intake: what becomes of the frames that reach this process. Runs in every child, in its event loop."""
+"""The receiving half of a messenger: registered handlers, and what is done with each frame. Runs in every child.
 
-import asyncio
+A frame takes the long way (`Dispatcher.receive`), which validates all of it. A later small frame with the same route
+takes the short cut that the long way has taught the channel (`Channel.learn`).
+"""
+
+import inspect
 import logging
+from asyncio import Task
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from eggcluster.errors import FrameError
-from eggcluster.ipc.channel import Channel, Route
-from eggcluster.ipc.frame import HEADER_SIZE, ROUTE, Frame, decode_message, request_key_of
-from eggcluster.ipc.handlers import Handler, Handlers
-from eggcluster.ipc.incoming_requests import IncomingRequests
+from eggcluster.ipc.channel import Channel
+from eggcluster.ipc.frame import HEADER_SIZE, Frame, decode_message, request_key_of
+from eggcluster.ipc.incoming_requests import IncomingRequests, RequestKey
 from eggcluster.ipc.pending_requests import PendingRequests
-from eggcluster.kernel.tasks import is_cancellation
+from eggcluster.kernel.tasks import TaskSet, is_cancellation
 from eggcluster.model.messages.message import LIFECYCLE_ACTIONS, FrameKind
 from eggcluster.model.messages.role import Address
 
-MAX_ROUTES = 1024  # short cuts of a channel: one for each kind of frame, target and sender
-TELL_EVERY = 64  # messages of a flood
+REPORT_EVERY = 64  # messages of a flood after which the number of messages read is reported
+Handler = Callable[[Any], Any]
 OnEvent = Callable[[str, Any], None]
 
 _logger = logging.getLogger("eggcluster.messenger")
+# As globals: up to Python 3.11 the attribute of an Enum class takes as long to read as a function to call.
 _MESSAGE, _REQUEST, _REPLY = FrameKind.MESSAGE, FrameKind.REQUEST, FrameKind.REPLY
 
 
+class Handlers:
+    """The handlers of each action, in the order of their registration: the registry behind `on`, `once` and `off`.
+
+    A function may be registered once per action.
+    """
+
+    def __init__(self) -> None:
+        self._by_action: dict[str, dict[Handler, bool]] = {}  # handler -> only once?
+        self._lasting: dict[str, list[Handler]] = {}  # a cache: actions without a handler that is called only once
+
+    def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
+        """Register a handler; TypeError if it cannot be called with the data alone."""
+        if not isinstance(action, str):
+            raise TypeError(f"an action is a string, not {action!r}")
+        check_handler(handler)
+        self._lasting.pop(action, None)
+        self._by_action.setdefault(action, {})[handler] = once
+
+    def discard(self, action: str, handler: Handler | None = None) -> None:
+        """Remove one handler of the action, or all of them if None; a handler that is not registered is no error."""
+        self._lasting.pop(action, None)
+        if handler is None:
+            self._by_action.pop(action, None)
+        elif action in self._by_action:
+            self._by_action[action].pop(handler, None)
+            self._tidy(action)
+
+    def take(self, action: str) -> list[Handler]:
+        """Return the handlers to call now, and remove those that are called only once."""
+        lasting = self._lasting.get(action)
+        if lasting is not None:
+            return lasting
+        registered = self._by_action.get(action)
+        if not registered:
+            return []
+        handlers = list(registered)
+        if not any(registered.values()):
+            self._lasting[action] = handlers
+            return handlers
+        for handler in handlers:
+            if registered[handler]:
+                del registered[handler]
+        self._tidy(action)
+        return handlers
+
+    def _tidy(self, action: str) -> None:
+        """Remove an action without handlers: an application may invent a new action for each answer."""
+        if not self._by_action[action]:
+            del self._by_action[action]
+
+
+def check_handler(handler: Handler) -> None:
+    """Raise TypeError if `handler` cannot take exactly one argument, the data."""
+    if not callable(handler):
+        raise TypeError(f"a handler is a function of one argument, the data, not {handler!r}")
+    try:
+        signature = inspect.signature(handler)
+    except ValueError:
+        return  # some built-in functions have no signature
+    try:
+        signature.bind(None)
+    except TypeError:
+        name = getattr(handler, "__qualname__", repr(handler))
+        raise TypeError(f"{name}{signature} cannot be a handler: it must take one argument, the data") from None
+
+
 class Dispatcher:
-    """Calls handlers, answers requests, resolves questions. Nothing that a frame holds raises here: it is logged and
-    dropped. `on_event` and `tell_read` as for `Messenger.attach`: a message counts as read when its handlers have been
-    called, so that one whose handler was killed is among the missing; a request, for which somebody waits, before."""
+    """Calls handlers, answers requests, resolves pending requests.
+
+    No content of a frame makes it raise: a bad one is logged and dropped. For `on_event` and `on_read` see
+    `Messenger.attach`. A message counts as read once its handlers have been called: a message that killed its reader
+    is then among the missing. A request counts as read before, because its sender waits and learns of the death.
+    """
 
     def __init__(
         self,
         channel: Channel,
         handlers: Handlers,
-        answers: IncomingRequests,
-        questions: PendingRequests,
+        incoming: IncomingRequests,
+        pending: PendingRequests,
         on_event: OnEvent | None,
-        tell_read: Callable[[int], None],
+        on_read: Callable[[int], None],
     ) -> None:
         self._channel = channel
         self._handlers = handlers
-        self._answers = answers
-        self._questions = questions
+        self._incoming = incoming
+        self._pending = pending
         self._on_event = on_event
-        self._tell_read = tell_read
+        self._on_read = on_read
         self._read = 0
-        self._running: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet()
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages."""
@@ -52,63 +126,62 @@ class Dispatcher:
         try:
             if kind is _MESSAGE:
                 self._receive_messages(frame)
-                self._learn(frame, self._take_message)
+                self._channel.learn(frame, self._take_message)
             elif kind is _REQUEST:
                 self._receive_request(frame)
-                self._learn(frame, self._take_request)
+                self._channel.learn(frame, self._take_request)
             elif kind is FrameKind.EVENT:
                 self._receive_event(frame)
             elif kind is FrameKind.CANCEL:
-                self._answers.cancel(frame.request_key)
+                self._incoming.cancel(frame.request_key)
             elif kind is not FrameKind.REPORT:
-                self._receive_answer(frame)
+                self._receive_reply(frame)
         except FrameError as error:
-            _complain(frame, error)
-
-    def dispatch(self, action: str, data: Any) -> None:
-        """Call the handlers of `action` in this process."""
-        for handler in self._handlers.take(action):
-            self._call(handler, action, data)
+            _log_dropped(frame, error)
 
     @property
-    def under_way(self) -> set[asyncio.Task[None]]:
-        """The async handlers that run just now."""
-        return self._running | self._answers.under_way
+    def running(self) -> set[Task[None]]:
+        """The async handlers that have not ended."""
+        return set(self._tasks) | self._incoming.running
 
     def _receive_messages(self, frame: Frame) -> None:
         for body in frame.bodies() if frame.count > 1 else (frame.body,):
             try:
                 action, data = _decode_unreserved(body)
             except FrameError as error:
-                _complain(frame, error)
+                _log_dropped(frame, error)
             else:
-                self.dispatch(action, data)
+                self._call_handlers(action, data)
             self._read += 1
-            if not self._read % TELL_EVERY:
-                self._tell_read(self._read)
-        self._tell_read(self._read)
+            if not self._read % REPORT_EVERY:
+                self._on_read(self._read)
+        self._on_read(self._read)
 
     def _receive_request(self, frame: Frame) -> None:
         self._read += 1
-        self._tell_read(self._read)
+        self._on_read(self._read)
         action, data = _decode_unreserved(frame.body)
-        self._give_answer(frame.request_key, action, data)
+        self._handle_request(frame.request_key, action, data)
 
-    def _give_answer(self, question: tuple[int, int], action: str, data: Any) -> None:
-        if self._answers.give(question, action, data):
+    def _handle_request(self, key: RequestKey, action: str, data: Any) -> None:
+        if self._incoming.handle(key, action, data):
             self._channel.flush_soon()
 
-    def _receive_answer(self, frame: Frame) -> None:
-        self._questions.resolve(frame)
+    def _receive_reply(self, frame: Frame) -> None:
+        self._pending.resolve(frame)
         self._channel.flush_soon()
         if frame.kind is _REPLY:
-            self._learn(frame, self._take_reply)
+            self._channel.learn(frame, self._take_reply)
 
     def _receive_event(self, frame: Frame) -> None:
         action, data = decode_message(frame.body)
         if self._on_event is not None:
             self._on_event(action, data)
-        self.dispatch(action, data)
+        self._call_handlers(action, data)
+
+    def _call_handlers(self, action: str, data: Any) -> None:
+        for handler in self._handlers.take(action):
+            self._call(handler, action, data)
 
     def _call(self, handler: Handler, action: str, data: Any) -> None:
         try:
@@ -117,22 +190,10 @@ class Dispatcher:
             _logger.exception('a handler of "%s" raised', action)
             return
         if result is not None and isinstance(result, Coroutine):
-            self._run(_logged(result, action))
+            self._tasks.start(_logged(result, action))
+            self._channel.flush_soon()
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """A task that is not lost to the garbage collector."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        self._channel.flush_soon()
-
-    # -- the channel's short cuts: for a frame like one that has gone the long way. False: so must this one --------
-
-    def _learn(self, frame: Frame, way: Route) -> None:
-        ways = self._channel.ways
-        if len(ways) >= MAX_ROUTES:
-            ways.clear()
-        ways[bytes(frame.raw[ROUTE])] = way
+    # -- short cuts, learned by the channel; one that returns False sends the frame the long way -------------------
 
     def _take_message(self, raw: bytes) -> bool:
         try:
@@ -144,7 +205,7 @@ class Dispatcher:
         for handler in self._handlers.take(action):
             self._call(handler, action, data)
         self._read += 1
-        self._tell_read(self._read)
+        self._on_read(self._read)
         return True
 
     def _take_request(self, raw: bytes) -> bool:
@@ -155,13 +216,13 @@ class Dispatcher:
         if action in LIFECYCLE_ACTIONS:
             return False
         self._read += 1
-        self._tell_read(self._read)
-        self._give_answer(request_key_of(raw), action, data)
+        self._on_read(self._read)
+        self._handle_request(request_key_of(raw), action, data)
         return True
 
     def _take_reply(self, raw: bytes) -> bool:
-        resolved = self._questions.resolve_reply(raw)
-        self._channel.flush_soon()  # behind the one who has asked: he is likely to ask again
+        resolved = self._pending.resolve_raw(raw)
+        self._channel.flush_soon()  # after the awaiting task has run: it is likely to send its next request
         return resolved
 
 
@@ -181,11 +242,11 @@ async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
         _logger.exception('a handler of "%s" raised', action)
 
 
-def _complain(frame: Frame, error: FrameError) -> None:
-    _logger.warning("dropped a message from %s: %s", _name(frame.source), error)
+def _log_dropped(frame: Frame, error: FrameError) -> None:
+    _logger.warning("dropped a message from %s: %s", _sender_name(frame.source), error)
 
 
-def _name(source: int) -> str:
+def _sender_name(source: int) -> str:
     try:
         return str(Address.unpack(source))
     except ValueError:

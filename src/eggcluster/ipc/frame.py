@@ -2,7 +2,8 @@
 
     length u32 | kind u8 | target u8 | reserved u16 | target id u64 | source u32 | request id u32 | body
 
-The header alone tells the master where a frame goes, so it relays bodies without reading them.
+All numbers are little endian; the length is the body's. The header alone tells the master where a frame goes, so it
+relays bodies without reading them.
 """
 
 import struct
@@ -15,38 +16,41 @@ from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.packing import DecodeError, Decoder, Encoder, Struct
 
 HEADER = struct.Struct("<IBBHQII")
-_pack = HEADER.pack
 HEADER_SIZE = HEADER.size
-ROUTE = slice(4, 20)  # of a header: kind, target, target id and source, which is all that says where a frame goes
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a body's; as in docs/options.md
+ROUTE = slice(4, 20)  # of a header: kind, target, target id and source; nothing else decides where a frame goes
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of a body; as in docs/options.md
 
-SINGLE = 4 * 1024  # bytes of a frame that is worth a short cut: to copy a larger one costs more than to judge it
-CHUNK = 256 * 1024  # bytes that are read at once; as uvloop, and more than a Unix socket holds by default
+MAX_SINGLE = 4 * 1024  # bytes of a frame that may take a short cut; copying a larger one costs more than the long way
+READ_BYTES = 256 * 1024  # read at once; as in uvloop, and more than a Unix socket holds by default
 
+_pack = HEADER.pack
 _LENGTH = struct.Struct("<I")
 _length_of = _LENGTH.unpack_from
-_question_of = struct.Struct("<II").unpack_from
-_answered_by = struct.Struct("<Q4xI").unpack_from
+_unpack_request_key = struct.Struct("<II").unpack_from
+_unpack_reply_key = struct.Struct("<Q4xI").unpack_from
 _MESSAGE = int(FrameKind.MESSAGE)
 _KINDS = {int(kind): kind for kind in FrameKind}
 _TARGETS = {int(target): target for target in Target}
-# Messages to the same receivers, one after the other, go the same way: the master relays them as one piece. Not to a
-# random one, where each goes its own way, nor to the master, who reads them.
-_RUNS = frozenset((Target.AGENT, Target.PARENT, Target.APPS, Target.ALL, Target.SLOT, Target.WORKER))
+# The master relays consecutive messages to the same receivers as one piece (a run). Not those to a random app worker,
+# which may each go to another one, nor those to the master, which reads them.
+_RUN_TARGETS = frozenset((Target.AGENT, Target.PARENT, Target.APPS, Target.ALL, Target.SLOT, Target.WORKER))
 
 _encode = Encoder().encode
 _decode_message = Decoder(tuple[str, Any]).decode
-_decoders: "dict[Any, Decoder[Any]]" = {}  # one for each shape; to make one costs more than to decode
+_decoders: "dict[Any, Decoder[Any]]" = {}  # one per type; making a decoder costs more than decoding
 
 
 def read_limit(max_message_bytes: int) -> int:
-    """The longest body that a reader lets in: the option limits what applications send, but the master's own
-    messages, such as the status or the report of a failed boot, may be longer than a small one."""
+    """Return the longest body that a reader accepts.
+
+    The option limits what applications send. The master's own messages, such as the status or the report of a failed
+    boot, may be longer than a small limit.
+    """
     return max(max_message_bytes, MAX_MESSAGE_BYTES)
 
 
 class Frame(Struct, frozen=True, gc=False):
-    """One frame as it was received, or a run of `count` messages that go the same way. `raw` is ready to be relayed."""
+    """One received frame, or a run of `count` messages with the same receivers. `raw` can be relayed as it is."""
 
     kind: FrameKind
     target: Target
@@ -58,12 +62,12 @@ class Frame(Struct, frozen=True, gc=False):
 
     @property
     def request_key(self) -> tuple[int, int]:
-        """Of a request and its cancellation: who asks, and his number for it."""
+        """The key of a request or its cancellation: the requester, and its number for the request."""
         return self.source, self.request_id
 
     @property
     def reply_key(self) -> tuple[int, int]:
-        """Of an answer: who asked, and his number for the request."""
+        """The key of the request that this frame answers."""
         return self.target_id, self.request_id
 
     @property
@@ -71,7 +75,7 @@ class Frame(Struct, frozen=True, gc=False):
         return memoryview(self.raw)[HEADER.size :]
 
     def bodies(self) -> Iterator[memoryview]:
-        """The bodies of a run, one after the other."""
+        """Yield the bodies of a run in order."""
         view, offset, size, unpack = memoryview(self.raw), 0, HEADER.size, _LENGTH.unpack_from
         while offset < len(view):
             start = offset + size
@@ -80,13 +84,13 @@ class Frame(Struct, frozen=True, gc=False):
 
 
 def request_key_of(raw: bytes) -> tuple[int, int]:
-    """A frame's `question`, from its bytes."""
-    return _question_of(raw, 16)
+    """Return `Frame.request_key` from a frame's bytes."""
+    return _unpack_request_key(raw, 16)
 
 
 def reply_key_of(raw: bytes) -> tuple[int, int]:
-    """A frame's `answered`, from its bytes."""
-    return _answered_by(raw, 8)
+    """Return `Frame.reply_key` from a frame's bytes."""
+    return _unpack_reply_key(raw, 8)
 
 
 def encode_frame(
@@ -98,7 +102,7 @@ def encode_frame(
     request_id: int = 0,
     max_bytes: int = MAX_MESSAGE_BYTES,
 ) -> bytes:
-    """A frame's bytes. NotSerializable and MessageTooLarge are raised here, in the sender."""
+    """Return a frame's bytes. Raises NotSerializable and MessageTooLarge, so that the sender learns of it."""
     try:
         body = _encode(content)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
@@ -109,7 +113,7 @@ def encode_frame(
 
 
 def decode_body(body: bytes | memoryview, type: Any = Any) -> Any:
-    """A body's content, checked against `type`; FrameError for what is not MessagePack or not of that shape."""
+    """Return a body's content as a `type`; FrameError if it is not MessagePack, or not of that type."""
     decoder = _decoders.get(type)
     if decoder is None:
         decoder = _decoders[type] = Decoder(type)
@@ -120,7 +124,7 @@ def decode_body(body: bytes | memoryview, type: Any = Any) -> Any:
 
 
 def decode_message(body: bytes | memoryview) -> tuple[str, Any]:
-    """Action and data of a message; FrameError as of `decode_body`."""
+    """Return action and data of a message's body; FrameError as in `decode_body`."""
     try:
         return _decode_message(body)
     except (DecodeError, ValueError, RecursionError, MemoryError) as error:
@@ -128,26 +132,27 @@ def decode_message(body: bytes | memoryview) -> tuple[str, Any]:
 
 
 class FrameReader:
-    """Turns a stream's chunks into frames, however they are cut; with `runs`, messages that go the same way into one.
+    """Turns a stream's chunks into frames, however the stream is cut. With `runs`, consecutive messages to the same
+    receivers become one frame.
 
-    Feed it chunks, or let it be read into: `room` is where the next bytes go, `filled` says how many came. Lengths,
-    kinds and targets are checked before a body is waited for; what is no frame raises FrameError, after which the
-    reader must not be used again.
+    Feed it chunks, or read into it: `room` is where the next bytes go, `filled` says how many came. Lengths, kinds and
+    targets are checked before the reader waits for a body. Bytes that are no frame raise FrameError; the reader must
+    not be used after that.
     """
 
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES, *, runs: bool = False) -> None:
         self.runs = runs
         self._max_bytes = max_bytes
-        # Anonymous memory of its own: what is never read into costs nothing, unlike a bytearray, which is written over.
-        self._small = mmap(-1, CHUNK, MAP_PRIVATE | MAP_ANONYMOUS)
-        self._single_limit = min(SINGLE, max_bytes + HEADER_SIZE)
-        self._data: mmap | bytearray = self._small  # or a buffer of its own, for one frame that is larger
+        # Anonymous memory: pages that are never read into cost nothing, unlike a bytearray's, which are zeroed.
+        self._small = mmap(-1, READ_BYTES, MAP_PRIVATE | MAP_ANONYMOUS)
+        self._single_limit = min(MAX_SINGLE, max_bytes + HEADER_SIZE)
+        self._data: mmap | bytearray = self._small  # or, for one larger frame, a buffer of its own
         self._view = memoryview(self._data)
         self._used = 0
         self.room = self._view  # where the next bytes of the stream go; never empty
 
     def feed(self, chunk: bytes) -> list[Frame]:
-        """The frames that `chunk` completes."""
+        """Return the frames that `chunk` completes."""
         frames: list[Frame] = []
         offset = 0
         while offset < len(chunk):
@@ -160,31 +165,33 @@ class FrameReader:
 
     @property
     def pending(self) -> bool:
-        """Whether a part of a frame waits for the rest."""
+        """Whether the reader holds a part of a frame."""
         return self._used > 0
 
     def is_single(self, chunk: bytes) -> bool:
-        """Whether `chunk` is one whole small frame, and no part of another waits: so it is whenever nobody hurries.
-        Such a chunk need not be fed."""
+        """Return whether `chunk` is one whole small frame, and no part of another one waits.
+
+        That is the usual case without a flood. Such a chunk need not be fed.
+        """
         size = len(chunk)
         return (
             HEADER_SIZE <= size <= self._single_limit and not self._used and _length_of(chunk)[0] == size - HEADER_SIZE
         )
 
     def filled(self, count: int) -> list[Frame]:
-        """`count` bytes have been put into the buffer: the frames that they complete."""
+        """Return the frames that are complete, now that `count` bytes have been put into `room`."""
         self._used += count
         if self._data is not self._small and self._used < len(self._data):
             self.room = self._view[self._used :]
-            return []  # a large frame, and not all of it yet
+            return []  # a large frame that is not complete yet
         frames, taken, wanted = self._take()
         self._keep_rest(taken, wanted)
         return frames
 
     def _keep_rest(self, taken: int, wanted: int) -> None:
-        """Make room: what is left of the buffer goes to its head, or to a buffer as large as its frame."""
+        """Make room: move the unfinished frame to the buffer's head, or to a buffer as large as the frame."""
         rest = self._view[taken : self._used]
-        if wanted > CHUNK:
+        if wanted > READ_BYTES:
             self._switch(bytearray(wanted), rest)
         elif self._data is not self._small:
             self._switch(self._small, rest)
@@ -199,39 +206,39 @@ class FrameReader:
         self._data, self._view = data, view
 
     def _take(self) -> tuple[list[Frame], int, int]:
-        """The complete frames in the buffer, how many bytes they take, and how many the next one needs."""
+        """Return the complete frames in the buffer, how many bytes they take, and how many the next one needs."""
         frames: list[Frame] = []
         data, view, offset, end, size = self._data, self._view, 0, self._used, HEADER.size
         while end - offset >= size:
             length, kind, target, _, target_id, source, request_id = HEADER.unpack_from(data, offset)
             if length > self._max_bytes or kind not in _KINDS or target not in _TARGETS:
-                raise FrameError(self._wrong(length, kind, target))
+                raise FrameError(self._describe_bad_header(length, kind, target))
             stop = offset + size + length
             if stop > end:
                 return frames, offset, size + length
             count = 1
-            if self.runs and kind == _MESSAGE and target in _RUNS and end - stop >= size:
+            if self.runs and kind == _MESSAGE and target in _RUN_TARGETS and end - stop >= size:
                 count, stop = self._run(offset, stop, end)
-            whole = stop - offset == len(data)  # then a large frame's own buffer may go its way as it is
+            whole = stop - offset == len(data)  # then the large frame's own buffer is handed over as it is
             raw = data if whole and isinstance(data, bytearray) else bytes(view[offset:stop])
             frames.append(Frame(_KINDS[kind], _TARGETS[target], target_id, source, request_id, raw, count))
             offset = stop
         return frames, offset, 0
 
-    def _wrong(self, length: int, kind: int, target: int) -> str:
+    def _describe_bad_header(self, length: int, kind: int, target: int) -> str:
         if length > self._max_bytes:
             return f"a frame of {length} bytes, the limit is {self._max_bytes}"
         return f"no frame has kind {kind} and target {target}"
 
     def _run(self, first: int, offset: int, end: int) -> tuple[int, int]:
-        """How many frames from `first` on differ in nothing but their bodies, and where they end."""
+        """Return how many frames from `first` on differ in nothing but their bodies, and where they end."""
         data, size, unpack = self._data, HEADER.size, _LENGTH.unpack_from
         same = data[first + _LENGTH.size : first + size]
         count = 1
         while offset + size <= end and data[offset + 4 : offset + size] == same:
             length = unpack(data, offset)[0]
             if length > self._max_bytes or offset + size + length > end:
-                break  # the caller judges it
+                break  # the caller checks it
             offset += size + length
             count += 1
         return count, offset

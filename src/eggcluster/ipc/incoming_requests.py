@@ -1,88 +1,91 @@
-"""Requests that were made to this process: their handlers run, and what comes of it is sent back. In every child."""
+"""Requests made to this process: runs their handlers and sends the replies. Runs in every child."""
 
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from eggcluster.ipc.handlers import Handlers
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.wording import printable
 
-RequestKey = tuple[int, int]  # who asks, and his number for the request
+RequestKey = tuple[int, int]  # the requester's packed address, and its number for the request
 
 _logger = logging.getLogger("eggcluster.messenger")
 _REPLY = FrameKind.REPLY
 
 
 class IncomingRequests:
-    """A request is answered by the first handler of its action; `reply` sends the answer to a question: who asks, and
-    his number for the request."""
+    """Answers each request by the first handler of its action.
 
-    def __init__(self, handlers: Handlers, reply: Callable[[RequestKey, FrameKind, Any], None]) -> None:
-        self._handlers = handlers
+    `take` returns the handlers of an action (`Handlers.take`); `reply` sends the answer to a request.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[str], Sequence[Callable[[Any], Any]]],
+        reply: Callable[[RequestKey, FrameKind, Any], None],
+    ) -> None:
+        self._take = take
         self._reply = reply
-        self._under_way: dict[RequestKey, asyncio.Task[None]] = {}
+        self._running: dict[RequestKey, asyncio.Task[None]] = {}
 
-    def give(self, question: RequestKey, action: str, data: Any) -> bool:
-        """Answer at once where the handler is a plain function; True where it is one that takes a while."""
-        handlers = self._handlers.take(action)
+    def handle(self, key: RequestKey, action: str, data: Any) -> bool:
+        """Run the handler. A plain function is answered at once; return True if the handler is async and still runs."""
+        handlers = self._take(action)
         if not handlers:
-            self._reply(question, FrameKind.FAILURE, ["NoHandler", f'nobody here answers "{action}"', ""])
+            self._reply(key, FrameKind.FAILURE, ["NoHandler", f'no handler for the request "{action}"', ""])
             return False
         try:
             result = handlers[0](data)
         except BaseException as error:
-            self._fail(question, action, error)
+            self._fail(key, action, error)
             return False
         if result is not None and isinstance(result, Coroutine):
-            self._give_later(question, action, result)
+            self._start(key, action, result)
             return True
-        self._reply(question, _REPLY, result)
+        self._reply(key, _REPLY, result)
         return False
 
-    def cancel(self, question: RequestKey) -> None:
-        """Whoever asked does not wait any more: cancel the handler."""
-        if task := self._under_way.get(question):
+    def cancel(self, key: RequestKey) -> None:
+        """Cancel the handler: the requester does not wait any more."""
+        if task := self._running.get(key):
             task.cancel()
 
     @property
-    def under_way(self) -> set[asyncio.Task[None]]:
-        """The handlers that are answering just now."""
-        return set(self._under_way.values())
+    def running(self) -> set[asyncio.Task[None]]:
+        """The async handlers that have not ended."""
+        return set(self._running.values())
 
     def cancel_all(self) -> None:
-        """Nobody can be answered any more."""
-        for task in self._under_way.values():
+        """Cancel all handlers: no reply can be sent any more."""
+        for task in self._running.values():
             task.cancel()
 
-    def _give_later(self, question: RequestKey, action: str, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(self._await(question, action, work))
-        self._under_way[question] = task
-        task.add_done_callback(lambda _: self._under_way.pop(question, None))
+    def _start(self, key: RequestKey, action: str, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(key, action, work))
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._running.pop(key, None))
 
-    async def _await(self, question: RequestKey, action: str, work: Coroutine[Any, Any, Any]) -> None:
+    async def _run(self, key: RequestKey, action: str, work: Coroutine[Any, Any, Any]) -> None:
         try:
             result = await work
         except BaseException as error:
             if is_cancellation(error):
                 raise
-            self._fail(question, action, error)
+            self._fail(key, action, error)
         else:
-            self._reply(question, _REPLY, result)
+            self._reply(key, _REPLY, result)
 
-    def _fail(self, question: RequestKey, action: str, error: BaseException) -> None:
-        """To be called while `error` is being handled: its traceback travels."""
+    def _fail(self, key: RequestKey, action: str, error: BaseException) -> None:
+        """Log and send `error`. Call it in the `except` block: the traceback travels, too."""
         _logger.exception('the handler of request "%s" raised', action)
-        self._reply(
-            question, FrameKind.FAILURE, [type(error).__name__, _text(error), printable(traceback.format_exc())]
-        )
+        self._reply(key, FrameKind.FAILURE, [type(error).__name__, _text(error), printable(traceback.format_exc())])
 
 
 def _text(error: BaseException) -> str:
-    """What the exception says; one whose own `__str__` raises says nothing."""
+    """Return the exception's text; "" if its own `__str__` raises."""
     try:
         return printable(str(error))
     except BaseException:

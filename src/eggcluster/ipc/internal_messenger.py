@@ -1,48 +1,48 @@
-"""The line between our own code in agent and app workers, beside the application's messages. Runs in each of them.
+"""The messenger of the package's own code in agent and app workers, beside the application's. Runs in each of them.
 
-It goes over the same channel in the same order, with names that the application can neither send nor listen to
+It uses the same channel in the same order, with actions that the application can neither send nor handle
 (`INTERNAL_ACTIONS`).
 """
 
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from eggcluster.ipc.handlers import Handler, Handlers
+from eggcluster.ipc.dispatcher import Handler, Handlers
 from eggcluster.model.messages.message import INTERNAL_ACTIONS, FrameKind, Receiver, Target, parse_receiver
 
-FOR_EVER = 1e8  # seconds, three years: what is asked here ends with the answer or the receiver
+NO_TIMEOUT = 1e8  # seconds, three years: an internal request ends with its answer or its receiver
 
 
 class _Write(Protocol):
     def __call__(self, kind: FrameKind, target: Target, content: Any, target_id: int) -> None: ...
 
 
-class _Ask(Protocol):
+class _Request(Protocol):
     def __call__(
         self, action: str, data: Any, target: Target, target_id: int, timeout: float
     ) -> Coroutine[Any, Any, Any]: ...
 
 
 class InternalMessenger:
-    """A messenger's; `write` and `ask` are its ways out without the check of the name."""
+    """Part of a messenger. `write` and `request` are the messenger's methods that do not check the action."""
 
-    def __init__(self, handlers: Handlers, write: _Write, ask: _Ask) -> None:
+    def __init__(self, handlers: Handlers, write: _Write, request: _Request) -> None:
         self._handlers = handlers
         self._write = write
-        self._ask = ask
+        self._request = request
 
     def on(self, action: str, handler: Handler) -> None:
-        """As the messenger's `on`."""
+        """As `Messenger.on`."""
         assert action in INTERNAL_ACTIONS, action
         self._handlers.add(action, handler)
 
     def send(self, action: str, data: Any, to: Receiver) -> None:
-        """As the messenger's `send`."""
+        """As `Messenger.send`."""
         assert action in INTERNAL_ACTIONS, action
         target, target_id = parse_receiver(to)
         self._write(FrameKind.MESSAGE, target, [action, data], target_id)
 
-    async def request(self, action: str, data: Any, to: Receiver, timeout: float = FOR_EVER) -> Any:
-        """As the messenger's `request`, to one receiver; by default without a timeout. From any event loop."""
+    async def request(self, action: str, data: Any, to: Receiver, timeout: float = NO_TIMEOUT) -> Any:
+        """As `Messenger.request`, to one receiver; by default without a timeout. Works from any event loop."""
         assert action in INTERNAL_ACTIONS, action
-        return await self._ask(action, data, *parse_receiver(to), timeout)
+        return await self._request(action, data, *parse_receiver(to), timeout)

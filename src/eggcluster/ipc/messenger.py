@@ -1,4 +1,4 @@
-"""The messenger: what agent, app workers and the parent use to talk. Runs in each of them, over one channel."""
+"""The messenger: agent, app workers and the parent send and receive with it. Runs in each of them, over one channel."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,8 @@ from typing import Any, TypeVar, overload
 
 from eggcluster.errors import BadReceiver, MessengerClosed, MessengerError, RequestTimeout
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.dispatcher import Dispatcher, OnEvent
+from eggcluster.ipc.dispatcher import Dispatcher, Handler, Handlers, OnEvent
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, encode_frame
-from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.incoming_requests import IncomingRequests, RequestKey
 from eggcluster.ipc.internal_messenger import InternalMessenger
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
@@ -27,7 +26,7 @@ from eggcluster.model.messages.message import (
 )
 from eggcluster.model.messages.role import Address, Role
 
-REQUEST_TIMEOUT = 5.0  # seconds; as long as Egg's close timeout: who waits longer says so
+REQUEST_TIMEOUT = 5.0  # seconds, by default; as long as Egg's close timeout
 _logger = logging.getLogger("eggcluster.messenger")
 # As globals: up to Python 3.11 the attribute of an Enum class takes as long to read as a function to call.
 _MESSAGE, _REQUEST = FrameKind.MESSAGE, FrameKind.REQUEST
@@ -37,14 +36,16 @@ _DEFAULT_TARGETS = {Role.APP: Target.AGENT, Role.AGENT: Target.APPS, Role.PARENT
 
 
 class Messenger:
-    """Sends to and receives from the others in the cluster.
+    """Sends to and receives from the other workers of the cluster.
 
-    Sending returns at once and may be done from any thread of the process; `await drain()` waits until all has
-    left it. `data` is what MessagePack can carry: None, bool, int (64 bit), float, str, bytes, list, dict, and
-    datetime with a time zone; a tuple arrives as a list. Every sending call raises `ReservedAction`, `BadReceiver`,
-    `NotSerializable`, `MessageTooLarge`, `MessengerBusy` where more than `max_queue_bytes` wait already (`await
-    drain()`, then send again), or `MessengerClosed` where no cluster runs. Handlers are plain or async
-    functions of one argument, the data; they run in the worker's event loop, and what they raise is logged.
+    Sending returns at once and may be done from any thread of the process; `await drain()` waits until all messages
+    have left it. `data` is what MessagePack can carry: None, bool, int (64 bit), float, str, bytes, list, dict, and
+    datetime with a time zone; a tuple arrives as a list.
+
+    Every sending call raises `ReservedAction`, `BadReceiver`, `NotSerializable`, `MessageTooLarge`, `MessengerBusy` if
+    more than `max_queue_bytes` wait already (`await drain()`, then send again), or `MessengerClosed` if no cluster
+    runs. Handlers are plain or async functions of one argument, the data. They run in the worker's event loop, and
+    exceptions that they raise are logged.
     """
 
     def __init__(self, role: Role = Role.APP, handlers: Handlers | None = None) -> None:
@@ -55,37 +56,40 @@ class Messenger:
         self._outbox: Outbox | None = None
         self._max_bytes = MAX_MESSAGE_BYTES
         self._address = 0
-        self._questions: PendingRequests | None = None
-        self._answers = IncomingRequests(self._handlers, self._reply)
-        self._intake: Dispatcher | None = None
-        self.internal = InternalMessenger(self._handlers, self._write, self._ask)
+        self._pending: PendingRequests | None = None
+        self._incoming = IncomingRequests(self._handlers.take, self._reply)
+        self._dispatcher: Dispatcher | None = None
+        self.internal = InternalMessenger(self._handlers, self._write, self._request)
 
     # -- sending ---------------------------------------------------------------------------------------
 
     def send(self, action: str, data: Any = None, to: Receiver | None = None) -> None:
-        """Send to `to`; by default an app's message goes to the agent, the agent's to the apps, the parent's to
-        the master."""
+        """Send to the receiver `to`.
+
+        By default an app worker's message goes to the agent, the agent's to the app workers, the parent's to the
+        master.
+        """
         target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
         self._send(action, data, target, target_id)
 
     def broadcast(self, action: str, data: Any = None) -> None:
-        """Send to the agent and all app workers, this one too."""
+        """Send to the agent and all app workers, including the sender."""
         self._send(action, data, _ALL)
 
     def send_to_app(self, action: str, data: Any = None) -> None:
-        """Send to all app workers, this one too if it is one."""
+        """Send to all app workers, including the sender if it is one."""
         self._send(action, data, _APPS)
 
     def send_to_agent(self, action: str, data: Any = None) -> None:
-        """Send to the agent; kept for the next one while it is being replaced."""
+        """Send to the agent; while it is being replaced, the message is kept for its successor."""
         self._send(action, data, _AGENT)
 
     def send_random(self, action: str, data: Any = None) -> None:
-        """Send to one app worker that listens, chosen at random."""
+        """Send to one listening app worker, chosen at random."""
         self._send(action, data, _RANDOM)
 
     def send_to(self, worker_id: Receiver, action: str, data: Any = None) -> None:
-        """Send to one: a worker id, "agent", "master", "parent", or "app#2"; "app" and "all" are many."""
+        """Send to a worker id, "agent", "master", "parent" or "app#2", or to many: "app", "all"."""
         target, target_id = parse_receiver(worker_id)
         self._send(action, data, target, target_id)
 
@@ -102,43 +106,43 @@ class Messenger:
         (self._outbox or self._attached()).write(frame)
 
     async def drain(self) -> None:
-        """Wait until all that was sent has left this process; MessengerClosed if the channel closes meanwhile."""
+        """Wait until all sent messages have left this process; MessengerClosed if the channel closes meanwhile."""
         if not self._is_ignored():
             await self._attached().drain()
 
-    # -- asking ----------------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------------
 
     async def request(
         self, action: str, data: Any = None, *, to: Receiver | None = None, timeout: float = REQUEST_TIMEOUT
     ) -> Any:
-        """Ask one receiver, and give what its handler returned.
+        """Send a request to one receiver, and return what its handler returned. Cancelling it cancels the handler.
 
         `to` defaults as in `send`; "app" (and the agent's default) means one listening app worker. `timeout` is
-        in seconds. Raises `RemoteError` for what the handler raised (or where there is none), `RequestTimeout`,
-        `ReceiverDied` as soon as the receiver is known to be gone. Cancelling it cancels the handler.
+        in seconds. Raises `RemoteError` if the handler raised or there is none, `RequestTimeout`, and `ReceiverDied`
+        as soon as the receiver is known to be gone.
         """
         check_action(action)
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
             raise ValueError(f"timeout: {timeout!r} is no time; use seconds above 0")
-        return await self._ask(action, data, *self._one_receiver(to), timeout)
+        return await self._request(action, data, *self._one_receiver(to), timeout)
 
-    async def _ask(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
+    async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
         outbox = self._attached()
-        asking = self._request(action, data, target, target_id, timeout)
-        return await (asking if outbox.is_here() else outbox.on_loop(asking))
+        answer = self._request_in_loop(action, data, target, target_id, timeout)
+        return await (answer if outbox.is_in_loop() else outbox.run_in_loop(answer))
 
     def _one_receiver(self, to: Receiver | None) -> tuple[Target, int]:
         target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
         if target is _ALL:
-            raise BadReceiver('a request goes to one receiver, "all" is many')
+            raise BadReceiver('a request goes to one receiver, "all" is many: use "agent", "app" or "app#2"')
         return (_RANDOM, 0) if target is _APPS else (target, target_id)
 
-    async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
-        outbox, questions = self._attached(), self._questions
-        assert questions is not None
-        request_id = questions.next_id()
+    async def _request_in_loop(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
+        outbox, pending = self._attached(), self._pending
+        assert pending is not None
+        request_id = pending.next_id()
         frame = self._encode(_REQUEST, target, (action, data), target_id, request_id)
-        answer = questions.begin(request_id, action, timeout)
+        answer = pending.begin(request_id, action, timeout)
         try:
             outbox.write(frame)
             return await answer
@@ -146,7 +150,7 @@ class Messenger:
             self._cancel_remote(target, target_id, request_id)
             raise
         finally:
-            questions.end(request_id, timeout)
+            pending.end(request_id, timeout)
 
     def _cancel_remote(self, target: Target, target_id: int, request_id: int) -> None:
         with contextlib.suppress(MessengerClosed):
@@ -159,8 +163,11 @@ class Messenger:
     @overload
     def on(self, action: str, handler: _H) -> _H: ...
     def on(self, action: str, handler: _H | None = None) -> Any:
-        """Call `handler` with the data of each `action`; without a handler, a decorator. TypeError for a function
-        that cannot take one argument. A request is answered by the first handler registered."""
+        """Call `handler` with the data of each `action`; without `handler`, return a decorator.
+
+        Raises TypeError for a function that cannot take one argument. A request is answered by the first handler
+        registered.
+        """
         return self._register(action, handler, once=False)
 
     @overload
@@ -168,16 +175,16 @@ class Messenger:
     @overload
     def once(self, action: str, handler: _H) -> _H: ...
     def once(self, action: str, handler: _H | None = None) -> Any:
-        """As `on`, for the next `action` only."""
+        """Like `on`, for the next `action` only."""
         return self._register(action, handler, once=True)
 
     def off(self, action: str, handler: Handler | None = None) -> None:
-        """Stop calling `handler`, or all handlers of `action`; what is not registered is no error."""
+        """Stop calling `handler`, or all handlers of `action`; a handler that is not registered is no error."""
         check_not_internal(action)
         self._handlers.discard(action, handler)
 
     async def wait_for(self, action: str, timeout: float | None = None) -> Any:
-        """Wait for the next `action` and give its data; TimeoutError after `timeout` seconds."""
+        """Wait for the next `action` and return its data; TimeoutError after `timeout` seconds."""
         arrived: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def arrive(data: Any) -> None:
@@ -203,14 +210,14 @@ class Messenger:
 
         return decorate
 
-    # -- the channel's side: called by whoever owns the channel, in the loop ------------------------------
+    # -- the channel's side: called in the loop by the owner of the channel --------------------------------
 
-    def serve_as(self, role: Role) -> None:
-        """This messenger is `role`'s: it decides where a message goes that names no receiver."""
+    def set_role(self, role: Role) -> None:
+        """Set the role of the running code: it decides where a message without a receiver goes."""
         self._role = role
 
-    def registering_with(self, handlers: Handlers) -> "Messenger":
-        """The same messenger, except that `on`, `once` and `off` go to `handlers`."""
+    def with_handlers(self, handlers: Handlers) -> "Messenger":
+        """Return the same messenger, except that `on`, `once` and `off` use `handlers`."""
         other = copy(self)
         other._handlers = handlers
         return other
@@ -222,54 +229,54 @@ class Messenger:
         max_bytes: int = MAX_MESSAGE_BYTES,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         on_event: OnEvent | None = None,
-        tell_read: Callable[[int], None] = lambda messages: None,
+        on_read: Callable[[int], None] = lambda messages: None,
     ) -> None:
         """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in.
 
-        `on_event` gets each message of the master itself, before the application's handlers do; `tell_read` how many
-        messages have been read so far, after each small one and every now and then in a flood.
+        `on_event` gets each message of the master itself, before the application's handlers do. `on_read` gets the
+        number of messages read so far, after each small one and every now and then in a flood.
         """
         self._role = address.role
         self._address = address.pack()
         self._max_bytes = max_bytes
         self._outbox = Outbox(channel, max_queue_bytes)
-        self._questions = questions = PendingRequests()
-        self._intake = Dispatcher(channel, self._handlers, self._answers, questions, on_event, tell_read)
+        self._pending = pending = PendingRequests()
+        self._dispatcher = Dispatcher(channel, self._handlers, self._incoming, pending, on_event, on_read)
 
     def detach(self) -> None:
-        """The channel is gone: who waits for an answer gets MessengerClosed, later sends raise it too."""
+        """The channel is closed: let pending requests and later sends raise MessengerClosed."""
         self._outbox = None
-        if self._questions is not None:
-            self._questions.end_all()
-        self._answers.cancel_all()
+        if self._pending is not None:
+            self._pending.end_all()
+        self._incoming.cancel_all()
 
-    async def settle(self, limit: float) -> None:
-        """Wait until the async handlers that run now have ended, for `limit` seconds at most."""
-        if self._intake is not None and (running := self._intake.under_way):
-            await asyncio.wait(running, timeout=limit)
+    async def wait_for_handlers(self, timeout: float) -> None:
+        """Wait until the async handlers that run now have ended, for `timeout` seconds at most."""
+        if self._dispatcher is not None and (running := self._dispatcher.running):
+            await asyncio.wait(running, timeout=timeout)
 
     def receive(self, frame: Frame) -> None:
-        """Act on one frame, or a run of messages. Nothing that it holds raises here: it is logged and dropped."""
-        if self._intake is not None:
-            self._intake.receive(frame)
+        """Act on one frame, or a run of messages. No content of a frame makes it raise: a bad one is logged."""
+        if self._dispatcher is not None:
+            self._dispatcher.receive(frame)
 
-    def _reply(self, question: RequestKey, kind: FrameKind, content: Any) -> None:
-        """Send what a handler of ours returned or raised."""
+    def _reply(self, key: RequestKey, kind: FrameKind, content: Any) -> None:
+        """Send what a handler returned or raised."""
         try:
-            answer = self._encode(kind, _ADDRESS, content, *question)
-        except MessengerError as error:  # it cannot travel
+            frame = self._encode(kind, _ADDRESS, content, *key)
+        except MessengerError as error:  # it cannot be sent
             text = [type(error).__name__, str(error), ""]
-            answer = self._encode(FrameKind.FAILURE, _ADDRESS, text, *question)
+            frame = self._encode(FrameKind.FAILURE, _ADDRESS, text, *key)
         try:
-            (self._outbox or self._attached()).write(answer)
+            (self._outbox or self._attached()).write(frame)
         except MessengerError as error:
             _logger.warning("an answer was not sent: %s", error)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     def _is_ignored(self) -> bool:
-        """Return whether what is sent goes nowhere, by the application's wish: it runs outside of a cluster."""
-        return self.standalone and self._intake is None
+        """Return whether sending does nothing: the application runs outside of a cluster, and has asked for that."""
+        return self.standalone and self._dispatcher is None
 
     def _attached(self) -> Outbox:
         if self._outbox is None:

@@ -1,4 +1,4 @@
-"""The outbox: what leaves this process over its channel, from whichever thread, within a bound. Runs in every child."""
+"""The outbox: sends frames over one channel from any thread, within a memory bound. Runs in every child."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _logger = logging.getLogger("eggcluster.messenger")
 
 
 class Outbox:
-    """Belongs to the event loop in which it was made; `write` and `on_loop` may be called from anywhere."""
+    """Belongs to the event loop in which it was made. `write` and `run_in_loop` may be called from any thread."""
 
     def __init__(self, channel: Channel, max_queue_bytes: int = MAX_QUEUE_BYTES) -> None:
         self._channel = channel
@@ -23,12 +23,14 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._lock = Lock()
-        self._on_its_way = 0  # bytes that other threads have handed to the loop, and it has not taken yet
+        self._handed_over_bytes = 0  # bytes that other threads have handed to the loop, and it has not written yet
 
     def write(self, frame: bytes) -> None:
-        """Queue a whole frame; returns at once. MessengerBusy when too much is waiting, MessengerClosed when the
-        channel or its loop is closed."""
-        if self._channel.exceeds(self._max_queue_bytes) or self._on_its_way > self._max_queue_bytes:
+        """Queue a whole frame, and return at once.
+
+        Raises MessengerBusy if too many bytes are waiting, MessengerClosed if the channel or its loop is closed.
+        """
+        if self._channel.exceeds(self._max_queue_bytes) or self._handed_over_bytes > self._max_queue_bytes:
             raise MessengerBusy(f"more than {self._max_queue_bytes} bytes are waiting to be sent; await drain() first")
         if get_ident() == self._thread:
             self._channel.write(frame)
@@ -36,28 +38,28 @@ class Outbox:
             raise MessengerClosed("the worker's event loop has been closed")
         else:
             with self._lock:
-                self._on_its_way += len(frame)
-            self._loop.call_soon_threadsafe(self._take, frame)
+                self._handed_over_bytes += len(frame)
+            self._loop.call_soon_threadsafe(self._write_in_loop, frame)
 
-    def _take(self, frame: bytes) -> None:
-        """The loop's half of a send from another thread: nobody is there any more to catch an error."""
+    def _write_in_loop(self, frame: bytes) -> None:
+        """Finish a write from another thread. Its caller has returned, so an error is logged here."""
         with self._lock:
-            self._on_its_way -= len(frame)
+            self._handed_over_bytes -= len(frame)
         try:
             self._channel.write(frame)
         except MessengerClosed:
             _logger.warning("a message was not sent: the channel to the master is closed")
 
-    def is_here(self) -> bool:
-        """Whether the caller runs in the channel's loop. Its thread may have another one while this one rests."""
+    def is_in_loop(self) -> bool:
+        """Return whether the caller runs in the channel's loop: its thread may run another loop in the meantime."""
         return get_ident() == self._thread and self._loop.is_running()
 
     async def drain(self) -> None:
-        """Wait until all that was written has left this process; MessengerClosed if the channel closes meanwhile."""
-        await self.on_loop(self._channel.drain())
+        """Wait until all written frames have left this process; MessengerClosed if the channel closes meanwhile."""
+        await self.run_in_loop(self._channel.drain())
 
-    async def on_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Await `work` in the channel's loop, also from another one (an async view under WSGI has its own)."""
+    async def run_in_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await `work` in the channel's loop, also from another loop (an async view under WSGI has its own)."""
         if asyncio.get_running_loop() is self._loop:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

@@ -1,7 +1,7 @@
-"""Deadlines: the time-outs of this process's requests. Runs in every child.
+"""Requests made by this process: the futures of their answers, and their timeouts. Runs in every child.
 
-A timer of the event loop for each request would cost more than the rest of asking. Time-outs of the same length end in
-the order in which they began, so one timer serves all of a length.
+A timer of the event loop for each request would cost more than the rest of the request. Timeouts of the same length
+end in the order in which they began, so one timer serves all requests with the same timeout.
 """
 
 import asyncio
@@ -13,61 +13,61 @@ from eggcluster.errors import FrameError, MessengerClosed, ReceiverDied, RemoteE
 from eggcluster.ipc.frame import HEADER_SIZE, Frame, decode_body, reply_key_of
 from eggcluster.model.messages.message import FrameKind
 
-EARLY = 0.001  # seconds; the clock of uvloop ticks in milliseconds, and a timer may ring within the one before
-MAX_RESTING = 16  # lengths whose timer is kept while nothing waits for it: who asks once more asks with the same one
+TIMER_SLACK = 0.001  # seconds; uvloop's clock ticks in milliseconds, so a timer may ring one tick early
+MAX_IDLE_TIMERS = 16  # timers kept without a request: the next request is likely to have the same timeout
 
 
 class Deadlines:
-    """Belongs to one event loop. `expire` is called with the number of each request whose time is up."""
+    """The deadlines of requests in one event loop. `expire` is called with each request id whose time is up."""
 
     def __init__(self, expire: Callable[[int, float], None]) -> None:
         self._expire = expire
         self._loop = asyncio.get_running_loop()
-        self._ends: dict[float, dict[int, float]] = {}  # timeout -> request id -> instant, the earliest first
+        self._deadlines: dict[float, dict[int, float]] = {}  # timeout -> request id -> instant, the earliest first
         self._timers: dict[float, asyncio.TimerHandle] = {}
 
     def begin(self, request_id: int, timeout: float) -> None:
-        """In `timeout` seconds the time of this request is up."""
-        ends = self._ends.get(timeout)
-        if ends is None:
-            ends = self._ends[timeout] = {}
-            self._timers[timeout] = self._loop.call_later(timeout, self._look, timeout)
-        ends[request_id] = self._loop.time() + timeout
+        """Let the request expire in `timeout` seconds."""
+        deadlines = self._deadlines.get(timeout)
+        if deadlines is None:
+            deadlines = self._deadlines[timeout] = {}
+            self._timers[timeout] = self._loop.call_later(timeout, self._check, timeout)
+        deadlines[request_id] = self._loop.time() + timeout
 
     def end(self, request_id: int, timeout: float) -> None:
-        """The request has ended; may be called again."""
-        ends = self._ends.get(timeout)
-        if ends is not None:
-            ends.pop(request_id, None)
-            if not ends and len(self._ends) > MAX_RESTING:
-                self._forget(timeout)
+        """The request has ended: it does not expire any more. May be called again."""
+        deadlines = self._deadlines.get(timeout)
+        if deadlines is not None:
+            deadlines.pop(request_id, None)
+            if not deadlines and len(self._deadlines) > MAX_IDLE_TIMERS:
+                self._stop_timer(timeout)
 
     def stop(self) -> None:
-        """Nothing expires any more."""
-        for timeout in [*self._ends]:
-            self._forget(timeout)
+        """Stop all timers: nothing expires any more."""
+        for timeout in [*self._deadlines]:
+            self._stop_timer(timeout)
 
-    def _look(self, timeout: float) -> None:
-        ends, now = self._ends[timeout], self._loop.time()
-        due = []
-        for request_id, end in ends.items():
-            if end > now + EARLY:
-                self._timers[timeout] = self._loop.call_later(end - now, self._look, timeout)
+    def _check(self, timeout: float) -> None:
+        deadlines, now = self._deadlines[timeout], self._loop.time()
+        expired = []
+        for request_id, deadline in deadlines.items():
+            if deadline > now + TIMER_SLACK:
+                self._timers[timeout] = self._loop.call_later(deadline - now, self._check, timeout)
                 break
-            due.append(request_id)
+            expired.append(request_id)
         else:
-            self._forget(timeout)
-        for request_id in due:
-            ends.pop(request_id, None)
+            self._stop_timer(timeout)
+        for request_id in expired:
+            deadlines.pop(request_id, None)
             self._expire(request_id, timeout)
 
-    def _forget(self, timeout: float) -> None:
-        del self._ends[timeout]
+    def _stop_timer(self, timeout: float) -> None:
+        del self._deadlines[timeout]
         self._timers.pop(timeout).cancel()
 
 
 class PendingRequests:
-    """Belongs to the event loop in which it was made. Each question is a future that its answer resolves."""
+    """The requests of one event loop that wait for an answer. Each is a future that its answer resolves."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -76,32 +76,38 @@ class PendingRequests:
         self._deadlines = Deadlines(self._expire)
 
     def next_id(self) -> int:
-        """The number of the next question."""
+        """Return the request id of the next request."""
         self._last_id = (self._last_id + 1) & 0xFFFFFFFF
         return self._last_id
 
     def begin(self, request_id: int, action: str, timeout: float) -> asyncio.Future[Any]:
-        """The answer to be; RequestTimeout after `timeout` seconds. `end` it, however it ends."""
+        """Return the future of the answer; it fails with RequestTimeout after `timeout` seconds.
+
+        Call `end` however the request ends.
+        """
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[request_id] = (answer, action)
         self._deadlines.begin(request_id, timeout)
         return answer
 
     def end(self, request_id: int, timeout: float) -> None:
-        """Nobody waits for the answer any more."""
+        """Drop the request: its answer is not awaited any more."""
         del self._waiting[request_id]
         self._deadlines.end(request_id, timeout)
 
     def end_all(self) -> None:
-        """The channel is gone: nobody will answer."""
+        """The channel is closed: let all requests fail with MessengerClosed."""
         self._deadlines.stop()
         for answer, _ in self._waiting.values():
             if not answer.done():
                 answer.set_exception(MessengerClosed("the channel to the master was closed"))
 
     def resolve(self, frame: Frame) -> None:
-        """An answer came; one for which nobody waits any more is dropped. FrameError for what cannot be read."""
-        answer = self._open(frame.request_id)
+        """Resolve the request that a REPLY, FAILURE or LOST frame answers; a late answer is dropped.
+
+        Raises FrameError for a body that cannot be read.
+        """
+        answer = self._unresolved(frame.request_id)
         if answer is None:
             return
         if frame.kind is FrameKind.REPLY:
@@ -111,9 +117,9 @@ class PendingRequests:
         else:
             answer.set_exception(RemoteError(*decode_body(frame.body, tuple[str, str, str])))
 
-    def resolve_reply(self, raw: bytes) -> bool:
-        """The same for the bytes of a reply; False where it cannot be read."""
-        answer = self._open(reply_key_of(raw)[1])
+    def resolve_raw(self, raw: bytes) -> bool:
+        """Resolve the request that a REPLY frame's bytes answer; return False if its body cannot be read."""
+        answer = self._unresolved(reply_key_of(raw)[1])
         if answer is not None:
             try:
                 answer.set_result(decode_body(raw[HEADER_SIZE:]))
@@ -121,7 +127,7 @@ class PendingRequests:
                 return False
         return True
 
-    def _open(self, request_id: int) -> asyncio.Future[Any] | None:
+    def _unresolved(self, request_id: int) -> asyncio.Future[Any] | None:
         answer, _ = self._waiting.get(request_id, (None, ""))
         return None if answer is None or answer.done() else answer
 

@@ -300,7 +300,7 @@ class Master:
             start_deadline=worker.start_deadline,
             cluster_port=self.resources.listeners.cluster_port,
             cluster_inode=self.resources.listeners.cluster_inode,
-            edition=self.reception.reloads,
+            reloads=self.reception.reloads,
             **details,
         )
 

@@ -89,7 +89,7 @@ class WorkerManager:
             return "", None
         if (timer := self._lost.pop(worker, None)) is not None:
             timer.cancel()
-        words, read = handle.record.last_words(), handle.record.messages_read()
+        words, read = handle.record.final_message(), handle.record.messages_read()
         handle.record.close()
         if handle.lives_on:
             self._abandoned[worker] = handle

@@ -1,37 +1,37 @@
-"""Log lines that wait until somebody reads them: bounded, in order, and with a word about what was lost."""
+"""Log lines that wait to be written: bounded, in order, and with a notice of how many were lost. Pure."""
 
 from collections import deque
 from collections.abc import Callable
 
 
 class LogBuffer:
-    """Lines as bytes, `room` of them in all. What comes above that is lost; the gap is told by a line in its place,
-    which `notice` makes of the number of lost lines."""
+    """Keeps lines as bytes, up to `max_bytes`. Further lines are lost; in their place stands one line, the `notice`,
+    which a function makes of their number."""
 
-    def __init__(self, room: int, notice: Callable[[int], bytes]) -> None:
-        self._room = room
+    def __init__(self, max_bytes: int, notice: Callable[[int], bytes]) -> None:
+        self._max_bytes = max_bytes
         self._notice = notice
         self._lines: deque[bytes] = deque()
         self.size = 0  # bytes
         self.lost = 0  # lines, since the last notice
 
     def put(self, line: bytes) -> None:
-        """Keep the line, or lose it."""
-        if self.lost and self.size <= self._room // 2:  # not at the first byte of room: one notice, not hundreds
-            self.tell_lost()
-        if self.lost or self.size + len(line) > self._room:
+        """Keep the line, or count it as lost."""
+        if self.lost and self.size <= self._max_bytes // 2:  # not at the first free byte: one notice, not hundreds
+            self.add_notice()
+        if self.lost or self.size + len(line) > self._max_bytes:
             self.lost += 1
         else:
             self._append(line)
 
-    def tell_lost(self) -> None:
-        """Say what was lost, behind what is kept."""
+    def add_notice(self) -> None:
+        """Append the notice of the lost lines, if there are any."""
         if self.lost:
             lost, self.lost = self.lost, 0
             self._append(self._notice(lost))
 
     def head(self, size: int) -> bytes:
-        """The oldest lines: whole ones of `size` bytes together, or a longer one alone. b"" if there are none."""
+        """Return the oldest lines: whole lines of `size` bytes together, or a longer one alone; b"" if empty."""
         lines: list[bytes] = []
         total = 0
         for line in self._lines:
@@ -41,8 +41,8 @@ class LogBuffer:
             lines.append(line)
         return b"".join(lines)
 
-    def took(self, size: int) -> None:
-        """The first `size` bytes of it are written."""
+    def remove(self, size: int) -> None:
+        """Remove the first `size` bytes: they have been written."""
         self.size -= size
         while size:
             line = self._lines.popleft()
@@ -51,14 +51,14 @@ class LogBuffer:
                 return
             size -= len(line)
 
-    def lose_all(self) -> None:
-        """Nobody will ever read these."""
+    def drop_all(self) -> None:
+        """Count all lines as lost: they can never be written."""
         self.lost += len(self._lines)
         self._lines.clear()
         self.size = 0
 
-    def forget(self) -> None:
-        """As new."""
+    def clear(self) -> None:
+        """Remove all lines, and count nothing as lost."""
         self._lines.clear()
         self.size = self.lost = 0
 

@@ -35,7 +35,7 @@ def start_by_process(order: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
     The order travels over the channel: nothing of it, secrets above all, is on a command line.
     """
     record = HeartbeatPage.create(f"egg-{order.role}#{order.slot}")
-    order = msgspec.structs.replace(order, record_fd=record.fd)
+    order = msgspec.structs.replace(order, heartbeat_fd=record.fd)
     try:
         ours, theirs = socket.socketpair()
     except OSError:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import msgspec
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
-from eggcluster.ipc.worker_spec import CLOSE, TELL, ListenerSpec, WorkerSpec, send_first
+from eggcluster.ipc.worker_spec import CLOSE_REQUEST, STACKS_REQUEST, ListenerSpec, WorkerSpec, send_first
 from eggcluster.kernel.threads import await_steadily
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.lives.worker import ExitReport
@@ -81,22 +81,22 @@ class ThreadWorker(WorkerHandle):
     async def stop(self, *, grace: float) -> StopOutcome:
         if not self._stopping:
             self._stopping = True
-            self._order(CLOSE)
+            self._order(CLOSE_REQUEST)
             if not await await_steadily(self._ended, grace):
                 self.kill()
         await self._gone.wait()
         return StopOutcome.ABANDONED if self._abandoned else StopOutcome.GRACEFUL
 
     async def abort(self) -> None:
-        self._order(TELL)
+        self._order(STACKS_REQUEST)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(TELL_GRACE):
-                await self._loop.sock_recv(self._orders, len(TELL))
+                await self._loop.sock_recv(self._orders, len(STACKS_REQUEST))
         await self.stop(grace=OBEY_GRACE)
 
     def kill(self) -> None:
         if not self._gone.is_set():
-            self._order(CLOSE)  # for the time when it comes to
+            self._order(CLOSE_REQUEST)  # for the time when it comes to
             self._abandoned = True
             self._gone.set()
 
@@ -147,7 +147,7 @@ def _copy(fd: int, unless_started: contextlib.ExitStack) -> int:
     return copy
 
 
-def _with_copies(order: WorkerSpec, record_fd: int, copies: dict[int, int]) -> WorkerSpec:
+def _with_copies(order: WorkerSpec, heartbeat_fd: int, copies: dict[int, int]) -> WorkerSpec:
     """The same order, with file descriptors that are the worker's own to close."""
 
     def own(fd: int | None) -> int | None:
@@ -155,7 +155,7 @@ def _with_copies(order: WorkerSpec, record_fd: int, copies: dict[int, int]) -> W
 
     return msgspec.structs.replace(
         order,
-        record_fd=copies[record_fd],
+        heartbeat_fd=copies[heartbeat_fd],
         listeners=[ListenerSpec(own(each.fd), each.tls) for each in order.listeners],
         cluster_fd=own(order.cluster_fd),
         handover_fd=own(order.handover_fd),

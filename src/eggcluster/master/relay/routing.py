@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 
-from eggcluster.ipc.channel import Route
+from eggcluster.ipc.channel import ShortCut
 from eggcluster.ipc.frame import ROUTE, Frame, reply_key_of, request_key_of
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.master.relay.link import Link, Mailbox
@@ -159,7 +159,7 @@ _SINGLE_TARGETS = frozenset((Target.AGENT, Target.PARENT, Target.SLOT, Target.WO
 
 
 class ShortCuts:
-    """Puts a function into the sender's channel for each way that a frame has taken (`Channel.ways`)."""
+    """Puts a function into the sender's channel for each way that a frame has taken (`Channel.short_cuts`)."""
 
     def __init__(self, links: Iterable[Link], requests: RelayedRequests) -> None:
         self._links = links
@@ -177,16 +177,16 @@ class ShortCuts:
             way = _reply_way(sender, self._requests)
         else:
             return
-        sender.channel.ways[bytes(frame.raw[ROUTE])] = way
+        sender.channel.short_cuts[bytes(frame.raw[ROUTE])] = way
 
     def clear(self) -> None:
         """Remove all short cuts: a link has come or gone, or a watcher has come."""
         for link in self._links:
             if link.channel is not None:
-                link.channel.ways.clear()
+                link.channel.short_cuts.clear()
 
 
-def _message_way(sender: Link, receiver: Link) -> Route:
+def _message_way(sender: Link, receiver: Link) -> ShortCut:
     pass_on = receiver.opened.pass_on
 
     def relay(raw: bytes) -> bool:
@@ -199,7 +199,7 @@ def _message_way(sender: Link, receiver: Link) -> Route:
     return relay
 
 
-def _request_way(sender: Link, receiver: Link, requests: RelayedRequests) -> Route:
+def _request_way(sender: Link, receiver: Link, requests: RelayedRequests) -> ShortCut:
     pass_on = receiver.opened.pass_on
 
     def relay(raw: bytes) -> bool:
@@ -216,7 +216,7 @@ def _request_way(sender: Link, receiver: Link, requests: RelayedRequests) -> Rou
     return relay
 
 
-def _reply_way(sender: Link, requests: RelayedRequests) -> Route:
+def _reply_way(sender: Link, requests: RelayedRequests) -> ShortCut:
     def relay(raw: bytes) -> bool:
         key = reply_key_of(raw)
         asker = requests.answered(key, sender)

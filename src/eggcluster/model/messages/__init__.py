@@ -1,1 +1,1 @@
-"""What travels in the cluster, and the addresses it travels between. Pure."""
+"""What is sent in the cluster, and between which addresses. Pure."""

@@ -1,10 +1,12 @@
-"""What travels in the cluster: the kinds of frames, the targets, and the names that no application may send."""
+"""The kinds of frames, their targets, and the actions that no application may send. Pure, in every process."""
 
 from enum import IntEnum
 
 from eggcluster.errors import BadReceiver, ReservedAction
+from eggcluster.wording import short
 
-# The lifecycle messages of docs/messenger.md. Whoever receives one knows that the master sent it.
+# The lifecycle messages. docs/messenger.md lists them, and a unit test compares that page with this set. Only the
+# master sends them, or a child sends them to the master: an application that receives one knows it is true.
 LIFECYCLE_ACTIONS = frozenset(
     {
         "agent-start",
@@ -23,8 +25,8 @@ LIFECYCLE_ACTIONS = frozenset(
     }
 )
 
-# What our own code in agent and app workers says to each other (ipc/internal_messenger.py). An application can send
-# no such message, nor listen to one.
+# What the package's own code in agent and app workers sends (ipc/internal_messenger.py). An application can neither
+# send nor handle these.
 INTERNAL_ACTIONS = frozenset(
     {
         "egg-schedule-announce",
@@ -40,20 +42,21 @@ RESERVED_ACTIONS = LIFECYCLE_ACTIONS | INTERNAL_ACTIONS
 
 
 class FrameKind(IntEnum):
-    """What a frame is. The last four are the master's own language with its children."""
+    """What a frame is. LOST and EVENT come from the master alone, or from a parent as the first frame; REPORT goes to
+    the master alone. The other kinds go from any process to any other."""
 
-    MESSAGE = 1  # an application's; no answer
-    REQUEST = 2  # an application's; somebody waits for REPLY, FAILURE or LOST
+    MESSAGE = 1  # from an application; has no answer
+    REQUEST = 2  # is answered by REPLY, FAILURE or LOST
     REPLY = 3  # what the handler returned
     FAILURE = 4  # what the handler raised
-    CANCEL = 5  # the one who asked does not wait any more
-    LOST = 6  # master only: the receiver went away before it answered, or there is none
-    EVENT = 7  # master only: a lifecycle message or an order
-    REPORT = 8  # child to master only: "agent-start", "app-start", "boot-failed"
+    CANCEL = 5  # the requester does not wait any more
+    LOST = 6  # the receiver went away before it answered, or there is none
+    EVENT = 7  # a lifecycle message of the master, or the first frame to a new child
+    REPORT = 8  # "agent-start", "app-start", "boot-failed"; "background", "remember"
 
 
 class Target(IntEnum):
-    """To whom a frame goes; `target_id` in its header says which one where there are several."""
+    """The receivers of a frame; `target_id` in its header says which one if there are several."""
 
     MASTER = 0
     AGENT = 1
@@ -63,7 +66,7 @@ class Target(IntEnum):
     RANDOM = 5  # one listening app worker
     SLOT = 6  # target_id: the slot
     WORKER = 7  # target_id: the worker id
-    ADDRESS = 8  # target_id: a packed address; answers go back this way
+    ADDRESS = 8  # target_id: a packed address; replies use it
 
 
 Receiver = int | str  # a worker id, or a name such as "agent" or "app#2"
@@ -79,7 +82,7 @@ _NAMES = {
 
 
 def parse_receiver(to: Receiver) -> tuple[Target, int]:
-    """Target and target id behind a receiver's name; BadReceiver where it is none."""
+    """Return the target and target id of a receiver; BadReceiver if it is unknown."""
     if isinstance(to, int) and not isinstance(to, bool):
         if 0 < to < 1 << 64:
             return _WORKER, to
@@ -89,19 +92,21 @@ def parse_receiver(to: Receiver) -> tuple[Target, int]:
         role, _, slot = to.partition("#")
         if role == "app" and slot.isascii() and slot.isdigit() and len(slot) < 9 and 0 < int(slot) < 1 << 24:
             return Target.SLOT, int(slot)
-    raise BadReceiver(f'{to!r} is no receiver: use a worker id, "agent", "app", "app#2", "all", "master" or "parent"')
+    raise BadReceiver(
+        f'unknown receiver {short(to)}: use a worker id, "agent", "app", "app#2", "all", "master" or "parent"'
+    )
 
 
 def check_action(action: str) -> None:
-    """ReservedAction for a lifecycle or internal message, TypeError for what is no string."""
+    """Raise ReservedAction for a lifecycle or internal message, TypeError for an action that is not a string."""
     if not isinstance(action, str):
         raise TypeError(f"an action is a string, not {action!r}")
     if action in RESERVED_ACTIONS:
         check_not_internal(action)
-        raise ReservedAction(f'"{action}" is a lifecycle message: only the master sends it')
+        raise ReservedAction(f'"{action}" is a lifecycle message, which only the master sends: choose another action')
 
 
 def check_not_internal(action: str) -> None:
-    """ReservedAction for a name that is between our own code: nobody else may send it, listen to it, or stop that."""
+    """Raise ReservedAction for an internal message, which an application can neither send nor handle."""
     if action in INTERNAL_ACTIONS:
         raise ReservedAction(f'"{action}" is eggcluster\'s own: choose another action')

@@ -1,18 +1,18 @@
-"""The four roles of a cluster, and the address that a message carries for each of them."""
+"""The four roles of a cluster, and the addresses that frames carry for them. Pure, in every process."""
 
 from enum import Enum
 from typing import NamedTuple
 
 
 class Role(Enum):
-    """Who a process (or thread) is. The value is the word used in messages, logs and the status."""
+    """The role of a process (or thread). The value is the word used in messages, logs and the status."""
 
     MASTER = "master"
     AGENT = "agent"
     APP = "app"
     PARENT = "parent"
 
-    # By identity, for which members are made, and not by name as in Enum: addresses are looked up for each message.
+    # By identity, not by name as in Enum, which is slower: addresses are looked up for each message.
     __hash__ = object.__hash__
 
 
@@ -22,18 +22,18 @@ _SLOT_BITS = 24
 
 
 class Address(NamedTuple):
-    """A place in the cluster: it outlives the incarnations that sit there. `slot` is 0 but for app workers."""
+    """A recipient: a slot, whatever worker is in it. `slot` is 0 except for app workers."""
 
     role: Role
     slot: int = 0
 
     def pack(self) -> int:
-        """The address as the unsigned 32-bit number in a frame's header."""
+        """Return the address as the unsigned 32-bit number in a frame's header."""
         return _CODES[self.role] << _SLOT_BITS | self.slot
 
     @classmethod
     def unpack(cls, number: int) -> "Address":
-        """The address behind a number; ValueError where no role has it."""
+        """Return the address that a number stands for; ValueError if it stands for none."""
         role = _ROLES.get(number >> _SLOT_BITS)
         if role is None:
             raise ValueError(f"no role has the address {number:#x}")
@@ -49,5 +49,5 @@ PARENT = Address(Role.PARENT)
 
 
 def app(slot: int) -> Address:
-    """The address of an app worker's slot, counted from 1."""
+    """Return the address of an app worker's slot, counted from 1."""
     return Address(Role.APP, slot)

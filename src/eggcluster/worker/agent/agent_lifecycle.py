@@ -90,7 +90,7 @@ class AgentLifecycle(Lifecycle):
         farewell = min(FAREWELL, self.options.agent_close_timeout / 4000)  # of milliseconds; on_close wants its half
         with contextlib.suppress(EggclusterError):
             await self.messenger.request("leave", to="master", timeout=farewell)
-        await self.messenger.settle(farewell)
+        await self.messenger.wait_for_handlers(farewell)
 
     def _open_cluster_port(self) -> None:
         order = self.order

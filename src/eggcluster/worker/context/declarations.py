@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from eggcluster.ipc.handlers import Handler, Handlers
+from eggcluster.ipc.dispatcher import Handler, Handlers
 from eggcluster.model.messages.role import Role
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ class WorkerContext:
     def take_role(self, role: Role) -> None:
         """What this worker is."""
         self.role = role
-        self.messenger.serve_as(role)
+        self.messenger.set_role(role)
 
     def settle(self, order: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
         """What this worker was ordered to be, and the loop that it lives in."""
@@ -49,7 +49,7 @@ class WorkerContext:
     def messenger_of(self, role: Role) -> Messenger:
         """This worker's messenger, or a mute one where its role is another."""
         if self.role is None:
-            return self.messenger.registering_with(DeclaringHandlers(self, role, self._handlers))
+            return self.messenger.with_handlers(DeclaringHandlers(self, role, self._handlers))
         return self.messenger if self.role is role else Messenger(role)
 
     def import_module(self, name: str) -> ModuleType:

@@ -42,7 +42,7 @@ class Lifecycle(ABC):
         self.place = place
         self.messenger = place.messenger
         self._sock = sock
-        self._record = HeartbeatPage(order.record_fd)
+        self._record = HeartbeatPage(order.heartbeat_fd)
         self._channel: Channel | None = None
         self.has_master = True
         self._close_order = close_request
@@ -150,7 +150,7 @@ class Lifecycle(ABC):
             self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
         )
         address, room = Address(role, self.order.slot), self.options.max_queue_bytes
-        self.messenger.attach(self._channel, address, limit, room, self._on_event, self._record.tell_read)
+        self.messenger.attach(self._channel, address, limit, room, self._on_event, self._record.write_messages_read)
 
     def _load(self) -> Hooks:
         """Import what the options name. A signal still ends the process here: an import cannot be awaited."""

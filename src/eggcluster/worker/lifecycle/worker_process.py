@@ -52,11 +52,11 @@ def main(began: float) -> NoReturn:
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     order = read_first(sock, WorkerSpec)
-    for fd in (order.record_fd, *order.fds):  # not for what the application starts, even while it is being imported
+    for fd in (order.heartbeat_fd, *order.fds):  # not for what the application starts, even while it is being imported
         os.set_inheritable(fd, False)
     # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
-    faulthandler.enable(order.record_fd, all_threads=True)
-    hold_lifeline(order.master, order.speaker)
+    faulthandler.enable(order.heartbeat_fd, all_threads=True)
+    hold_lifeline(order.master_pid, order.speaker)
     _take_title(order)
     find_application(order)
     place = become(Role(order.role))

@@ -9,7 +9,7 @@ from typing import Any
 
 from eggcluster.errors import SharedFull
 from eggcluster.ipc.direct_connection import DirectConnection
-from eggcluster.ipc.handlers import Handlers
+from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.incoming_requests import RequestKey
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.model.messages.message import FrameKind
@@ -63,7 +63,7 @@ class SharingHub(Sharing):
         if self._loop is not None:
             leader.begin()
             for line in self._lines:
-                line.tell("leaders", list(self._leaders))
+                line.send("leaders", list(self._leaders))
         return leader
 
     @property
@@ -92,7 +92,7 @@ class SharingHub(Sharing):
 
     async def close(self) -> bool:
         self._keeper.close()
-        if under_way := {task for line in self._lines for task in line.under_way}:
+        if under_way := {task for line in self._lines for task in line.running}:
             await asyncio.wait(under_way, timeout=FAREWELL)
         closed = [await leader.close() for leader in reversed(self._leaders.values())]
         for line in list(self._lines):
@@ -201,7 +201,7 @@ class SharingHub(Sharing):
         self._write(line, question, write)
 
     def _acknowledge(self, line: DirectConnection, question: RequestKey, answer: list[Any]) -> None:
-        line.post_late()  # who has written reads what it has written
+        line.flush_latest()  # who has written reads what it has written
         line.reply(question, FrameKind.REPLY, answer)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -121,7 +121,7 @@ class Leader:
         is_new = line not in subscription.lines
         subscription.lines[line] = None
         if is_new and subscription.latest is not None:
-            line.post((self.blueprint.name, key), subscription.latest[1])
+            line.send_latest((self.blueprint.name, key), subscription.latest[1])
 
     def remove_line(self, line: DirectConnection, key: bytes | None = None) -> None:
         """A follower wants no more of this; None: of anything."""
@@ -178,7 +178,7 @@ class Leader:
             return
         subscription.latest = value, frame
         for line in subscription.lines:
-            line.post((name, key), frame)
+            line.send_latest((name, key), frame)
         for listener in list(subscription.listeners):
             call_listener(listener, value, name)
 

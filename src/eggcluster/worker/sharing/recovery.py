@@ -56,7 +56,7 @@ class SharedRecovery:
 
     async def _take(self, line: DirectConnection, store: Store) -> bool:
         try:
-            version, entries = read_copy(await line.ask("copy", None, ANSWER))
+            version, entries = read_copy(await line.request("copy", None, ANSWER))
         except (MessengerError, PackingError) as error:
             _logger.warning("a copy of what is shared was not to be had: %s", error)
             return False

@@ -83,7 +83,7 @@ class SharedWriter:
             if self._lines:
                 frame = encode_frame(FrameKind.MESSAGE, Target.APPS, ("change", change))
                 for line in self._lines:
-                    line.post(("shared", change[0]), frame)
+                    line.send_latest(("shared", change[0]), frame)
             self._on_change(change)
         ends = [entry.expires for _, entry in changes if entry.expires is not None]
         if ends and self._sweeps:

@@ -16,7 +16,7 @@ from eggcluster.errors import (
     SharedFull,
 )
 from eggcluster.ipc.direct_connection import DirectConnection
-from eggcluster.ipc.handlers import Handlers
+from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.incoming_requests import RequestKey
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.unix_socket import connect_unix
@@ -155,7 +155,7 @@ class Uplink(Sharing):
             if leader:
                 self._check_leader(leader)
             try:
-                return await line.ask(action, data, left)
+                return await line.request(action, data, left)
             except MessengerClosed:
                 self.on_closed(line)  # it has just closed, and nothing was sent: the next one will do
             except LeaderGone:
@@ -220,7 +220,9 @@ class Uplink(Sharing):
         )
         try:
             version = self._copy.version if self._has_copy.is_set() else None
-            self._welcome(line, await line.ask("hello", (self._order.cluster_id, self.worker_id, version), PATIENCE))
+            self._welcome(
+                line, await line.request("hello", (self._order.cluster_id, self.worker_id, version), PATIENCE)
+            )
             await line.gone.wait()
         finally:
             line.close()
@@ -236,7 +238,7 @@ class Uplink(Sharing):
     def _tell(self, action: str, data: Any) -> None:
         if self._line is not None:
             with contextlib.suppress(MessengerClosed):
-                self._line.tell(action, data)
+                self._line.send(action, data)
 
     def on_request(self, line: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
         if action != "copy":

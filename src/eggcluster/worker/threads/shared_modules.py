@@ -92,10 +92,10 @@ class SharedModules:
 
     def _renew(self, order: WorkerSpec) -> None:
         """After a reload: forget what came from the application's own files, and what it has registered."""
-        known = self._editions.setdefault(order.cluster_id, order.edition)
-        if order.edition <= known:
+        known = self._editions.setdefault(order.cluster_id, order.reloads)
+        if order.reloads <= known:
             return
-        self._editions[order.cluster_id] = order.edition
+        self._editions[order.cluster_id] = order.reloads
         self._forget(order.options.base_dir)
 
     def _forget(self, base_dir: str) -> None:
@@ -141,7 +141,7 @@ class ThreadWorkerContext(WorkerContext):
     def messenger_of(self, role: Role) -> Messenger:
         if role is not self.role:
             return self._mute
-        return self.messenger.registering_with(self._own_handlers) if self.importing else self.messenger
+        return self.messenger.with_handlers(self._own_handlers) if self.importing else self.messenger
 
     def import_module(self, name: str) -> ModuleType:
         return _shared.import_for(self, name)

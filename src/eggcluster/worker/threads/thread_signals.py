@@ -9,7 +9,7 @@ import socket
 import threading
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
-from eggcluster.ipc.worker_spec import CLOSE, TELL
+from eggcluster.ipc.worker_spec import CLOSE_REQUEST, STACKS_REQUEST
 from eggcluster.kernel.threads import start_daemon
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.stacks import stack_of, thread_frames
@@ -36,8 +36,8 @@ class ThreadSignals:
     def _read(self) -> None:
         with contextlib.suppress(OSError):
             while order := self._sock.recv(1):
-                if order == CLOSE:
+                if order == CLOSE_REQUEST:
                     self._close_order.give()
-                elif order == TELL:
-                    self._record.write_words(stack_of(thread_frames(self._worker)))
-                    self._sock.send(TELL)
+                elif order == STACKS_REQUEST:
+                    self._record.write_final_message(stack_of(thread_frames(self._worker)))
+                    self._sock.send(STACKS_REQUEST)

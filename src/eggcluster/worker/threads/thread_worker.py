@@ -18,7 +18,7 @@ from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec, read_first
 from eggcluster.kernel.inherited_sockets import close_untaken, hand_down
 from eggcluster.kernel.threads import accept_daemons
-from eggcluster.logs import speak_as
+from eggcluster.logs import set_speaker
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import become, inhabit
@@ -49,17 +49,17 @@ def live(channel_fd: int, orders_fd: int, *, shares_modules: bool) -> int:
 def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_end: contextlib.ExitStack) -> int:
     began = time.monotonic()
     order = read_first(sock, WorkerSpec)
-    at_end.callback(os.close, order.record_fd)
+    at_end.callback(os.close, order.heartbeat_fd)
     hand_down(order.fds)
     # A process that ends closes its connections; here nobody does but the garbage collector.
     at_end.callback(gc.collect)
     at_end.callback(close_untaken, order.fds)
     at_end.callback(asyncio.set_event_loop, None)  # the closed one still knows what was to be called, and so everything
     place = _place(order, shares_modules, at_end)
-    speak_as(order.speaker, place.worker_id, order.log_level)  # before anything is called that keeps the context
+    set_speaker(order.speaker, place.worker_id, order.log_level)  # before anything is called that keeps the context
     close_request = CloseRequest(threading.get_ident())
     at_end.callback(close_request.end)
-    at_end.enter_context(contextlib.closing(ThreadSignals(orders, close_request, HeartbeatPage(order.record_fd))))
+    at_end.enter_context(contextlib.closing(ThreadSignals(orders, close_request, HeartbeatPage(order.heartbeat_fd))))
     with asyncio.Runner(loop_factory=_worker_loop) as runner:
         return lifecycle_for(order, sock, place, close_request).run(runner, began)
 

@@ -13,7 +13,7 @@ def notice(lost: int) -> bytes:
 def drained(backlog: LogBuffer, size: int = 4096) -> bytes:
     found = b""
     while head := backlog.head(size):
-        backlog.took(len(head))
+        backlog.remove(len(head))
         found += head
     return found
 
@@ -32,7 +32,7 @@ def test_a_head_is_whole_lines_or_one_that_is_longer_than_allowed() -> None:
         backlog.put(line)
     assert backlog.head(12) == b"aaaa\nbbbb\n"
     assert backlog.head(3) == b"aaaa\n"
-    backlog.took(10)
+    backlog.remove(10)
     assert backlog.head(12) == b"c" * 20
 
 
@@ -40,7 +40,7 @@ def test_what_was_written_in_part_goes_on_where_it_stopped() -> None:
     backlog = LogBuffer(100, notice)
     backlog.put(b"first\n")
     backlog.put(b"second\n")
-    backlog.took(8)
+    backlog.remove(8)
     assert backlog.head(100) == b"cond\n"
     assert backlog.size == 5
 
@@ -49,10 +49,10 @@ def test_the_gap_is_told_only_when_there_is_room_again_for_half_of_it() -> None:
     backlog = LogBuffer(20, notice)
     for line in (b"aaaa\n", b"bbbb\n", b"cccc\n", b"dddd\n", b"lost\n"):
         backlog.put(line)
-    backlog.took(5)
+    backlog.remove(5)
     backlog.put(b"lost too\n")
     assert backlog.lost == 2
-    backlog.took(5)
+    backlog.remove(5)
     backlog.put(b"e\n")
     assert drained(backlog) == b"cccc\ndddd\nlost 2\ne\n"
 
@@ -61,7 +61,7 @@ def test_all_that_nobody_will_read_counts_as_lost() -> None:
     backlog = LogBuffer(100, notice)
     backlog.put(b"one\n")
     backlog.put(b"two\n")
-    backlog.lose_all()
+    backlog.drop_all()
     assert (backlog.size, backlog.lost) == (0, 2)
     backlog.put(b"three\n")
     assert drained(backlog) == b"lost 2\nthree\n"
@@ -82,7 +82,7 @@ def test_every_line_is_written_waits_or_is_counted(steps: list[bytes | int]) -> 
             put += 1
         else:
             head = backlog.head(16)[:step]
-            backlog.took(len(head))
+            backlog.remove(len(head))
             out += head
         assert 0 <= backlog.size <= 64 + 2
     out += drained(backlog)

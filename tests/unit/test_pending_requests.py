@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from eggcluster.ipc.pending_requests import MAX_RESTING, Deadlines
+from eggcluster.ipc.pending_requests import MAX_IDLE_TIMERS, Deadlines
 from tests.unit.conftest import Run
 from tests.unit.wires import until
 
@@ -48,7 +48,7 @@ def test_one_timer_serves_all_of_a_length_and_rests_when_nothing_waits(run: Run)
             deadlines.end(number, 0.03)
         assert len(deadlines._timers) == 1
         await until(lambda: not deadlines._timers)
-        assert not deadlines._ends
+        assert not deadlines._deadlines
 
     run(work())
 
@@ -59,8 +59,8 @@ def test_lengths_that_are_never_used_again_leave_nothing(run: Run) -> None:
         for number in range(10_000):
             deadlines.begin(number, 3600 + number / 1000)
             deadlines.end(number, 3600 + number / 1000)
-        assert len(deadlines._timers) <= MAX_RESTING
-        assert len(deadlines._ends) <= MAX_RESTING
+        assert len(deadlines._timers) <= MAX_IDLE_TIMERS
+        assert len(deadlines._deadlines) <= MAX_IDLE_TIMERS
         deadlines.stop()
         assert not deadlines._timers
 

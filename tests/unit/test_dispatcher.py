@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from eggcluster.ipc.handlers import Handlers
+from eggcluster.ipc.dispatcher import Handlers
 
 
 def first(data: Any) -> None: ...
