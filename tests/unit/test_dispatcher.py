@@ -1,12 +1,16 @@
-"""The registry behind a messenger's `on`, `once` and `off`."""
+"""The registry behind a messenger's `on`, `once` and `off`, and the switch of its short cuts."""
 
+import runpy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
+from eggcluster.ipc import channel
 from eggcluster.ipc.dispatcher import Handlers
+from tests.unit.conftest import Run
+from tests.unit.wires import Wires, until
 
 
 def first(data: Any) -> None: ...
@@ -23,7 +27,7 @@ def test_handlers_are_called_in_the_order_of_their_registration() -> None:
     assert handlers.take("a") == [second, first]
 
 
-def test_an_action_that_nobody_listens_to_has_no_handlers() -> None:
+def test_an_unknown_action_has_no_handlers() -> None:
     assert Handlers().take("a") == []
 
 
@@ -44,7 +48,7 @@ def test_the_same_function_is_called_once_however_often_it_was_registered() -> N
     assert handlers.take("b") == [first]
 
 
-def test_off_forgets_one_or_all_and_what_is_not_there_is_no_error() -> None:
+def test_discard_removes_one_handler_or_all_and_ignores_unknown_ones() -> None:
     handlers = Handlers()
     for handler in (first, second):
         handlers.add("a", handler)
@@ -67,22 +71,22 @@ def test_actions_that_are_used_once_leave_nothing_behind() -> None:
     assert not handlers._by_action
 
 
-class Bound:
+class Methods:
     def one(self, data: Any) -> None: ...
     def none(self) -> None: ...
 
 
 @pytest.mark.parametrize(
-    "handler", [first, Bound().one, lambda data, more=1: None, lambda *all: None, partial(max, 1), print, str, len]
+    "handler", [first, Methods().one, lambda data, more=1: None, lambda *all: None, partial(max, 1), print, str, len]
 )
-def test_what_takes_the_data_is_a_handler(handler: Callable[[Any], Any]) -> None:
+def test_a_callable_of_one_argument_is_a_handler(handler: Callable[[Any], Any]) -> None:
     Handlers().add("a", handler)
 
 
 @pytest.mark.parametrize(
-    "handler", [lambda: None, lambda a, b: None, Bound().none, lambda *, data: None, None, 1, "first"]
+    "handler", [lambda: None, lambda a, b: None, Methods().none, lambda *, data: None, None, 1, "first"]
 )
-def test_what_cannot_take_the_data_alone_is_refused_when_it_is_registered(handler: Any) -> None:
+def test_a_callable_of_other_arguments_is_refused_when_it_is_registered(handler: Any) -> None:
     with pytest.raises(TypeError, match="one argument, the data"):
         Handlers().add("a", handler)
 
@@ -90,3 +94,29 @@ def test_what_cannot_take_the_data_alone_is_refused_when_it_is_registered(handle
 def test_an_action_is_a_string() -> None:
     with pytest.raises(TypeError, match="an action is a string"):
         Handlers().add(1, first)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_short_cuts_can_be_turned_off(run: Run, monkeypatch: pytest.MonkeyPatch, on: bool) -> None:
+    monkeypatch.setattr(channel, "SHORT_CUTS", on)
+
+    async def scene() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        agent.messenger.on("echo", lambda data: data)
+        one.messenger.send_to_agent("note", 1)
+        await until(lambda: agent.got == [1])
+        assert [await one.messenger.request("echo", number) for number in range(3)] == [0, 1, 2]
+        assert (len(agent.channel.short_cuts), len(one.channel.short_cuts)) == ((2, 1) if on else (0, 0))
+
+    run(scene())
+
+
+@pytest.mark.parametrize(("value", "on"), [(None, True), ("0", True), ("1", False)])
+def test_an_environment_variable_turns_short_cuts_off(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, on: bool
+) -> None:
+    monkeypatch.delenv("EGG_NO_SHORT_CUTS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("EGG_NO_SHORT_CUTS", value)
+    assert runpy.run_path(channel.__file__)["SHORT_CUTS"] is on

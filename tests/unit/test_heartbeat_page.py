@@ -1,4 +1,4 @@
-"""What a worker writes into its vital record, and the master reads there: each number has its own place."""
+"""A worker writes its heartbeat page, and the master reads it: no number touches another one."""
 
 import os
 
@@ -8,36 +8,36 @@ from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.model.lives.worker import Heartbeat
 
 
-def test_the_signs_and_how_much_was_read_do_not_touch_each_other() -> None:
-    record = HeartbeatPage.create("test")
+def test_the_heartbeat_and_the_messages_read_do_not_touch_each_other() -> None:
+    page = HeartbeatPage.create("test")
     try:
-        signs = Heartbeat(beat=1.5, lag=0.25, requests=2, connections=3, accepting=False, accepted=4)
-        record.write_messages_read(5)
-        record.write(signs)
-        assert record.read() == signs
-        assert record.messages_read() == 5
-        record.write_messages_read(6)
-        assert (record.read(), record.messages_read()) == (signs, 6)
+        heartbeat = Heartbeat(beat=1.5, lag=0.25, requests=2, connections=3, accepting=False, accepted=4)
+        page.write_messages_read(5)
+        page.write(heartbeat)
+        assert page.read() == heartbeat
+        assert page.messages_read() == 5
+        page.write_messages_read(6)
+        assert (page.read(), page.messages_read()) == (heartbeat, 6)
     finally:
-        record.close()
+        page.close()
 
 
-def test_who_has_the_file_cannot_take_the_page_away_that_the_master_reads() -> None:
-    """A page of a file that became shorter is a SIGBUS."""
-    record = HeartbeatPage.create("test")
+def test_the_file_cannot_be_made_shorter() -> None:
+    """Reading a mapped page behind the end of its file is a SIGBUS: a worker could kill the master."""
+    page = HeartbeatPage.create("test")
     try:
         with pytest.raises(PermissionError):
-            os.ftruncate(record.fd, 0)
-        record.write_final_message("farewell")
-        assert (record.read().beat, record.final_message()) == (0, "farewell")
+            os.ftruncate(page.fd, 0)
+        page.write_final_message("the end")
+        assert (page.read().beat, page.final_message()) == (0, "the end")
     finally:
-        record.close()
+        page.close()
 
 
-def test_last_words_are_text_whatever_was_written() -> None:
-    record = HeartbeatPage.create("test")
+def test_the_final_message_is_printable_text_whatever_was_written() -> None:
+    page = HeartbeatPage.create("test")
     try:
-        os.pwrite(record.fd, b"Stack:\n\tfile \xc3\xa9\x1b[2J\0\xff", 4096)
-        assert record.final_message() == "Stack:\n\tfile é\ufffd[2J\ufffd\ufffd"
+        os.pwrite(page.fd, b"Stack:\n\tfile \xc3\xa9\x1b[2J\0\xff", 4096)
+        assert page.final_message() == "Stack:\n\tfile é\ufffd[2J\ufffd\ufffd"
     finally:
-        record.close()
+        page.close()

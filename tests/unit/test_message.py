@@ -1,5 +1,7 @@
-"""Addresses, receivers' names and reserved actions."""
+"""Addresses, receivers, and reserved actions, which docs/messenger.md lists."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +29,7 @@ def test_any_number_is_an_address_or_a_value_error(number: int) -> None:
         assert number >> 24 > 3
 
 
-def test_addresses_read_as_receivers_are_named() -> None:
+def test_an_address_reads_like_a_receiver() -> None:
     assert [str(a) for a in (MASTER, AGENT, PARENT, app(2))] == ["master", "agent", "parent", "app#2"]
 
 
@@ -69,7 +71,7 @@ def test_receivers(name: int | str, target: tuple[Target, int]) -> None:
         b"app",
     ],
 )
-def test_what_is_no_receiver_is_told_with_what_would_be_one(name: Any) -> None:
+def test_an_unknown_receiver_is_refused_with_what_would_be_right(name: Any) -> None:
     with pytest.raises(BadReceiver, match=r"unknown receiver .*: use a worker id"):
         parse_receiver(name)
 
@@ -84,7 +86,7 @@ def test_any_name_is_a_receiver_or_bad_receiver(name: int | str) -> None:
 
 
 @pytest.mark.parametrize("action", sorted(LIFECYCLE_ACTIONS))
-def test_lifecycle_messages_are_the_masters(action: str) -> None:
+def test_only_the_master_sends_lifecycle_messages(action: str) -> None:
     with pytest.raises(ReservedAction, match="which only the master sends"):
         check_action(action)
 
@@ -92,6 +94,13 @@ def test_lifecycle_messages_are_the_masters(action: str) -> None:
 def test_the_contracts_lifecycle_messages_are_reserved() -> None:
     contract = "agent-start app-start egg-ready egg-pids agent-worker-died app-worker-died agent-exit app-exit realport"
     assert {*contract.split(), "reload-worker", "debug"} <= LIFECYCLE_ACTIONS
+
+
+def test_the_documentation_lists_every_lifecycle_message() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "messenger.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Lifecycle messages\n")[2].partition("\n## ")[0]
+    first_cells = re.findall(r"^\|([^|]*)\|", section, re.MULTILINE)
+    assert set(re.findall(r"`([^`]+)`", "".join(first_cells))) == LIFECYCLE_ACTIONS
 
 
 def test_an_action_is_a_string() -> None:

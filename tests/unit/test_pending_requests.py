@@ -1,4 +1,4 @@
-"""Deadlines: requests' time is up when it should be, and nothing is left of those that ended before."""
+"""Deadlines: requests expire in time, and those that ended before leave nothing."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from tests.unit.conftest import Run
 from tests.unit.wires import until
 
 
-def test_each_expires_once_after_its_own_time_whatever_came_before(run: Run) -> None:
+def test_each_request_expires_once_after_its_own_timeout(run: Run) -> None:
     async def work() -> None:
         expired: list[tuple[int, float]] = []
         began = time.monotonic()
@@ -25,7 +25,7 @@ def test_each_expires_once_after_its_own_time_whatever_came_before(run: Run) -> 
     run(work())
 
 
-def test_what_has_ended_does_not_expire_and_holds_up_nobody(run: Run) -> None:
+def test_ended_requests_do_not_expire_and_delay_no_others(run: Run) -> None:
     async def work() -> None:
         expired: list[int] = []
         deadlines = Deadlines(lambda number, timeout: expired.append(number))
@@ -40,7 +40,7 @@ def test_what_has_ended_does_not_expire_and_holds_up_nobody(run: Run) -> None:
     run(work())
 
 
-def test_one_timer_serves_all_of_a_length_and_rests_when_nothing_waits(run: Run) -> None:
+def test_one_timer_serves_all_requests_with_the_same_timeout(run: Run) -> None:
     async def work() -> None:
         deadlines = Deadlines(lambda number, timeout: None)
         for number in range(1000):
@@ -53,7 +53,7 @@ def test_one_timer_serves_all_of_a_length_and_rests_when_nothing_waits(run: Run)
     run(work())
 
 
-def test_lengths_that_are_never_used_again_leave_nothing(run: Run) -> None:
+def test_timeouts_that_are_never_used_again_leave_nothing(run: Run) -> None:
     async def work() -> None:
         deadlines = Deadlines(lambda number, timeout: None)
         for number in range(10_000):
@@ -67,7 +67,7 @@ def test_lengths_that_are_never_used_again_leave_nothing(run: Run) -> None:
     run(work())
 
 
-def test_many_that_expire_together_do_so_in_no_time(run: Run) -> None:
+def test_many_requests_that_expire_together_cost_little(run: Run) -> None:
     async def work() -> None:
         expired: list[int] = []
         deadlines = Deadlines(lambda number, timeout: expired.append(number))
