@@ -24,7 +24,7 @@ class BootError(EggclusterError):
 
 
 class DeclarationError(BootError, ValueError):
-    """A decorator such as `schedule` or `background` was given what makes no sense: the application's fault.
+    """A decorator such as `schedule` or `background` was given a wrong argument: the application's fault.
 
     The text names the function and says what would be right.
     """
@@ -35,7 +35,7 @@ class ClusterNotRunning(EggclusterError):
 
 
 class ClusterEnded(ClusterNotRunning):
-    """The cluster ended while it was being asked: nobody's fault where its end was to come."""
+    """The cluster ended before it answered: no fault if it was being stopped."""
 
 
 class ControlError(EggclusterError):
@@ -43,15 +43,15 @@ class ControlError(EggclusterError):
 
 
 class RunFailed(EggclusterError):
-    """A scheduled task that was run by hand did not end well, or there is none of that name; the text says why."""
+    """A scheduled task that was run by hand failed, or no task has that name; the text says why."""
 
 
 class FrameError(EggclusterError):
-    """The other side of a channel sent bytes that are no frame. Its channel is closed; nothing else is touched."""
+    """The other side of a channel sent bytes that are no valid frame. Its channel is closed; the others go on."""
 
 
 class MessengerError(EggclusterError):
-    """Root of what the messenger raises."""
+    """Root of the messenger's errors."""
 
 
 class ReservedAction(MessengerError, ValueError):
@@ -59,7 +59,7 @@ class ReservedAction(MessengerError, ValueError):
 
 
 class BadReceiver(MessengerError, ValueError):
-    """The receiver's name is none: use a worker id, "agent", "app", "app#2", "all", "master" or "parent"."""
+    """The receiver is unknown: use a worker id, "agent", "app", "app#2", "all", "master" or "parent"."""
 
 
 class NotSerializable(MessengerError, TypeError):
@@ -71,9 +71,9 @@ class MessageTooLarge(MessengerError, ValueError):
 
 
 class MessengerBusy(MessengerError):
-    """More is waiting to leave this process than `max_queue_bytes`: the receiver is slower than you are.
+    """More than `max_queue_bytes` wait to leave this process: the receiver is slower than the sender.
 
-    `await messenger.drain()`, then send again; nothing of what was sent before is lost.
+    `await messenger.drain()`, then send again; messages sent before are not lost.
     """
 
 
@@ -82,11 +82,11 @@ class MessengerClosed(MessengerError):
 
 
 class RequestTimeout(MessengerError, TimeoutError):
-    """Nobody answered within the time given; the answer, should it still come, is dropped."""
+    """The answer did not come in time; a late answer is dropped."""
 
 
 class ReceiverDied(MessengerError):
-    """The receiver of a request went away before it answered, or there was none. It may or may not have acted."""
+    """The receiver of a request went away before it answered, or no such receiver exists. It may have acted or not."""
 
 
 class RemoteError(MessengerError):
@@ -100,9 +100,9 @@ class RemoteError(MessengerError):
 
 
 class LeaderGone(MessengerError):
-    """The agent went away while a call was under way: it may or may not have been carried out.
+    """The agent went away before it answered a call. The call may have been carried out or not.
 
-    Ask again where that does no harm, or mark the client's method `@idempotent`: then it is asked again by itself.
+    Call again if that does no harm, or mark the client's method `@idempotent`: then it is repeated automatically.
     """
 
 
@@ -111,9 +111,9 @@ class NoLeader(MessengerError, LookupError):
 
 
 class SharedFull(MessengerError, ValueError):
-    """What is to be shared exceeds a limit, which the text names; nothing was changed. Share less, or a reference."""
+    """A shared value exceeds a limit, which the text names; nothing was changed. Share less, or a reference."""
 
 
 class SharedNotReady(MessengerError):
-    """This worker has no copy of what is shared yet. Name `app.shared` where the module is imported, then the worker
-    starts with one; or `await app.shared.ready()` first."""
+    """This worker has no copy of the shared values yet. Use `app.shared` when the module is imported, and the worker
+    starts with a copy; or `await app.shared.ready()` first."""

@@ -11,8 +11,7 @@ from eggcluster.errors import LeaderGone, MessageTooLarge, MessengerBusy, Messen
 from eggcluster.ipc import channel
 from eggcluster.ipc.direct_connection import SLOW_BYTES, DirectConnection
 from eggcluster.ipc.dispatcher import Handlers
-from eggcluster.ipc.frame import encode_frame
-from eggcluster.ipc.incoming_requests import RequestKey
+from eggcluster.ipc.frame import RequestKey, encode_frame
 from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
 from tests.unit.wires import until

@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import runpy
 from typing import Any
 
 import pytest
 
 from eggcluster.errors import ReceiverDied
+from eggcluster.ipc import channel
 from eggcluster.ipc.frame import MAX_SINGLE, ROUTE, encode_frame
-from eggcluster.master.relay import routing
 from eggcluster.master.relay.link import Link
 from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
@@ -53,7 +52,7 @@ def _forbid_the_long_way(wires: Wires) -> None:
 
 
 def test_with_short_cuts_off_every_frame_takes_the_long_way(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "SHORT_CUTS", False)
+    monkeypatch.setattr(channel, "SHORT_CUTS", False)
 
     async def work() -> None:
         wires = Wires()
@@ -64,16 +63,6 @@ def test_with_short_cuts_off_every_frame_takes_the_long_way(run: Run, monkeypatc
         assert (ways(wires, one), ways(wires, agent)) == (set(), set())
 
     run(work())
-
-
-@pytest.mark.parametrize(("value", "on"), [(None, True), ("0", True), ("1", False)])
-def test_an_environment_variable_turns_short_cuts_off(
-    monkeypatch: pytest.MonkeyPatch, value: str | None, on: bool
-) -> None:
-    monkeypatch.delenv("EGG_NO_SHORT_CUTS", raising=False)
-    if value is not None:
-        monkeypatch.setenv("EGG_NO_SHORT_CUTS", value)
-    assert runpy.run_path(routing.__file__)["SHORT_CUTS"] is on
 
 
 def test_requests_and_replies_take_it_too_and_leave_nothing(run: Run) -> None:

@@ -17,12 +17,13 @@ from eggcluster.ipc.frame import (
     HEADER_SIZE,
     MAX_MESSAGE_BYTES,
     Frame,
+    RequestKey,
     decode_message,
     encode_frame,
     read_limit,
     request_key_of,
 )
-from eggcluster.ipc.incoming_requests import IncomingRequests, RequestKey
+from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.ipc.pending_requests import PendingRequests
 from eggcluster.model.messages.message import FrameKind, Target

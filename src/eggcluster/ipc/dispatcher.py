@@ -12,8 +12,8 @@ from typing import Any
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.frame import HEADER_SIZE, Frame, decode_message, request_key_of
-from eggcluster.ipc.incoming_requests import IncomingRequests, RequestKey
+from eggcluster.ipc.frame import HEADER_SIZE, Frame, RequestKey, decode_message, request_key_of
+from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.pending_requests import PendingRequests
 from eggcluster.kernel.tasks import TaskSet, is_cancellation
 from eggcluster.model.messages.message import LIFECYCLE_ACTIONS, FrameKind

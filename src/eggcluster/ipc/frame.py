@@ -20,6 +20,8 @@ HEADER_SIZE = HEADER.size
 ROUTE = slice(4, 20)  # of a header: kind, target, target id and source; nothing else decides where a frame goes
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of a body; as in docs/options.md
 
+RequestKey = tuple[int, int]  # the requester's packed address, and its number for the request
+
 MAX_SINGLE = 4 * 1024  # bytes of a frame that may take a short cut; copying a larger one costs more than the long way
 READ_BYTES = 256 * 1024  # read at once; as in uvloop, and more than a Unix socket holds by default
 
@@ -61,12 +63,12 @@ class Frame(Struct, frozen=True, gc=False):
     count: int = 1
 
     @property
-    def request_key(self) -> tuple[int, int]:
-        """The key of a request or its cancellation: the requester, and its number for the request."""
+    def request_key(self) -> RequestKey:
+        """The key of a request or its cancellation."""
         return self.source, self.request_id
 
     @property
-    def reply_key(self) -> tuple[int, int]:
+    def reply_key(self) -> RequestKey:
         """The key of the request that this frame answers."""
         return self.target_id, self.request_id
 
@@ -83,12 +85,12 @@ class Frame(Struct, frozen=True, gc=False):
             yield view[start:offset]
 
 
-def request_key_of(raw: bytes) -> tuple[int, int]:
+def request_key_of(raw: bytes) -> RequestKey:
     """Return `Frame.request_key` from a frame's bytes."""
     return _unpack_request_key(raw, 16)
 
 
-def reply_key_of(raw: bytes) -> tuple[int, int]:
+def reply_key_of(raw: bytes) -> RequestKey:
     """Return `Frame.reply_key` from a frame's bytes."""
     return _unpack_reply_key(raw, 8)
 

@@ -6,11 +6,10 @@ import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from eggcluster.ipc.frame import RequestKey
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.wording import printable
-
-RequestKey = tuple[int, int]  # the requester's packed address, and its number for the request
 
 _logger = logging.getLogger("eggcluster.messenger")
 _REPLY = FrameKind.REPLY

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, overload
 from eggcluster.errors import BadReceiver, MessengerClosed, MessengerError, RequestTimeout
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.dispatcher import Dispatcher, Handler, Handlers, OnEvent
-from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, encode_frame
-from eggcluster.ipc.incoming_requests import IncomingRequests, RequestKey
+from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, RequestKey, encode_frame
+from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.internal_messenger import InternalMessenger
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.ipc.pending_requests import PendingRequests

@@ -4,15 +4,14 @@ Short cuts: a small frame whose header differs from an earlier one's in length a
 that one, past the switchboard. It takes the long way again once a worker comes or goes, or a watcher comes. The long
 way is for what is rare, too: failures, cancellations, messages to many or to a random worker, and congestion.
 The master's short cuts save 13 of the 108 µs of CPU time that a small request and its answer cost all three processes.
-EGG_NO_SHORT_CUTS=1 in the environment turns them off, so that a breakpoint in the switchboard sees every frame.
+EGG_NO_SHORT_CUTS=1 turns them off (ipc/channel.py), so that a breakpoint in the switchboard sees every frame.
 """
 
-import os
 import random
 from collections.abc import Iterable, Iterator
 
 from eggcluster.ipc.channel import ShortCut
-from eggcluster.ipc.frame import ROUTE, Frame, reply_key_of, request_key_of
+from eggcluster.ipc.frame import Frame, RequestKey, reply_key_of, request_key_of
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.master.relay.link import Link, Mailbox
 from eggcluster.model.lives.worker import Worker
@@ -20,10 +19,6 @@ from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT, PARENT, Address, Role, app
 
 MAX_OPEN_REQUESTS = 65_536  # of one asker: beyond it, the asker has long stopped waiting without cancelling
-
-RequestKey = tuple[int, int]  # the asker's packed address, and its number for the request
-
-SHORT_CUTS = os.environ.get("EGG_NO_SHORT_CUTS") != "1"
 
 
 class Router:
@@ -167,7 +162,7 @@ class ShortCuts:
 
     def learn(self, sender: Link, frame: Frame, receiver: Link) -> None:
         """Learn from a frame of `sender` that has just been relayed to `receiver`."""
-        if not SHORT_CUTS or sender.channel is None or receiver.channel is None or frame.target not in _SINGLE_TARGETS:
+        if sender.channel is None or receiver.channel is None or frame.target not in _SINGLE_TARGETS:
             return  # a link without a channel is the master's own
         if frame.kind is FrameKind.MESSAGE:
             way = _message_way(sender, receiver)
@@ -177,7 +172,7 @@ class ShortCuts:
             way = _reply_way(sender, self._requests)
         else:
             return
-        sender.channel.short_cuts[bytes(frame.raw[ROUTE])] = way
+        sender.channel.learn(frame, way)
 
     def clear(self) -> None:
         """Remove all short cuts: a link has come or gone, or a watcher has come."""

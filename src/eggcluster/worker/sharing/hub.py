@@ -10,7 +10,7 @@ from typing import Any
 from eggcluster.errors import SharedFull
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.dispatcher import Handlers
-from eggcluster.ipc.incoming_requests import RequestKey
+from eggcluster.ipc.frame import RequestKey
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import AGENT

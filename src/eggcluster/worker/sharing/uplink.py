@@ -17,7 +17,7 @@ from eggcluster.errors import (
 )
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.dispatcher import Handlers
-from eggcluster.ipc.incoming_requests import RequestKey
+from eggcluster.ipc.frame import RequestKey
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.model.messages.message import FrameKind
