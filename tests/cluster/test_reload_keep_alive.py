@@ -25,4 +25,5 @@ def test_no_keep_alive_client_loses_a_request_in_a_reload(project: Project) -> N
         tally = load.stop()
     print(f"{dict(tally.counts)}, {dict(tally.notes)}")  # noqa: T201
     assert tally.failures == []
-    assert tally.notes["keep-alive connections that were told to close"] > 100 * RELOADS
+    # How many depends on the machine: a busy one lets the clients send less. Without any, the reloads met no client.
+    assert tally.notes["keep-alive connections that were told to close"] >= RELOADS
