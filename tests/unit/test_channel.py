@@ -1,4 +1,4 @@
-"""Channels over real socket pairs: what is written in one turn leaves at once, and all that is written arrives."""
+"""Channels over real socket pairs: the writes of one turn leave together, and every write arrives."""
 
 import asyncio
 import contextlib
@@ -63,7 +63,7 @@ class Counting:
         return getattr(self.transport, name)
 
 
-def test_what_is_written_in_one_turn_leaves_in_one_call_and_in_order(run: Run) -> None:
+def test_the_writes_of_one_turn_leave_in_one_call_and_in_order(run: Run) -> None:
     async def work() -> None:
         left, right = await pair()
         counting = Counting(left.channel._transport)
@@ -79,8 +79,8 @@ def test_what_is_written_in_one_turn_leaves_in_one_call_and_in_order(run: Run) -
     run(work())
 
 
-def test_between_little_and_much_no_frame_is_lost_doubled_or_out_of_order(run: Run) -> None:
-    """A channel that reads much becomes one that is read into, and then the other again."""
+def test_entering_and_leaving_bulk_mode_loses_and_reorders_no_frame(run: Run) -> None:
+    """A large read switches to the bulk protocol, small ones back to the channel."""
     rolls = random.Random(2026)
 
     async def work() -> None:
@@ -107,7 +107,7 @@ def test_between_little_and_much_no_frame_is_lost_doubled_or_out_of_order(run: R
     run(work())
 
 
-def test_the_end_and_garbage_are_told_in_the_midst_of_much_as_well(run: Run) -> None:
+def test_the_end_and_garbage_are_reported_in_bulk_mode_too(run: Run) -> None:
     async def work() -> None:
         for last in (b"", b"\xff" * 30):
             left, right = await half()
@@ -123,7 +123,7 @@ def test_the_end_and_garbage_are_told_in_the_midst_of_much_as_well(run: Run) -> 
     run(work())
 
 
-def test_what_is_written_while_frames_come_in_leaves_at_once_in_one_call(run: Run) -> None:
+def test_writes_while_frames_are_received_leave_in_one_call(run: Run) -> None:
     async def work() -> None:
         left, right = await half()
         counting = Counting(left.channel._transport)
@@ -137,7 +137,7 @@ def test_what_is_written_while_frames_come_in_leaves_at_once_in_one_call(run: Ru
     run(work())
 
 
-def test_who_writes_right_behind_a_flush_that_is_due_leaves_with_it(run: Run) -> None:
+def test_a_write_before_a_scheduled_flush_leaves_with_it(run: Run) -> None:
     async def work() -> None:
         left, right = await half()
         asyncio.get_running_loop().call_soon(left.channel.write, frame("woken"))
@@ -170,7 +170,7 @@ def test_drain_waits_until_the_other_side_has_room_for_all(run: Run) -> None:
     run(work())
 
 
-def test_drain_of_little_returns_at_once_and_leaves_nothing_here(run: Run) -> None:
+def test_drain_of_few_bytes_returns_at_once_and_leaves_nothing(run: Run) -> None:
     async def work() -> None:
         left, right = await half()
         left.channel.write(frame("hello"))
@@ -182,7 +182,7 @@ def test_drain_of_little_returns_at_once_and_leaves_nothing_here(run: Run) -> No
     run(work())
 
 
-def test_drain_ends_with_an_error_when_the_other_side_goes(run: Run) -> None:
+def test_drain_raises_when_the_other_side_closes(run: Run) -> None:
     async def work() -> None:
         left, right = await half()
         left.channel.write(frame(b"x" * 8 * MIB))
@@ -195,7 +195,7 @@ def test_drain_ends_with_an_error_when_the_other_side_goes(run: Run) -> None:
     run(work())
 
 
-def test_closing_sends_what_was_written_and_is_told_once_at_both_ends(run: Run) -> None:
+def test_closing_sends_all_writes_and_is_reported_once_at_both_ends(run: Run) -> None:
     async def work() -> None:
         left, right = await pair()
         left.channel.write(frame("last words"))
@@ -222,7 +222,7 @@ def test_nothing_can_be_written_to_a_closed_channel(run: Run) -> None:
     run(work())
 
 
-def test_who_sends_garbage_is_cut_off_and_what_came_before_it_counts(run: Run) -> None:
+def test_garbage_closes_the_channel_and_frames_before_it_count(run: Run) -> None:
     async def work() -> None:
         left, right = await half()
         right.send(frame(1))
@@ -239,7 +239,7 @@ def test_who_sends_garbage_is_cut_off_and_what_came_before_it_counts(run: Run) -
     run(work())
 
 
-def test_a_failed_channel_closes_without_sending_what_is_queued(run: Run) -> None:
+def test_a_failed_channel_closes_without_sending_queued_bytes(run: Run) -> None:
     async def work() -> None:
         left, right = await half()
         left.channel.write(frame("never"))
@@ -252,7 +252,7 @@ def test_a_failed_channel_closes_without_sending_what_is_queued(run: Run) -> Non
     run(work())
 
 
-def test_asking_what_is_queued_costs_the_same_however_much_is_queued(run: Run) -> None:
+def test_queued_bytes_costs_the_same_however_much_is_queued(run: Run) -> None:
     """The master asks before each write: 40,000 small messages of one turn take seconds if it counts them anew."""
 
     async def work() -> None:

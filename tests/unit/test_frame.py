@@ -1,4 +1,4 @@
-"""Frames: whatever is sent arrives, however the stream is cut, and no bytes do more harm than a FrameError."""
+"""Frames arrive however the stream is cut, and bad bytes raise nothing but FrameError."""
 
 import contextlib
 import itertools
@@ -51,7 +51,7 @@ def test_byte_by_byte(frames: list[bytes]) -> None:
 
 
 @given(st.sampled_from(FrameKind), st.sampled_from(Target), DATA, U64, U32, U32)
-def test_a_frame_says_what_was_written_into_it(
+def test_a_frame_has_the_fields_that_were_encoded(
     kind: FrameKind, target: Target, data: Any, target_id: int, source: int, request_id: int
 ) -> None:
     raw = encode_frame(kind, target, data, target_id=target_id, source=source, request_id=request_id)
@@ -82,7 +82,7 @@ def test_a_body_that_is_deep_or_lies_about_its_size_is_a_frame_error(body: bytes
         decode_body(body)
 
 
-def test_a_date_with_its_zone_travels_and_a_tuple_arrives_as_a_list() -> None:
+def test_a_datetime_keeps_its_instant_and_a_tuple_arrives_as_a_list() -> None:
     moment = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)
     raw = encode_frame(FrameKind.MESSAGE, Target.ALL, {"at": moment, "pair": (1, 2)})
     assert decode_body(read([raw])[0].body) == {"at": moment, "pair": [1, 2]}
@@ -105,7 +105,7 @@ def test_a_kind_or_target_that_does_not_exist_is_refused(kind: int, target: int)
         read([header(0, kind, target)])
 
 
-def test_what_is_no_frame_is_refused_as_soon_as_its_header_is_there() -> None:
+def test_a_bad_frame_is_refused_as_soon_as_its_header_is_complete() -> None:
     with pytest.raises(FrameError):
         read([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
 
@@ -116,26 +116,26 @@ def test_an_incomplete_header_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("data", [object(), {1: object()}, 1 << 64, -(1 << 63) - 1, "\ud800", [lambda: 1]])
-def test_what_messagepack_cannot_carry_raises_in_the_sender(data: Any) -> None:
+def test_data_that_messagepack_cannot_carry_raises_in_the_sender(data: Any) -> None:
     with pytest.raises(NotSerializable, match="MessagePack cannot carry this"):
         encode_frame(FrameKind.MESSAGE, Target.ALL, data)
 
 
-def test_what_holds_itself_raises_in_the_sender() -> None:
+def test_data_that_contains_itself_raises_in_the_sender() -> None:
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(NotSerializable):
         encode_frame(FrameKind.MESSAGE, Target.ALL, loop)
 
 
-def test_what_is_too_large_raises_in_the_sender() -> None:
+def test_a_message_that_is_too_large_raises_in_the_sender() -> None:
     fits = encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * 98, max_bytes=100)
     assert len(fits) == HEADER.size + 100
     with pytest.raises(MessageTooLarge, match="the message has 101 bytes, max_message_bytes is 100"):
         encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * 99, max_bytes=100)
 
 
-def test_nothing_that_was_read_is_kept() -> None:
+def test_the_reader_keeps_no_memory_of_read_frames() -> None:
     reader = FrameReader()
     raw = encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * 1000)
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""The log handler at the ends that standard error may have: nobody reads, nobody is there, the disk is full."""
+"""The log handler with every kind of standard error: not read, closed, a full disk."""
 
 import asyncio
 import fcntl
@@ -115,7 +115,7 @@ def test_a_line_is_written_at_once(end: End) -> None:
     assert read_all(end[1], b"hello") == b"hello\n"
 
 
-def test_who_logs_never_waits_and_nothing_is_lost_below_the_bound(end: End) -> None:
+def test_logging_never_blocks_and_nothing_is_lost_below_the_bound(end: End) -> None:
     log = Log(end[0])
     lines = [f"{number} {'x' * 90}" for number in range(5000)]
     log.say(*lines)  # half a megabyte: more than any of the three takes
@@ -130,7 +130,7 @@ def test_the_shared_descriptor_keeps_its_mode(end: End) -> None:
     assert not fcntl.fcntl(end[0], fcntl.F_GETFL) & os.O_NONBLOCK
 
 
-def test_what_is_above_the_bound_is_counted_and_told_in_its_place(pipe: End) -> None:
+def test_lines_above_the_bound_are_counted_and_reported_in_their_place(pipe: End) -> None:
     log = Log(pipe[0], max_bytes=20_000)
     log.say(*[f"{number:04} {'x' * 94}" for number in range(2000)])
     os.read(pipe[1], 1 << 20)  # all that the pipe had
@@ -173,7 +173,7 @@ def test_the_end_waits_for_a_slow_reader(pipe: End) -> None:
     assert len(found[0].splitlines()) == 2001
 
 
-def test_the_end_does_not_wait_for_ever(end: End) -> None:
+def test_the_end_does_not_wait_forever(end: End) -> None:
     log = Log(end[0])
     log.say(*["x" * 1000] * 800)
     began = time.monotonic()
@@ -199,7 +199,7 @@ def test_a_pipe_without_a_reader_from_the_start_is_no_failure() -> None:
     os.close(writing)
 
 
-def test_a_full_disk_is_told_when_there_is_room_again() -> None:
+def test_a_full_disk_is_reported_when_it_has_room_again() -> None:
     full, pipe = os.open("/dev/full", os.O_WRONLY), os.pipe()
     log = Log(full, max_bytes=100)
     log.say("first", *["x" * 50] * 3)
@@ -211,7 +211,7 @@ def test_a_full_disk_is_told_when_there_is_room_again() -> None:
         os.close(fd)
 
 
-def test_what_cannot_be_opened_anew_is_written_only_where_it_takes_something(pipe: End) -> None:
+def test_an_output_that_cannot_be_reopened_is_written_only_when_ready(pipe: End) -> None:
     log = Log(pipe[0])
     log.output._own, log.output._guarded = None, True  # as after `su`: the pipe is another user's
     log.say(*["x" * 1000] * 200, "y" * 9000, "the end")
@@ -220,7 +220,7 @@ def test_what_cannot_be_opened_anew_is_written_only_where_it_takes_something(pip
     assert lines == [*["x" * 1000] * 200, "y" * 9000, "the end"]
 
 
-def test_what_was_logged_wrongly_is_one_line_with_its_place(pipe: End, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_logging_call_is_one_line_with_its_place(pipe: End, capfd: pytest.CaptureFixture[str]) -> None:
     log = Log(pipe[0])
     log.logger.info("%d apples", "many")
     line = read_all(pipe[1], b"('many',)").decode()
@@ -229,7 +229,7 @@ def test_what_was_logged_wrongly_is_one_line_with_its_place(pipe: End, capfd: py
     assert not capfd.readouterr().err
 
 
-def test_an_argument_that_cannot_even_be_shown_ends_nothing(pipe: End) -> None:
+def test_an_argument_whose_repr_raises_ends_nothing(pipe: End) -> None:
     class Odd:
         def __repr__(self) -> str:
             raise RecursionError
@@ -243,7 +243,7 @@ def test_odd_text_is_escaped(pipe: End) -> None:
     assert os.read(pipe[1], 100) == "\\ud800 é\n".encode()
 
 
-def test_a_forked_child_does_not_write_what_waits_in_its_parent(pipe: End) -> None:
+def test_a_forked_child_does_not_write_its_parents_waiting_lines(pipe: End) -> None:
     log = Log(pipe[0])
     log.say(*["x" * 1000] * 100)
     child = os.fork()

@@ -52,7 +52,7 @@ def test_send_to_app_reaches_all_apps_and_not_the_agent(run: Run) -> None:
     run(work())
 
 
-def test_each_role_has_its_receiver_where_none_is_named(run: Run) -> None:
+def test_each_role_has_a_default_receiver(run: Run) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
         parent = await wires.parent()
@@ -66,7 +66,7 @@ def test_each_role_has_its_receiver_where_none_is_named(run: Run) -> None:
     run(work())
 
 
-def test_send_to_reaches_exactly_the_one_that_is_named(run: Run) -> None:
+def test_send_to_reaches_exactly_the_named_receiver(run: Run) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
         parent = await wires.parent()
@@ -109,7 +109,7 @@ def test_order_is_kept_between_one_sender_and_one_receiver(run: Run) -> None:
     run(work())
 
 
-def test_what_cannot_be_sent_raises_in_the_sender_and_nowhere_else(run: Run) -> None:
+def test_a_message_that_cannot_be_sent_raises_in_the_sender_only(run: Run) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
         messenger = apps[0].messenger
@@ -128,7 +128,7 @@ def test_what_cannot_be_sent_raises_in_the_sender_and_nowhere_else(run: Run) -> 
     run(work())
 
 
-def test_outside_of_a_cluster_sending_says_so_and_receiving_can_be_prepared() -> None:
+def test_outside_of_a_cluster_sending_raises_and_handlers_can_be_registered() -> None:
     messenger = Messenger()
     messenger.on("note", print)
     with pytest.raises(MessengerClosed, match="no cluster runs here"):
@@ -219,7 +219,7 @@ def test_a_handler_that_raises_is_logged_and_stops_neither_the_others_nor_the_wo
     run(work())
 
 
-def test_wait_for_gives_the_data_of_the_next_one_or_times_out_and_leaves_nothing(run: Run) -> None:
+def test_wait_for_returns_the_data_of_the_next_message_or_times_out(run: Run) -> None:
     async def work() -> None:
         _, agent, apps = await house()
         waiting = asyncio.ensure_future(agent.messenger.wait_for("it", 5))
@@ -245,7 +245,7 @@ def test_an_application_cannot_forge_a_lifecycle_message(run: Run) -> None:
 
 
 @pytest.mark.parametrize("content", [None, 1, [], ["note"], [1, 2], ["note", 1, 2], {"note": 1}])
-def test_a_message_of_another_shape_is_dropped_and_the_next_one_is_heard(run: Run, content: Any) -> None:
+def test_a_message_of_another_shape_is_dropped_and_the_next_one_is_received(run: Run, content: Any) -> None:
     async def work() -> None:
         _, agent, apps = await house()
         for kind in (FrameKind.MESSAGE, FrameKind.REQUEST):
@@ -260,7 +260,7 @@ def test_a_message_of_another_shape_is_dropped_and_the_next_one_is_heard(run: Ru
 # -- asking ----------------------------------------------------------------------------------------------------
 
 
-def test_a_request_gives_what_the_handler_returned_plain_or_async(run: Run) -> None:
+def test_a_request_returns_what_the_handler_returned_plain_or_async(run: Run) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
 
@@ -300,7 +300,7 @@ def test_a_request_to_oneself_is_answered(run: Run) -> None:
     run(work())
 
 
-def test_what_the_handler_raises_is_raised_with_its_kind_and_traceback(run: Run) -> None:
+def test_an_exception_of_the_handler_is_raised_with_its_kind_and_traceback(run: Run) -> None:
     async def work() -> None:
         _, agent, apps = await house()
 
@@ -316,7 +316,7 @@ def test_what_the_handler_raises_is_raised_with_its_kind_and_traceback(run: Run)
     run(work())
 
 
-def test_what_cannot_be_answered_is_an_error_at_once_and_not_a_timeout(run: Run) -> None:
+def test_an_answer_that_cannot_be_sent_is_an_error_at_once_and_not_a_timeout(run: Run) -> None:
     async def work() -> None:
         _, agent, apps = await house()
         agent.messenger.on("object", lambda data: object())
@@ -333,7 +333,7 @@ def test_what_cannot_be_answered_is_an_error_at_once_and_not_a_timeout(run: Run)
     run(work())
 
 
-def test_an_exception_whose_text_cannot_travel_is_still_an_answer(run: Run) -> None:
+def test_an_exception_whose_text_cannot_be_sent_is_still_an_answer(run: Run) -> None:
     async def work() -> None:
         _, agent, apps = await house()
 
@@ -348,7 +348,7 @@ def test_an_exception_whose_text_cannot_travel_is_still_an_answer(run: Run) -> N
 
 
 @pytest.mark.parametrize("end", ["timeout", "cancel"])
-def test_who_does_not_wait_any_more_cancels_the_handler(run: Run, end: str) -> None:
+def test_an_abandoned_request_cancels_the_handler(run: Run, end: str) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
         seen: list[str] = []
@@ -398,7 +398,7 @@ def test_an_answer_that_comes_too_late_is_dropped(run: Run) -> None:
     run(work())
 
 
-def test_a_receiver_that_dies_is_told_as_soon_as_it_is_known(run: Run) -> None:
+def test_a_request_fails_as_soon_as_its_receiver_is_known_dead(run: Run) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
         agent.messenger.on("never", lambda data: asyncio.sleep(60))
@@ -412,7 +412,7 @@ def test_a_receiver_that_dies_is_told_as_soon_as_it_is_known(run: Run) -> None:
 
 
 @pytest.mark.parametrize("receiver", ["parent", "app#9", 999_999])
-def test_a_request_to_nobody_fails_at_once(run: Run, receiver: int | str) -> None:
+def test_a_request_without_a_receiver_fails_at_once(run: Run, receiver: int | str) -> None:
     async def work() -> None:
         wires, _, apps = await house()
         with pytest.raises(ReceiverDied, match="no receiver"):
@@ -436,7 +436,7 @@ def test_a_request_to_an_agent_that_is_being_replaced_is_answered_by_the_next_on
     run(work())
 
 
-def test_when_the_channel_closes_whoever_waits_is_told(run: Run) -> None:
+def test_pending_requests_fail_when_the_channel_closes(run: Run) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
         agent.messenger.on("never", lambda data: asyncio.sleep(60))
@@ -459,7 +459,7 @@ def test_a_messengers_own_role_decides_its_defaults() -> None:
     assert messenger._one_receiver(None) == (Target.RANDOM, 0)
 
 
-def test_what_our_own_code_says_is_neither_sent_nor_heard_by_the_application(run: Run) -> None:
+def test_an_application_can_neither_send_nor_receive_internal_actions(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, app = await wires.agent(), await wires.app(1)

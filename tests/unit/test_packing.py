@@ -1,4 +1,4 @@
-"""What packs where msgspec cannot be loaded: the same bytes, the same values, the same refusals as msgspec."""
+"""The replacement of msgspec: the same bytes, the same values, the same errors."""
 
 import datetime
 import enum
@@ -16,12 +16,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eggcluster import packing
-from eggcluster.packing import conversion, decoding, encoding, refusal, struct
-from eggcluster.packing.extension import Ext
+from eggcluster.packing import conversion, decoding, encoding
+from eggcluster.packing import values as own_types
+from eggcluster.packing.values import Ext
 
 # Errors that both may raise, by the name that an application may have been promised: errors.py is made of these.
 ENCODING = (TypeError, OverflowError, ValueError, RecursionError)
-DECODING = (msgspec.DecodeError, refusal.DecodeError, ValueError, RecursionError, MemoryError)
+DECODING = (msgspec.DecodeError, own_types.DecodeError, ValueError, RecursionError, MemoryError)
 
 
 class Colour(enum.Enum):
@@ -111,7 +112,7 @@ values = st.recursive(
 )
 
 
-def test_where_msgspec_can_be_loaded_it_is_msgspec_and_nothing_around_it() -> None:
+def test_msgspec_is_used_if_it_can_be_loaded() -> None:
     assert packing.Encoder is msgspec.msgpack.Encoder
     assert packing.Decoder is msgspec.msgpack.Decoder
     assert packing.convert is msgspec.convert
@@ -139,7 +140,7 @@ def test_the_same_values(value: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 31, 32, 255, 256, 65535, 65536])
-def test_sizes_at_which_a_head_grows(size: int) -> None:
+def test_sizes_around_each_head(size: int) -> None:
     for value in ("x" * size, b"x" * size, [1] * size, dict.fromkeys(range(size))):
         packed = msgspec.msgpack.encode(value)
         assert encoding.encode(value) == packed
@@ -148,7 +149,7 @@ def test_sizes_at_which_a_head_grows(size: int) -> None:
 
 @pytest.mark.parametrize("bits", [5, 7, 8, 15, 16, 31, 32, 63, 64])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_numbers_at_which_a_form_ends(bits: int, sign: int) -> None:
+def test_numbers_around_each_form(bits: int, sign: int) -> None:
     for value in (sign * 2**bits + each for each in (-1, 0, 1)):
         assert outcome(encoding.encode, value, ENCODING) == outcome(msgspec.msgpack.encode, value, ENCODING)
 
@@ -165,7 +166,7 @@ EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 @pytest.mark.parametrize("seconds", [0, -1, 1, 2**32 - 1, 2**32, 2**34 - 1, 2**34])
 @pytest.mark.parametrize("microseconds", [0, 1, 999_999])
-def test_instants_at_which_a_form_ends(seconds: int, microseconds: int) -> None:
+def test_instants_around_each_form(seconds: int, microseconds: int) -> None:
     instant = EPOCH + datetime.timedelta(seconds=seconds, microseconds=microseconds)
     assert encoding.encode(instant) == msgspec.msgpack.encode(instant)
     assert decoding.decode_any(encoding.encode(instant)) == instant
@@ -198,11 +199,11 @@ pieces = st.sampled_from(HEADS) | st.binary(max_size=3) | st.sampled_from([b"\xc
 
 
 @given(st.lists(pieces, max_size=30).map(b"".join))
-def test_garbage_is_refused_by_both_or_means_the_same(packed: bytes) -> None:
+def test_garbage_is_refused_by_both_or_has_the_same_value(packed: bytes) -> None:
     agree(packed)
 
 
-def test_what_is_nested_too_deeply_is_refused_and_so_is_what_claims_to_be_long() -> None:
+def test_deep_nesting_and_false_sizes_are_refused() -> None:
     nested: list[Any] = []
     for _ in range(100_000):
         nested = [nested]
@@ -269,13 +270,13 @@ def twins(base: Any, above_zero: Any) -> Any:
     return {"write": Set | Delete, "order": Order, "row": tuple[str, Order], "set": Set, "delete": Delete}
 
 
-THEIRS, OURS = twins(msgspec.Struct, msgspec.Meta(gt=0)), twins(struct.Struct, struct.Meta(gt=0))
+THEIRS, OURS = twins(msgspec.Struct, msgspec.Meta(gt=0)), twins(own_types.Struct, own_types.Meta(gt=0))
 PLAIN: list[Any] = [None, bool, int, float, str, bytes, list[int], tuple[int, ...], tuple[int, str], tuple[str, Any]]
 PLAIN += [dict[str, int], dict[str, list[int]], int | None, float | int, str | None, Literal["a", 1], Any]
 PLAIN += [Entry, tuple[str, Entry], Settings, JournalEntry, tuple[int, list[tuple[str, Entry]]], list[Settings] | None]
 NAMES = ["app", "ports", "via", "limit", "more", "name", "settings", "entries", "number", "role", "fds", "kept", "ttl"]
 
-REFUSALS = (msgspec.ValidationError, refusal.ValidationError)
+REFUSALS = (msgspec.ValidationError, own_types.ValidationError)
 
 # No text that could be base64: msgspec.convert would take it for bytes, as in JSON. Over a channel none comes so.
 simple = st.sampled_from([None, True, 0, 1, -1, 5, 2**63, 1.5, "a", "bpf", "Set", "Delete", b"", b"x"])
@@ -305,7 +306,7 @@ def test_the_same_typed_values_and_the_same_refusals(value: Any) -> None:
         assert outcome(conversion.Decoder(ours).decode, packed, REFUSALS) == told, theirs
 
 
-def test_structs_travel_the_same_way() -> None:
+def test_structs_have_the_same_bytes() -> None:
     for implementation, encode in ((THEIRS, msgspec.msgpack.encode), (OURS, encoding.encode)):
         assert encode(implementation["set"]("k", b"v", 1.5)) == msgspec.msgpack.encode(["Set", "k", b"v", 1.5])
         assert encode(implementation["delete"]("k")) == msgspec.msgpack.encode(["Delete", "k"])
@@ -315,7 +316,7 @@ def test_structs_travel_the_same_way() -> None:
         assert hash(implementation["delete"]("k")) == hash(implementation["delete"]("k"))
 
 
-def test_a_type_that_crosses_no_channel_is_our_mistake() -> None:
+def test_an_unsupported_type_is_a_bug() -> None:
     with pytest.raises(TypeError, match="BUG"):
         conversion.convert([], uuid.UUID)
 

@@ -1,8 +1,8 @@
-"""MessagePack, and the typed values in it: the one place that knows who packs. In the master and in every worker.
+"""MessagePack, and the typed values in it, by msgspec or by its replacement. Runs in the master and in every worker.
 
-msgspec does it where it can be loaded. A subinterpreter cannot load it, nor any other extension module for MessagePack
-so far; there the modules beside this one do the same in Python: the same bytes, the same values, the same refusals.
-They know the types that cross a channel, and no others.
+msgspec is used if it can be loaded. A subinterpreter cannot load it, nor any other extension module for MessagePack so
+far. There, the modules beside this one do the same in Python: the same bytes, the same values, the same errors. They
+support only the types that are sent over a channel.
 """
 
 try:
@@ -13,9 +13,14 @@ try:
 except ImportError:
     from eggcluster.packing.conversion import Decoder, convert, decode  # type: ignore[assignment, no-redef]
     from eggcluster.packing.encoding import Encoder, encode, encode_json  # type: ignore[assignment]
-    from eggcluster.packing.extension import Ext  # type: ignore[assignment]
-    from eggcluster.packing.refusal import DecodeError, PackingError, ValidationError  # type: ignore[assignment]
-    from eggcluster.packing.struct import Meta, Struct  # type: ignore[assignment]
+    from eggcluster.packing.values import (  # type: ignore[assignment]
+        DecodeError,
+        Ext,
+        Meta,
+        PackingError,
+        Struct,
+        ValidationError,
+    )
 
 __all__ = [
     "DecodeError",

@@ -1,7 +1,7 @@
-"""Plain values to typed ones, as strictly as msgspec. Used where msgspec cannot be loaded.
+"""Converts plain values to typed ones, as strictly as msgspec. Used if msgspec cannot be loaded.
 
-It knows the types that cross a channel: scalars, `list`, `tuple`, `dict`, unions, `Literal`, named tuples, dataclasses
-and Structs. Another one is a mistake of ours, and a TypeError.
+It supports the types that are sent over a channel: scalars, `list`, `tuple`, `dict`, unions, `Literal`, named tuples,
+dataclasses and Structs. Any other type is a bug of this package, and a TypeError.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +11,18 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from eggcluster.packing.decoding import decode_any
-from eggcluster.packing.refusal import ValidationError
-from eggcluster.packing.struct import Meta, Struct
+from eggcluster.packing.values import Meta, Struct, ValidationError
 
 _Convert = Callable[[Any], Any]
 
 
 def convert(value: Any, type: Any) -> Any:
-    """`value`, which has been decoded, as a `type`; ValidationError where it is none."""
+    """Return the decoded `value` as a `type`; ValidationError if it is not one."""
     return _converter(type)(value)
 
 
 def decode(packed: bytes | memoryview, *, type: Any = Any) -> Any:
-    """The `type` that `packed` is; errors as of `decode_any` and `convert`."""
+    """Return `packed` as a `type`; raises what `decode_any` and `convert` raise."""
     return _converter(type)(decode_any(packed))
 
 
@@ -39,7 +38,7 @@ class Decoder:
 
 @cache
 def _converter(wanted: Any) -> _Convert:
-    """What makes a `wanted` of a plain value, or refuses."""
+    """Return the function that converts a plain value to a `wanted`."""
     origin, args = get_origin(wanted), get_args(wanted)
     if wanted in _SCALARS:
         return _SCALARS[wanted]
@@ -58,7 +57,7 @@ def _converter(wanted: Any) -> _Convert:
     return _record(wanted)
 
 
-def _refuse(expected: str, value: Any) -> ValidationError:
+def _mismatch(expected: str, value: Any) -> ValidationError:
     return ValidationError(f"Expected `{expected}`, got `{type(value).__name__}`")
 
 
@@ -68,7 +67,7 @@ def _refuse(expected: str, value: Any) -> ValidationError:
 def _scalar(kind: type) -> _Convert:
     def check(value: Any) -> Any:
         if type(value) is not kind:  # a bool is no int
-            raise _refuse(kind.__name__, value)
+            raise _mismatch(kind.__name__, value)
         return value
 
     return check
@@ -76,7 +75,7 @@ def _scalar(kind: type) -> _Convert:
 
 def _float(value: Any) -> float:
     if type(value) is not float and type(value) is not int:
-        raise _refuse("float", value)
+        raise _mismatch("float", value)
     return float(value)
 
 
@@ -104,7 +103,7 @@ def _literal(allowed: Sequence[Any]) -> _Convert:
 
 
 def _union(members: Sequence[Any]) -> _Convert:
-    """The first member that takes it; a float takes an int as well, and so comes last."""
+    """Convert to the first member that fits. A float accepts an int as well, so it comes last."""
     converters = [_converter(each) for each in sorted(members, key=lambda each: each is float)]
 
     def check(value: Any) -> Any:
@@ -125,19 +124,19 @@ def _union(members: Sequence[Any]) -> _Convert:
 def _sequence(kind: Callable[[Iterable[Any]], Any], inner: _Convert) -> _Convert:
     def check(value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            raise _refuse("array", value)
+            raise _mismatch("array", value)
         return kind(map(inner, value))
 
     return check
 
 
 def _row(make: Callable[[Iterable[Any]], Any], columns: Sequence[_Convert], least: int) -> _Convert:
-    """As many values as there are columns, or `least`, each of its own type."""
+    """Convert an array with one type per column; values after the first `least` may be missing."""
     most = len(columns)
 
     def check(value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            raise _refuse("array", value)
+            raise _mismatch("array", value)
         if not least <= len(value) <= most:
             raise ValidationError(f"Expected `array` of length {least} to {most}, got {len(value)}")
         return make(column(each) for column, each in zip(columns, value, strict=False))
@@ -148,7 +147,7 @@ def _row(make: Callable[[Iterable[Any]], Any], columns: Sequence[_Convert], leas
 def _mapping(key: _Convert, inner: _Convert) -> _Convert:
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise _refuse("object", value)
+            raise _mismatch("object", value)
         return {key(name): inner(each) for name, each in value.items()}
 
     return check
@@ -159,7 +158,7 @@ def _mapping(key: _Convert, inner: _Convert) -> _Convert:
 
 def _record(cls: Any) -> _Convert:
     if not hasattr(cls, "_field_defaults") and not hasattr(cls, "__dataclass_fields__"):
-        raise TypeError(f"BUG: {cls!r} crosses no channel")
+        raise TypeError(f"BUG: {cls!r} cannot be sent over a channel")
     hints = get_type_hints(cls, include_extras=True)
     if hasattr(cls, "_field_defaults"):
         return _named_tuple(cls, hints)
@@ -178,11 +177,11 @@ def _dataclass(cls: Any, hints: dict[str, Any]) -> _Convert:
 
     def check(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise _refuse("object", value)
+            raise _mismatch("object", value)
         for name in value:
             if type(name) is not str:
-                raise _refuse("str", name)
-        return _made(cls, columns, value)
+                raise _mismatch("str", name)
+        return _new_record(cls, columns, value)
 
     return check
 
@@ -193,16 +192,16 @@ def _array_struct(cls: Any, hints: dict[str, Any]) -> _Convert:
 
     def check(value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            raise _refuse("array", value)
+            raise _mismatch("array", value)
         if tuple(value[: len(tag)]) != tag:
             raise ValidationError(f"Expected a `{cls.__name__}`")
-        return _made(cls, columns, dict(zip(columns, value[len(tag) :], strict=False)))
+        return _new_record(cls, columns, dict(zip(columns, value[len(tag) :], strict=False)))
 
     return check
 
 
-def _made(cls: Any, columns: dict[str, tuple[_Convert, "Field[Any]"]], given: dict[str, Any]) -> Any:
-    """A record of these values, without its `__init__`: as msgspec does it."""
+def _new_record(cls: Any, columns: dict[str, tuple[_Convert, "Field[Any]"]], given: dict[str, Any]) -> Any:
+    """Return a record of these values, without calling its `__init__`, as msgspec does."""
     record = object.__new__(cls)
     for name, (converter, its) in columns.items():
         if name in given:

@@ -1,18 +1,19 @@
-"""MessagePack to plain values, as msgspec reads it. Used where msgspec cannot be loaded."""
+"""Decodes MessagePack to plain values, as msgspec does. Used if msgspec cannot be loaded."""
 
 import struct
 from collections.abc import Callable
 from typing import Any
 
-from eggcluster.packing.extension import Ext, extension
-from eggcluster.packing.refusal import DecodeError
+from eggcluster.packing.values import DecodeError, Ext, extension
 
-_Reader = Callable[[bytes, int], tuple[Any, int]]  # the bytes, and where its content begins: a value, and where it ends
+_Reader = Callable[[bytes, int], tuple[Any, int]]  # (the bytes, start of the content) -> (the value, its end)
 
 
 def decode_any(packed: bytes | bytearray | memoryview) -> Any:
-    """The value that `packed` is. DecodeError and its kin, or UnicodeDecodeError, for what is none; RecursionError for
-    what is nested too deeply."""
+    """Return the value in `packed`.
+
+    Raises a DecodeError or UnicodeDecodeError if it is not valid, RecursionError if it is nested too deeply.
+    """
     data = bytes(packed)
     try:
         value, end = _READERS[data[0]](data, 1)
@@ -30,7 +31,7 @@ def _cut(data: bytes, at: int, size: int) -> tuple[bytes, int]:
     return data[at:end], end
 
 
-# -- what may come: each of these makes readers ------------------------------------------------------------
+# -- makers of readers --------------------------------------------------------------------------------------
 
 
 def _constant(value: Any) -> _Reader:
@@ -90,7 +91,7 @@ def _binary(size: int) -> _Reader:
 
 
 def _sized(form: str, reader_of: Callable[[int], _Reader]) -> _Reader:
-    """Readers of what tells its size first."""
+    """Return a reader of a value that begins with its size."""
     number = struct.Struct(form)
     size, unpack = number.size, number.unpack_from
     return lambda data, at: reader_of(unpack(data, at)[0])(data, at + size)
@@ -101,7 +102,7 @@ def _unknown(data: bytes, at: int) -> tuple[Any, int]:
 
 
 def _hashable(key: Any) -> Any:
-    """As a key of a dict: arrays become tuples."""
+    """Return a value as a key of a dict: arrays become tuples."""
     if type(key) is list:
         return tuple(map(_hashable, key))
     if isinstance(key, (dict, Ext)):
@@ -109,7 +110,7 @@ def _hashable(key: Any) -> Any:
     return key
 
 
-# By the first byte, in the order of the specification.
+# One per first byte, in the order of the MessagePack specification.
 _READERS: list[_Reader] = [
     *map(_constant, range(128)),
     *map(_map, range(16)),

@@ -1,4 +1,4 @@
-"""Values to MessagePack, byte for byte as msgspec does it. Used where msgspec cannot be loaded."""
+"""Encodes values as MessagePack, byte for byte as msgspec does. Used if msgspec cannot be loaded."""
 
 import struct
 from collections.abc import Callable, Sequence
@@ -9,8 +9,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from eggcluster.packing.extension import TIMESTAMP, Ext, timestamp
-from eggcluster.packing.struct import Struct
+from eggcluster.packing.values import TIMESTAMP, Ext, Struct, timestamp
 
 _Writer = Callable[[bytearray, Any, bool], None]
 _pack_float = struct.Struct(">Bd").pack
@@ -22,13 +21,16 @@ _FIXED_EXTENSIONS = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
 
 
 def encode(value: Any) -> bytes:
-    """`value` as MessagePack. TypeError for what has no place in it, OverflowError for an int of more than 64 bits,
-    UnicodeEncodeError for a lone surrogate, RecursionError for what is nested too deeply."""
+    """Return `value` as MessagePack.
+
+    Raises TypeError for an unsupported type, OverflowError for an int of more than 64 bits, UnicodeEncodeError for a
+    lone surrogate, RecursionError for a value that is nested too deeply.
+    """
     return _encode(value, False)
 
 
 class Encoder:
-    """Encodes; with `order="deterministic"` equal values give equal bytes: sets and the keys of dicts are sorted."""
+    """Encodes values. With `order="deterministic"` equal values have equal bytes: sets and dict keys are sorted."""
 
     def __init__(self, *, order: str | None = None) -> None:
         self._sorted = order is not None
@@ -38,8 +40,8 @@ class Encoder:
 
 
 def encode_json(value: Any) -> bytes:
-    """Plain values as JSON, without a space."""
-    import json  # for log lines of that format alone
+    """Return plain values as JSON without spaces."""
+    import json  # only needed for log lines in that format
 
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -51,7 +53,7 @@ def _encode(value: Any, ordered: bool) -> bytes:
 
 
 def _head(out: bytearray, size: int, fixed: int, room: int, codes: Sequence[int]) -> None:
-    """A type with its size, which stands in the type's own byte where that has `room`."""
+    """Write a type with its size. A size below `room` fits into the type's own byte."""
     if size < room:
         out.append(fixed | size)
     elif size < 1 << 8 and len(codes) == 3:
@@ -149,7 +151,7 @@ def _write_time(out: bytearray, value: time, ordered: bool) -> None:
 
 
 def _write_duration(out: bytearray, value: timedelta, ordered: bool) -> None:
-    """As ISO 8601 has it, in days and seconds."""
+    """Write an ISO 8601 duration, in days and seconds."""
     sign, length = ("-", -value) if value.days < 0 else ("", value)
     days = f"{length.days}D" if length.days or not length else ""
     fraction = f".{length.microseconds:06}".rstrip("0") if length.microseconds else ""
@@ -166,13 +168,13 @@ def _write_enum(out: bytearray, value: Enum, ordered: bool) -> None:
 
 
 def _record_writer(cls: Any) -> _Writer:
-    """A writer for a dataclass, an attrs class or a Struct."""
+    """Return a writer for a dataclass, an attrs class or a Struct."""
     fields = tuple(getattr(cls, "__dataclass_fields__", None) or [each.name for each in cls.__attrs_attrs__])
 
     def write_map(out: bytearray, value: Any, ordered: bool) -> None:
-        there = [name for name in fields if hasattr(value, name)]
-        _head(out, len(there), 0x80, 16, (0xDE, 0xDF))
-        for name in there:
+        present = [name for name in fields if hasattr(value, name)]
+        _head(out, len(present), 0x80, 16, (0xDE, 0xDF))
+        for name in present:
             _write_str(out, name, ordered)
             each = getattr(value, name)
             _WRITERS[type(each)](out, each, ordered)
@@ -184,7 +186,7 @@ def _record_writer(cls: Any) -> _Writer:
 
 
 class _Writers(dict[type, _Writer]):
-    """By exact type; found once for one that is not in the table, by its base."""
+    """Writers by exact type. For another type, the writer is looked up by its base, once."""
 
     def __missing__(self, cls: type) -> _Writer:
         writer = next((writer for base, writer in _INHERITED.items() if issubclass(cls, base)), None)
@@ -196,7 +198,7 @@ class _Writers(dict[type, _Writer]):
         return writer
 
 
-# An enum is its value, whatever else it is; of other types only containers and UUIDs hand on how they travel.
+# An enum is encoded as its value. Of other types, only subclasses of containers and of UUID are supported.
 _INHERITED: dict[type, _Writer] = {
     Enum: _write_enum,
     list: _write_array,
