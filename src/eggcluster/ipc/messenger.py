@@ -128,8 +128,8 @@ class Messenger:
 
     async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
         outbox = self._attached()
-        answer = self._request_in_loop(action, data, target, target_id, timeout)
-        return await (answer if outbox.is_in_loop() else outbox.run_in_loop(answer))
+        work = self._request_in_loop(action, data, target, target_id, timeout)
+        return await (work if outbox.is_in_loop() else outbox.run_in_loop(work))
 
     def _one_receiver(self, to: Receiver | None) -> tuple[Target, int]:
         target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
@@ -142,10 +142,10 @@ class Messenger:
         assert pending is not None
         request_id = pending.next_id()
         frame = self._encode(_REQUEST, target, (action, data), target_id, request_id)
-        answer = pending.begin(request_id, action, timeout)
+        future = pending.begin(request_id, action, timeout)
         try:
             outbox.write(frame)
-            return await answer
+            return await future
         except (RequestTimeout, asyncio.CancelledError):
             self._cancel_remote(target, target_id, request_id)
             raise

@@ -85,10 +85,10 @@ class PendingRequests:
 
         Call `end` however the request ends.
         """
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting[request_id] = (answer, action)
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._waiting[request_id] = (future, action)
         self._deadlines.begin(request_id, timeout)
-        return answer
+        return future
 
     def end(self, request_id: int, timeout: float) -> None:
         """Drop the request: its answer is not awaited any more."""
@@ -98,43 +98,43 @@ class PendingRequests:
     def end_all(self) -> None:
         """The channel is closed: let all requests fail with MessengerClosed."""
         self._deadlines.stop()
-        for answer, _ in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(MessengerClosed("the channel to the master was closed"))
+        for future, _ in self._waiting.values():
+            if not future.done():
+                future.set_exception(MessengerClosed("the channel to the master was closed"))
 
     def resolve(self, frame: Frame) -> None:
         """Resolve the request that a REPLY, FAILURE or LOST frame answers; a late answer is dropped.
 
         Raises FrameError for a body that cannot be read.
         """
-        answer = self._unresolved(frame.request_id)
-        if answer is None:
+        future = self._unresolved(frame.request_id)
+        if future is None:
             return
         if frame.kind is FrameKind.REPLY:
-            answer.set_result(decode_body(frame.body))
+            future.set_result(decode_body(frame.body))
         elif frame.kind is FrameKind.LOST:
-            answer.set_exception(ReceiverDied(decode_body(frame.body, str)))
+            future.set_exception(ReceiverDied(decode_body(frame.body, str)))
         else:
-            answer.set_exception(RemoteError(*decode_body(frame.body, tuple[str, str, str])))
+            future.set_exception(RemoteError(*decode_body(frame.body, tuple[str, str, str])))
 
     def resolve_raw(self, raw: bytes) -> bool:
         """Resolve the request that a REPLY frame's bytes answer; return False if its body cannot be read."""
-        answer = self._unresolved(reply_key_of(raw)[1])
-        if answer is not None:
+        future = self._unresolved(reply_key_of(raw)[1])
+        if future is not None:
             try:
-                answer.set_result(decode_body(raw[HEADER_SIZE:]))
+                future.set_result(decode_body(raw[HEADER_SIZE:]))
             except FrameError:
                 return False
         return True
 
     def _unresolved(self, request_id: int) -> asyncio.Future[Any] | None:
-        answer, _ = self._waiting.get(request_id, (None, ""))
-        return None if answer is None or answer.done() else answer
+        future, _ = self._waiting.get(request_id, (None, ""))
+        return None if future is None or future.done() else future
 
     def _expire(self, request_id: int, timeout: float) -> None:
-        answer, action = self._waiting[request_id]
-        if not answer.done():
-            answer.set_exception(RequestTimeout(f'no answer to "{action}" within {timeout:g}s'))
+        future, action = self._waiting[request_id]
+        if not future.done():
+            future.set_exception(RequestTimeout(f'no answer to "{action}" within {timeout:g}s'))
 
     def __len__(self) -> int:
         return len(self._waiting)

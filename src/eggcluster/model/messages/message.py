@@ -29,7 +29,7 @@ LIFECYCLE_ACTIONS = frozenset(
 # send nor handle these.
 INTERNAL_ACTIONS = frozenset(
     {
-        "egg-schedule-announce",
+        "egg-schedule-report",
         "egg-schedule-ask",
         "egg-schedule-run",
         "egg-schedule-join",

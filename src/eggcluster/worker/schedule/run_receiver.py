@@ -47,12 +47,12 @@ class RunReceiver:
         if self._about["generation"] > 1:
             self._tell()
         elif self._schedules.tasks:
-            problem = await self._line.request("egg-schedule-announce", self._announcement(), "agent")
+            problem = await self._line.request("egg-schedule-report", self._announcement(), "agent")
             if problem:
                 raise BootError(str(problem))
 
     def _tell(self) -> None:
-        self._line.send("egg-schedule-announce", self._announcement(), "agent")
+        self._line.send("egg-schedule-report", self._announcement(), "agent")
 
     def _announcement(self) -> WorkerTasks:
         tasks = tuple(task.terms for task in self._schedules.tasks.values())

@@ -41,7 +41,7 @@ class Scheduler:
         self._ready = False
         self._arming = asyncio.Lock()
         self._renewing: set[asyncio.Task[None]] = set()
-        line.on("egg-schedule-announce", self._on_announce)
+        line.on("egg-schedule-report", self._on_announce)
         line.on("egg-schedule-now", self._on_now)
         line.on("egg-schedules", lambda data: self.plain())
 
