@@ -40,11 +40,11 @@ def layer(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The modules that a file imports anywhere, but not for the type checker alone."""
+def imports(path: Path, *, types: bool = False) -> Iterator[str]:
+    """The modules that a file imports anywhere; those for the type checker alone only with `types`."""
 
     def walk(node: ast.AST) -> Iterator[str]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
                 yield from walk(other)
             return
@@ -85,6 +85,18 @@ def test_imports_go_down_only(path: Path) -> None:
         return
     allowed = MAY_IMPORT[layer(path)] | {layer(path)}
     assert own_layers(path) <= allowed
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Lazy imports and those for the type checker count, too. The package itself only names what it loads later."""
+    names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = imports(path, types=True) if path != ROOT / "__init__.py" else ()
+        graph[name] = {part for each in found for part in (each, each.rpartition(".")[0]) if part in names} - {name}
+    while leaves := {name for name, imported in graph.items() if not imported & graph.keys()}:
+        graph = {name: imported for name, imported in graph.items() if name not in leaves}
+    assert not graph, "each of these imports another one of them, and so on without end"
 
 
 def test_the_model_is_pure() -> None:

@@ -59,7 +59,7 @@ class Agent(Hooks):
         self.schedule.close_registration()
         own = self.registrations
         memory = Journal(own.remembered, self._keep, self._drain)
-        own.dispatcher = Scheduler(self, memory, own.runner, self.schedule.clock)
+        own.dispatcher = Scheduler(self, self.schedule, memory, own.runner)
         await own.dispatcher.start()
 
     async def run_ready(self) -> None:

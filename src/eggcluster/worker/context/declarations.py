@@ -8,16 +8,22 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from eggcluster.ipc.dispatcher import Handler, Handlers
+from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.messages.role import Role
 
-if TYPE_CHECKING:
-    from eggcluster.worker.context.worker_context import WorkerContext
-
-
 _OURS = __name__.partition(".")[0]
+
+
+class Declaring(Protocol):
+    """The part of a worker's context that is needed to declare, and to repeat."""
+
+    messenger: Messenger
+
+    def messenger_of(self, role: Role) -> Messenger: ...
+    def declare(self, repeat: Callable[[Any], object]) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +33,14 @@ class Declaration:
 
     whose: tuple[str, Role] | None
     module: str
-    repeat: "Callable[[WorkerContext], object]"
+    repeat: Callable[[Any], object]
 
 
 class DeclaringHandlers(Handlers):
     """What is registered while a module is imported is declared, too: for the messenger of each place, or for the one
     that objects of `role` have there. `others` are the handlers to register with."""
 
-    def __init__(self, place: "WorkerContext", role: Role | None = None, others: Handlers | None = None) -> None:
+    def __init__(self, place: Declaring, role: Role | None = None, others: Handlers | None = None) -> None:
         super().__init__()
         self._place = place
         self._role = role
@@ -46,7 +52,7 @@ class DeclaringHandlers(Handlers):
         self._place.declare(partial(_register, self._role, action, handler, once))
 
 
-def _register(role: Role | None, action: str, handler: Handler, once: bool, place: "WorkerContext") -> None:
+def _register(role: Role | None, action: str, handler: Handler, once: bool, place: Declaring) -> None:
     messenger = place.messenger if role is None else place.messenger_of(role)
     (messenger.once if once else messenger.on)(action, handler)
 

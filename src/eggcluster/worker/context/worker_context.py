@@ -83,6 +83,7 @@ class WorkerContext:
         """The same; made and imported when first asked for: a worker that shares nothing does not pay for it."""
         if self._sharing is None:
             self._sharing = self._make_sharing()
+            self._sharing.on_declare = lambda repeat: self.declare(lambda context: repeat(context.sharing))
         return self._sharing
 
     def _make_sharing(self) -> "Sharing":

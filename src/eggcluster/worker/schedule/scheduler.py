@@ -7,34 +7,32 @@ readiness on; who runs what is the strategies' business.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eggcluster.model.schedule.schedule_directory import ScheduleDirectory, WorkerTasks
 from eggcluster.model.schedule.schedule_run import LOST, STOPPED, RunEnd, ScheduleRun
 from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 from eggcluster.packing import convert
-from eggcluster.worker.schedule.clock import Clock
 from eggcluster.worker.schedule.journal import HERE, Journal
 from eggcluster.worker.schedule.run_sender import RunSender
 from eggcluster.worker.schedule.runner import Runner
 from eggcluster.worker.schedule.scheduled_task import ScheduledTask
-from eggcluster.worker.schedule.strategy import BUILT_IN, Here, ScheduleStrategy, cause
-
-if TYPE_CHECKING:
-    from eggcluster.worker.agent.agent import Agent
+from eggcluster.worker.schedule.schedules import AgentSchedules
+from eggcluster.worker.schedule.strategy import BUILT_IN, Here, ScheduleStrategy, StrategyAgent, cause
 
 
 class Scheduler:
     """`agent` is the one it belongs to; `memory` what its predecessor left."""
 
-    def __init__(self, agent: "Agent", memory: Journal, runner: Runner, clock: Clock) -> None:
+    def __init__(self, agent: StrategyAgent, schedule: AgentSchedules, memory: Journal, runner: Runner) -> None:
         self._agent = agent
+        self._schedule = schedule
         self._memory = memory
         self._runner = runner
-        self._clock = clock
+        self._clock = schedule.clock
         self._logger: logging.Logger = agent.logger
-        self._types: Mapping[str, type[ScheduleStrategy]] = {**BUILT_IN, **agent.schedule.strategies}
-        self._crew = ScheduleDirectory(agent.schedule.tasks, self._types)
+        self._types: Mapping[str, type[ScheduleStrategy]] = {**BUILT_IN, **schedule.strategies}
+        self._crew = ScheduleDirectory(schedule.tasks, self._types)
         line = agent.messenger.internal
         self._courier = RunSender(line, self._crew, memory, self._logger, agent.generation)
         self._tasks: dict[str, ScheduledTask] = {}
@@ -49,7 +47,7 @@ class Scheduler:
 
     async def start(self) -> None:
         """The agent starts: keep the time of its own tasks."""
-        for task in self._agent.schedule.tasks.values():
+        for task in self._schedule.tasks.values():
             await self._arm(task.terms, Here)
 
     def cluster_ready(self) -> None:
@@ -133,7 +131,7 @@ class Scheduler:
         if self._runner.closing:
             return RunEnd(STOPPED, "the agent closes")
         run.where, run_id = "agent", self._courier.new_id()
-        task = self._agent.schedule.tasks[run.name]
+        task = self._schedule.tasks[run.name]
         await self._memory.begin(run.name, run_id, [HERE])
         try:
             return await asyncio.shield(self._runner.begin(task, run_id, run.due, args))

@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol
 
+from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.schedule.schedule_run import ScheduleRun
 from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 
-if TYPE_CHECKING:
-    from eggcluster.worker.agent.agent import Agent
+
+class StrategyAgent(Protocol):
+    """The agent as a strategy uses it; it is the application's own `Agent`."""
+
+    messenger: Messenger
+    logger: logging.Logger
+
+    @property
+    def env(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def local(self) -> SimpleNamespace: ...
+    @property
+    def shared(self) -> Any: ...
+    @property
+    def closing(self) -> threading.Event: ...
+    def cluster(self, cls: type[Any], *, name: str | None = None, timeout: float = 5.0) -> Any: ...
 
 
 class Sender(Protocol):
@@ -32,7 +51,7 @@ class ScheduleStrategy:
     logger. `interval` and `cron` need not be given for a type of one's own.
     """
 
-    def __init__(self, terms: ScheduleTerms, agent: Agent, sender: Sender) -> None:
+    def __init__(self, terms: ScheduleTerms, agent: StrategyAgent, sender: Sender) -> None:
         self.terms = terms
         self.agent = agent
         self.logger: logging.Logger = agent.logger

@@ -9,7 +9,6 @@ from eggcluster.model.shared.shared_store import CompareAndSet, Delete, Incremen
 from eggcluster.model.shared.shared_table import Change as TableChange
 from eggcluster.model.shared.shared_table import Table
 from eggcluster.packing import Decoder, Encoder
-from eggcluster.worker.context.current import here
 from eggcluster.worker.sharing.shared_client import call_listener, check_listener
 
 
@@ -44,6 +43,9 @@ class SharedBackend(Protocol):
     def ready(self) -> Awaitable[None]:
         """Wait until there is a table."""
         raise NotImplementedError
+
+    def declare(self, repeat: Callable[[Any], object]) -> None:
+        """Call `repeat` with the sharing of each other worker that shares the module which registers something."""
 
 
 class Shared(Mapping[str, Any]):
@@ -144,7 +146,7 @@ class Shared(Mapping[str, Any]):
         def register(function: Any) -> Any:
             check_listener(function)
             by_key.setdefault(str(name), []).append(function)
-            here().declare(lambda place: place.sharing.shared.on_change(key, function, prefix=prefix))
+            self._home.declare(lambda sharing: sharing.shared.on_change(key, function, prefix=prefix))
             return function
 
         return register if listener is None else register(listener)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from eggcluster.errors import NotSerializable
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.packing import Encoder
-from eggcluster.worker.context.current import here
 from eggcluster.worker.sharing.client_spec import ClientSpec, Meaning
 
 Listener = Callable[[Any], Any]
@@ -49,6 +48,10 @@ async def _logged(work: Coroutine[Any, Any, Any], what: str) -> None:
 _encode = Encoder(order="deterministic").encode
 
 
+# Takes what another worker that shares the module does with its own sharing.
+Declare = Callable[[Callable[[Any], object]], None]
+
+
 class ClientBackend(Protocol):
     """What stands behind the object: the leader itself, or the follower's way to it."""
 
@@ -69,11 +72,11 @@ class ClientBackend(Protocol):
 class SharedClient:
     """Has the methods of its blueprint, each meaning what that says."""
 
-    def __init__(self, blueprint: ClientSpec, end: ClientBackend) -> None:
+    def __init__(self, blueprint: ClientSpec, end: ClientBackend, declare: Declare = lambda repeat: None) -> None:
         self._egg_blueprint = blueprint
         self._egg_end = end
         for name, meaning in blueprint.methods().items():
-            setattr(self, name, _method(blueprint, end, name, meaning))
+            setattr(self, name, _method(blueprint, end, declare, name, meaning))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -103,9 +106,11 @@ def topic(info: Any) -> bytes:
         raise NotSerializable(f"MessagePack cannot carry what is to be subscribed to: {error}") from None
 
 
-def _method(blueprint: ClientSpec, end: ClientBackend, name: str, meaning: Meaning) -> Callable[..., Any]:
+def _method(
+    blueprint: ClientSpec, end: ClientBackend, declare: Declare, name: str, meaning: Meaning
+) -> Callable[..., Any]:
     if meaning == "subscribe":
-        return partial(_subscribe, blueprint, end)
+        return partial(_subscribe, blueprint, end, declare)
     if meaning == "unsubscribe":
         return end.unsubscribe
 
@@ -116,7 +121,9 @@ def _method(blueprint: ClientSpec, end: ClientBackend, name: str, meaning: Meani
     return method
 
 
-def _subscribe(blueprint: ClientSpec, end: ClientBackend, info: Any, listener: Listener) -> Established:
+def _subscribe(
+    blueprint: ClientSpec, end: ClientBackend, declare: Declare, info: Any, listener: Listener
+) -> Established:
     established = end.subscribe(info, listener)
-    here().declare(lambda place: place.sharing.create(blueprint)._egg_end.subscribe(info, listener))
+    declare(lambda sharing: sharing.create(blueprint)._egg_end.subscribe(info, listener))
     return established

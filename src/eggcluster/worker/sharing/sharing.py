@@ -2,7 +2,7 @@
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from eggcluster.model.shared.shared_store import Write
@@ -10,7 +10,7 @@ from eggcluster.model.shared.shared_table import Table
 from eggcluster.worker.sharing.client_spec import ClientSpec, ClusterClient
 from eggcluster.worker.sharing.leader import Leader
 from eggcluster.worker.sharing.shared import Shared
-from eggcluster.worker.sharing.shared_client import ClientBackend, SharedClient
+from eggcluster.worker.sharing.shared_client import ClientBackend, Declare, SharedClient
 from eggcluster.worker.sharing.shared_writer import SharedWriter
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ class Sharing(ABC):
 
     def __init__(self) -> None:
         self._clients: dict[str, tuple[ClientSpec, SharedClient]] = {}
+        self.on_declare: Declare = lambda repeat: None
 
     def cluster(self, cls: type[T], name: str | None, timeout: float) -> ClusterClient[T]:
         """The beginning of a client of that class."""
@@ -35,9 +36,13 @@ class Sharing(ABC):
                     f'a client "{blueprint.name}" was created before, with another {others}; give this one a name='
                 )
             return client
-        client = SharedClient(blueprint, self._open(blueprint))
+        client = SharedClient(blueprint, self._open(blueprint), self.declare)
         self._clients[blueprint.name] = blueprint, client
         return client
+
+    def declare(self, repeat: Callable[[Any], object]) -> None:
+        """Call `repeat` with the sharing of each other worker that shares the module which registers something."""
+        self.on_declare(repeat)
 
     @abstractmethod
     def _open(self, blueprint: ClientSpec) -> ClientBackend:
