@@ -2,7 +2,7 @@
 
 import logging
 
-from eggcluster.model.lives.commands import Abort, ReportDeath, Say, Steer
+from eggcluster.model.lives.commands import Abort, Log, ReportDeath, Steer
 from eggcluster.model.lives.health import STALLED_AFTER
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
 from tests.unit.world import World, booted
@@ -20,7 +20,7 @@ def test_a_loop_that_does_not_move_gets_no_new_connections_within_a_second() -> 
     worker = world.app(1)
     world.falls_silent(worker).pass_time(1)
     assert steered(world) == [worker]
-    assert not worker.moves
+    assert worker.stalled
     assert STALLED_AFTER < 1
 
 
@@ -30,7 +30,7 @@ def test_a_loop_that_moves_again_gets_them_again() -> None:
     world.falls_silent(worker).pass_time(5)
     world.silent.clear()
     assert steered(world.pass_time(0.3)) == [worker]
-    assert worker.moves
+    assert not worker.stalled
     assert not world.aborted
 
 
@@ -89,7 +89,7 @@ def test_a_master_that_did_not_run_blames_nobody() -> None:
     for worker in world.apps():
         world.falls_silent(worker)
     world.oversleeps(3600)
-    assert any(say.level == logging.WARNING and "did not run" in say.text for say in world.given(Say))
+    assert any(say.level == logging.WARNING and "did not run" in say.text for say in world.given(Log))
     assert not world.pass_time(29).aborted
     world.pass_time(2)
     assert len(world.aborted) == 2, "but who stays silent from now on is hung"

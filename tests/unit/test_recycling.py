@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eggcluster.model.lives.commands import ReloadEnded, Say
+from eggcluster.model.lives.commands import Log, ReloadEnded
 from eggcluster.model.lives.settings import JITTER, PAUSE_AFTER_FAILURE, RecycleLimits, recycle_reason
 from eggcluster.model.lives.worker import AppWorker, ExitReport, Heartbeat, Worker
 from tests.unit.world import FAILED, World, booted
@@ -30,13 +30,13 @@ def worker(**more: Any) -> Worker:
 def test_a_worker_is_worn_out_at_its_limit(
     limits: RecycleLimits, signs: Heartbeat, rss: int, now: float, why: str | None
 ) -> None:
-    assert recycle_reason(worker(signs=signs, rss=rss), limits, now) == why
+    assert recycle_reason(worker(heartbeat=signs, rss=rss), limits, now) == why
 
 
 def test_the_jitter_makes_it_early_by_a_tenth_at_most() -> None:
-    early = worker(jitter=1.0, signs=Heartbeat(requests=90))
+    early = worker(jitter=1.0, heartbeat=Heartbeat(requests=90))
     assert recycle_reason(early, RecycleLimits(requests=100), 1.0) == "90 requests"
-    early.signs = Heartbeat(requests=89)
+    early.heartbeat = Heartbeat(requests=89)
     assert recycle_reason(early, RecycleLimits(requests=100), 1.0) is None
     assert JITTER == 0.1
 
@@ -72,7 +72,7 @@ def test_a_worn_worker_whose_successor_does_not_start_goes_on_and_has_time_until
     world.exits(world.apps()[-1], FAILED, failure="SyntaxError: x")
     assert world.supervisor.listening_apps() == [old]
     assert not world.given(ReloadEnded)
-    assert any("goes on" in say.text for say in world.given(Say))
+    assert any("goes on" in say.text for say in world.given(Log))
     assert not world.pass_time(PAUSE_AFTER_FAILURE - 1).forked()
     assert world.pass_time(2).forked()
 
@@ -101,7 +101,7 @@ def test_a_reload_that_is_asked_for_meanwhile_follows() -> None:
     old = world.app(1)
     new = world.pass_time(0.2).forked()[0]
     world.reload()
-    assert any("the reload follows it" in say.text for say in world.given(Say))
+    assert any("the reload follows it" in say.text for say in world.given(Log))
     world.started(new).exits(old, ExitReport(code=0))
     third = world.forked()[0]
     world.started(third).exits(new, ExitReport(code=0))

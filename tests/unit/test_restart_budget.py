@@ -1,4 +1,4 @@
-"""How long a seat waits before its next incarnation."""
+"""How long a slot waits before its next incarnation."""
 
 from hypothesis import given
 from hypothesis import strategies as st

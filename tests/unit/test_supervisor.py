@@ -8,11 +8,11 @@ from eggcluster.model.lives.commands import (
     CloseListeners,
     Fork,
     Kill,
+    Log,
     NotifyReady,
     PublishPids,
     ReloadEnded,
     ReportDeath,
-    Say,
 )
 from eggcluster.model.lives.phase import ExitCode, Phase
 from eggcluster.model.lives.settings import SupervisorSettings
@@ -271,7 +271,7 @@ def test_nobody_is_missed_while_the_only_worker_boots_as_slowly_as_the_last_time
 def test_no_agent_for_three_looks_is_an_error_in_the_log() -> None:
     world = booted(agent_start_timeout=1000)
     world.exits(world.agent)
-    errors = [say for say in world.pass_time(30).given(Say) if say.level == logging.ERROR]
+    errors = [say for say in world.pass_time(30).given(Log) if say.level == logging.ERROR]
     assert [say.text for say in errors] == ["no agent has been alive for three checks in a row"]
     assert world.supervisor.phase is Phase.SERVING
 

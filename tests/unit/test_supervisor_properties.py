@@ -119,7 +119,7 @@ class AnyLife(RuleBasedStateMachine):
         supervisor = self.world.supervisor
         assert not self.world.reloading
         assert supervisor.agent.listening
-        assert all(seat.listening or not supervisor.plan.replace_apps for seat in supervisor.slots)
+        assert all(slot.listening or not supervisor.settings.replace_apps for slot in supervisor.slots)
         assert len(self.world.apps()) == len(supervisor.listening_apps())
 
     @precondition(lambda self: self.phase is Phase.SERVING)
@@ -135,8 +135,8 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def its_books_agree_with_the_world(self) -> None:
-        assert set(self.world.supervisor.roster.everybody()) == set(self.world.living)
-        successors = [seat for seat in self.world.supervisor.slots if seat.successor is not None]
+        assert set(self.world.supervisor.roster.living()) == set(self.world.living)
+        successors = [slot for slot in self.world.supervisor.slots if slot.successor is not None]
         rolling = self.world.supervisor._rollout is not None
         assert len(successors) <= 1 if rolling or self.world.reloading else not successors
         assert self.world.supervisor.agent.successor is None
@@ -145,10 +145,10 @@ class AnyLife(RuleBasedStateMachine):
     def nobody_is_dead_and_forgotten(self) -> None:
         supervisor = self.world.supervisor
         if self.phase is Phase.SERVING:
-            for seat in (supervisor.agent, *supervisor.slots):
-                rolling = seat.number == 0 and seat.retiring and self.world.reloading  # stopped first, then started
-                filled = seat.current is not None or seat.next_try is not None or rolling
-                assert filled or (seat.number and not supervisor.plan.replace_apps)
+            for slot in (supervisor.agent, *supervisor.slots):
+                rolling = slot.number == 0 and slot.retiring and self.world.reloading  # stopped first, then started
+                filled = slot.current is not None or slot.next_try is not None or rolling
+                assert filled or (slot.number and not supervisor.settings.replace_apps)
 
     def teardown(self) -> None:
         """Whatever has happened: it can be closed, by orderly exits or by the deadline alone."""
@@ -179,8 +179,8 @@ class AnyLife(RuleBasedStateMachine):
             self.world.started(worker)
 
     def _quiet(self) -> bool:
-        seats = (self.world.supervisor.agent, *self.world.supervisor.slots)
-        return all(seat.next_try is None for seat in seats) and not any(
+        slots = (self.world.supervisor.agent, *self.world.supervisor.slots)
+        return all(slot.next_try is None for slot in slots) and not any(
             worker.state is not WorkerState.LISTENING for worker in self.world.living
         )
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from eggcluster.model.lives.commands import Abort, Command, Fork, Kill, Look, ReloadEnded, Say, Stop
+from eggcluster.model.lives.commands import Abort, CheckHealth, Command, Fork, Kill, Log, ReloadEnded, Stop
 from eggcluster.model.lives.phase import Phase
 from eggcluster.model.lives.settings import SupervisorSettings
 from eggcluster.model.lives.supervisor import Supervisor
@@ -109,9 +109,9 @@ class World:
 
     def _carry_out(self, commands: list[Command]) -> "World":
         commands = commands + self.supervisor.tick(self.now)
-        if Look() in commands:
-            commands.remove(Look())  # of no interest to those who ask what an event led to
-            commands += self.supervisor.looked(self._signs(), self.now)
+        if CheckHealth() in commands:
+            commands.remove(CheckHealth())  # of no interest to those who ask what an event led to
+            commands += self.supervisor.health_checked(self._signs(), self.now)
         self.commands = commands
         for command in commands:
             match command:
@@ -150,7 +150,7 @@ class World:
         assert worker in self.living
         assert worker not in self.ordered
         closing = self.supervisor.phase > Phase.SERVING
-        recycled = any(isinstance(command, Say) and "taken over" in command.text for command in self.commands)
+        recycled = any(isinstance(command, Log) and "taken over" in command.text for command in self.commands)
         assert closing or self.reloading or recycled, f"{worker} is stopped for nothing"
         if isinstance(worker, AgentWorker) and closing:
             assert not self.apps(), "the agent closes after the app workers"

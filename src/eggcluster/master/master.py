@@ -32,23 +32,23 @@ from eggcluster.master.events import (
     Started,
 )
 from eggcluster.master.notifier import Notifier
-from eggcluster.master.plan import plan_for
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.master.resources import LAST_WORDS, MasterResources
+from eggcluster.master.supervisor_settings import supervisor_settings
 from eggcluster.master.worker_manager import WorkerManager
 from eggcluster.model.lives.commands import (
     Abort,
+    CheckHealth,
     CloseListeners,
     Command,
     Fork,
     Kill,
-    Look,
+    Log,
     NotifyReady,
     PublishPids,
     ReloadEnded,
     ReportDeath,
-    Say,
     Steer,
     Stop,
 )
@@ -76,7 +76,7 @@ class Master:
         self, options: ResolvedOptions, *, owns_process: bool = False, parent: socket.socket | None = None
     ) -> None:
         self.options = options
-        self.supervisor = Supervisor(plan_for(options), random.random)
+        self.supervisor = Supervisor(supervisor_settings(options), random.random)
         self.inbox = Inbox()
         self.feed = EventFeed()
         self.resources = MasterResources(options, owns_process=owns_process, parent=parent)
@@ -153,16 +153,16 @@ class Master:
                 case PublishPids():
                     self._steer()
                     self.announcer.pids()
-                case Look():
-                    signs = self.worker_manager.look(memory=bool(self.options.max_rss))
-                    self._carry_out(self.supervisor.looked(signs, self._now()))
+                case CheckHealth():
+                    heartbeats = self.worker_manager.look(memory=bool(self.options.max_rss))
+                    self._carry_out(self.supervisor.health_checked(heartbeats, self._now()))
                 case Steer():
                     self._steer()
                 case ReportDeath(worker, exit, state):
                     self.announcer.death(worker, exit, state)
                 case CloseListeners():
                     self.resources.close_listeners()
-                case Say(level, text, progress):
+                case Log(level, text, progress):
                     self._say(level, text, progress)
                 case ReloadEnded(failure):
                     self.reception.end_reload(failure)
@@ -305,8 +305,8 @@ class Master:
         )
 
     def _steer(self) -> None:
-        """Say who takes new connections."""
-        self.resources.listeners.steer([_view(seat) for seat in self.supervisor.slots], self._now())
+        """Log who takes new connections."""
+        self.resources.listeners.steer([_view(slot) for slot in self.supervisor.slots], self._now())
 
     def _say(self, level: int, text: str, progress: bool) -> None:
         _logger.log(level, "%s", text)
@@ -338,10 +338,10 @@ class Master:
         return (self._now() - worker.born) * 1000
 
 
-def _view(seat: Slot) -> SlotView:
+def _view(slot: Slot) -> SlotView:
     """A slot as new connections see it."""
-    worker = seat.current
-    if worker is None or not seat.listening:
-        return SlotView(seat.number, open=False)
-    signs = worker.signs
-    return SlotView(seat.number, worker.moves and signs.accepting, signs.connections, signs.accepted)
+    worker = slot.current
+    if worker is None or not slot.listening:
+        return SlotView(slot.number, open=False)
+    heartbeat = worker.heartbeat
+    return SlotView(slot.number, heartbeat.accepting and not worker.stalled, heartbeat.connections, heartbeat.accepted)

@@ -112,10 +112,10 @@ class MasterResources:
         def renew(since: float) -> bool:
             if master.supervisor.phase is not Phase.SERVING:
                 return False
-            seats = master.supervisor.slots
-            if all(seat.current is None or seat.current.born >= since for seat in seats):
+            slots = master.supervisor.slots
+            if all(slot.current is None or slot.current.born >= since for slot in slots):
                 return True
-            if not any(seat.successor or seat.retiring for seat in seats):  # else one is under way
+            if not any(slot.successor or slot.retiring for slot in slots):  # else one is under way
                 master.inbox.put(ReloadRequested(agent=False))
             return False
 

@@ -35,30 +35,30 @@ def describe_cluster(
         "env": options.env,
         "start_mode": options.start_mode,
         "agent_missing": supervisor.health.no_agent,
-        "agent": _describe_seat(supervisor.agent, switchboard, now),
-        "workers": [{"slot": s.number, **_describe_seat(s, switchboard, now)} for s in supervisor.slots],
+        "agent": _describe_slot(supervisor.agent, switchboard, now),
+        "workers": [{"slot": s.number, **_describe_slot(s, switchboard, now)} for s in supervisor.slots],
         "abandoned": [str(worker) for worker in abandoned],
         "messages_to_nobody": switchboard.lost.total,
         "messages_dropped": switchboard.dropped.total,
     }
 
 
-def _describe_seat(seat: Slot, switchboard: Switchboard, now: float) -> dict[str, Any]:
-    worker = seat.current or next(iter(seat.retiring), None)
+def _describe_slot(slot: Slot, switchboard: Switchboard, now: float) -> dict[str, Any]:
+    worker = slot.current or next(iter(slot.retiring), None)
     link = switchboard.link_of(worker) if worker is not None else None
     return {
         "worker_id": worker.worker_id if worker is not None else None,
-        "generation": seat.generation if worker is None else worker.generation,
-        "state": seat.state.value,
+        "generation": slot.generation if worker is None else worker.generation,
+        "state": slot.state.value,
         "age": round(now - worker.born, 3) if worker is not None else None,
-        "deaths": seat.budget.deaths,
-        "deaths_last_minute": seat.budget.deaths_within(MINUTE, now),
-        "last_death": seat.last_death,
-        "next_try": round(max(0.0, seat.next_try - now), 3) if seat.next_try is not None else None,
-        "successor": seat.successor.worker_id if seat.successor is not None else None,
-        "requests": worker.signs.requests if worker is not None else None,
-        "connections": worker.signs.connections if worker is not None else None,
-        "loop_delay": round(worker.signs.lag, 4) if worker is not None else None,
+        "deaths": slot.budget.deaths,
+        "deaths_last_minute": slot.budget.deaths_within(MINUTE, now),
+        "last_death": slot.last_death,
+        "next_try": round(max(0.0, slot.next_try - now), 3) if slot.next_try is not None else None,
+        "successor": slot.successor.worker_id if slot.successor is not None else None,
+        "requests": worker.heartbeat.requests if worker is not None else None,
+        "connections": worker.heartbeat.connections if worker is not None else None,
+        "loop_delay": round(worker.heartbeat.lag, 4) if worker is not None else None,
         "silent_for": _silent_for(worker, now),
         "messages": link.counters() if link is not None else None,
         "background": worker.background if worker is not None else [],
@@ -67,6 +67,6 @@ def _describe_seat(seat: Slot, switchboard: Switchboard, now: float) -> dict[str
 
 def _silent_for(worker: Worker | None, now: float) -> float | None:
     """For how long its loop stands still, None while it moves."""
-    if worker is None or worker.moves or worker.state is not WorkerState.LISTENING:
+    if worker is None or not worker.stalled or worker.state is not WorkerState.LISTENING:
         return None
-    return round(now - worker.signs.beat, 3)
+    return round(now - worker.heartbeat.beat, 3)

@@ -14,10 +14,10 @@ from eggcluster.model.lives.commands import (
     Command,
     Fork,
     Kill,
+    Log,
     NotifyReady,
     ReloadEnded,
     ReportDeath,
-    Say,
     Steer,
     Stop,
 )
@@ -56,10 +56,10 @@ class EventFeed:
             case Kill(worker):
                 self._tell("killed", worker, reason=_reason(worker))
             case Abort(worker):
-                self._tell("hung", worker, reason=worker.verdict)
+                self._tell("hung", worker, reason=worker.kill_reason)
             case Steer(changed):
                 for worker in changed:
-                    self._tell("moves" if worker.moves else "stalled", worker)
+                    self._tell("stalled" if worker.stalled else "moves", worker)
             case ReportDeath(worker, exit, state):
                 reason = _reason(worker)
                 self._tell("died", worker, code=exit.code, signal=exit.signal, state=state, reason=reason)
@@ -69,7 +69,7 @@ class EventFeed:
                 self._tell("closing")
             case ReloadEnded(failure):
                 self._tell("reloaded" if failure is None else "reload failed", reason=failure)
-            case Say(_, text, True):
+            case Log(_, text, True):
                 self._tell("reload", reason=text)
 
     def _tell(self, what: str, worker: Worker | None = None, **details: Any) -> None:
@@ -87,4 +87,4 @@ class EventFeed:
 
 def _reason(worker: Worker) -> str | None:
     """In one line why it is ended, or has ended."""
-    return worker.verdict or (worker.failure.splitlines()[0] if worker.failure else None)
+    return worker.kill_reason or (worker.failure.splitlines()[0] if worker.failure else None)

@@ -47,8 +47,8 @@ class PublishPids:
 
 
 @dataclass(frozen=True)
-class Look:
-    """See how the workers are, and tell it with `looked`."""
+class CheckHealth:
+    """See how the workers are, and tell it with `health_checked`."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class CloseListeners:
 
 
 @dataclass(frozen=True)
-class Say:
+class Log:
     """A line for the log; with `progress` also for whoever asked for the reload."""
 
     level: int
@@ -96,10 +96,10 @@ Command = (
     | Abort
     | NotifyReady
     | PublishPids
-    | Look
+    | CheckHealth
     | Steer
     | ReportDeath
     | CloseListeners
-    | Say
+    | Log
     | ReloadEnded
 )

@@ -29,16 +29,16 @@ class HangDetector:
 
     def silence(self, worker: Worker, now: float) -> float:
         """For how long its loop has not moved, in seconds."""
-        heard = max(worker.signs.beat, worker.listening_since or 0.0, self._watching_since)
+        heard = max(worker.heartbeat.beat, worker.listening_since or 0.0, self._watching_since)
         return max(0.0, now - heard)
 
     def look(self, workers: Iterable[Worker], now: float) -> list[Worker]:
         """Note who stands still; gives those for whom that has changed."""
         changed = []
         for worker in workers:
-            moves = self.silence(worker, now) < STALLED_AFTER
-            if moves is not worker.moves:
-                worker.moves = moves
+            stalled = self.silence(worker, now) >= STALLED_AFTER
+            if stalled is not worker.stalled:
+                worker.stalled = stalled
                 changed.append(worker)
         return changed
 
@@ -58,7 +58,7 @@ class HealthCheck:
     def begin(self, now: float) -> None:
         self.due = now + CHECK_INTERVAL
 
-    def put_off(self, seconds: float) -> None:
+    def postpone(self, seconds: float) -> None:
         if self.due is not None:
             self.due += seconds
 

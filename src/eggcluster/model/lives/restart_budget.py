@@ -1,4 +1,4 @@
-"""How long a seat waits before its next incarnation: at once, then longer with each death, then at once again.
+"""How long a slot waits before its next worker: not at all, then longer with each death, then not at all again.
 
 A burst (deaths in a row, none of them after a while of health) makes it wait. The sustained rate (deaths in the last
 minutes, whatever lay between them) is counted apart, and only told: each of those workers did serve.
@@ -18,7 +18,7 @@ REMEMBERED = 1000  # deaths; at the longest delays there are 40 in the period
 
 @dataclass
 class RestartBudget:
-    """Counts the deaths of one seat. `first_delay` is what the first one in a row waits (the agent: 1 s)."""
+    """Counts the deaths in one slot. `first_delay` is what the first one in a row waits (the agent: 1 s)."""
 
     first_delay: float = 0.0
     deaths_in_a_row: int = 0

@@ -3,23 +3,23 @@
 import logging
 from collections.abc import Callable, Sequence
 
-from eggcluster.model.lives.commands import Command, Fork, PublishPids, ReloadEnded, Say, Stop
+from eggcluster.model.lives.commands import Command, Fork, Log, PublishPids, ReloadEnded, Stop
 from eggcluster.model.lives.roster import Slot
 from eggcluster.model.lives.worker import Worker, WorkerState
 
-ForkSeat = Callable[[Slot, float], Fork]
+ForkIn = Callable[[Slot, float], Fork]
 
 
 class Rollout:
-    """The seats that are still to come; the first of them is under way.
+    """The slots that are still to come; the first of them is under way.
 
     An app worker's successor starts first and then takes its place. The agent's starts when the old one is known
     dead: there are never two. `over` is True once nothing is left to do; `failed` says that a successor did not start.
     """
 
-    def __init__(self, seats: Sequence[Slot], now: float, fork: ForkSeat, grace: Callable[[int], float]) -> None:
-        self._seats = list(seats)
-        self._count = sum(1 for seat in seats if seat.number)
+    def __init__(self, slots: Sequence[Slot], now: float, fork: ForkIn, grace: Callable[[int], float]) -> None:
+        self._slots = list(slots)
+        self._count = sum(1 for slot in slots if slot.number)
         self._began = now
         self._fork = fork
         self._grace = grace
@@ -28,89 +28,89 @@ class Rollout:
     # What differs between a reload and the replacement of one worn worker: whom it is told.
 
     def _done(self) -> list[Command]:
-        return [Say(logging.INFO, "reload done", progress=True), ReloadEnded(None)]
+        return [Log(logging.INFO, "reload done", progress=True), ReloadEnded(None)]
 
     def _replaced(self, worker: Worker) -> list[Command]:
         what = f"slot {worker.slot} of {self._count} reloaded" if worker.slot else "agent reloaded"
-        return [Say(logging.INFO, f"{what}: {worker}", progress=True)]
+        return [Log(logging.INFO, f"{what}: {worker}", progress=True)]
 
     def _broken(self, why: str) -> list[Command]:
         text = f"reload stopped, the workers so far go on: {why.splitlines()[0]}"
-        return [Say(logging.ERROR, text, progress=True), ReloadEnded(why)]
+        return [Log(logging.ERROR, text, progress=True), ReloadEnded(why)]
 
     def aborted(self) -> list[Command]:
         """The cluster closes meanwhile."""
-        self._seats.clear()
+        self._slots.clear()
         return [ReloadEnded("the cluster is closing")]
 
     # -- the steps -------------------------------------------------------------------------------------------
 
     @property
     def over(self) -> bool:
-        return not self._seats
+        return not self._slots
 
     def step(self, now: float) -> list[Command]:
-        """Begin with the first seat, or say that it is done."""
+        """Begin with the first slot, or say that it is done."""
         if self.over:
             return self._done()
-        seat = self._seats[0]
-        seat.budget.forgive()
-        if seat.number == 0:
-            return self._step_agent(seat, now)
-        if seat.current is not None and not seat.listening:
+        slot = self._slots[0]
+        slot.budget.forgive()
+        if slot.number == 0:
+            return self._step_agent(slot, now)
+        if slot.current is not None and not slot.listening:
             return []  # its replacement is starting just now: two at once would hide which of them fails
-        return [self._fork(seat, now)]
+        return [self._fork(slot, now)]
 
-    def _step_agent(self, seat: Slot, now: float) -> list[Command]:
+    def _step_agent(self, slot: Slot, now: float) -> list[Command]:
         """Stop it; who has died and waits for its next start gets it at once."""
-        old = seat.current
+        old = slot.current
         if old is None:
-            return [self._fork(seat, now)] if not seat.retiring else []
-        seat.retire(old)
-        return [Stop(old, self._grace(seat.number)), PublishPids()]
+            return [self._fork(slot, now)] if not slot.retiring else []
+        slot.retire(old)
+        return [Stop(old, self._grace(slot.number)), PublishPids()]
 
-    def started(self, seat: Slot, worker: Worker, now: float) -> list[Command]:
-        """A worker has started: if it is the one waited for, its predecessor goes, or the next seat comes."""
-        if not self._is_under_way(seat):
+    def started(self, slot: Slot, worker: Worker, now: float) -> list[Command]:
+        """A worker has started: if it is the one waited for, its predecessor goes, or the next slot comes."""
+        if not self._is_under_way(slot):
             return []
         if worker.born < self._began:
             # It was starting when this began, so it may hold the old version. (The agent would have been stopped.)
-            return [self._fork(seat, now)]
+            return [self._fork(slot, now)]
         commands = self._replaced(worker)
-        if worker is seat.successor and seat.current is not None:
-            old = seat.current
-            seat.retire(old)
-            return [*commands, Stop(old, self._grace(seat.number))]
+        if worker is slot.successor and slot.current is not None:
+            old = slot.current
+            slot.retire(old)
+            return [*commands, Stop(old, self._grace(slot.number))]
         return commands + self._next(now)
 
-    def retired(self, seat: Slot, now: float) -> list[Command]:
-        """One that was told to stop is gone: the next seat, if this is what was waited for."""
-        if not self._is_under_way(seat) or seat.successor is not None:
+    def retired(self, slot: Slot, now: float) -> list[Command]:
+        """One that was told to stop is gone: the next slot, if this is what was waited for."""
+        if not self._is_under_way(slot) or slot.successor is not None:
             return []
-        if seat.number == 0:
-            return [self._fork(seat, now)] if seat.current is None and not seat.retiring else []
-        if not seat.listening:
+        if slot.number == 0:
+            return [self._fork(slot, now)] if slot.current is None and not slot.retiring else []
+        if not slot.listening:
             return []  # the new one died meanwhile, and its replacement ends this step
         return self._next(now)
 
-    def died(self, seat: Slot, worker: Worker, before: WorkerState, stays_empty: bool) -> list[Command]:
+    def died(self, slot: Slot, worker: Worker, before: WorkerState, stays_empty: bool) -> list[Command]:
         """`worker` died, who had been `before`: the end of it, if the new version does not start, or if nobody is
         left who could be waited for."""
-        if not self._is_under_way(seat):
+        if not self._is_under_way(slot):
             return []
         is_new = worker.born >= self._began
         if not stays_empty and not (before is WorkerState.STARTING and is_new):
             return []
-        self._seats.clear()
+        self._slots.clear()
         self.failed = True
         return self._broken(worker.failure or f"{worker} died")
 
     def _next(self, now: float) -> list[Command]:
-        self._seats.pop(0)
+        self._slots.pop(0)
         return self.step(now)
 
-    def _is_under_way(self, seat: Slot) -> bool:
-        return not self.over and self._seats[0] is seat
+    def _is_under_way(self, slot: Slot) -> bool:
+        return not self.over and self._slots[0] is slot
 
 
 class Recycling(Rollout):
@@ -120,11 +120,11 @@ class Recycling(Rollout):
         return []
 
     def _replaced(self, worker: Worker) -> list[Command]:
-        return [Say(logging.INFO, f"{worker} has taken over")]
+        return [Log(logging.INFO, f"{worker} has taken over")]
 
     def _broken(self, why: str) -> list[Command]:
-        return [Say(logging.ERROR, f"the worn worker goes on, its successor did not start: {why.splitlines()[0]}")]
+        return [Log(logging.ERROR, f"the worn worker goes on, its successor did not start: {why.splitlines()[0]}")]
 
     def aborted(self) -> list[Command]:
-        self._seats.clear()
+        self._slots.clear()
         return []

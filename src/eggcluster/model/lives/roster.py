@@ -7,15 +7,15 @@ from eggcluster.model.lives.restart_budget import RestartBudget
 from eggcluster.model.lives.settings import SupervisorSettings
 from eggcluster.model.lives.worker import AgentWorker, AppWorker, Worker, WorkerState
 
-USUAL = 2.0  # times what a boot took the last time: a machine that has just lost its workers is busy
+USUAL_BOOT = 2.0  # times the last boot: a machine that has just lost its workers is busy
 
 
 @dataclass
 class Slot:
-    """Who sits where, and when the next one may come.
+    """The agent's slot (number 0) or an app worker's (1..N), with its workers and the time of the next start.
 
-    `current` serves or is starting; `successor` is starting to take its place (a reload); `retiring` are those
-    that are being stopped. `next_try` is the monotonic instant of the next start, None when none is due.
+    `current` serves or is starting. `successor` is starting to replace it (a reload). `retiring` are being stopped.
+    `next_try` is the monotonic instant of the next start, None while none is due.
     """
 
     number: int
@@ -30,7 +30,7 @@ class Slot:
     boot_took: float = 0.0  # seconds, the last one that succeeded
 
     def new_worker(self, now: float, jitter: float = 0.0) -> Worker:
-        """A new incarnation in this seat: the current one, or the successor of one that lives."""
+        """Return a new worker for this slot: the current one, or the successor of one that lives."""
         self.generation += 1
         self.next_try = None
         kind = AppWorker if self.number else AgentWorker
@@ -42,32 +42,32 @@ class Slot:
         return worker
 
     def opened(self, worker: Worker, now: float) -> None:
-        """An incarnation listens."""
+        """Record that the worker listens."""
         worker.advance(WorkerState.LISTENING)
         worker.listening_since = now
         self.boot_took = now - worker.born
 
     def boots_as_usual(self, now: float) -> bool:
-        """Whether somebody starts here, and not for much longer than the last one took."""
+        """Return whether a worker boots here, and not for much longer than the last boot took."""
         if self.current is None or self.current.state is not WorkerState.STARTING:
             return False
-        return now - self.current.born < USUAL * self.boot_took
+        return now - self.current.born < USUAL_BOOT * self.boot_took
 
     def retire(self, worker: Worker) -> None:
-        """Mark a living incarnation as being stopped; the successor, if there is one, moves up."""
+        """Record that a living worker is being stopped; its successor, if there is one, becomes the current one."""
         worker.advance(WorkerState.STOPPING)
         self.retiring.append(worker)
         self._vacate(worker)
 
-    def bury(self, worker: Worker) -> None:
-        """An incarnation is known dead."""
+    def remove_dead(self, worker: Worker) -> None:
+        """Record that a worker is known dead."""
         worker.advance(WorkerState.DEAD)
         if worker in self.retiring:
             self.retiring.remove(worker)
         self._vacate(worker)
 
     def overdue(self, now: float) -> Iterator[Worker]:
-        """Those whose start takes too long; each is given once."""
+        """Yield the workers whose start takes too long, each of them once."""
         for worker in self.living():
             if worker.state is WorkerState.STARTING and now >= worker.start_deadline:
                 # A worker that can still run Python has just told where it was: that report is the better one.
@@ -77,7 +77,7 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """How the log calls the place, whoever sits there."""
+        """The slot's name in the log, whichever worker is in it."""
         return f"app_worker#{self.number}" if self.number else "agent_worker"
 
     def _vacate(self, worker: Worker) -> None:
@@ -87,7 +87,7 @@ class Slot:
             self.current, self.successor = self.successor, None
 
     def living(self) -> Iterator[Worker]:
-        """All incarnations that are not known dead."""
+        """All workers that are not known dead."""
         yield from (worker for worker in (self.current, self.successor, *self.retiring) if worker is not None)
 
     @property
@@ -96,21 +96,21 @@ class Slot:
 
     @property
     def state(self) -> WorkerState:
-        """What the status shows of this seat."""
+        """The slot's state, as the status shows it."""
         if self.current is not None:
             return self.current.state
         return WorkerState.STOPPING if self.retiring else WorkerState.DEAD
 
 
-AGENT_FIRST_DELAY = 1.0  # seconds; Egg's: an agent that fails at once must not spin
+AGENT_FIRST_DELAY = 1.0  # seconds, as in Egg: an agent that fails at once must not be restarted in a tight loop
 
 
 class Roster:
-    """The agent's seat and the slots; iterating gives all of them, the agent's first."""
+    """All slots of a cluster; iterating yields the agent's first, then the app workers' in order."""
 
-    def __init__(self, plan: SupervisorSettings) -> None:
-        self.agent = Slot(0, plan.agent_start_timeout, RestartBudget(AGENT_FIRST_DELAY))
-        self.slots = [Slot(n, plan.app_start_timeout, RestartBudget()) for n in range(1, plan.workers + 1)]
+    def __init__(self, settings: SupervisorSettings) -> None:
+        self.agent = Slot(0, settings.agent_start_timeout, RestartBudget(AGENT_FIRST_DELAY))
+        self.slots = [Slot(n, settings.app_start_timeout, RestartBudget()) for n in range(1, settings.workers + 1)]
 
     def __iter__(self) -> Iterator[Slot]:
         yield self.agent
@@ -120,29 +120,29 @@ class Roster:
         return self.slots[worker.slot - 1] if worker.slot else self.agent
 
     def listening(self) -> list[Worker]:
-        """Those who serve, agent and app workers, in the order of their seats."""
-        return [seat.current for seat in self if seat.current is not None and seat.listening]
+        """The workers that listen, in the order of their slots."""
+        return [slot.current for slot in self if slot.current is not None and slot.listening]
 
-    def everybody(self) -> list[Worker]:
-        """All incarnations that are not known dead."""
-        return [worker for seat in self for worker in seat.living()]
+    def living(self) -> list[Worker]:
+        """All workers that are not known dead."""
+        return [worker for slot in self for worker in slot.living()]
 
     @property
-    def any_app(self) -> bool:
-        """Whether an app worker is left."""
-        return any(worker.slot for worker in self.everybody())
+    def has_apps(self) -> bool:
+        """Whether an app worker lives."""
+        return any(worker.slot for worker in self.living())
 
     def deadlines(self) -> Iterator[float]:
-        """The instants at which something is due in a seat."""
-        for seat in self:
-            if seat.next_try is not None:
-                yield seat.next_try
-            yield from (w.start_deadline for w in seat.living() if w.state is WorkerState.STARTING)
+        """The instants at which something is due in a slot."""
+        for slot in self:
+            if slot.next_try is not None:
+                yield slot.next_try
+            yield from (w.start_deadline for w in slot.living() if w.state is WorkerState.STARTING)
 
-    def put_off(self, seconds: float) -> None:
-        """Nothing that is due comes to pass earlier than so much later."""
-        for seat in self:
-            if seat.next_try is not None:
-                seat.next_try += seconds
-            for worker in seat.living():
+    def postpone(self, seconds: float) -> None:
+        """Move everything that is due to `seconds` later."""
+        for slot in self:
+            if slot.next_try is not None:
+                slot.next_try += seconds
+            for worker in slot.living():
                 worker.start_deadline += seconds

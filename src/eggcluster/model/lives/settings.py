@@ -17,25 +17,21 @@ PAUSE_AFTER_FAILURE = 60.0  # seconds after one whose successor did not start: t
 
 @dataclass(frozen=True)
 class RecycleLimits:
-    """What a worker may do; 0: no limit. `rss` in bytes, `lifetime` in seconds."""
+    """What a worker may do before it is recycled; 0: no limit. `rss` in bytes, `lifetime` in seconds."""
 
     requests: int = 0
     lifetime: float = 0.0
     rss: int = 0
 
-    @property
-    def any(self) -> bool:
-        return bool(self.requests or self.lifetime or self.rss)
-
 
 def recycle_reason(worker: "Worker", limits: RecycleLimits, now: float) -> str | None:
-    """Why this worker should be replaced, None while it should not."""
+    """Return why this worker is to be replaced; None while it is not."""
     if worker.listening_since is None:
         return None
     share = 1 - JITTER * worker.jitter
     age = now - worker.listening_since
-    if limits.requests and worker.signs.requests >= limits.requests * share:
-        return f"{worker.signs.requests} requests"
+    if limits.requests and worker.heartbeat.requests >= limits.requests * share:
+        return f"{worker.heartbeat.requests} requests"
     if limits.lifetime and age >= limits.lifetime * share:
         return f"{age:.0f}s of age"
     if limits.rss and worker.rss > limits.rss and age >= LEAST_LIFE:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Mapping
 
 from eggcluster.model.lives.commands import (
     Abort,
+    CheckHealth,
     CloseListeners,
     Command,
     Fork,
     Kill,
-    Look,
+    Log,
     NotifyReady,
     PublishPids,
     ReloadEnded,
     ReportDeath,
-    Say,
     Steer,
     Stop,
 )
@@ -38,27 +38,27 @@ class Supervisor:
     `chance` gives a number from 0 to 1: the only thing that is left to it is which moment in a range is taken.
     """
 
-    def __init__(self, plan: SupervisorSettings, chance: Callable[[], float] = lambda: 1.0) -> None:
-        self.plan = plan
+    def __init__(self, settings: SupervisorSettings, chance: Callable[[], float] = lambda: 1.0) -> None:
+        self.settings = settings
         self._chance = chance
         self.phase = Phase.AGENT_BOOT
         self.exit_code = ExitCode.CLOSED
         self.boot_failure: Worker | None = None
-        self.roster = Roster(plan)
+        self.roster = Roster(settings)
         self.agent, self.slots = self.roster.agent, self.roster.slots
         self._close_deadline: float | None = None
         self.health = HealthCheck()
         self._rollout: Rollout | None = None  # what is being replaced
         self._reload_wanted: bool | None = None  # asked for while another was under way: with the agent or without
         self._next_recycling = 0.0
-        self._vigil = HangDetector()
+        self._hang_detector = HangDetector()
         self._next_look: float | None = None
 
     # -- what happened -------------------------------------------------------------------------------------
 
     def boot(self, now: float) -> list[Command]:
         """Begin: the agent first."""
-        self._vigil.restart(now)
+        self._hang_detector.restart(now)
         self._next_look = now + LOOK_INTERVAL
         return [self._fork(self.agent, now)]
 
@@ -69,9 +69,9 @@ class Supervisor:
         self.roster.slot_of(worker).opened(worker, now)
         if self.phase is Phase.AGENT_BOOT:
             self.phase = Phase.APPS_BOOT
-            return [self._fork(seat, now) for seat in self.slots]
+            return [self._fork(slot, now) for slot in self.slots]
         if self.phase is Phase.APPS_BOOT:
-            return self._ready(now) if all(seat.listening for seat in self.slots) else []
+            return self._ready(now) if all(slot.listening for slot in self.slots) else []
         if self.phase is Phase.SERVING:
             taken_over = self._rollout.started(self.roster.slot_of(worker), worker, now) if self._rollout else []
             return [NotifyReady(worker), *self._rolled(taken_over, now), PublishPids()]
@@ -86,27 +86,27 @@ class Supervisor:
         """Nobody can talk with `worker` any more, and it lives on."""
         if worker.state in (WorkerState.STOPPING, WorkerState.DEAD):
             return []
-        worker.verdict = worker.verdict or f"it {why}"
-        return [Say(logging.ERROR, f"{worker} {why}"), Kill(worker)]
+        worker.kill_reason = worker.kill_reason or f"it {why}"
+        return [Log(logging.ERROR, f"{worker} {why}"), Kill(worker)]
 
     def exited(self, worker: Worker, exit: ExitReport, now: float) -> list[Command]:
         """`worker` and all of its children are known dead."""
-        seat, before = self.roster.slot_of(worker), worker.state
-        was_successor = worker is seat.successor
-        seat.bury(worker)
+        slot, before = self.roster.slot_of(worker), worker.state
+        was_successor = worker is slot.successor
+        slot.remove_dead(worker)
         if before is WorkerState.STOPPING:
-            rolled = self._rollout.retired(seat, now) if self._rollout else []
+            rolled = self._rollout.retired(slot, now) if self._rollout else []
             return [*self._check_close(worker, exit), *self._next_stop(now), *self._rolled(rolled, now)]
         if before is WorkerState.STARTING or self.phase < Phase.SERVING:
-            worker.failure = worker.failure or f"{worker} died while {before.value} ({worker.verdict or exit})"
+            worker.failure = worker.failure or f"{worker} died while {before.value} ({worker.kill_reason or exit})"
         report = ReportDeath(worker, exit, before.value)
-        seat.last_death = worker.failure.splitlines()[0] if worker.failure else worker.verdict or str(exit)
+        slot.last_death = worker.failure.splitlines()[0] if worker.failure else worker.kill_reason or str(exit)
         if self.phase < Phase.SERVING:
             return [report, *self._fail_boot(worker, now)]
         if self.phase > Phase.SERVING:
             return [report, *self._next_stop(now)]
-        rolled = self._rollout.died(seat, worker, before, self._stays_empty(seat)) if self._rollout else []
-        replaced = [] if was_successor else [*self._replace(seat, worker, now), PublishPids()]
+        rolled = self._rollout.died(slot, worker, before, self._stays_empty(slot)) if self._rollout else []
+        replaced = [] if was_successor else [*self._replace(slot, worker, now), PublishPids()]
         return [report, *self._rolled(rolled, now), *replaced]
 
     def close(self, now: float, code: ExitCode = ExitCode.CLOSED) -> list[Command]:
@@ -116,51 +116,51 @@ class Supervisor:
         self.phase = Phase.APPS_STOP
         self.exit_code = code
         self.health.end()
-        self._close_deadline = now + self.plan.close_limit
+        self._close_deadline = now + self.settings.close_limit
         commands: list[Command] = [CloseListeners()]
         if self._rollout is not None:
             commands += self._rollout.aborted()
             self._rollout = None
         if self._reload_wanted is not None:
             commands.append(ReloadEnded("the cluster is closing"))
-        for seat in self.roster:
-            seat.next_try = None
-        for seat in self.slots:
-            commands += self._stop(seat, self.plan.grace(seat.number))
+        for slot in self.roster:
+            slot.next_try = None
+        for slot in self.slots:
+            commands += self._stop(slot, self.settings.grace(slot.number))
         return commands + self._next_stop(now)
 
     def cut_short(self) -> list[Command]:
         """While closing: wait for nobody any more."""
         self._stop(self.agent, 0)  # only for its state: its death is no failure
-        return [Say(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.everybody())]
+        return [Log(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.living())]
 
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
         """Replace every app worker, one slot after the other, new before old; before them the agent, if so asked."""
         if self.phase is not Phase.SERVING:
             why = f"the cluster is {self.phase.word}; reload it when it serves"
-            return [Say(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
+            return [Log(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
         if self._rollout is not None:
             self._reload_wanted = agent or bool(self._reload_wanted)
             recycling = isinstance(self._rollout, Recycling)
             what = "a worker is being recycled, the reload" if recycling else "a reload is under way, another one"
-            return [Say(logging.INFO, f"{what} follows it", progress=True)]
-        seats = [self.agent, *self.slots] if agent else self.slots
-        rollout = Rollout(seats, now, self._fork, self.plan.grace)
-        return [Say(logging.INFO, "reload started", progress=True), *self._roll(rollout, now)]
+            return [Log(logging.INFO, f"{what} follows it", progress=True)]
+        slots = [self.agent, *self.slots] if agent else self.slots
+        rollout = Rollout(slots, now, self._fork, self.settings.grace)
+        return [Log(logging.INFO, "reload started", progress=True), *self._roll(rollout, now)]
 
-    def looked(self, signs: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
-        """What was seen of the workers, as `Look` asked for."""
+    def health_checked(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
+        """What was seen of the workers, as `CheckHealth` asked for."""
         loaded, idle = False, True
-        for worker, seen in signs.items():
-            loaded = loaded or seen.load != worker.signs.load
-            idle = idle and seen.is_idle_since(worker.signs)
-            worker.signs = seen
+        for worker, seen in heartbeats.items():
+            loaded = loaded or seen.load != worker.heartbeat.load
+            idle = idle and seen.is_idle_since(worker.heartbeat)
+            worker.heartbeat = seen
         if idle and self._next_look is not None:
             self._next_look = now + IDLE_LOOK_INTERVAL
         if self.phase >= Phase.APPS_STOP:
             return []
         watched = self.roster.listening()  # who boots, or closes, has another limit
-        changed = self._vigil.look(watched, now)
+        changed = self._hang_detector.look(watched, now)
         steer = [Steer(tuple(changed))] if changed or loaded else []
         hung = [command for worker in watched for command in self._end_hung(worker, now)]
         return [*steer, *hung, *self._recycle(now)]
@@ -168,12 +168,12 @@ class Supervisor:
     def slept(self, seconds: float, now: float) -> list[Command]:
         """This process itself did not run for so long (it was stopped, or starved): what was due meanwhile is put off
         by as much, and nobody's silence counts."""
-        self._vigil.restart(now)
-        self.roster.put_off(seconds)
+        self._hang_detector.restart(now)
+        self.roster.postpone(seconds)
         if self._close_deadline is not None:
             self._close_deadline += seconds
-        self.health.put_off(seconds)
-        return [Say(logging.WARNING, f"the master did not run for {seconds:.1f}s; nobody is blamed for that")]
+        self.health.postpone(seconds)
+        return [Log(logging.WARNING, f"the master did not run for {seconds:.1f}s; nobody is blamed for that")]
 
     def tick(self, now: float) -> list[Command]:
         """Time has passed: do what is due."""
@@ -185,10 +185,10 @@ class Supervisor:
             commands += self._check_health(now)
         if self.finished:
             return commands
-        for seat in self.roster:
-            commands += map(Kill, seat.overdue(now))
-            if seat.next_try is not None and now >= seat.next_try:
-                commands.append(self._fork(seat, now))
+        for slot in self.roster:
+            commands += map(Kill, slot.overdue(now))
+            if slot.next_try is not None and now >= slot.next_try:
+                commands.append(self._fork(slot, now))
         return commands
 
     # -- what may be asked ---------------------------------------------------------------------------------
@@ -208,16 +208,16 @@ class Supervisor:
 
     # -- boot and replacement ------------------------------------------------------------------------------
 
-    def _fork(self, seat: Slot, now: float) -> Fork:
-        return Fork(seat.new_worker(now, self._chance()))
+    def _fork(self, slot: Slot, now: float) -> Fork:
+        return Fork(slot.new_worker(now, self._chance()))
 
     def _look(self, now: float) -> list[Command]:
-        """Look at the workers at short intervals; a look that comes much too late tells that nothing could be seen."""
+        """Check the workers at short intervals; a check that comes much too late says nothing about them."""
         if self._next_look is None or now < self._next_look:
             return []
         late, self._next_look = now - self._next_look, now + LOOK_INTERVAL
         slept = self.slept(late, now) if late > OVERSLEPT_AFTER else []
-        return [*slept, Look()]
+        return [*slept, CheckHealth()]
 
     def _ready(self, now: float) -> list[Command]:
         self.phase = Phase.SERVING
@@ -228,33 +228,33 @@ class Supervisor:
         self.boot_failure = self.boot_failure or worker
         return self.close(now, ExitCode.BAD_OPTIONS if worker.misused_option else ExitCode.FAILED)
 
-    def _replace(self, seat: Slot, worker: Worker, now: float) -> list[Command]:
+    def _replace(self, slot: Slot, worker: Worker, now: float) -> list[Command]:
         since = worker.listening_since
-        delay = seat.budget.died(now, None if since is None else now - since, self._chance())
-        if seat.current is not None:
+        delay = slot.budget.died(now, None if since is None else now - since, self._chance())
+        if slot.current is not None:
             return []  # its successor, starting already, has moved up
-        if self._stays_empty(seat):
-            return [Say(logging.WARNING, f"slot {seat.number} stays empty in this environment: fix it, then reload")]
-        warning = self._warn_of_deaths(seat, now)
+        if self._stays_empty(slot):
+            return [Log(logging.WARNING, f"slot {slot.number} stays empty in this environment: fix it, then reload")]
+        warning = self._warn_of_deaths(slot, now)
         if delay == 0:
-            return [*warning, self._fork(seat, now)]
-        seat.next_try = now + delay
-        return [*warning, Say(logging.INFO, f"try to start a new {seat.name} after {delay:.3g}s ...")]
+            return [*warning, self._fork(slot, now)]
+        slot.next_try = now + delay
+        return [*warning, Log(logging.INFO, f"try to start a new {slot.name} after {delay:.3g}s ...")]
 
-    def _warn_of_deaths(self, seat: Slot, now: float) -> list[Command]:
-        deaths = seat.budget.keeps_dying(now)
-        return [Say(logging.WARNING, f"{seat.name} keeps dying: {deaths} deaths in ten minutes")] if deaths else []
+    def _warn_of_deaths(self, slot: Slot, now: float) -> list[Command]:
+        deaths = slot.budget.keeps_dying(now)
+        return [Log(logging.WARNING, f"{slot.name} keeps dying: {deaths} deaths in ten minutes")] if deaths else []
 
-    def _stays_empty(self, seat: Slot) -> bool:
-        return seat.number > 0 and seat.current is None and not self.plan.replace_apps
+    def _stays_empty(self, slot: Slot) -> bool:
+        return slot.number > 0 and slot.current is None and not self.settings.replace_apps
 
     # -- closing -------------------------------------------------------------------------------------------
 
-    def _stop(self, seat: Slot, grace: float) -> list[Command]:
+    def _stop(self, slot: Slot, grace: float) -> list[Command]:
         stops: list[Command] = []
-        for worker in list(seat.living()):
+        for worker in list(slot.living()):
             if worker.state is not WorkerState.STOPPING:
-                seat.retire(worker)
+                slot.retire(worker)
                 stops.append(Stop(worker, grace))
         return stops
 
@@ -263,16 +263,16 @@ class Supervisor:
         if not exit.code or self.phase < Phase.APPS_STOP:
             return []
         self.exit_code = self.exit_code or ExitCode.FAILED
-        return [Say(logging.ERROR, f"{worker} failed while closing ({exit})")]
+        return [Log(logging.ERROR, f"{worker} failed while closing ({exit})")]
 
     def _next_stop(self, now: float) -> list[Command]:
         """Closing: once the last app worker is gone it is the agent's turn, then the master's."""
-        if self.phase is Phase.APPS_STOP and not self.roster.any_app:
+        if self.phase is Phase.APPS_STOP and not self.roster.has_apps:
             self.phase = Phase.AGENT_STOP
-            stops = self._stop(self.agent, self.plan.grace(0))
+            stops = self._stop(self.agent, self.settings.grace(0))
             if stops:
                 return stops
-        if self.phase is Phase.AGENT_STOP and not self.roster.everybody():
+        if self.phase is Phase.AGENT_STOP and not self.roster.living():
             self.phase = Phase.STOPPED
             self._close_deadline = self._next_look = None
         return []
@@ -281,9 +281,9 @@ class Supervisor:
         self._close_deadline = None
         self.phase = Phase.STOPPED
         self.exit_code = ExitCode.CLOSE_TIMEOUT
-        left = ", ".join(map(str, self.roster.everybody()))
-        text = f"close timeout: not done after {self.plan.close_limit:g}s, killing {left}"
-        return [Say(logging.ERROR, text), *map(Kill, self.roster.everybody())]
+        left = ", ".join(map(str, self.roster.living()))
+        text = f"close timeout: not done after {self.settings.close_limit:g}s, killing {left}"
+        return [Log(logging.ERROR, text), *map(Kill, self.roster.living())]
 
     # -- reload and recycling --------------------------------------------------------------------------------
 
@@ -312,36 +312,36 @@ class Supervisor:
             return []
         # The oldest first: with a short limit the others would else never have their turn.
         for worker in sorted(self.listening_apps(), key=lambda worker: worker.listening_since or 0.0):
-            why = recycle_reason(worker, self.plan.limits, now)
+            why = recycle_reason(worker, self.settings.limits, now)
             if why is not None:
                 text = f"recycling {worker} after {why}"
-                rollout = Recycling([self.roster.slot_of(worker)], now, self._fork, self.plan.grace)
-                return [Say(logging.INFO, text), *self._roll(rollout, now)]
+                rollout = Recycling([self.roster.slot_of(worker)], now, self._fork, self.settings.grace)
+                return [Log(logging.INFO, text), *self._roll(rollout, now)]
         return []
 
     # -- hung workers ----------------------------------------------------------------------------------------
 
     def _end_hung(self, worker: Worker, now: float) -> list[Command]:
         """Its loop has stood still for too long."""
-        timeout = self.plan.patience(worker.slot)
-        if not timeout or worker.verdict is not None or self._vigil.silence(worker, now) < timeout:
+        timeout = self.settings.patience(worker.slot)
+        if not timeout or worker.kill_reason is not None or self._hang_detector.silence(worker, now) < timeout:
             return []
-        worker.verdict = f"its event loop had not moved for {timeout:g}s"
-        return [Say(logging.ERROR, f"{worker} is hung: {worker.verdict}"), Abort(worker)]
+        worker.kill_reason = f"its event loop had not moved for {timeout:g}s"
+        return [Log(logging.ERROR, f"{worker} is hung: {worker.kill_reason}"), Abort(worker)]
 
     # -- health --------------------------------------------------------------------------------------------
 
     def _check_health(self, now: float) -> list[Command]:
-        if not self.plan.replace_apps:
+        if not self.settings.replace_apps:
             self.health.end()  # in this environment an empty slot is what is wanted
             return []
-        booting = any(seat.boots_as_usual(now) for seat in self.slots)
+        booting = any(slot.boots_as_usual(now) for slot in self.slots)
         self.health.look(now, apps=bool(self.listening_apps()), booting=booting, agent=self.agent.listening)
         if self.health.no_app:
             text = "no app worker has been listening for three checks in a row, closing"
-            return [Say(logging.ERROR, text), *self.close(now, ExitCode.FAILED)]
+            return [Log(logging.ERROR, text), *self.close(now, ExitCode.FAILED)]
         if self.health.no_agent:
             text = "no agent has been alive for three checks in a row"
-            closing = self.close(now, ExitCode.FAILED) if self.plan.strict else []
-            return [Say(logging.ERROR, text), *closing]
+            closing = self.close(now, ExitCode.FAILED) if self.settings.strict else []
+            return [Log(logging.ERROR, text), *closing]
         return []

@@ -1,4 +1,4 @@
-"""One incarnation in the cluster, the agent's or an app worker's, and the states it may go through."""
+"""A worker, the agent's or an app worker's, as the master records it, and the states it goes through. Pure."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,7 +8,7 @@ from eggcluster.model.messages.role import AGENT, Address, app
 
 
 class WorkerState(Enum):
-    """Where an incarnation is in its life. The value is the word in logs and in the status."""
+    """Where a worker is in its life. The value is the word in logs and in the status."""
 
     STARTING = "starting"
     LISTENING = "listening"
@@ -16,7 +16,7 @@ class WorkerState(Enum):
     DEAD = "dead"
 
 
-# An incarnation only moves forward and is never used again: its successor is a new object.
+# A worker only moves forward and is never used again: its successor is a new object.
 TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     WorkerState.STARTING: frozenset({WorkerState.LISTENING, WorkerState.STOPPING, WorkerState.DEAD}),
     WorkerState.LISTENING: frozenset({WorkerState.STOPPING, WorkerState.DEAD}),
@@ -27,8 +27,8 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
 
 @dataclass(frozen=True)
 class ExitReport:
-    """How an incarnation ended: its exit code, or the signal that ended it (its name, such as "SIGKILL"); or that it
-    did not, and was abandoned."""
+    """How a worker ended: by an exit code, by a signal (its name, such as "SIGKILL"), or not at all: an abandoned thread
+    still runs."""
 
     code: int | None = None
     signal: str | None = None
@@ -42,9 +42,11 @@ class ExitReport:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker last wrote. `beat` is an instant of CLOCK_MONOTONIC, 0 before the first; `lag` is by how much
-    that beat came too late, in seconds; `accepting` is False while it takes no new connections of its own accord;
-    `accepted` is how many it has got since its start."""
+    """What a worker last wrote into its heartbeat page.
+
+    `beat` is an instant of CLOCK_MONOTONIC, 0 before the first; `lag` is how late that beat came, in seconds.
+    `accepting` is False while the worker itself takes no new connections; `accepted` counts those since its start.
+    """
 
     beat: float = 0.0
     lag: float = 0.0
@@ -54,25 +56,27 @@ class Heartbeat:
     accepted: int = 0
 
     def is_idle_since(self, before: "Heartbeat") -> bool:
-        """Whether nothing has been served since."""
+        """Return whether nothing has been served since `before`."""
         return self.requests == before.requests and self.load == before.load
 
     @property
     def load(self) -> tuple[int, bool]:
-        """What matters for the next connection."""
+        """What steering needs to know for the next connection."""
         return self.connections, self.accepting
 
 
 @dataclass(eq=False)
 class Worker:
-    """The master's record of one incarnation. Only the supervisor changes it; the fork fills in, once,
-    what is known only then: `worker_id`, `listening_at`, or the `failure` of a fork that the system refused.
+    """The master's record of one worker.
 
-    `worker_id` is the pid in process mode. `failure` is the finished report of a boot that failed, as the worker itself
-    or the supervisor told it; `verdict` is why the supervisor ended one that had told of no failure itself: hung, or
-    without its channel. `signs` and `rss` (bytes, 0: not looked at) are from the last look at it, `moves` is what
-    they say of its event loop. `jitter`, from 0 to 1, spreads what would else happen to all workers at once.
-    `background` are the states of its background tasks, as it last told them, for the status alone.
+    The supervisor alone changes its state. Three other parts of the master fill in what only they learn: the fork writes
+    `worker_id`, `listening_at`, or the `failure` of a fork that the system refused; a health check writes `rss`; the
+    worker's own report writes `background`, the states of its background tasks, which only the status shows.
+
+    `worker_id` is the pid in process mode. `failure` is the finished report of a failed boot, from the worker itself or
+    from the supervisor. `kill_reason` says why the supervisor ended a worker that reported no failure: hung, or
+    without its channel. `heartbeat` and `rss` (bytes, 0: unknown) come from the last health check; `stalled` is what
+    the heartbeat says of its event loop. `jitter`, from 0 to 1, spreads what would else happen to all workers at once.
     """
 
     slot: int
@@ -85,24 +89,24 @@ class Worker:
     listening_at: str | None = None
     failure: str | None = None
     misused_option: bool = False
-    verdict: str | None = None
-    signs: Heartbeat = field(default_factory=Heartbeat)
+    kill_reason: str | None = None
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     rss: int = 0
-    moves: bool = True
+    stalled: bool = False
     jitter: float = 0.0
     background: list[dict[str, Any]] = field(default_factory=list)
 
-    address = AGENT  # of the seat; AppWorker has its slot's
+    address = AGENT  # of the slot; AppWorker has its slot's
 
     def advance(self, state: WorkerState) -> None:
-        """Move to `state`; a move that the table does not hold is a bug of ours."""
+        """Move to `state`; a move that TRANSITIONS does not have is a bug of ours."""
         if state not in TRANSITIONS[self.state]:
             raise AssertionError(f"BUG: {self!r} cannot become {state.value}")
         self.state = state
 
     @property
     def label(self) -> str:
-        """The one way to name it in logs: `app_worker#2:4711`."""
+        """The worker's name in logs and in the status: `app_worker#2:4711`."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -113,7 +117,7 @@ class Worker:
 
 
 class AgentWorker(Worker):
-    """An incarnation of the agent."""
+    """The agent, one life of it."""
 
     @property
     def label(self) -> str:
@@ -121,7 +125,7 @@ class AgentWorker(Worker):
 
 
 class AppWorker(Worker):
-    """An incarnation in one of the slots 1..N."""
+    """An app worker, in one of the slots 1..N."""
 
     @property
     def address(self) -> Address:  # type: ignore[override]

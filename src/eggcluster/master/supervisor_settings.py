@@ -1,11 +1,11 @@
-"""The supervisor's part of the options. Runs in the master."""
+"""From the options to the settings of the supervisor. Runs in the master."""
 
 from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
 from eggcluster.options import ResolvedOptions
 
 
-def plan_for(options: ResolvedOptions) -> SupervisorSettings:
-    """The supervisor's part of the options, all times in seconds."""
+def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
+    """Return the options that the supervisor decides by; all times in seconds."""
     return SupervisorSettings(
         workers=options.workers,
         app_start_timeout=options.app_start_timeout,
