@@ -27,8 +27,8 @@ TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
 
 @dataclass(frozen=True)
 class ExitReport:
-    """How a worker ended: by an exit code, by a signal (its name, such as "SIGKILL"), or not at all: an abandoned thread
-    still runs."""
+    """How a worker ended: by an exit code, by a signal (its name, such as "SIGKILL"), or not at all (an abandoned
+    thread)."""
 
     code: int | None = None
     signal: str | None = None
@@ -69,7 +69,7 @@ class Heartbeat:
 class Worker:
     """The master's record of one worker.
 
-    The supervisor alone changes its state. Three other parts of the master fill in what only they learn: the fork writes
+    The supervisor alone changes its state. Other parts of the master fill in what only they learn: the fork writes
     `worker_id`, `listening_at`, or the `failure` of a fork that the system refused; a health check writes `rss`; the
     worker's own report writes `background`, the states of its background tasks, which only the status shows.
 
@@ -96,7 +96,7 @@ class Worker:
     jitter: float = 0.0
     background: list[dict[str, Any]] = field(default_factory=list)
 
-    address = AGENT  # of the slot; AppWorker has its slot's
+    address = AGENT  # an AppWorker has its slot's
 
     def advance(self, state: WorkerState) -> None:
         """Move to `state`; a move that TRANSITIONS does not have is a bug of ours."""
