@@ -8,6 +8,7 @@ from eggcluster.errors import OptionsError
 from eggcluster.kernel.nonblocking_output import NonblockingOutput
 from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.log_handler import LogHandler
+from eggcluster.wording import shown
 
 if TYPE_CHECKING:
     from eggcluster.options import ResolvedOptions
@@ -109,11 +110,11 @@ def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogH
         try:
             _load(options.log_config)
         except Exception as error:  # a handler's own class may raise anything
-            from eggcluster.wording import shown
-
             causes = [str(each) or type(each).__name__ for each in (error, error.__cause__) if each is not None]
             why = " ".join(": ".join(causes).split())
-            raise OptionsError(f"log_config: {shown(options.log_config)} is no logging configuration: {why}") from None
+            raise OptionsError(
+                f"log_config: {shown(options.log_config)} is not a logging configuration: {why}"
+            ) from None
     return handler
 
 

@@ -168,7 +168,7 @@ def test_a_logging_configuration_that_is_none_is_refused(
     path = project.folder / file
     path.write_bytes(content)
     line = project.refused("--port", "0", "--log-config", file, *daemon)
-    assert f"log_config: {shown(str(path))} is no logging configuration: " in line
+    assert f"log_config: {shown(str(path))} is not a logging configuration: " in line
 
 
 def test_a_host_that_is_none_is_shown_without_its_control_characters(project: Project) -> None:

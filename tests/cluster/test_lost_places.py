@@ -120,7 +120,7 @@ asyncio.run(main())
         text=True,
     )
     assert answer.stdout.startswith('log_config: "')
-    assert "is no logging configuration" in answer.stdout
+    assert "is not a logging configuration" in answer.stdout
     assert "Traceback" not in answer.stderr
 
 

@@ -101,7 +101,7 @@ def test_a_length_above_the_limit_is_refused_before_its_body_is_waited_for() -> 
 
 @pytest.mark.parametrize(("kind", "target"), [(0, 1), (10, 1), (255, 0), (1, 9), (1, 255)])
 def test_a_kind_or_target_that_does_not_exist_is_refused(kind: int, target: int) -> None:
-    with pytest.raises(FrameError, match=f"no frame has kind {kind} and target {target}"):
+    with pytest.raises(FrameError, match=f"unknown frame kind {kind} or target {target}"):
         read([header(0, kind, target)])
 
 

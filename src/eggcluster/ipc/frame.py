@@ -230,7 +230,7 @@ class FrameReader:
     def _describe_bad_header(self, length: int, kind: int, target: int) -> str:
         if length > self._max_bytes:
             return f"a frame of {length} bytes, the limit is {self._max_bytes}"
-        return f"no frame has kind {kind} and target {target}"
+        return f"unknown frame kind {kind} or target {target}"
 
     def _run(self, first: int, offset: int, end: int) -> tuple[int, int]:
         """Return how many frames from `first` on differ in nothing but their bodies, and where they end."""

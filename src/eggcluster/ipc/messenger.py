@@ -123,7 +123,7 @@ class Messenger:
         """
         check_action(action)
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout: {timeout!r} is no time; use seconds above 0")
+            raise ValueError(f"timeout: {timeout!r} is not a time; use seconds above 0")
         return await self._request(action, data, *self._one_receiver(to), timeout)
 
     async def _request(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
