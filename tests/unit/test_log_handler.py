@@ -241,13 +241,3 @@ def test_an_argument_whose_repr_raises_ends_nothing(pipe: End) -> None:
 def test_odd_text_is_escaped(pipe: End) -> None:
     Log(pipe[0]).say("\ud800 é")
     assert os.read(pipe[1], 100) == "\\ud800 é\n".encode()
-
-
-def test_a_forked_child_does_not_write_its_parents_waiting_lines(pipe: End) -> None:
-    log = Log(pipe[0])
-    log.say(*["x" * 1000] * 100)
-    child = os.fork()
-    if child == 0:
-        os._exit(bool(log.handler._buffer.size))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert log.handler._buffer.size

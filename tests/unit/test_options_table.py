@@ -1,8 +1,6 @@
 """The table of options: complete, the source of the flags, and in step with its page."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -74,10 +72,3 @@ def test_every_flag_with_a_value_takes_any_text() -> None:
         if option.flags and not option.is_switch:
             expected = ("any",) if option.is_many else "any"
             assert flags(option.flag, "any") == {option.field: expected}
-
-
-def test_importing_the_value_is_cheap() -> None:
-    heavy = {"tomllib", "ssl", "difflib", "click", "rich", "psutil", "asyncio", "eggcluster.options.parse"}
-    code = f"import sys, eggcluster.options; print(*(set(sys.modules) & {heavy!r}))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == []

@@ -1,0 +1,1 @@
+"""Tests that start one process at a time, but no cluster."""
