@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MAX_WAITING_BYTES = 1024 * 1024  # some ten thousand lines
 FINAL_FLUSH_TIMEOUT = 1.0  # seconds that the end of the process waits for a slow reader
-FIRST_RETRY, MAX_RETRY = 0.02, 1.0  # seconds; doubled each time
-TEMPORARY = (errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS, errno.ENOMEM)
+FIRST_RETRY_DELAY, MAX_RETRY_DELAY = 0.02, 1.0  # seconds; doubled each time
+TEMPORARY_ERRNOS = (errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS, errno.ENOMEM)
 
 
 class LogHandler(logging.Handler):
@@ -91,12 +91,15 @@ class LogHandler(logging.Handler):
     def _failed(self, error: OSError) -> None:
         self._full = isinstance(error, BlockingIOError)
         self._trouble = "standard error was not read" if self._full else f"standard error: {error.strerror}"
-        if error.errno not in (None, *TEMPORARY):  # a broken pipe or a closed descriptor: it will never be written
+        if error.errno not in (
+            None,
+            *TEMPORARY_ERRNOS,
+        ):  # a broken pipe or a closed descriptor: it will never be written
             self._buffer.drop_all()
 
     def _retry_later(self) -> None:
         if self._loop is not None and not self._retry_delay:
-            self._retry_delay = FIRST_RETRY
+            self._retry_delay = FIRST_RETRY_DELAY
             with contextlib.suppress(RuntimeError):  # the loop has been closed: `finish` will follow
                 self._loop.call_soon_threadsafe(self._wait_and_retry)
 
@@ -112,7 +115,7 @@ class LogHandler(logging.Handler):
             if not self._buffer.size:
                 self._retry_delay = 0.0
                 return
-            self._retry_delay = FIRST_RETRY if self._buffer.size < before else min(delay * 2, MAX_RETRY)
+            self._retry_delay = FIRST_RETRY_DELAY if self._buffer.size < before else min(delay * 2, MAX_RETRY_DELAY)
             self._wait_and_retry()
 
     # -- own lines ---------------------------------------------------------------------------------------
