@@ -1,6 +1,6 @@
-"""A cluster as a program sees it: `Cluster` runs the master as a child, `start_cluster` in this process.
+"""A cluster in a program: `Cluster` runs the master as a child process, `start_cluster` in this process.
 
-Runs in the parent: a user's own program, or a user's integration tests.
+Runs in the parent, which is a user's program or integration test.
 """
 
 import asyncio
@@ -37,39 +37,39 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     generation: int
 
 
-class _ParentEnd:
-    """What a parent has of its cluster, wherever the master runs."""
+class _ClusterHandle:
+    """The parent's view of its cluster, wherever the master runs."""
 
     def __init__(self) -> None:
         self.messenger = Messenger(Role.PARENT)
         self.address = ""
         self.workers: list[WorkerInfo] = []
-        self._verdict: asyncio.Future[None] | None = None
+        self._boot_result: asyncio.Future[None] | None = None
 
     async def status(self) -> dict[str, Any]:
-        """The cluster's state, as `eggcluster status --json` prints it."""
+        """Return the cluster's state, as `eggcluster status --json` prints it."""
         status: dict[str, Any] = await self.messenger.request("status", to="master")
         return status
 
     async def reload(self, timeout: float = 300.0, *, agent: bool | None = None) -> None:
-        """Replace the app workers, one slot after the other, new before old; returns when all are replaced.
+        """Replace the app workers, one slot after the other, new before old; return when all are replaced.
 
-        Before them the agent, the new one once the old one is gone: where `agent` says so, or, if it is None, where
+        With `agent` the agent is replaced before them, the new one started once the old one is gone. None: only if
         one of the files that the agent's code came from has changed.
 
-        ControlError where a new worker does not boot: the old ones go on then. RequestTimeout after `timeout`
-        seconds; the reload goes on.
+        ControlError if a new worker does not boot; the old ones go on then. RequestTimeout after `timeout` seconds;
+        the reload goes on. Cancelling it stops the waiting alone.
         """
-        await self._order("reload", timeout, agent)
+        await self._request("reload", timeout, agent)
 
-    async def _order(self, order: str, timeout: float, data: Any = None) -> None:
+    async def _request(self, action: str, timeout: float, data: Any = None) -> None:
         try:
-            await self.messenger.request(order, data, to="master", timeout=timeout)
+            await self.messenger.request(action, data, to="master", timeout=timeout)
         except RemoteError as error:
             raise ControlError(error.message) from None
 
     async def _attach(self, sock: socket.socket, options: ResolvedOptions) -> None:
-        self._verdict = asyncio.get_running_loop().create_future()
+        self._boot_result = asyncio.get_running_loop().create_future()
         channel = await Channel.open(
             sock, self._on_frames, self._on_closed, read_limit(options.max_message_bytes), runs=True
         )
@@ -81,7 +81,7 @@ class _ParentEnd:
 
     def _on_closed(self, failure: FrameError | None) -> None:
         self.messenger.detach()
-        self._settle(BootError("the master ended before the cluster was ready"))
+        self._set_boot_result(BootError("the master ended before the cluster was ready"))
 
     def _on_event(self, action: str, data: Any) -> None:
         if action == "egg-ready":
@@ -93,49 +93,49 @@ class _ParentEnd:
 
     def _on_ready(self, data: dict[str, Any]) -> None:
         self.address = data["address"]
-        self._settle(None)
+        self._set_boot_result(None)
 
     def _on_workers(self, data: list[dict[str, Any]]) -> None:
         self.workers = msgspec.convert(data, list[WorkerInfo])
 
     def _on_boot_failed(self, data: dict[str, Any]) -> None:
         report = data["report"]
-        self._settle(OptionsError(*report.splitlines()) if data["bad_option"] else BootError(report))
+        self._set_boot_result(OptionsError(*report.splitlines()) if data["bad_option"] else BootError(report))
 
-    def _abandon(self) -> None:
-        """Nobody waits for the verdict any more."""
-        if self._verdict is not None:
-            self._verdict.cancel()
+    def _cancel_boot_result(self) -> None:
+        """Drop the boot result: nothing waits for it any more, and asyncio would log an exception left in it."""
+        if self._boot_result is not None:
+            self._boot_result.cancel()
 
-    def _settle(self, error: Exception | None) -> None:
-        if self._verdict is not None and not self._verdict.done():
+    def _set_boot_result(self, error: Exception | None) -> None:
+        if self._boot_result is not None and not self._boot_result.done():
             if error is None:
-                self._verdict.set_result(None)
+                self._boot_result.set_result(None)
             else:
-                self._verdict.set_exception(error)
+                self._boot_result.set_exception(error)
 
 
-class Cluster(_ParentEnd):
+class Cluster(_ClusterHandle):
     """A cluster whose master is a child of this process, for the time of an `async with` block.
 
     Takes the application's target or a `ClusterOptions`, and options by name. Inside the block `address` is the
-    cluster's URL, `workers` the list of listening workers, `messenger` talks to them all. Entering waits until the
-    cluster is ready, and raises OptionsError or BootError; leaving closes it in order, and `exit_code` is then
-    the master's. If this process dies, the cluster closes.
+    cluster's URL, `workers` the list of listening workers, and `messenger` sends to all of them. Entering waits until
+    the cluster is ready; it raises OptionsError or BootError. Leaving closes the cluster in order; then `exit_code`
+    is the master's. If this process dies, the cluster closes.
     """
 
     def __init__(self, options: ClusterOptions | str | None = None, /, **more: Any) -> None:
         super().__init__()
-        self._given = options
-        self._more = more
+        self._options_argument = options
+        self._options_by_name = more
         self._process: subprocess.Popen[bytes] | None = None
-        self._told_to_close = False
+        self._close_requested = False
         self.options: ResolvedOptions | None = None
         self.exit_code: int | None = None
 
     @property
     def pid(self) -> int:
-        """The master's pid; 0 before the start."""
+        """The master's pid, 0 before the start."""
         return self._process.pid if self._process is not None else 0
 
     async def __aenter__(self) -> "Cluster":
@@ -148,37 +148,36 @@ class Cluster(_ParentEnd):
         await self.close()
 
     async def start(self, *, detached: bool = False, output: int | None = None) -> None:
-        """Start the master and wait until the cluster is ready; on failure or cancellation nothing is left.
+        """Start the master and wait until the cluster is ready; after a failure or a cancellation nothing is left.
 
-        RuntimeError when called again: make a new object.
-
-        `detached` puts it into a session of its own, `output` is a file descriptor for its log.
+        `detached` puts the master into a session of its own; `output` is a file descriptor for its log. RuntimeError
+        when called again: make a new object.
         """
         if self._process is not None:
-            raise RuntimeError("a Cluster is started once; make a new one")
+            raise RuntimeError("this Cluster was started before; make a new one")
         open_standard_streams()
-        self.options = parse_options(self._given, **self._more)
+        self.options = parse_options(self._options_argument, **self._options_by_name)
         self._process, sock = _spawn_master(self.options, detached, output)
         try:
             await self._attach(sock, self.options)
-            assert self._verdict is not None
-            await self._verdict
+            assert self._boot_result is not None
+            await self._boot_result
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> int | None:
-        """Close the cluster in order and wait for the master's end; gives its exit code. May be called again."""
+        """Close the cluster in order and wait for the master's end; return its exit code. May be called again."""
         if self._process is not None and self.exit_code is None:
-            if not self._told_to_close:  # a second signal would cut the closing short
-                self._told_to_close = True
+            if not self._close_requested:  # a second signal would cut the closing short
+                self._close_requested = True
                 with contextlib.suppress(ProcessLookupError):
                     self._process.send_signal(signal.SIGTERM)
             self.exit_code = await wait_exited(self._process)
         return self.exit_code
 
     async def wait_closed(self) -> int:
-        """Wait until the cluster has ended, by whatever; gives the master's exit code."""
+        """Wait until the cluster has ended, for any reason; return the master's exit code."""
         if self._process is None:
             raise RuntimeError("the cluster has not been started")
         if self.exit_code is None:
@@ -186,7 +185,7 @@ class Cluster(_ParentEnd):
         return self.exit_code
 
 
-class LocalCluster(_ParentEnd):
+class LocalCluster(_ClusterHandle):
     """A cluster whose master runs in this process; `start_cluster` makes it."""
 
     def __init__(self, master: "Master", task: "asyncio.Task[int]") -> None:
@@ -196,13 +195,13 @@ class LocalCluster(_ParentEnd):
         self._task = task
 
     async def close(self) -> int:
-        """Close the cluster in order and wait for it; gives the exit code. May be called again."""
+        """Close the cluster in order and wait for its end; return the exit code. May be called again."""
         if not self._task.done():
             self.master.close()
         return await self.wait_closed()
 
     async def wait_closed(self) -> int:
-        """Wait until the cluster has ended, by whatever; gives the exit code."""
+        """Wait until the cluster has ended, for any reason; return the exit code."""
         return int(await asyncio.shield(self._task))
 
     async def __aenter__(self) -> "LocalCluster":
@@ -215,11 +214,11 @@ class LocalCluster(_ParentEnd):
 
 
 async def start_cluster(options: ClusterOptions | str | None = None, /, **more: Any) -> LocalCluster:
-    """Run the master in this process and event loop; returns when the cluster is ready (as Egg's `startCluster`).
+    """Run the master in this process and event loop; return when the cluster is ready (as Egg's `startCluster`).
 
-    The process's signals are the master's until the cluster has closed: SIGTERM, SIGINT and SIGQUIT close it. Wait
-    for its end with `wait_closed()`, or end it with `close()`. OptionsError, or BootError with the report; then
-    nothing is left. Cancelling it closes what has been started.
+    The master handles the process's signals until the cluster has closed: SIGTERM, SIGINT and SIGQUIT close it. Wait
+    for the cluster's end with `wait_closed()`, or end it with `close()`. After OptionsError or BootError nothing is
+    left. Cancelling it closes what has been started.
     """
     from eggcluster.master.master import Master
 
@@ -231,17 +230,17 @@ async def start_cluster(options: ClusterOptions | str | None = None, /, **more: 
     cluster = LocalCluster(master, task)
     try:
         await cluster._attach(ours, resolved)
-        assert cluster._verdict is not None
-        pending: set[asyncio.Future[Any]] = {cluster._verdict, task}
+        assert cluster._boot_result is not None
+        pending: set[asyncio.Future[Any]] = {cluster._boot_result, task}
         await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
-            task.result()  # OptionsError, from the sockets or the name
-        await cluster._verdict
+            task.result()  # raises OptionsError for a port or a name that is taken
+        await cluster._boot_result
     except BaseException:
         with contextlib.suppress(OptionsError):
             await cluster.close()
-        cluster._abandon()
-        theirs.close()  # a master that could not bind has not taken it
+        cluster._cancel_boot_result()
+        theirs.close()  # a master that could not bind has not taken it over
         raise
     return cluster
 
@@ -253,7 +252,7 @@ async def _run(master: "Master") -> int:
 def _spawn_master(
     options: ResolvedOptions, detached: bool, output: int | None
 ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
-    """Start a master as a child; gives its process and this side's end of the channel."""
+    """Start a master as a child; return its process and the parent's end of the channel."""
     ours, theirs = socket.socketpair()
     inherited = [options.fd] if options.fd is not None else []
     inherited += range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + options.listen_fds)
@@ -262,12 +261,13 @@ def _spawn_master(
             [sys.executable, "-P", "-m", "eggcluster.master", str(theirs.fileno())],
             pass_fds=(theirs.fileno(), *inherited),
             start_new_session=detached,
-            # Ctrl-C at the terminal is this program's to answer; to the master it would be the first of two signals.
+            # Ctrl-C at the terminal is for this program, which closes the cluster with SIGTERM. If the master got it,
+            # too, the SIGTERM would be a second signal, which cuts the closing short.
             process_group=None if detached else 0,
             stdin=subprocess.DEVNULL if detached else None,
             stdout=output,
             stderr=output,
         )
-    with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code tells
+    with contextlib.suppress(BrokenPipeError):  # the master died at once; its exit code says why
         send_first(ours, options)
     return process, ours

@@ -145,7 +145,7 @@ def test_a_signal_that_means_nothing_to_a_master_ends_nothing(project: Project, 
     before = cluster.workers()
     cluster.signal(number)
     if number in (signal.SIGUSR1, signal.SIGUSR2):
-        cluster.wait_log(f"receive signal {number.name}, which means nothing to a master")
+        cluster.wait_log(f"receive signal {number.name}, which a master does not use")
     assert cluster.get().status_code == 200
     assert cluster.workers() == before
     assert cluster.close() == 0

@@ -12,7 +12,7 @@ from eggcluster.master.relay.child_request import ask_child
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT
 from tests.unit.conftest import Run
-from tests.unit.test_control import ask, command, controlled
+from tests.unit.test_control_server import ask, command, controlled
 from tests.unit.wires import Wires, until
 
 ACTION = "egg-schedules"

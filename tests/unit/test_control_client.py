@@ -12,7 +12,7 @@ from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.control.control_server import MAX_CLIENTS
 from eggcluster.runtime.runtime_dir import Description, RuntimeDir
 from tests.unit.conftest import Run
-from tests.unit.test_control import controlled
+from tests.unit.test_control_server import controlled
 
 BOARD = Description(os.getpid(), "board", "/")
 SILENT = "runs and does not answer; was it stopped"

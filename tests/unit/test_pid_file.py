@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_is_no_file_is_refused_and_stays_what_it_is(path: Path) -> None:
     os.mkfifo(path)
-    with pytest.raises(OptionsError, match="is there and is no file; use another path"):
+    with pytest.raises(OptionsError, match="is not a regular file; use another path"):
         PidFile(str(path)).claim()
     assert path.is_fifo()
 

@@ -100,10 +100,10 @@ class World:
         return [command for command in self.commands if isinstance(command, kind)]
 
     def stopped(self) -> list[Worker]:
-        return [command.worker for command in self.given(Stop)]
+        return [worker for command in self.given(Stop) for worker in command.workers]
 
     def forked(self) -> list[Worker]:
-        return [command.worker for command in self.given(Fork)]
+        return [worker for command in self.given(Fork) for worker in command.workers]
 
     # -- carrying out ----------------------------------------------------------------------------------------
 
@@ -115,10 +115,12 @@ class World:
         self.commands = commands
         for command in commands:
             match command:
-                case Fork(worker):
-                    self._fork(worker)
-                case Stop(worker, grace):
-                    self._stop(worker, grace)
+                case Fork(workers):
+                    for worker in workers:
+                        self._fork(worker)
+                case Stop(workers, grace):
+                    for worker in workers:
+                        self._stop(worker, grace)
                 case Kill(worker):
                     self._kill(worker)
                 case Abort(worker):

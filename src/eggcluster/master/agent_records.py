@@ -1,4 +1,4 @@
-"""What the master keeps of the agent: its journal for its successor, and the files of its code. Runs in the master."""
+"""What the master keeps about the agent: its journal for its successor, and its source files. Runs in the master."""
 
 import asyncio
 import contextlib
@@ -7,57 +7,63 @@ from typing import Any
 
 from eggcluster.errors import FrameError
 from eggcluster.kernel.source_stamps import Stamp, any_changed
+from eggcluster.kernel.tasks import TaskSet
 from eggcluster.kernel.threads import start_daemon
 from eggcluster.master.events import Inbox, Progress, ReloadRequested
 
-# Keys and values together. It travels in the boot order, which has to fit a socket's buffer; a task takes some 60.
-MAX_BYTES = 64 * 1024
+# Bytes of keys and values together. The journal travels in the WorkerSpec, which has to fit into a socket's buffer; a
+# scheduled task takes some 60 bytes.
+MAX_JOURNAL_BYTES = 64 * 1024
 
 _logger = logging.getLogger("eggcluster.master")
 
 
 class AgentJournal:
-    """Values by key; a new value takes the place of the old one. Bounded: what does not fit is not kept."""
+    """Keeps what the agent leaves for its successor: values by key, a new value replacing the old one.
+
+    It is bounded. A value that does not fit is not kept, and the log says so once.
+    """
 
     def __init__(self) -> None:
-        self.kept: dict[str, bytes] = {}
+        self.entries: dict[str, bytes] = {}
         self._bytes = 0
         self._complained = False
 
-    def keep(self, details: dict[str, Any]) -> None:
-        """Keep what the agent reports; FrameError for another shape."""
+    def record(self, details: dict[str, Any]) -> None:
+        """Keep the entry that the agent reports; FrameError for another shape."""
         key, value = details.get("key"), details.get("value")
         if not isinstance(key, str) or not isinstance(value, bytes):
-            raise FrameError("a report to remember has a key (str) and a value (bytes)")
-        size = self._bytes + self._size(key, value) - self._size(key, self.kept.get(key))
-        if size <= MAX_BYTES:
-            self.kept[key], self._bytes = value, size
+            raise FrameError("a journal entry has a key (str) and a value (bytes)")
+        size = self._bytes + self._size(key, value) - self._size(key, self.entries.get(key))
+        if size <= MAX_JOURNAL_BYTES:
+            self.entries[key], self._bytes = value, size
         elif not self._complained:
             self._complained = True
-            _logger.warning("the agent wants more than %d bytes to be remembered, some are not kept", MAX_BYTES)
+            _logger.warning("the agent's journal exceeds %d bytes, some entries are not kept", MAX_JOURNAL_BYTES)
 
     @staticmethod
     def _size(key: str, value: bytes | None) -> int:
         return 0 if value is None else len(key.encode(errors="replace")) + len(value)
 
 
-PATIENCE = 5.0  # seconds for looking at some hundred files
+COMPARE_TIMEOUT = 5.0  # seconds for stat(2) of some hundred files; a network file system may need longer, or hang
 
 
 class AgentSources:
-    """Remembers what the last agent told of its sources; compares in a thread, for a disk may take its time, or never
-    answer: nobody waits for that one, neither the reload nor the end of the process."""
+    """Holds the source files that the last agent reported, and finds out whether any has changed.
+
+    It compares in a daemon thread, because a disk may be slow or never answer. Neither the reload nor the end of the
+    process waits for that thread.
+    """
 
     def __init__(self, inbox: Inbox) -> None:
         self.stamps: tuple[Stamp, ...] = ()
         self._inbox = inbox
-        self._comparing: set[asyncio.Task[None]] = set()
+        self._comparisons = TaskSet()
 
     def compare(self, progress: Progress | None) -> None:
-        """Look whether any has changed, and request the reload again with the answer. Returns at once."""
-        task = asyncio.get_running_loop().create_task(self._compare(progress))
-        self._comparing.add(task)
-        task.add_done_callback(self._comparing.discard)
+        """Find out whether any file has changed, and request the reload again with the answer. Return at once."""
+        self._comparisons.start(self._compare(progress))
 
     async def _compare(self, progress: Progress | None) -> None:
         loop = asyncio.get_running_loop()
@@ -74,13 +80,13 @@ class AgentSources:
 
         try:
             start_daemon(look, name="egg-sources")
-        except RuntimeError:  # the system has no thread for us (pids.max): a slow disk is the smaller evil then
+        except RuntimeError:  # no thread is to be had (pids.max): a slow disk is the smaller evil
             look()
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(COMPARE_TIMEOUT):
                 changed = await answer
         except TimeoutError:
-            text = "the agent is not reloaded: its files could not be looked at within %gs; --agent reloads it anyway"
-            _logger.warning(text, PATIENCE)
+            text = "the agent is not reloaded: its files could not be checked within %gs; --agent reloads it anyway"
+            _logger.warning(text, COMPARE_TIMEOUT)
             changed = False
         self._inbox.put(ReloadRequested(changed, progress))

@@ -1,4 +1,4 @@
-"""The master's inbox, and the events in it: facts, in the past tense. Runs in the master."""
+"""The master's inbox and the events in it, which are facts in the past tense. Runs in the master."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from eggcluster.model.lives.worker import ExitReport, Worker
 
 
 class Progress:
-    """Lines for one asker; ended once, with a failure or without. Read it with `async for`."""
+    """Carries lines to one requester, until it is ended once, with a failure or without."""
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
@@ -20,19 +20,19 @@ class Progress:
         self._lines.put_nowait(line)
 
     def end(self, failure: str | None = None) -> None:
-        """No more lines; `failure` is why the command failed."""
+        """End the lines; `failure` is why the request failed."""
         self.failure = failure
         self._lines.put_nowait(None)
 
     async def lines(self) -> AsyncIterator[str]:
-        """The lines as they come, until the end."""
+        """Yield the lines as they come, until the end."""
         while (line := await self._lines.get()) is not None:
             yield line
 
 
 @dataclass(frozen=True)
 class Started:
-    """`agent-start` or `app-start` came from it; `sources` are the files that its code was loaded from."""
+    """The worker sent `agent-start` or `app-start`; `sources` are the files that its code was loaded from."""
 
     worker: Worker
     sources: tuple[Stamp, ...] = field(default=(), repr=False)
@@ -40,7 +40,7 @@ class Started:
 
 @dataclass(frozen=True)
 class BootFailed:
-    """It told why it cannot boot; its exit follows."""
+    """The worker reported why it cannot boot; its exit follows."""
 
     worker: Worker
     report: str
@@ -49,7 +49,7 @@ class BootFailed:
 
 @dataclass(frozen=True)
 class Exited:
-    """It and all that it started are known dead."""
+    """The worker and all processes that it started are known to be dead."""
 
     worker: Worker
     exit: ExitReport
@@ -57,7 +57,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class ChannelBroke:
-    """It sent what is no frame, or closed its channel and lives on (None)."""
+    """The worker sent bytes that are no frame, or (None) closed its channel and lives on."""
 
     worker: Worker
     error: FrameError | None
@@ -65,14 +65,14 @@ class ChannelBroke:
 
 @dataclass(frozen=True)
 class SignalReceived:
-    """The master got a signal."""
+    """The master received a signal."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class CloseRequested:
-    """Somebody with the right to asked for the end; `why` is for the log."""
+    """The end was requested by the owner, the parent or the terminal; `why` is for the log."""
 
     why: str
     progress: Progress | None = field(default=None, repr=False)
@@ -80,7 +80,7 @@ class CloseRequested:
 
 @dataclass(frozen=True)
 class ReloadRequested:
-    """Somebody with the right to asked for new workers, and for a new agent, too; None: if its code has changed."""
+    """New app workers were requested, and, with `agent`, a new agent. None: a new agent if its code has changed."""
 
     agent: bool | None = None
     progress: Progress | None = field(default=None, repr=False)
@@ -90,7 +90,7 @@ Event = Started | BootFailed | Exited | ChannelBroke | SignalReceived | CloseReq
 
 
 class Inbox:
-    """A queue with a deadline. Only the loop's own thread may put."""
+    """A queue with a deadline. Only the event loop's own thread may put events into it."""
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -99,7 +99,7 @@ class Inbox:
         self._events.put_nowait(event)
 
     async def next(self, deadline: float | None) -> Event | None:
-        """The next event, or None once the loop's clock has reached `deadline` (None: no limit)."""
+        """Wait for the next event and return it; None once the loop's clock has reached `deadline` (None: no limit)."""
         if not self._events.empty():
             return self._events.get_nowait()
         try:

@@ -1,7 +1,8 @@
-"""The master: one inbox, one loop, one writer of the state. It never imports application code.
+"""The master: one inbox of events and one loop that takes them out. It never imports application code.
 
-What is to be done is decided by the supervisor (`model/lives/supervisor.py`); this module is told what happened, asks
-it, and carries out what it answers.
+Each event goes to the supervisor (`model/lives/supervisor.py`), which decides and does no I/O. It answers with
+commands; the master carries them out, in their order. Everything below runs in the loop's own thread, so between two
+events nothing changes the state of the cluster (`model/lives/worker.py` says which part writes which field).
 """
 
 import asyncio
@@ -11,10 +12,10 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from eggcluster.errors import FrameError
-from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.master.agent_records import AgentSources
 from eggcluster.master.control.cluster_status import describe_cluster
 from eggcluster.master.control.event_feed import EventFeed
@@ -34,8 +35,7 @@ from eggcluster.master.events import (
 from eggcluster.master.notifier import Notifier
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
-from eggcluster.master.resources import LAST_WORDS, MasterResources
-from eggcluster.master.supervisor_settings import supervisor_settings
+from eggcluster.master.resources import FINAL_MESSAGES_TIMEOUT, MasterResources
 from eggcluster.master.worker_manager import WorkerManager
 from eggcluster.model.lives.commands import (
     Abort,
@@ -54,9 +54,9 @@ from eggcluster.model.lives.commands import (
 )
 from eggcluster.model.lives.phase import ExitCode, Phase
 from eggcluster.model.lives.roster import Slot
+from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, WorkerState
-from eggcluster.model.messages.role import Role
 from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.modes.starters import in_words
 from eggcluster.options import ResolvedOptions
@@ -66,10 +66,10 @@ _logger = logging.getLogger("eggcluster.master")
 
 
 class Master:
-    """One cluster. `options` are resolved ones, from `parse_options`.
+    """One cluster, from its boot to its end. `options` come from `parse_options`.
 
-    `owns_process` says that this process is nothing but the master (then it takes the process title and adopts
-    orphans); `parent` is this master's end of a channel to the process that started it.
+    With `owns_process` this process is nothing but the master: it takes the process title and adopts orphans.
+    `parent` is this master's end of a channel to the process that started it.
     """
 
     def __init__(
@@ -80,22 +80,24 @@ class Master:
         self.inbox = Inbox()
         self.feed = EventFeed()
         self.resources = MasterResources(options, owns_process=owns_process, parent=parent)
-        self.reception = MasterRequests(self.inbox, self.status)
+        self.requests = MasterRequests(self.inbox, self.status)
         self.switchboard = Switchboard(
-            options.workers, self.reception.report, self._on_broken, self._on_ask, options.max_queue_bytes
+            options.workers, self.requests.report, self._on_broken, self._on_ask, options.max_queue_bytes
         )
         self.worker_manager = WorkerManager(self.inbox, self.switchboard, options)
-        self.announcer = Notifier(options.name, self.supervisor, self.switchboard)
-        self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self.notifier = Notifier(options.name, self.supervisor, self.switchboard)
         self._started_at = time.time()
         self._agent_sources = AgentSources(self.inbox)
 
     # -- the life of a cluster ---------------------------------------------------------------------------
 
     async def run(self) -> ExitCode:
-        """Boot, guard, close. Gives the exit code; OptionsError for what turns out only now to be taken."""
+        """Boot, guard and close the cluster; return the exit code.
+
+        OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
+        """
         with self.resources:
-            await self.resources.acquire(self, self.switchboard, self.worker_manager.reap)
+            await self.resources.acquire(self, self.supervisor, self.worker_manager.reap)
             _logger.info("=================== egg start =====================")
             _logger.info("%s", self._summary())
             self._carry_out(self.supervisor.boot(self._now()))
@@ -103,11 +105,12 @@ class Master:
                 event = await self.inbox.next(self.supervisor.next_deadline())
                 commands = self._decide(event) if event is not None else []
                 self._carry_out(commands + self.supervisor.tick(self._now()))
-            await self._move_out()
+            await self._finish()
         return self.supervisor.exit_code
 
     def _decide(self, event: Event) -> list[Command]:
-        self.feed.happened(event)
+        """Tell the supervisor of an event; return the commands that it answers."""
+        self.feed.show_event(event)
         match event:
             case Started(AgentWorker() as agent, sources):
                 self._agent_sources.stamps = sources
@@ -134,47 +137,50 @@ class Master:
                 return self._reload(agent, progress)
 
     def _carry_out(self, commands: list[Command]) -> None:
+        """Carry out the supervisor's commands, in their order."""
         for command in commands:
             match command:
-                case Fork(AgentWorker() as agent):
+                case Fork((AgentWorker() as agent,)):
                     self.fork_agent_worker(agent)
-                case Fork(worker):
-                    self.fork_app_workers(worker)
-                case Stop(AgentWorker() as agent, grace):
+                case Fork(workers):
+                    self.fork_app_workers(workers)
+                case Stop((AgentWorker() as agent,), grace):
                     self.kill_agent_worker(agent, grace)
-                case Stop(worker, grace):
-                    self.kill_app_workers(worker, grace=grace)
+                case Stop(workers, grace):
+                    self.kill_app_workers(workers, grace)
                 case Kill(worker):
                     self.worker_manager.kill(worker)
                 case Abort(worker):
                     self.worker_manager.abort(worker)
                 case NotifyReady(worker):
-                    self.announcer.ready(self.resources.listeners, worker)
+                    self.notifier.ready(self.resources.listeners, worker)
                 case PublishPids():
                     self._steer()
-                    self.announcer.pids()
+                    self.notifier.pids()
                 case CheckHealth():
-                    heartbeats = self.worker_manager.look(memory=bool(self.options.max_rss))
+                    heartbeats = self.worker_manager.read_heartbeats(memory=bool(self.options.max_rss))
                     self._carry_out(self.supervisor.health_checked(heartbeats, self._now()))
                 case Steer():
                     self._steer()
                 case ReportDeath(worker, exit, state):
-                    self.announcer.death(worker, exit, state)
+                    self.notifier.death(worker, exit, state)
                 case CloseListeners():
                     self.resources.close_listeners()
                 case Log(level, text, progress):
-                    self._say(level, text, progress)
+                    _logger.log(level, "%s", text)
+                    if progress:
+                        self.requests.say(text)
                 case ReloadEnded(failure):
-                    self.reception.end_reload(failure)
-            self.feed.ordered(command)
+                    self.requests.end_reload(failure)
+            self.feed.show_command(command)
 
-    async def _move_out(self) -> None:
-        """All are gone: tell those who wait for it, and why."""
+    async def _finish(self) -> None:
+        """Every worker is gone: send the last messages and let go of what is left."""
         if self.supervisor.boot_failure is not None:
-            self.announcer.boot_failure(self.supervisor.boot_failure)
-        await self.reception.end_close(LAST_WORDS)
+            self.notifier.boot_failure(self.supervisor.boot_failure)
+        await self.requests.end_close(FINAL_MESSAGES_TIMEOUT)
         await self.resources.flush_last_messages(self.switchboard)
-        self.worker_manager.abandon()
+        self.worker_manager.cancel()
         if self.resources.owns_process:
             self.worker_manager.end_orphans(self.resources.preexisting_children)
         _logger.info("close done, exiting with code:%d", self.supervisor.exit_code)
@@ -182,15 +188,15 @@ class Master:
     # -- what happened -----------------------------------------------------------------------------------
 
     def on_agent_start(self, agent: Worker) -> list[Command]:
-        """`agent-start` came: the agent is up."""
+        """The agent sent `agent-start`: it is up."""
         commands = self.supervisor.started(agent, self._now())
-        if agent.state is WorkerState.LISTENING:  # else it is being ended already
+        if agent.state is WorkerState.LISTENING:  # else it is being stopped already
             _logger.info("%s started (%dms)", agent, self._age(agent))
             self.switchboard.go_live(agent)
         return commands
 
     def on_app_start(self, worker: Worker) -> list[Command]:
-        """`app-start` came: an app worker listens."""
+        """An app worker sent `app-start`: it listens."""
         commands = self.supervisor.started(worker, self._now())
         if worker.state is WorkerState.LISTENING:
             _logger.info("%s started at %s (%dms)", worker, worker.listening_at, self._age(worker))
@@ -198,23 +204,24 @@ class Master:
         return commands
 
     def on_agent_exit(self, agent: Worker, exit: ExitReport) -> list[Command]:
-        """The agent is known dead, its children included."""
-        return self._on_exit(agent, exit)
+        """The agent and its child processes are known to be dead."""
+        self._remove(agent, exit)
+        return self.supervisor.exited(agent, exit, self._now())
 
     def on_app_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        """An app worker is known dead, its children included."""
-        return self._on_exit(worker, exit)
-
-    def _on_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        last_words, read = self.worker_manager.forget(worker)
+        """An app worker and its child processes are known to be dead."""
         self.resources.listeners.forget(worker)
-        if last_words:
-            _logger.error("%s, where its threads were: %s", worker, printable(last_words))
-        self.switchboard.disconnect(worker, read)
-        self.announcer.exit(worker, exit)
+        self._remove(worker, exit)
+        return self.supervisor.exited(worker, exit, self._now())
+
+    def _remove(self, worker: Worker, exit: ExitReport) -> None:
+        final_message, messages_read = self.worker_manager.remove(worker)
+        if final_message:
+            _logger.error("%s, where its threads were: %s", worker, printable(final_message))
+        self.switchboard.disconnect(worker, messages_read)
+        self.notifier.exit(worker, exit)
         if worker.state is WorkerState.STOPPING:
             _logger.info("%s exited (%s)", worker, exit)
-        return self.supervisor.exited(worker, exit, self._now())
 
     def _on_channel_broke(self, worker: Worker, error: FrameError | None) -> list[Command]:
         why = "closed its channel" if error is None else f"broke the protocol: {error}"
@@ -228,7 +235,7 @@ class Master:
         return self._close(None)
 
     def _close(self, progress: Progress | None) -> list[Command]:
-        self.reception.follow_close(progress)
+        self.requests.track_close(progress)
         commands = self.supervisor.close(self._now())
         if commands:
             _logger.info("send kill SIGTERM to app workers, will exit with code:%d", self.supervisor.exit_code)
@@ -238,93 +245,69 @@ class Master:
         if agent is None:
             self._agent_sources.compare(progress)
             return []
-        self.reception.follow_reload(progress)
+        self.requests.track_reload(progress)
         return self.supervisor.reload(self._now(), agent=agent)
 
     # -- what to do --------------------------------------------------------------------------------------
 
     def fork_agent_worker(self, agent: Worker) -> None:
-        """Start an incarnation of the agent."""
-        cluster_socket = self.resources.listeners.cluster_socket
-        fds = [cluster_socket.fileno()] if cluster_socket is not None else []
-        survivors = [app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None]
-        order = self._order(
+        """Start the agent, with the journal of its predecessor and the ids of the app workers that are listening."""
+        listeners = self.resources.listeners
+        self.worker_manager.fork(
             agent,
-            Role.AGENT,
-            cluster_fd=fds[0] if fds else None,
-            survivors=survivors,
-            remembered=self.reception.agent_memory.kept,
+            listeners,
+            cluster_fd=listeners.cluster_socket.fileno() if listeners.cluster_socket is not None else None,
+            survivors=[app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None],
+            remembered=self.requests.journal.entries,
+            reloads=self.requests.reloads,
         )
-        self.worker_manager.fork(agent, order, fds)
 
-    def fork_app_workers(self, *workers: Worker) -> None:
-        """Start incarnations in their slots, each with its slot's listeners."""
+    def fork_app_workers(self, workers: Sequence[Worker]) -> None:
+        """Start app workers, each with the listeners of its slot: all of them at the boot, later one at a time."""
+        listeners = self.resources.listeners
         for worker in workers:
-            listeners = self.resources.listeners.of_slot(worker.slot)
-            worker.listening_at = self.resources.listeners.address_of(worker.slot)
-            handover = self.resources.listeners.expect(worker)
-            order = self._order(
-                worker, Role.APP, listeners=listeners, listening_at=worker.listening_at, handover_fd=handover
+            worker.listening_at = listeners.address_of(worker.slot)
+            self.worker_manager.fork(
+                worker,
+                listeners,
+                listening_at=worker.listening_at,
+                handover_fd=listeners.expect(worker),
+                reloads=self.requests.reloads,
             )
-            fds = (*(listener.fd for listener in listeners), handover)
-            self.worker_manager.fork(worker, order, [fd for fd in fds if fd is not None])
 
-    def kill_app_workers(self, *workers: Worker, grace: float) -> None:
-        """Ask them to close; SIGKILL for the process trees of those that need longer than `grace` seconds."""
+    def kill_app_workers(self, workers: Sequence[Worker], grace: float) -> None:
+        """Ask app workers to close; after `grace` seconds SIGKILL their process trees. Return at once."""
         for worker in workers:
             self.worker_manager.stop(worker, grace)
 
     def kill_agent_worker(self, agent: Worker, grace: float) -> None:
-        """As `kill_app_workers`, for the agent."""
+        """Ask the agent to close; after `grace` seconds SIGKILL its process tree. Return at once."""
         self.worker_manager.stop(agent, grace)
 
     def close(self) -> None:
-        """Close the cluster in order; returns at once, `run` ends when it is done."""
+        """Close the cluster in order. Return at once; `run` returns when it is done."""
         self.inbox.put(CloseRequested("close() was called"))
 
     def status(self) -> dict[str, Any]:
-        """The cluster's state as plain values; see `status.py`."""
+        """Return the cluster's state as plain values; see `control/cluster_status.py`."""
         listeners, abandoned = self.resources.listeners, self.worker_manager.abandoned()
         return describe_cluster(
             self.options, self.supervisor, self.switchboard, listeners, abandoned, self._started_at, self._now()
         )
 
-    def _order(self, worker: Worker, role: Role, **details: Any) -> WorkerSpec:
-        return WorkerSpec(
-            role=role.value,
-            slot=worker.slot,
-            generation=worker.generation,
-            cluster_id=self._cluster_id,
-            options=self.options,
-            forked_at=time.monotonic(),
-            start_deadline=worker.start_deadline,
-            cluster_port=self.resources.listeners.cluster_port,
-            cluster_inode=self.resources.listeners.cluster_inode,
-            reloads=self.reception.reloads,
-            **details,
-        )
-
     def _steer(self) -> None:
-        """Log who takes new connections."""
+        """Tell the kernel, or the acceptor, which slots take new connections."""
         self.resources.listeners.steer([_view(slot) for slot in self.supervisor.slots], self._now())
 
-    def _say(self, level: int, text: str, progress: bool) -> None:
-        _logger.log(level, "%s", text)
-        if progress:
-            self.reception.say(text)
-
-    # -- what the switchboard tells ------------------------------------------------------------------------
+    # -- what the switchboard reports ------------------------------------------------------------------------
 
     def _on_broken(self, worker: Worker, error: FrameError | None) -> None:
-        if error is not None:
-            self.inbox.put(ChannelBroke(worker, error))
-        else:
-            self.worker_manager.channel_lost(worker)
+        self.worker_manager.channel_broke(worker, error)
 
     def _on_ask(self, link: Link, request_id: int, action: str, data: Any) -> None:
-        self.reception.request(self.switchboard, link, request_id, action, data)
+        self.requests.request(self.switchboard, link, request_id, action, data)
 
-    # -- small things ------------------------------------------------------------------------------------
+    # -- small helpers ------------------------------------------------------------------------------------
 
     def _summary(self) -> str:
         options = self.options
@@ -339,9 +322,26 @@ class Master:
 
 
 def _view(slot: Slot) -> SlotView:
-    """A slot as new connections see it."""
+    """Return what matters of a slot for new connections."""
     worker = slot.current
     if worker is None or not slot.listening:
         return SlotView(slot.number, open=False)
     heartbeat = worker.heartbeat
     return SlotView(slot.number, heartbeat.accepting and not worker.stalled, heartbeat.connections, heartbeat.accepted)
+
+
+def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
+    """Return the supervisor's part of the options, all times in seconds."""
+    return SupervisorSettings(
+        workers=options.workers,
+        app_start_timeout=options.app_start_timeout,
+        agent_start_timeout=options.agent_start_timeout,
+        app_close_timeout=options.app_close_timeout / 1000,
+        agent_close_timeout=options.agent_close_timeout / 1000,
+        close_timeout=options.close_timeout / 1000,
+        worker_timeout=options.worker_timeout,
+        agent_timeout=options.agent_timeout,
+        limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss),
+        replace_apps=options.env != "local",
+        strict=options.strict,
+    )

@@ -1,4 +1,4 @@
-"""The master's process: foreground under the command line, or a child that gets its options over a channel."""
+"""The process of a master: the command line's own, or a child that gets its options over a channel."""
 
 import asyncio
 import atexit
@@ -22,17 +22,17 @@ from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.options import ResolvedOptions
 
-WORKER_THREADS = ("egg-agent", "egg-app")  # how the threads of workers are called
-EXIT_TIMEOUT = 1.0  # seconds for what Python does at the end of a process in which the workers were threads
+WORKER_THREAD_PREFIXES = ("egg-agent", "egg-app")  # of the names of threads that are workers
+INTERPRETER_EXIT_TIMEOUT = 1.0  # seconds in which Python must end a process that had workers as threads
 
 
 def main() -> NoReturn:
-    """Run a master whose parent is at the other end of the channel that the first argument names."""
+    """Run a master. The first argument is the file descriptor of its channel to the parent."""
     open_standard_streams()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     options = read_first(sock, ResolvedOptions)
-    spare = sock.dup()  # the way to say "no" if the options turn out to be bad before the channel is in use
+    spare = sock.dup()  # to report bad options, which may turn out before the channel is in use
     try:
         code = run_master(options, parent=sock)
     except OptionsError as error:
@@ -44,19 +44,22 @@ def main() -> NoReturn:
 
 
 def run_master(options: ResolvedOptions, parent: socket.socket | None = None) -> ExitCode:
-    """Run a cluster in this process, which is nothing else from now on; gives the exit code.
+    """Run a cluster in this process, which is nothing else from now on; return the exit code.
 
     OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
     """
     code = ExitCode.FAILED
 
     def end_before_teardown() -> None:
-        """Python would stop an abandoned worker's thread in the middle of its event loop's C code, which may crash."""
-        if any(thread.name.startswith(WORKER_THREADS) for thread in threading.enumerate()):
+        """End the process at once if an abandoned worker still runs.
+
+        Python would stop its thread in the middle of the event loop's C code, which may crash.
+        """
+        if any(thread.name.startswith(WORKER_THREAD_PREFIXES) for thread in threading.enumerate()):
             os._exit(code)
 
     if options.start_mode != "process":
-        atexit.register(end_before_teardown)  # before all others, to be called after them
+        atexit.register(end_before_teardown)  # registered first, so called last
     reset_inherited_signals()
     open_standard_streams()
     log = configure_logs(options, "master", options.master_log_level)
@@ -64,15 +67,16 @@ def run_master(options: ResolvedOptions, parent: socket.socket | None = None) ->
         log.run_in(runner.get_loop())
         code = runner.run(_run(options, parent))
     if options.start_mode != "process":
-        _end_in_time(code)
+        _limit_interpreter_exit(code)
     return code
 
 
-def _end_in_time(code: int) -> None:
-    """Python ends a process only after its threads, those of executors too. Who was abandoned may never end."""
+def _limit_interpreter_exit(code: int) -> None:
+    """End the process with `code` after a while. Python waits for its threads, executors' threads included, and an
+    abandoned worker's may never end."""
 
     def end() -> None:
-        time.sleep(EXIT_TIMEOUT)
+        time.sleep(INTERPRETER_EXIT_TIMEOUT)
         os._exit(code)
 
     threading.Thread(target=end, name="egg-exit", daemon=True).start()

@@ -1,4 +1,4 @@
-"""What the master tells the others of its own accord: ready, pids, deaths, failures. Runs in the master."""
+"""The lifecycle messages that the master sends, and the log lines beside them. Runs in the master."""
 
 import logging
 import time
@@ -14,28 +14,28 @@ _logger = logging.getLogger("eggcluster.master")
 
 
 class Notifier:
-    """Speaks in lifecycle messages and in Egg's log lines."""
+    """Sends lifecycle messages to the agent, the app workers and the parent."""
 
     def __init__(self, name: str, supervisor: Supervisor, switchboard: Switchboard) -> None:
         self._name = name
         self._supervisor = supervisor
         self._switchboard = switchboard
-        self._born = time.monotonic()
+        self._created_at = time.monotonic()
 
     def ready(self, listeners: Listeners, worker: Worker | None) -> None:
-        """`egg-ready`, with the cluster's address: to a worker that came later, or to all where it is None."""
+        """Send `egg-ready` with the cluster's address: to one worker that came later, or (None) to all."""
         data = {"address": listeners.address, "port": listeners.port}
         if worker is not None:
             self._switchboard.tell([worker.address], "egg-ready", data)
             return
-        elapsed = (time.monotonic() - self._born) * 1000
+        elapsed = (time.monotonic() - self._created_at) * 1000
         _logger.info("%s started on %s (%dms)", self._name, listeners.address, elapsed)
         self._switchboard.tell([PARENT], "realport", data)
         self._switchboard.tell([PARENT], "egg-workers", self._workers())
         self._switchboard.tell(self._switchboard.live_addresses(), "egg-ready", data)
 
     def pids(self) -> None:
-        """The set of those who are there has changed: `egg-pids`."""
+        """Send `egg-pids`: the agent or the set of listening app workers has changed."""
         agent = self._supervisor.agent
         agents = [agent.current.worker_id] if agent.current is not None and agent.listening else []
         apps = [address for address in self._switchboard.live_addresses() if address.role is Role.APP]
@@ -45,7 +45,7 @@ class Notifier:
         self._switchboard.tell([PARENT], "egg-workers", workers)
 
     def death(self, worker: Worker, exit: ExitReport, state: str) -> None:
-        """It exited unexpectedly: the log line, and `agent-worker-died` or `app-worker-died` to the parent."""
+        """Log an unexpected exit, and send `agent-worker-died` or `app-worker-died` to the parent."""
         current = ", ".join(str(app) for app in self._supervisor.listening_apps())
         _logger.error("%s died (%s, state: %s), current workers: [%s]", worker, exit, state, current)
         if worker.failure is not None and self._is_news(worker):
@@ -54,17 +54,17 @@ class Notifier:
         self._tell_parent(action, worker, exit)
 
     def exit(self, worker: Worker, exit: ExitReport) -> None:
-        """It is known dead, expected or not: `agent-exit` or `app-exit` to the parent."""
+        """Send `agent-exit` or `app-exit` to the parent, after an expected or an unexpected exit."""
         action = "app-exit" if isinstance(worker, AppWorker) else "agent-exit"
         self._tell_parent(action, worker, exit)
 
     def boot_failure(self, worker: Worker) -> None:
-        """The boot has failed because of this one: its report, to the parent."""
+        """Send the parent the report of the worker that made the boot fail."""
         data = {"report": worker.failure or "", "bad_option": worker.misused_option}
         self._switchboard.tell([PARENT], "boot-failed", data)
 
     def _is_news(self, worker: Worker) -> bool:
-        """During the boot one report is enough: the other workers fail for the same reason."""
+        """Return whether the report is to be logged. During the boot one is enough: the others have the same reason."""
         return self._supervisor.boot_failure in (None, worker)
 
     def _workers(self) -> list[dict[str, Any]]:

@@ -6,12 +6,11 @@ import os
 import socket
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol
 
 from eggcluster.errors import FrameError, MessengerClosed
 from eggcluster.kernel.process_adoption import become_subreaper
 from eggcluster.kernel.process_tree import identified_children, reserve_kept
-from eggcluster.master.control.control_server import Controlled, ControlServer
+from eggcluster.master.control.control_server import ControlledMaster, ControlServer
 from eggcluster.master.events import ChannelBroke, CloseRequested, Inbox, ReloadRequested, SignalReceived
 from eggcluster.master.listening.binding import detect_ports
 from eggcluster.master.listening.listener_guard import ListenerGuard
@@ -26,19 +25,14 @@ from eggcluster.options import ResolvedOptions
 from eggcluster.runtime.pid_file import PidFile
 from eggcluster.runtime.runtime_dir import RuntimeDir
 
-LAST_WORDS = 1.0  # seconds in which parent and command line may hear how it ended
-
-
-class ResourceOwner(Controlled, Protocol):
-    """What the house needs of the master that lives in it."""
-
-    supervisor: Supervisor
+FINAL_MESSAGES_TIMEOUT = 1.0  # seconds in which the parent and the command line are told how the cluster ended
 
 
 class MasterResources:
-    """Taken by `acquire`, in its order, and given back in reverse at the end of the `with` block, whatever happens.
+    """Acquires everything in `acquire`, and releases it in reverse order at the end of the `with` block.
 
-    `owns_process`: this process is nothing but the master, so its title, its orphans and its exit are ours.
+    `owns_process`: this process is nothing but the master, so its title, its orphans and its exit belong to it.
+    `preexisting_children` are the children that the process had before it became a master.
     """
 
     def __init__(self, options: ResolvedOptions, *, owns_process: bool, parent: socket.socket | None) -> None:
@@ -49,50 +43,48 @@ class MasterResources:
         self._control: ControlServer | None = None
         self._parent_watch: asyncio.Task[None] | None = None
         self._guard: ListenerGuard | None = None
-        self.preexisting_children: frozenset[tuple[int, bytes]] = (
-            frozenset()
-        )  # children of this process before it was a master
-        self._keys = contextlib.ExitStack()
+        self.preexisting_children: frozenset[tuple[int, bytes]] = frozenset()
+        self._exit_stack = contextlib.ExitStack()
 
-    async def acquire(self, master: ResourceOwner, switchboard: Switchboard, reap: Callable[[], None]) -> None:
-        """Take everything."""
+    async def acquire(self, master: ControlledMaster, supervisor: Supervisor, reap: Callable[[], None]) -> None:
+        """Acquire everything; `reap` is called at SIGCHLD. OptionsError for a port or a name that is taken."""
         options = self._options
-        # Signals first: none must end the process while it holds anything else.
-        self._keys.enter_context(self._signals(master.inbox, reap))
-        self._keys.enter_context(reserve_kept())
+        # Signals first: none of them may end the process while it holds anything else.
+        self._exit_stack.enter_context(self._signals(master.inbox, reap))
+        self._exit_stack.enter_context(reserve_kept())
         runtime_dir = RuntimeDir(options.name)
-        self._keys.callback(runtime_dir.release)
+        self._exit_stack.callback(runtime_dir.release)
         runtime_dir.claim(options.base_dir)
         if options.pid_file is not None:
             pid_file = PidFile(options.pid_file)
-            self._keys.callback(pid_file.release)
+            self._exit_stack.callback(pid_file.release)
             pid_file.claim()
         self.listeners = detect_ports(options, runtime_dir.cluster_port)
-        self._keys.callback(self.close_listeners)
-        self._guard = self._guard_listeners(master)
+        self._exit_stack.callback(self.close_listeners)
+        self._guard = self._guard_listeners(master.inbox, supervisor)
         if self._parent is not None:
-            await self._welcome(self._parent, master, switchboard)
+            await self._connect_parent(self._parent, master)
         if self.owns_process:
-            self._take_process()
+            self._set_up_process()
         self._control = await ControlServer.open(runtime_dir.control_socket, master)
-        self._keys.callback(self._control.close)
+        self._exit_stack.callback(self._control.close)
 
     def close_listeners(self) -> None:
-        """From now on nobody is connected; may be called again."""
+        """Let the kernel refuse new connections from now on; may be called again."""
         if self._guard is not None:
-            self._guard.close()  # first: what workers still hold would stay in its watch
+            self._guard.close()  # first: a listener that a worker still holds would stay in its epoll set
         self.listeners.close()
 
     async def flush_last_messages(self, switchboard: Switchboard) -> None:
-        """Let the last words reach the command line and the parent."""
+        """Wait until the final messages have reached the command line and the parent, for a limited time."""
         if self._control is not None:
-            await self._control.finish(LAST_WORDS)
+            await self._control.wait_answered(FINAL_MESSAGES_TIMEOUT)
         if self._parent_watch is not None:
             self._parent_watch.cancel()
         link = switchboard.parent
         if link is not None and link.channel is not None:
             with contextlib.suppress(MessengerClosed, TimeoutError):
-                async with asyncio.timeout(LAST_WORDS):
+                async with asyncio.timeout(FINAL_MESSAGES_TIMEOUT):
                     await link.channel.drain()
             link.channel.close()
 
@@ -104,19 +96,20 @@ class MasterResources:
             return MasterSignals(on_signal, on_child=lambda: None)
         return MasterSignals(on_signal, reap, lambda: inbox.put(CloseRequested("the terminal has gone")))
 
-    def _guard_listeners(self, master: ResourceOwner) -> ListenerGuard:
+    def _guard_listeners(self, inbox: Inbox, supervisor: Supervisor) -> ListenerGuard:
         def on_broken(worker: Worker, error: OSError) -> None:
             why = FrameError(f"it can be handed no connection ({error.strerror or error})")
-            master.inbox.put(ChannelBroke(worker, why))
+            inbox.put(ChannelBroke(worker, why))
 
         def renew(since: float) -> bool:
-            if master.supervisor.phase is not Phase.SERVING:
+            """Return whether every worker was born after `since`; reload the app workers if not."""
+            slots = supervisor.slots
+            if supervisor.phase is not Phase.SERVING:
                 return False
-            slots = master.supervisor.slots
             if all(slot.current is None or slot.current.born >= since for slot in slots):
                 return True
-            if not any(slot.successor or slot.retiring for slot in slots):  # else one is under way
-                master.inbox.put(ReloadRequested(agent=False))
+            if not any(slot.successor or slot.retiring for slot in slots):  # else a reload is under way
+                inbox.put(ReloadRequested(agent=False))
             return False
 
         self.listeners.acceptor.on_broken = on_broken
@@ -124,17 +117,17 @@ class MasterResources:
         guard.start()
         return guard
 
-    async def _welcome(self, sock: socket.socket, master: Controlled, switchboard: Switchboard) -> None:
-        link = await switchboard.connect(sock, max_bytes=self._options.max_message_bytes)
+    async def _connect_parent(self, sock: socket.socket, master: ControlledMaster) -> None:
+        link = await master.switchboard.connect(sock, max_bytes=self._options.max_message_bytes)
         if not self._options.daemon:
-            self._parent_watch = asyncio.get_running_loop().create_task(_follow_parent(link, master))
+            self._parent_watch = asyncio.get_running_loop().create_task(_close_with_parent(link, master.inbox))
 
-    def _take_process(self) -> None:
+    def _set_up_process(self) -> None:
         import setproctitle
 
         self.preexisting_children = identified_children(os.getpid())
         setproctitle.setproctitle(f"egg-master: {self._options.name}")
-        if self._options.start_mode == "process":  # else the children of this process are the application's own
+        if self._options.start_mode == "process":  # else its children are the application's
             become_subreaper()
 
     def __enter__(self) -> "MasterResources":
@@ -143,10 +136,10 @@ class MasterResources:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._keys.close()
+        self._exit_stack.close()
 
 
-async def _follow_parent(link: Link, master: Controlled) -> None:
-    """A cluster that a program started ends with that program; a daemon stays."""
+async def _close_with_parent(link: Link, inbox: Inbox) -> None:
+    """Close the cluster when the program that started it has ended. (A daemon goes on.)"""
     await link.gone.wait()
-    master.inbox.put(CloseRequested("the parent has gone"))
+    inbox.put(CloseRequested("the parent has gone"))

@@ -1,47 +1,60 @@
-"""The worker manager: our grip on each living incarnation. It forks, watches, stops and kills. Runs in the master."""
+"""The worker manager: starts, watches, stops and kills workers, whatever the start mode. Runs in the master."""
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine, Sequence
+import time
 from typing import Any
 
+from eggcluster.errors import FrameError
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.process_adoption import reap_adopted
 from eggcluster.kernel.process_tree import children_but, kill_until_gone
+from eggcluster.kernel.tasks import TaskSet
 from eggcluster.master.events import ChannelBroke, Exited, Inbox
+from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
+from eggcluster.model.messages.role import Role
 from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 from eggcluster.options import ResolvedOptions
 
-LAST_WORDS = 1.0  # seconds that a dead worker's channel may take to deliver what it sent before it died
-CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel: it is about to exit, or astray
+CHANNEL_END_TIMEOUT = 1.0  # seconds that a dead worker's channel may take to deliver what the worker sent before
+CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel, which a normal exit closes first
 
 _logger = logging.getLogger("eggcluster.master")
 
 
 class WorkerManager:
-    """Holds a handle for each incarnation from its fork until its end, which it reports as an event."""
+    """Holds a handle for each worker from its fork until its end, and reports the end to the inbox.
+
+    It writes three fields of a `Worker`: `worker_id` and, where the system refuses the fork, `failure`, once each;
+    `rss` at each reading.
+    """
 
     def __init__(self, inbox: Inbox, switchboard: Switchboard, options: ResolvedOptions) -> None:
         self._inbox = inbox
         self._switchboard = switchboard
-        self._max_message_bytes = options.max_message_bytes
+        self._options = options
+        self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._start = starter_of(options.start_mode)
         self._shares_process = options.start_mode != "process"
         self._handles: dict[Worker, WorkerHandle] = {}
         self._abandoned: dict[Worker, WorkerHandle] = {}
-        self._lost: dict[Worker, asyncio.TimerHandle] = {}  # without its channel: how long it may live on
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._channel_timers: dict[Worker, asyncio.TimerHandle] = {}  # of workers that have lost their channel
+        self._tasks = TaskSet()
 
-    def fork(self, worker: Worker, order: WorkerSpec, fds: Sequence[int]) -> None:
-        """Start an incarnation that inherits `fds`. Where the system refuses, that is its death."""
+    def fork(self, worker: Worker, listeners: Listeners, **details: Any) -> None:
+        """Start a worker, which inherits the listeners of its slot; `details` are fields of its WorkerSpec.
+
+        A fork that the system refuses counts as the worker's death.
+        """
+        spec = self._spec(worker, listeners, details)
         try:
-            handle = self._start(order, fds)
+            handle = self._start(spec, spec.fds)
         except OSError as error:
             worker.failure = f"it could not be started: {error}"
             self._inbox.put(Exited(worker, ExitReport()))
@@ -50,101 +63,120 @@ class WorkerManager:
         self._handles[worker] = handle
         _logger.debug("%s forked", worker)
         link = self._switchboard.add_link(worker)
-        self._run(self._watch(worker, handle, link))
+        self._tasks.start(self._watch(worker, handle, link))
+
+    def _spec(self, worker: Worker, listeners: Listeners, details: dict[str, Any]) -> WorkerSpec:
+        return WorkerSpec(
+            role=(Role.APP if worker.slot else Role.AGENT).value,
+            slot=worker.slot,
+            generation=worker.generation,
+            cluster_id=self._cluster_id,
+            options=self._options,
+            forked_at=time.monotonic(),
+            start_deadline=worker.start_deadline,
+            listeners=listeners.of_slot(worker.slot) if worker.slot else [],
+            cluster_port=listeners.cluster_port,
+            cluster_inode=listeners.cluster_inode,
+            **details,
+        )
 
     def stop(self, worker: Worker, grace: float) -> None:
-        """Ask it to close; after `grace` seconds its process tree gets SIGKILL, a thread is abandoned. Returns at
-        once."""
+        """Ask a worker to close. After `grace` seconds its process tree gets SIGKILL; a thread is abandoned.
+        Return at once."""
         handle = self._handles.get(worker)
         if handle is not None:
             what = handle.last_resort
             _logger.info("send kill SIGTERM to %s, will %s it after %dms", worker, what, grace * 1000)
-            self._run(self._stop(worker, handle, grace))
+            self._tasks.start(self._stop(worker, handle, grace))
 
     def kill(self, worker: Worker) -> None:
-        """SIGKILL for its process tree. Returns at once."""
+        """SIGKILL the worker's process tree, or abandon its thread. Return at once."""
         handle = self._handles.get(worker)
         if handle is not None:
             _logger.warning("%s %s", "abandon" if self._shares_process else "send kill SIGKILL to", worker)
             handle.kill()
 
     def abort(self, worker: Worker) -> None:
-        """Its loop stands still: let it write its stacks, then SIGKILL for its process tree. Returns at once."""
+        """Let a hung worker write its stacks, then SIGKILL its process tree. Return at once."""
         handle = self._handles.get(worker)
         if handle is not None:
             _logger.warning("send kill SIGABRT to %s", worker)
-            self._run(handle.abort())
+            self._tasks.start(handle.abort())
 
-    def look(self, *, memory: bool) -> dict[Worker, Heartbeat]:
-        """How all of them are; where `memory` is of interest it is noted at the workers themselves."""
+    def read_heartbeats(self, *, memory: bool) -> dict[Worker, Heartbeat]:
+        """Return the workers' last heartbeats. With `memory` set their `rss`, too: that costs a read in /proc each."""
         if memory:
             for worker, handle in self._handles.items():
                 worker.rss = handle.resident_bytes()
         return {worker: handle.record.read() for worker, handle in self._handles.items()}
 
-    def forget(self, worker: Worker) -> tuple[str, int | None]:
-        """It is known dead; gives its last words, and how many messages it has read."""
+    def remove(self, worker: Worker) -> tuple[str, int | None]:
+        """Remove a worker that is known to be dead; return its final message, and how many messages it has read."""
         handle = self._handles.pop(worker, None)
         if handle is None:
             return "", None
-        if (timer := self._lost.pop(worker, None)) is not None:
+        if (timer := self._channel_timers.pop(worker, None)) is not None:
             timer.cancel()
-        words, read = handle.record.final_message(), handle.record.messages_read()
+        final_message, messages_read = handle.record.final_message(), handle.record.messages_read()
         handle.record.close()
         if handle.lives_on:
             self._abandoned[worker] = handle
-        return words, read
+        return final_message, messages_read
 
     def abandoned(self) -> list[Worker]:
-        """Those that nobody waits for any more, and that still run."""
+        """Return the workers whose threads did not stop and still run."""
         self._abandoned = {worker: handle for worker, handle in self._abandoned.items() if handle.lives_on}
         return list(self._abandoned)
 
     def reap(self) -> None:
-        """SIGCHLD: an adopted orphan may have ended; our own children have somebody who waits for them. Where workers
-        share this process none is adopted, and the children are theirs."""
+        """Reap adopted orphans, at SIGCHLD. Workers are left alone: `_watch` waits for them. Where workers share this
+        process nothing is adopted, and the children belong to the application."""
         if not self._shares_process:
             reap_adopted({handle.worker_id for handle in self._handles.values()})
 
     def end_orphans(self, preexisting_children: frozenset[tuple[int, bytes]]) -> None:
-        """SIGKILL for what the master adopted: children of workers that left both session and environment behind.
+        """SIGKILL what the master adopted: children of workers that changed both their session and their environment.
 
-        Only at the very end, and only in a process of the master's own. `preexisting_children` were there before:
+        Only at the very end, and only where the process is nothing but the master. `preexisting_children` are spared:
         a shell that became the master by `exec` may have started a `tee` for its log.
         """
         kill_until_gone(lambda: children_but(preexisting_children, os.getpid()), limit=1.0)
 
-    def abandon(self) -> None:
-        """The master ends: wait for nobody any more, such as a process that the kernel does not let go."""
-        for task in self._tasks:
-            task.cancel()
-        for timer in self._lost.values():
+    def cancel(self) -> None:
+        """Stop waiting for workers, because the master ends: the kernel may hold a process for longer than that."""
+        self._tasks.cancel()
+        for timer in self._channel_timers.values():
             timer.cancel()
         for handle in self._handles.values():
             handle.record.close()
 
-    def channel_lost(self, worker: Worker) -> None:
-        """Its channel was closed. At a normal exit that comes a moment before the end: no event yet."""
-        if worker in self._handles:
+    def channel_broke(self, worker: Worker, error: FrameError | None) -> None:
+        """Report a worker that sent bytes that are no frame, or (None) closed its channel and lives on.
+
+        A normal exit closes the channel, too, so that event waits for a moment.
+        """
+        if error is not None:
+            self._inbox.put(ChannelBroke(worker, error))
+        elif worker in self._handles:
             loop = asyncio.get_running_loop()
-            self._lost[worker] = loop.call_later(CHANNEL_LOST_GRACE, self._check_lost, worker)
+            self._channel_timers[worker] = loop.call_later(CHANNEL_LOST_GRACE, self._check_lost, worker)
 
     def _check_lost(self, worker: Worker) -> None:
-        self._lost.pop(worker, None)
+        self._channel_timers.pop(worker, None)
         if worker in self._handles:
             self._inbox.put(ChannelBroke(worker, None))
 
     async def _watch(self, worker: Worker, handle: WorkerHandle, link: Link) -> None:
-        """Open its channel, and wait for its end."""
+        """Open the worker's channel, wait for the worker's end and report it."""
         try:
-            await self._switchboard.open_link(link, handle.channel, self._max_message_bytes)
+            await self._switchboard.open_link(link, handle.channel, self._options.max_message_bytes)
             exit = await handle.wait_exit()
         except Exception:
             _logger.exception("BUG: waiting for %s failed; it is killed and counts as dead", worker)
             handle.kill()
             exit = ExitReport()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
+            async with asyncio.timeout(CHANNEL_END_TIMEOUT):
                 await link.gone.wait()
         self._inbox.put(Exited(worker, exit))
 
@@ -154,9 +186,3 @@ class WorkerManager:
             _logger.warning("%s did not close in order, it was killed", worker)
         elif outcome is StopOutcome.ABANDONED:
             _logger.warning("%s did not close in order, it is abandoned: a thread cannot be killed", worker)
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """A task that is not lost to the garbage collector."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

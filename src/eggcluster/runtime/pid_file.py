@@ -1,4 +1,4 @@
-"""The pid file: checked before it is written, written atomically, removed only by its owner. Runs in the master."""
+"""The pid file: checked before it is written, written atomically, removed by its owner alone. Runs in the master."""
 
 import contextlib
 import os
@@ -16,10 +16,10 @@ class PidFile:
         self._claimed = False
 
     def claim(self) -> None:
-        """Write the pid; OptionsError where a living process's pid is there, or the file cannot be written."""
-        # A device would be replaced by a file; a directory cannot be, and says so by itself.
+        """Write the pid; OptionsError if the file holds a running process's pid, or cannot be written."""
+        # os.replace would turn a device into a file. A directory it refuses, with a good error.
         if os.path.exists(self.path) and not os.path.isfile(self.path) and not os.path.isdir(self.path):
-            raise OptionsError(f'pid_file: "{self.path}" is there and is no file; use another path')
+            raise OptionsError(f'pid_file: "{self.path}" is not a regular file; use another path')
         other = read_pid(self.path)
         if other is not None and other != os.getpid() and is_running(other):
             raise OptionsError(f'pid_file: "{self.path}" belongs to the running process {other}; use another path')
@@ -30,7 +30,7 @@ class PidFile:
         self._claimed = True
 
     def release(self) -> None:
-        """Remove it if it is still ours; may be called again."""
+        """Remove the file if it still holds this process's pid; may be called again."""
         if self._claimed and read_pid(self.path) == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
@@ -38,7 +38,7 @@ class PidFile:
 
 
 def read_pid(path: str) -> int | None:
-    """The pid in the file, None where there is no such file or no number in it."""
+    """Return the pid in the file, None if there is no such file or no number in it."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return int(file.read(32).strip())

@@ -2,7 +2,7 @@
 
 $EGG_RUNTIME_DIR, $XDG_RUNTIME_DIR/eggcluster or /tmp/eggcluster-UID
   NAME/             0700
-    lock            held by the master with flock(2): who holds it lives, whatever else is lying about
+    lock            held by a living master with flock(2); the other files may be left from a dead one
     cluster.json    pid, name, base directory
     control.sock
     agent.sock      the cluster port: where app workers reach the agent past the master
@@ -21,11 +21,11 @@ import msgspec
 from eggcluster.errors import OptionsError
 from eggcluster.wording import shown
 
-MAX_TRIES = 100  # a name can change hands; a directory that cannot be made at all must not be tried for ever
+MAX_TRIES = 100  # a cluster that ends may remove the directory between two steps; no other reason needs many
 
 
 class Description(msgspec.Struct, frozen=True):
-    """What the command line needs to find a cluster."""
+    """Holds what the command line needs to find a cluster."""
 
     pid: int
     name: str
@@ -33,7 +33,7 @@ class Description(msgspec.Struct, frozen=True):
 
 
 def runtime_root(environ: Mapping[str, str] = os.environ) -> str:
-    """Where the runtime directories of this user's clusters are."""
+    """Return the directory that holds the runtime directories of this user's clusters."""
     for variable, below in (("EGG_RUNTIME_DIR", ""), ("XDG_RUNTIME_DIR", "eggcluster")):
         if given := environ.get(variable):
             try:
@@ -45,7 +45,7 @@ def runtime_root(environ: Mapping[str, str] = os.environ) -> str:
 
 
 class RuntimeDir:
-    """The directory of the cluster `name`. `claim` makes it this process's own until `release`."""
+    """The runtime directory of the cluster `name`. Between `claim` and `release` it belongs to this process."""
 
     def __init__(self, name: str, root: str | None = None) -> None:
         self.root = root or runtime_root()
@@ -56,16 +56,16 @@ class RuntimeDir:
         self._lock_path = os.path.join(self.path, "lock")
         self._description_path = os.path.join(self.path, "cluster.json")
         self._lock: int | None = None
-        self._kept: int | None = None
+        self._locked_directory: int | None = None
 
     def claim(self, base_dir: str) -> None:
-        """Take the name; OptionsError where a living cluster has it, or the directory is not safe."""
+        """Take the name; OptionsError if a running cluster has it, or if the directory is not safe."""
         try:
             self._lock = self._make_and_lock()
-            self._keep_from_cleaners()
-            for left in (self.control_socket, self.cluster_port):
+            self._protect_from_cleaners()
+            for stale in (self.control_socket, self.cluster_port):
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(left)
+                    os.unlink(stale)
             description = Description(os.getpid(), storable(self._name), storable(base_dir))
             write_atomically(self._description_path, msgspec.json.encode(description))
         except OSError as error:
@@ -78,28 +78,28 @@ class RuntimeDir:
                 shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
-            if self._kept is not None:
-                os.close(self._kept)
-                self._kept = None
+            if self._locked_directory is not None:
+                os.close(self._locked_directory)
+                self._locked_directory = None
             with contextlib.suppress(OSError):  # not empty: other clusters of this user
                 os.rmdir(self.root)
 
-    def _keep_from_cleaners(self) -> None:
-        """Files in /tmp that nobody has used for days are removed. But systemd-tmpfiles(8) leaves a directory that
-        somebody has locked alone, and all that is in it."""
-        self._kept = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # one who cleans up just now
-            fcntl.flock(self._kept, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    def _protect_from_cleaners(self) -> None:
+        """Lock the directory: systemd-tmpfiles(8) removes files in /tmp that were not used for days, but not those in
+        a locked directory."""
+        self._locked_directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # a cleaner holds the lock just now
+            fcntl.flock(self._locked_directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _is_still_ours(self, lock: int) -> bool:
-        """Somebody may have removed the lock under us; then the next cluster of the name has one of its own."""
+        """Return whether the lock file is still in place. If it was removed, the next cluster has another one."""
         try:
             return os.path.samestat(os.fstat(lock), os.stat(self._lock_path))
         except OSError:
             return False
 
     def describe(self) -> Description | None:
-        """The living cluster of that name, None where there is none."""
+        """Return the description of the running cluster of that name, None if there is none."""
         if not self.is_held():
             return None
         with contextlib.suppress(OSError, msgspec.MsgspecError), open(self._description_path, "rb") as file:
@@ -107,7 +107,7 @@ class RuntimeDir:
         return None
 
     def is_held(self) -> bool:
-        """Whether a living master holds the lock."""
+        """Return whether a living master holds the lock."""
         try:
             fd = os.open(self._lock_path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -121,7 +121,7 @@ class RuntimeDir:
         return False
 
     def _make_and_lock(self) -> int:
-        """A cluster of the same name that ends just now may remove the directory while we make it: try again."""
+        """Make the directory and lock it. A cluster of the same name that ends may remove it meanwhile: try again."""
         for _ in range(MAX_TRIES):
             _make_own(self.root, forbidden=0o022)
             _make_own(self.path, forbidden=0o077)
@@ -131,7 +131,7 @@ class RuntimeDir:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def _try_lock(self) -> int | None:
-        """The locked file descriptor; None where the directory was removed meanwhile and must be made again."""
+        """Return the locked file descriptor, None if the directory was removed meanwhile and must be made again."""
         try:
             fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
@@ -156,7 +156,7 @@ class RuntimeDir:
 
 
 def running_clusters(root: str | None = None) -> Iterator[Description]:
-    """The living clusters of this user."""
+    """Yield the running clusters of this user."""
     root = root or runtime_root()
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(root)):
@@ -165,7 +165,7 @@ def running_clusters(root: str | None = None) -> Iterator[Description]:
 
 
 def write_atomically(path: str, content: bytes) -> None:
-    """Write a file that is either there as a whole or not at all."""
+    """Write a file so that a reader finds the old content or the new one, never a part."""
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
@@ -178,23 +178,23 @@ def write_atomically(path: str, content: bytes) -> None:
 
 
 def storable(text: str) -> str:
-    """A path or a name as it can stand in JSON: one that is not UTF-8 has its odd bytes escaped."""
+    """Return a path or a name as JSON can hold it: bytes that are not UTF-8 are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def unusable(path: str, error: OSError) -> OptionsError:
-    """What is raised where anything in the runtime directory `path` cannot be had."""
+    """Return the error for an `error` of the operating system in the runtime directory `path`."""
     why = f"{error.strerror or error}; set EGG_RUNTIME_DIR to another one"
     return OptionsError(f"the runtime directory {storable(path)} cannot be used: {why}")
 
 
 def _make_own(path: str, *, forbidden: int) -> None:
-    """A directory of this user with none of the `forbidden` mode bits; OptionsError for one that is otherwise."""
+    """Make a directory. OptionsError if it belongs to another user or has one of the `forbidden` mode bits."""
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         found = os.lstat(path)
     except FileNotFoundError:
-        return  # removed by a cluster that ended just now; the caller tries again
+        return  # removed by a cluster that has just ended; the caller tries again
     except OSError as error:
         raise unusable(path, error) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & forbidden:

@@ -1,4 +1,4 @@
-"""The status: what a person, a program or an application may know of the running cluster. Runs in the master."""
+"""The status of the running cluster, as plain values: `eggcluster status --json`. Runs in the master."""
 
 import os
 from typing import Any
@@ -22,7 +22,7 @@ def describe_cluster(
     started_at: float,
     now: float,
 ) -> dict[str, Any]:
-    """The whole state as plain values. Ages and times to come in seconds, `started_at` in Unix seconds."""
+    """Return the whole state. Ages and waits are in seconds, `started_at` in Unix seconds."""
     return {
         "name": options.name,
         "phase": supervisor.phase.word,
@@ -59,14 +59,14 @@ def _describe_slot(slot: Slot, switchboard: Switchboard, now: float) -> dict[str
         "requests": worker.heartbeat.requests if worker is not None else None,
         "connections": worker.heartbeat.connections if worker is not None else None,
         "loop_delay": round(worker.heartbeat.lag, 4) if worker is not None else None,
-        "silent_for": _silent_for(worker, now),
+        "silent_for": _stalled_for(worker, now),
         "messages": link.counters() if link is not None else None,
         "background": worker.background if worker is not None else [],
     }
 
 
-def _silent_for(worker: Worker | None, now: float) -> float | None:
-    """For how long its loop stands still, None while it moves."""
+def _stalled_for(worker: Worker | None, now: float) -> float | None:
+    """Return for how long the worker's event loop has been stalled, in seconds; None if it is not."""
     if worker is None or not worker.stalled or worker.state is not WorkerState.LISTENING:
         return None
     return round(now - worker.heartbeat.beat, 3)

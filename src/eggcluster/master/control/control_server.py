@@ -1,7 +1,8 @@
-"""The control socket: `eggcluster status`, `stop`, `reload` and others talk to the master here. Runs in the master.
+"""The control socket, over which `eggcluster status`, `stop`, `reload` and others reach the master. Runs in the master.
 
-One JSON object a line: `{"command": "status"}` in; `{"progress": "..."}` lines out, then `{"done": ...}` or
-`{"error": "..."}`. Only the owner can open it: the directory around it is private.
+The protocol is one JSON object per line: a client sends `{"command": "status"}`; the master sends any number of
+`{"progress": "..."}`, then `{"done": ...}` or `{"error": "..."}`. The client is `cli/control_client.py`. Only the
+cluster's owner can open the socket: the directory around it is private.
 """
 
 import asyncio
@@ -24,14 +25,14 @@ from eggcluster.model.messages.role import AGENT, Address
 from eggcluster.runtime.runtime_dir import unusable
 from eggcluster.wording import printable
 
-MAX_LINE = 64 * 1024  # bytes; a command has some dozen
-MAX_CLIENTS = 64  # at a time: they must not take the master's last file descriptors
-PATIENCE = 10.0  # seconds for a client to say what it wants
-BOOTING = {Phase.AGENT_BOOT.word, Phase.APPS_BOOT.word}
+MAX_LINE = 64 * 1024  # bytes; a command takes some dozens
+MAX_CLIENTS = 64  # at a time; clients must not use up the master's file descriptors
+COMMAND_TIMEOUT = 10.0  # seconds in which a client must send its command
+BOOT_PHASES = {Phase.AGENT_BOOT.word, Phase.APPS_BOOT.word}
 
 
-class Controlled(Protocol):
-    """What the control socket needs of the master."""
+class ControlledMaster(Protocol):
+    """The part of the master that the control socket uses."""
 
     inbox: Inbox
     switchboard: Switchboard
@@ -40,8 +41,8 @@ class Controlled(Protocol):
     def status(self) -> dict[str, Any]: ...
 
 
-class Command(msgspec.Struct):
-    """What a client asks for."""
+class ControlCommand(msgspec.Struct):
+    """A client's command. `payload` is for `messages`, `agent` for `reload`."""
 
     command: str
     payload: bool = False
@@ -49,19 +50,19 @@ class Command(msgspec.Struct):
 
 
 class ControlServer:
-    """Listens from `open` to `close`. Nothing that a client sends reaches further than its own connection."""
+    """Listens from `open` to `close`. A client's nonsense affects that client's connection alone."""
 
-    def __init__(self, path: str, master: Controlled) -> None:
+    def __init__(self, path: str, master: ControlledMaster) -> None:
         self._path = path
         self._master = master
         self._inode = 0
         self._server: asyncio.AbstractServer | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._followers: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def open(cls, path: str, master: Controlled) -> "ControlServer":
-        """Listen; OptionsError where the runtime directory does not take the socket."""
+    async def open(cls, path: str, master: ControlledMaster) -> "ControlServer":
+        """Start to listen; OptionsError if the socket cannot be made in the runtime directory."""
         control = cls(path, master)
         try:
             sock = bind_unix(path)
@@ -75,14 +76,14 @@ class ControlServer:
             raise unusable(os.path.dirname(path), error) from None
         return control
 
-    async def finish(self, limit: float) -> None:
-        """Let those who follow an order hear its end, for `limit` seconds at most."""
-        if self._followers:
-            await asyncio.wait(self._followers, timeout=limit)
+    async def wait_answered(self, limit: float) -> None:
+        """Wait until clients that requested a stop or a reload are told its end, for `limit` seconds at most."""
+        if self._waiting:
+            await asyncio.wait(self._waiting, timeout=limit)
 
     def close(self) -> None:
-        """Stop listening and drop the clients."""
-        # While it listens its inode is in use: another cluster's socket at this path cannot have the same.
+        """Stop listening and disconnect the clients."""
+        # As long as the socket listens its inode is in use, so another cluster's socket at this path has another one.
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
@@ -102,58 +103,59 @@ class ControlServer:
         try:
             await self._answer(reader, writer)
         except (OSError, ValueError, TimeoutError, RuntimeError, msgspec.MsgspecError):
-            pass  # a client that goes away (uvloop: RuntimeError), is silent, or speaks something else
+            pass  # the client went away (uvloop: RuntimeError), sent no command in time, or sent something else
         except asyncio.CancelledError:
-            pass  # by close(); asyncio's streams of Python 3.11 would log a task that ends as cancelled
+            pass  # by close(); on Python 3.11 asyncio's streams would log a task that ends as cancelled
         finally:
             self._clients.discard(task)
-            self._followers.discard(task)
+            self._waiting.discard(task)
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(COMMAND_TIMEOUT):
             line = await reader.readline()
-        order = msgspec.json.decode(line, type=Command)
-        match order.command:
+        command = msgspec.json.decode(line, type=ControlCommand)
+        match command.command:
             case "status":
-                await _say(writer, {"done": self._master.status()})
+                await _send(writer, {"done": self._master.status()})
             case "stop":
-                await self._follow(CloseRequested("stop requested", Progress()), writer)
+                await self._request(CloseRequested("stop requested", Progress()), writer)
             case "reload":
-                await self._follow(ReloadRequested(order.agent, Progress()), writer)
+                await self._request(ReloadRequested(command.agent, Progress()), writer)
             case "schedules":
-                await self._tell_schedules(writer)
+                await self._send_schedules(writer)
             case "messages":
-                watch = MessageWatcher(order.payload)
-                self._master.switchboard.observe(watch.see)
-                await _show(watch, reader, writer, lambda: self._master.switchboard.ignore(watch.see))
+                messages = MessageWatcher(command.payload)
+                self._master.switchboard.observe(messages.see)
+                await _stream(messages, reader, writer, lambda: self._master.switchboard.ignore(messages.see))
             case "events":
-                onlooker = Watcher()
-                self._master.feed.observe(onlooker)
-                await _show(onlooker, reader, writer, lambda: self._master.feed.ignore(onlooker))
+                events = Watcher()
+                self._master.feed.observe(events)
+                await _stream(events, reader, writer, lambda: self._master.feed.ignore(events))
             case other:
-                await _say(writer, {"error": f'no command is called "{other}"'})
+                await _send(writer, {"error": f'no command is called "{other}"'})
 
-    async def _follow(self, order: CloseRequested | ReloadRequested, writer: asyncio.StreamWriter) -> None:
+    async def _request(self, event: CloseRequested | ReloadRequested, writer: asyncio.StreamWriter) -> None:
+        """Put the event into the inbox; send the client its progress until it is done."""
         task = asyncio.current_task()
         assert task is not None
-        self._followers.add(task)
-        progress = order.progress
+        self._waiting.add(task)
+        progress = event.progress
         assert progress is not None
-        self._master.inbox.put(order)
+        self._master.inbox.put(event)
         async for line in progress.lines():
-            await _say(writer, {"progress": line})
-        await _say(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
+            await _send(writer, {"progress": line})
+        await _send(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
 
-    async def _tell_schedules(self, writer: asyncio.StreamWriter) -> None:
+    async def _send_schedules(self, writer: asyncio.StreamWriter) -> None:
         phase = self._master.status()["phase"]
-        if phase in BOOTING:
-            await _say(writer, {"error": f"the cluster is {phase}; what is scheduled is known when it serves"})
+        if phase in BOOT_PHASES:
+            await _send(writer, {"error": f"the cluster is {phase}; what is scheduled is known when it serves"})
         else:
             await self._relay(AGENT, "egg-schedules", writer)
 
     async def _relay(self, address: Address, action: str, writer: asyncio.StreamWriter) -> None:
-        """Show what a child answers; it may be anything, or nothing."""
+        """Ask a child and send its answer, which may have any shape."""
         try:
             answer = {"done": await ask_child(self._master.switchboard, address, action)}
             line = msgspec.json.encode(answer)
@@ -163,23 +165,23 @@ class ControlServer:
         await writer.drain()
 
 
-async def _show(
-    watch: MessageWatcher | Watcher, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end: Callable[[], None]
+async def _stream(
+    watcher: Watcher, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end: Callable[[], None]
 ) -> None:
-    """Tell what is to be seen as it comes, until the client goes away."""
-    gone = asyncio.ensure_future(reader.read())  # a client that looks on says nothing more: this is its end
+    """Send the watcher's descriptions as they come, until the client goes away; then call `end`."""
+    gone = asyncio.ensure_future(reader.read())  # a watching client sends nothing more, so this returns at its end
     try:
         while not gone.done():
-            coming = asyncio.ensure_future(watch.next())
-            await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if coming.done():
-                await _say(writer, {"progress": coming.result()})
-            coming.cancel()
+            next_one = asyncio.ensure_future(watcher.next())
+            await asyncio.wait({next_one, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if next_one.done():
+                await _send(writer, {"progress": next_one.result()})
+            next_one.cancel()
     finally:
         end()
         gone.cancel()
 
 
-async def _say(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+async def _send(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
     writer.write(msgspec.json.encode(answer) + b"\n")
     await writer.drain()

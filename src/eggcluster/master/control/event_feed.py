@@ -1,6 +1,6 @@
-"""What `eggcluster events` shows: deaths, starts, reloads as they happen. Runs in the master.
+"""The event feed, which `eggcluster events` shows: starts, deaths and reloads as they happen. Runs in the master.
 
-It is told every event and every command, and makes a description of those that people want to hear of.
+The master passes every event and every command through it; those of interest to a person become descriptions.
 """
 
 import time
@@ -25,55 +25,57 @@ from eggcluster.model.lives.worker import Worker, WorkerState
 
 
 class EventFeed:
-    """Shows what happens to whoever looks on; with nobody there it does nothing."""
+    """Sends descriptions to the watchers; without a watcher it does nothing."""
 
     def __init__(self) -> None:
-        self._onlookers: set[Watcher] = set()
+        self._watchers: set[Watcher] = set()
 
-    def observe(self, onlooker: Watcher) -> None:
-        """Show everything from now on, until `ignore`."""
-        self._onlookers.add(onlooker)
+    def observe(self, watcher: Watcher) -> None:
+        """Show everything to the watcher from now on, until `ignore`."""
+        self._watchers.add(watcher)
 
-    def ignore(self, onlooker: Watcher) -> None:
-        """Show it nothing more."""
-        self._onlookers.discard(onlooker)
+    def ignore(self, watcher: Watcher) -> None:
+        """Show the watcher nothing more."""
+        self._watchers.discard(watcher)
 
-    def happened(self, event: Event) -> None:
-        """An event, before anything is done about it."""
+    def show_event(self, event: Event) -> None:
+        """Show an event; call it before the supervisor hears of the event."""
         match event:
             case Started(worker) if worker.state is WorkerState.STARTING:
-                self._tell("started", worker)
+                self._show("started", worker)
             case Exited(worker, exit) if worker.state is WorkerState.STOPPING:
-                self._tell("exited", worker, code=exit.code, signal=exit.signal)
+                self._show("exited", worker, code=exit.code, signal=exit.signal)
 
-    def ordered(self, command: Command) -> None:
-        """A command that has just been carried out."""
+    def show_command(self, command: Command) -> None:
+        """Show a command that has just been carried out."""
         match command:
-            case Fork(worker):
-                self._tell("starting", worker)
-            case Stop(worker, grace):
-                self._tell("stopping", worker, grace=grace)
+            case Fork(workers):
+                for worker in workers:
+                    self._show("starting", worker)
+            case Stop(workers, grace):
+                for worker in workers:
+                    self._show("stopping", worker, grace=grace)
             case Kill(worker):
-                self._tell("killed", worker, reason=_reason(worker))
+                self._show("killed", worker, reason=_reason(worker))
             case Abort(worker):
-                self._tell("hung", worker, reason=worker.kill_reason)
+                self._show("hung", worker, reason=worker.kill_reason)
             case Steer(changed):
                 for worker in changed:
-                    self._tell("stalled" if worker.stalled else "moves", worker)
+                    self._show("stalled" if worker.stalled else "moves", worker)
             case ReportDeath(worker, exit, state):
                 reason = _reason(worker)
-                self._tell("died", worker, code=exit.code, signal=exit.signal, state=state, reason=reason)
+                self._show("died", worker, code=exit.code, signal=exit.signal, state=state, reason=reason)
             case NotifyReady(None):
-                self._tell("ready")
+                self._show("ready")
             case CloseListeners():
-                self._tell("closing")
+                self._show("closing")
             case ReloadEnded(failure):
-                self._tell("reloaded" if failure is None else "reload failed", reason=failure)
+                self._show("reloaded" if failure is None else "reload failed", reason=failure)
             case Log(_, text, True):
-                self._tell("reload", reason=text)
+                self._show("reload", reason=text)
 
-    def _tell(self, what: str, worker: Worker | None = None, **details: Any) -> None:
-        if not self._onlookers:
+    def _show(self, what: str, worker: Worker | None = None, **details: Any) -> None:
+        if not self._watchers:
             return
         description: dict[str, Any] = {"time": time.time(), "event": what}
         if worker is not None:
@@ -81,10 +83,10 @@ class EventFeed:
             description["worker_id"] = worker.worker_id
             description["generation"] = worker.generation
         description |= {name: value for name, value in details.items() if value is not None}
-        for onlooker in self._onlookers:
-            onlooker.show(description)
+        for watcher in self._watchers:
+            watcher.show(description)
 
 
 def _reason(worker: Worker) -> str | None:
-    """In one line why it is ended, or has ended."""
+    """Return in one line why the worker is killed, or has ended."""
     return worker.kill_reason or (worker.failure.splitlines()[0] if worker.failure else None)

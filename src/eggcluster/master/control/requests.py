@@ -1,10 +1,9 @@
-"""Reports and requests: what children, parent and command line tell and ask the master. Runs in the master.
+"""Reports and requests that reach the master over its channels, and the answers. Runs in the master.
 
-It makes events for the inbox of what comes over the channels, and tells all who gave an order how it ended. Runs in
-the master.
+A report becomes an event in the inbox, and so does a request to reload. Each requester of a stop or reload is told
+how it ended.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ import msgspec
 
 from eggcluster.errors import FrameError
 from eggcluster.kernel.source_stamps import Stamp
+from eggcluster.kernel.tasks import TaskSet
 from eggcluster.master.agent_records import AgentJournal
 from eggcluster.master.events import BootFailed, Inbox, Progress, ReloadRequested, Started
 from eggcluster.master.relay.link import Link
@@ -22,7 +22,7 @@ from eggcluster.model.messages.role import AGENT, PARENT
 
 
 class BackgroundReport(msgspec.Struct):
-    """One background task of a child, as it tells of it."""
+    """One background task of a worker, as the worker reports it."""
 
     name: str
     state: str
@@ -31,35 +31,38 @@ class BackgroundReport(msgspec.Struct):
 
 
 class MasterRequests:
-    """Anybody may ask for the status; only the parent may order a reload. `status` gives the cluster's."""
+    """Answers requests: any worker and the parent may ask for the status, only the parent may request a reload.
+
+    It writes one field of a `Worker`: `background`, for the status alone.
+    """
 
     def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]]) -> None:
         self._inbox = inbox
         self._status = status
-        self.agent_memory = AgentJournal()
-        self.reloads = 0  # so many have been asked for
-        self._closers: list[Progress] = []  # who asked for the end
-        self._reloaders: list[Progress] = []  # who asked for new workers: a close ends it for them as a failure
-        self._answering: set[asyncio.Task[None]] = set()
+        self.journal = AgentJournal()
+        self.reloads = 0  # how many were requested
+        self._close_progress: list[Progress] = []  # one for each request to close
+        self._reload_progress: list[Progress] = []  # one for each request to reload
+        self._answers = TaskSet()
 
     # -- over the channels -----------------------------------------------------------------------------
 
     def report(self, worker: Worker, action: str, details: dict[str, Any]) -> None:
-        """A child reported about itself; FrameError for what is no report."""
+        """Take a worker's report about itself; FrameError for anything else."""
         if action == ("agent-start" if isinstance(worker, AgentWorker) else "app-start"):
             self._inbox.put(Started(worker, _stamps(details.get("sources"))))
         elif action == "boot-failed":
             text, bad_option = str(details.get("report", "")), details.get("bad_option") is True
             self._inbox.put(BootFailed(worker, text, bad_option))
         elif action == "remember" and isinstance(worker, AgentWorker):
-            self.agent_memory.keep(details)
+            self.journal.record(details)
         elif action == "background":
             worker.background = background_states(details, worker.background)
         else:
             raise FrameError(f'no report is called "{action}"')
 
     def request(self, switchboard: Switchboard, link: Link, request_id: int, action: str, data: Any) -> None:
-        """Somebody asked the master itself."""
+        """Answer a request to the master itself, at once or when it is carried out."""
         if action == "status":
             switchboard.answer(link, request_id, FrameKind.REPLY, self._status())
         elif link.address == AGENT and action == "leave" and link.worker is not None:
@@ -68,54 +71,51 @@ class MasterRequests:
         elif link.address is PARENT and action == "reload":
             progress = Progress()
             self._inbox.put(ReloadRequested(data if isinstance(data, bool) else None, progress))
-            task = asyncio.get_running_loop().create_task(_answer(switchboard, link, request_id, progress))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            self._answers.start(_answer(switchboard, link, request_id, progress))
         else:
             text = f'the master does not answer "{action}"'
             switchboard.answer(link, request_id, FrameKind.FAILURE, ["NoHandler", text, ""])
 
-    # -- those who gave an order -----------------------------------------------------------------------
+    # -- progress -----------------------------------------------------------------------
 
-    def follow_close(self, progress: Progress | None) -> None:
-        """`progress` wants to hear of the end."""
+    def track_close(self, progress: Progress | None) -> None:
+        """End `progress` when the cluster has closed."""
         if progress is not None:
-            self._closers.append(progress)
+            self._close_progress.append(progress)
 
-    def follow_reload(self, progress: Progress | None) -> None:
-        """A reload begins; `progress` wants to hear of it."""
+    def track_reload(self, progress: Progress | None) -> None:
+        """Count a requested reload; tell `progress` of its steps and its end."""
         self.reloads += 1
         if progress is not None:
-            self._reloaders.append(progress)
+            self._reload_progress.append(progress)
 
     def say(self, line: str) -> None:
-        """A line for those who wait for a reload."""
-        for progress in self._reloaders:
+        """Add a line to the progress of every reload."""
+        for progress in self._reload_progress:
             progress.say(line)
 
     def end_reload(self, failure: str | None) -> None:
-        """The reload is over for all who asked for it."""
-        _end(self._reloaders, failure)
+        """End the progress of every reload."""
+        _end(self._reload_progress, failure)
 
     async def end_close(self, limit: float) -> None:
-        """The cluster has closed; wait until the parent's orders are answered, for `limit` seconds at most."""
-        _end(self._closers, None)
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=limit)
+        """The cluster has closed: wait until the parent's requests are answered, for `limit` seconds at most."""
+        _end(self._close_progress, None)
+        await self._answers.wait(limit)
 
 
-def _stamps(told: Any) -> tuple[Stamp, ...]:
-    """The files that a worker told; nothing else of what it may have sent."""
+def _stamps(sources: Any) -> tuple[Stamp, ...]:
+    """Return the files that a worker reported, or nothing if they have another shape."""
     try:
-        return msgspec.convert(told, tuple[Stamp, ...])
+        return msgspec.convert(sources, tuple[Stamp, ...])
     except msgspec.ValidationError:
         return ()
 
 
-def _end(followers: list[Progress], failure: str | None) -> None:
-    for progress in followers:
+def _end(waiting: list[Progress], failure: str | None) -> None:
+    for progress in waiting:
         progress.end(failure)
-    followers.clear()
+    waiting.clear()
 
 
 async def _answer(switchboard: Switchboard, link: Link, request_id: int, progress: Progress) -> None:
@@ -127,8 +127,10 @@ async def _answer(switchboard: Switchboard, link: Link, request_id: int, progres
 
 
 def background_states(details: dict[str, Any], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A child's report of its background tasks, for the status; what was known, where it has another shape: it is no
-    reason to end a worker that serves."""
+    """Return a worker's report of its background tasks, for the status.
+
+    A report of another shape changes nothing: it is no reason to end a worker that serves.
+    """
     try:
         tasks = msgspec.convert(details.get("tasks"), list[BackgroundReport])
     except msgspec.ValidationError:

@@ -7,16 +7,16 @@ from eggcluster.model.lives.worker import ExitReport, Worker
 
 @dataclass(frozen=True)
 class Fork:
-    """Start this incarnation."""
+    """Start the agent, or these app workers."""
 
-    worker: Worker
+    workers: tuple[Worker, ...]
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Ask it to close; after `grace` seconds kill its process tree."""
+    """Ask the agent, or these app workers, to close; after `grace` seconds kill their process trees."""
 
-    worker: Worker
+    workers: tuple[Worker, ...]
     grace: float
 
 

@@ -67,7 +67,7 @@ class Rollout:
         if old is None:
             return [self._fork(slot, now)] if not slot.retiring else []
         slot.retire(old)
-        return [Stop(old, self._grace(slot.number)), PublishPids()]
+        return [Stop((old,), self._grace(slot.number)), PublishPids()]
 
     def started(self, slot: Slot, worker: Worker, now: float) -> list[Command]:
         """A worker has started: if it is the one waited for, its predecessor goes, or the next slot comes."""
@@ -80,7 +80,7 @@ class Rollout:
         if worker is slot.successor and slot.current is not None:
             old = slot.current
             slot.retire(old)
-            return [*commands, Stop(old, self._grace(slot.number))]
+            return [*commands, Stop((old,), self._grace(slot.number))]
         return commands + self._next(now)
 
     def retired(self, slot: Slot, now: float) -> list[Command]:

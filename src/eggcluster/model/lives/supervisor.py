@@ -5,7 +5,7 @@ The master owns the only instance, calls one method for each event, and carries 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from eggcluster.model.lives.commands import (
     Abort,
@@ -69,7 +69,7 @@ class Supervisor:
         self.roster.slot_of(worker).opened(worker, now)
         if self.phase is Phase.AGENT_BOOT:
             self.phase = Phase.APPS_BOOT
-            return [self._fork(slot, now) for slot in self.slots]
+            return [self._fork_all(self.slots, now)]
         if self.phase is Phase.APPS_BOOT:
             return self._ready(now) if all(slot.listening for slot in self.slots) else []
         if self.phase is Phase.SERVING:
@@ -125,13 +125,12 @@ class Supervisor:
             commands.append(ReloadEnded("the cluster is closing"))
         for slot in self.roster:
             slot.next_try = None
-        for slot in self.slots:
-            commands += self._stop(slot, self.settings.grace(slot.number))
+        commands += self._stop(self.slots, self.settings.app_close_timeout)
         return commands + self._next_stop(now)
 
     def cut_short(self) -> list[Command]:
         """While closing: wait for nobody any more."""
-        self._stop(self.agent, 0)  # only for its state: its death is no failure
+        self._stop([self.agent], 0)  # only for its state: its death is no failure
         return [Log(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.living())]
 
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
@@ -209,7 +208,10 @@ class Supervisor:
     # -- boot and replacement ------------------------------------------------------------------------------
 
     def _fork(self, slot: Slot, now: float) -> Fork:
-        return Fork(slot.new_worker(now, self._chance()))
+        return self._fork_all([slot], now)
+
+    def _fork_all(self, slots: Sequence[Slot], now: float) -> Fork:
+        return Fork(tuple(slot.new_worker(now, self._chance()) for slot in slots))
 
     def _look(self, now: float) -> list[Command]:
         """Check the workers at short intervals; a check that comes much too late says nothing about them."""
@@ -250,13 +252,14 @@ class Supervisor:
 
     # -- closing -------------------------------------------------------------------------------------------
 
-    def _stop(self, slot: Slot, grace: float) -> list[Command]:
-        stops: list[Command] = []
-        for worker in list(slot.living()):
-            if worker.state is not WorkerState.STOPPING:
-                slot.retire(worker)
-                stops.append(Stop(worker, grace))
-        return stops
+    def _stop(self, slots: Sequence[Slot], grace: float) -> list[Command]:
+        stopped = []
+        for slot in slots:
+            for worker in list(slot.living()):
+                if worker.state is not WorkerState.STOPPING:
+                    slot.retire(worker)
+                    stopped.append(worker)
+        return [Stop(tuple(stopped), grace)] if stopped else []
 
     def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
         """A worker whose closing raised says so with its exit code; one that had to be killed was just late."""
@@ -269,7 +272,7 @@ class Supervisor:
         """Closing: once the last app worker is gone it is the agent's turn, then the master's."""
         if self.phase is Phase.APPS_STOP and not self.roster.has_apps:
             self.phase = Phase.AGENT_STOP
-            stops = self._stop(self.agent, self.settings.grace(0))
+            stops = self._stop([self.agent], self.settings.agent_close_timeout)
             if stops:
                 return stops
         if self.phase is Phase.AGENT_STOP and not self.roster.living():

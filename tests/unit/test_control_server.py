@@ -19,7 +19,7 @@ from tests.unit.conftest import Run
 from tests.unit.wires import Wires, until
 
 
-class Controlled:
+class ControlledMaster:
     """What the control socket asks of a master."""
 
     def __init__(self) -> None:
@@ -33,8 +33,8 @@ class Controlled:
 
 
 @contextlib.asynccontextmanager
-async def controlled(path: Path) -> AsyncIterator[Controlled]:
-    master = Controlled()
+async def controlled(path: Path) -> AsyncIterator[ControlledMaster]:
+    master = ControlledMaster()
     server = await ControlServer.open(str(path), master)
     try:
         yield master
@@ -180,7 +180,7 @@ def test_a_path_may_be_longer_than_a_socket_address_holds(run: Run, tmp_path: Pa
     folder.mkdir()
 
     async def work() -> None:
-        master = Controlled()
+        master = ControlledMaster()
         server = await ControlServer.open(str(folder / "control.sock"), master)
         assert (folder / "control.sock").is_socket()
         server.close()
@@ -194,7 +194,7 @@ def test_a_socket_that_cannot_be_made_is_an_options_error(run: Run, path: Path) 
 
     async def work() -> None:
         with pytest.raises(OptionsError, match="cannot be used: Address already in use; set EGG_RUNTIME_DIR"):
-            await ControlServer.open(str(path), Controlled())
+            await ControlServer.open(str(path), ControlledMaster())
 
     run(work())
 
@@ -203,7 +203,7 @@ def test_the_socket_of_another_cluster_in_its_place_is_left_alone(run: Run, path
     async def work() -> None:
         async with controlled(path):
             os.unlink(path)
-            other = await ControlServer.open(str(path), Controlled())
+            other = await ControlServer.open(str(path), ControlledMaster())
         assert await ask(path, command("status")) == [{"done": {"phase": "serving"}}]
         other.close()
 
