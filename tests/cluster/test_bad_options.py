@@ -40,9 +40,12 @@ def test_an_unknown_attribute_is_refused_with_its_near_miss(project: Project) ->
     assert 'did you mean "app"?' in line or 'did you mean "api"?' in line
 
 
-def test_an_attribute_that_is_plainly_no_application_is_refused(project: Project) -> None:
-    line = project.write(app="app = 42\n").refused()
-    assert '"app:app" is the number 42; name an ASGI or WSGI callable' in line
+def test_an_attribute_that_is_no_application_is_a_bad_option_found_at_the_boot(project: Project) -> None:
+    """Its module is not imported before that, and its source does not tell what a value is."""
+    launched = project.write(app="app = 42\n").start("--workers", "1")
+    assert launched.wait_exit() == 2
+    assert '"app:app" is the value 42; name an ASGI or WSGI callable' in launched.log
+    assert "Traceback" not in launched.log
 
 
 def test_an_unknown_agent_is_refused(project: Project) -> None:

@@ -1,7 +1,7 @@
 """Owns the checks of `module:attribute`, without importing user code. Runs in whoever starts a cluster."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from eggcluster.options.cluster_options import ResolvedOptions
@@ -9,31 +9,21 @@ from eggcluster.options.sources import Naming
 from eggcluster.wording import near_miss, shown
 
 if TYPE_CHECKING:
-    import ast
-
-    from eggcluster.options.checks.binding import Bindings
+    from eggcluster.options.checks.module_names import ModuleNames
     from eggcluster.options.checks.module_source import Absent, Found
-
-    Judge = Callable[[ast.AST, Bindings], str]
-
-
-WANTS_APP = "name an ASGI or WSGI callable, or an eggcluster.Application"
-WANTS_FACTORY = "name a callable without parameters that builds the application"
-WANTS_AGENT = "name an eggcluster.Agent"
 
 
 def check_app(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """The target is there, and is not plainly something that serves no requests."""
-    judge = _judge_factory if options.factory else _judge_app
-    for problem in _check_target(name("app"), options.app, options.base_dir, judge):
+    """The module is there and has the attribute. Whether that is an application, only the worker can tell."""
+    for problem in _check_target(name("app"), options.app, options.base_dir):
         yield problem if "app" in options.named else f"{problem}; name yours as module:attribute"
 
 
 def check_agent(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """The agent's target is there, and is not plainly something else."""
+    """The module is there and has the attribute."""
     if options.agent is None:
         return
-    for problem in _check_target(name("agent"), options.agent, options.base_dir, _judge_agent):
+    for problem in _check_target(name("agent"), options.agent, options.base_dir):
         yield problem if "agent" in options.named else f"{problem}; if there is none, say {name('no_agent')}"
 
 
@@ -59,18 +49,18 @@ def check_require(options: ResolvedOptions, name: Naming) -> Iterator[str]:
             yield f"{name('require')}: {shown(module)} {_not_there(found, options.base_dir)}"
 
 
-def _check_target(name: str, target: str, base_dir: str, judge: "Judge") -> Iterator[str]:
+def _check_target(name: str, target: str, base_dir: str) -> Iterator[str]:
     module, _, path = target.partition(":")
     names, why = _names_of(module, base_dir)
     if names is not None:
-        why = _judge_attribute(names, module, path, judge, base_dir)
+        why = _missing_attribute(names, module, path, base_dir)
     if why:
         yield f"{name}: {shown(target)} {why}"
 
 
-def _names_of(module: str, base_dir: str) -> "tuple[Bindings | None, str]":
+def _names_of(module: str, base_dir: str) -> "tuple[ModuleNames | None, str]":
     """The names of a module, or why it has none; neither, if nothing can be said of it."""
-    from eggcluster.options.checks.binding import bindings
+    from eggcluster.options.checks.module_names import module_names
     from eggcluster.options.checks.module_source import Found, find_module
 
     found = find_module(module, base_dir)
@@ -82,57 +72,19 @@ def _names_of(module: str, base_dir: str) -> "tuple[Bindings | None, str]":
         return None, ""
     try:
         with open(found.source, "rb") as file:
-            return bindings(file.read()), ""
+            return module_names(file.read()), ""
     except OSError as error:
         return None, f"cannot be read: {found.source}: {error.strerror}"
 
 
-def _judge_attribute(names: "Bindings", module: str, path: str, judge: "Judge", base_dir: str) -> str:
+def _missing_attribute(names: "ModuleNames", module: str, path: str, base_dir: str) -> str:
     from eggcluster.options.checks.module_source import Found, find_module
 
-    first, _, rest = path.partition(".")
-    if first in names.names:
-        node = names.only(first)
-        return judge(node, names) if node is not None and not rest else ""
-    if names.is_dynamic or isinstance(find_module(f"{module}.{first}", base_dir), Found):
+    first = path.partition(".")[0]
+    if first in names.names or names.is_dynamic or isinstance(find_module(f"{module}.{first}", base_dir), Found):
         return ""
     public = [each for each in names.names if not each.startswith("__")]
     return f'is not there: module "{module}" has no attribute "{first}"{near_miss(first, public)}'
-
-
-def _judge_app(node: "ast.AST", names: "Bindings") -> str:
-    import ast
-
-    from eggcluster.options.checks.binding import plainly, required_parameters
-
-    if what := plainly(node, names):
-        return f"is {what}; {WANTS_APP}"
-    count = required_parameters(node)
-    # One parameter: the first half of ASGI 2. None: a factory, which the worker can tell better.
-    if count is None or count in (0, 1, 3) or (count == 2 and isinstance(node, ast.FunctionDef)):
-        return ""
-    kind = "an async function" if isinstance(node, ast.AsyncFunctionDef) else "a function"
-    return f"is {kind} of {count} parameters; ASGI has 3 (scope, receive, send), WSGI 2"
-
-
-def _judge_factory(node: "ast.AST", names: "Bindings") -> str:
-    from eggcluster.options.checks.binding import plainly, required_parameters
-
-    if what := plainly(node, names):
-        return f"is {what}; {WANTS_FACTORY}"
-    count = required_parameters(node)
-    return f"needs {count} arguments; {WANTS_FACTORY}" if count else ""
-
-
-def _judge_agent(node: "ast.AST", names: "Bindings") -> str:
-    import ast
-
-    from eggcluster.options.checks.binding import plainly
-
-    what = plainly(node, names)
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.decorator_list:
-        what = "a class" if isinstance(node, ast.ClassDef) else "a function"
-    return f"is {what}; {WANTS_AGENT}" if what else ""
 
 
 def _not_there(absent: "Absent", base_dir: str) -> str:
