@@ -55,7 +55,7 @@ def test_a_stopped_worker_is_replaced(project: Project) -> None:
     cluster = start(project, "--worker-timeout", "1")
     before = cluster.workers()
     os.kill(before[1], signal.SIGSTOP)
-    wait_until(lambda: seat(cluster, 1)["silent_for"], "the status says that it is silent")
+    wait_until(lambda: seat(cluster, 1)["stalled_for"], "the status says that it is silent")
     wait_until(lambda: replaced(cluster, 1, before[1]), "slot 1 has a new worker")
     assert cluster.workers()[2] == before[2]
     assert cluster.close() == 0
@@ -110,7 +110,7 @@ def test_the_children_of_a_hung_worker_go_with_it(project: Project) -> None:
 def test_new_connections_do_not_wait_for_a_worker_that_stands_still(project: Project) -> None:
     cluster = start(project)
     os.kill(cluster.workers()[1], signal.SIGSTOP)
-    wait_until(lambda: seat(cluster, 1)["silent_for"], "it is known to stand still")
+    wait_until(lambda: seat(cluster, 1)["stalled_for"], "it is known to stand still")
     for _ in range(20):
         assert cluster.get().json()["slot"] == 2
     os.kill(cluster.workers()[1], signal.SIGCONT)

@@ -146,7 +146,7 @@ def test_clients_of_a_worker_that_stands_still_for_a_while_wait_for_it(project: 
     pid = launched.workers()[2]
     blocked = block(target, 2, 2, clients_of(2, 1)[0])
     waiting = [Client(target, client) for client in clients_of(2, 10)]
-    wait_until(lambda: (launched.status() or {})["workers"][1]["silent_for"], "the master has noticed")
+    wait_until(lambda: (launched.status() or {})["workers"][1]["stalled_for"], "the master has noticed")
     others = [ask(target, clients_of(slot, 5)) for slot in (1, 3, 4)]
     assert [{answer.slot for answer in answers} for answers in others] == [{1}, {3}, {4}]
     answers = [blocked.read(), *(client.read() for client in waiting)]

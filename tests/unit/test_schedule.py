@@ -37,17 +37,17 @@ class LoopClock(Clock):
 class Watched:
     """An agent whose functions note when they run, in seconds since the loop began."""
 
-    def __init__(self, remembered: dict[str, bytes] | None = None) -> None:
+    def __init__(self, journal: dict[str, bytes] | None = None) -> None:
         self.clock = LoopClock()
         self.agent = Agent()
         self.agent.schedule.clock = self.clock
-        self.kept: dict[str, bytes] = dict(remembered or {})
-        self.agent.registrations.remembered = dict(self.kept)
+        self.kept: dict[str, bytes] = dict(journal or {})
+        self.agent.registrations.journal = dict(self.kept)
         self.agent.registrations.report = self._report
         self.runs: list[float] = []
 
     def _report(self, action: str, details: dict[str, Any]) -> None:
-        if action == "remember":
+        if action == "journal":
             self.kept[details["key"]] = details["value"]
 
     def schedule(self, interval: Any = None, takes: float = 0, **terms: Any) -> Callable[[], Any]:

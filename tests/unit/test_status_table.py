@@ -16,7 +16,7 @@ SEAT: dict[str, Any] = {
     "requests": 12,
     "connections": 3,
     "loop_delay": 0.0004,
-    "silent_for": None,
+    "stalled_for": None,
     "last_death": "code: None, signal: SIGKILL",
     "next_try": None,
     "successor": None,
@@ -94,7 +94,7 @@ def test_an_agent_that_is_missed_is_told_first(capsys: pytest.CaptureFixture[str
 
 
 def test_a_loop_that_stands_still_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "listening, loop has not moved for 12.3s" in printed(capsys, silent_for=12.3)[-1]
+    assert "listening, loop has not moved for 12.3s" in printed(capsys, stalled_for=12.3)[-1]
 
 
 def test_background_tasks_have_a_line_each_below_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,8 +103,8 @@ def _row(seat: dict[str, Any]) -> list[str]:
 
 def _state(seat: dict[str, Any]) -> str:
     state = str(seat["state"])
-    if seat["silent_for"] is not None:
-        state += f", loop has not moved for {seat['silent_for']:.1f}s"
+    if seat["stalled_for"] is not None:
+        state += f", loop has not moved for {seat['stalled_for']:.1f}s"
     if seat["next_try"] is not None:
         state += f", next try in {seat['next_try']:.1f}s"
     if seat["deaths_last_minute"]:

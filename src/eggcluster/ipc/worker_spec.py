@@ -38,7 +38,7 @@ class WorkerSpec(Struct, frozen=True):
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's
     inode, and `cluster_fd` its listener, which only the agent inherits. The agent also learns what its predecessor
     left: `survivors` are the worker ids of the listening app workers, which may have a copy of what was shared, and
-    `remembered` is what the predecessor has left with the master, by key.
+    `journal` holds the entries that the predecessor has left with the master, by key.
     """
 
     role: str
@@ -57,7 +57,7 @@ class WorkerSpec(Struct, frozen=True):
     heartbeat_fd: int = -1
     handover_fd: int | None = None
     reloads: int = 0
-    remembered: dict[str, bytes] = {}
+    journal: dict[str, bytes] = {}
 
     @property
     def fds(self) -> list[int]:

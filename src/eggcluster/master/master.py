@@ -82,7 +82,7 @@ class Master:
         self.resources = MasterResources(options, owns_process=owns_process, parent=parent)
         self.requests = MasterRequests(self.inbox, self.status)
         self.switchboard = Switchboard(
-            options.workers, self.requests.report, self._on_broken, self._on_ask, options.max_queue_bytes
+            options.workers, self.requests.report, self._on_broken, self._on_request, options.max_queue_bytes
         )
         self.worker_manager = WorkerManager(self.inbox, self.switchboard, options)
         self.notifier = Notifier(options.name, self.supervisor, self.switchboard)
@@ -258,7 +258,7 @@ class Master:
             listeners,
             cluster_fd=listeners.cluster_socket.fileno() if listeners.cluster_socket is not None else None,
             survivors=[app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None],
-            remembered=self.requests.journal.entries,
+            journal=self.requests.journal.entries,
             reloads=self.requests.reloads,
         )
 
@@ -304,7 +304,7 @@ class Master:
     def _on_broken(self, worker: Worker, error: FrameError | None) -> None:
         self.worker_manager.channel_broke(worker, error)
 
-    def _on_ask(self, link: Link, request_id: int, action: str, data: Any) -> None:
+    def _on_request(self, link: Link, request_id: int, action: str, data: Any) -> None:
         self.requests.request(self.switchboard, link, request_id, action, data)
 
     # -- small helpers ------------------------------------------------------------------------------------

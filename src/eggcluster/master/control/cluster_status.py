@@ -59,7 +59,7 @@ def _describe_slot(slot: Slot, switchboard: Switchboard, now: float) -> dict[str
         "requests": worker.heartbeat.requests if worker is not None else None,
         "connections": worker.heartbeat.connections if worker is not None else None,
         "loop_delay": round(worker.heartbeat.lag, 4) if worker is not None else None,
-        "silent_for": _stalled_for(worker, now),
+        "stalled_for": _stalled_for(worker, now),
         "messages": link.counters() if link is not None else None,
         "background": worker.background if worker is not None else [],
     }

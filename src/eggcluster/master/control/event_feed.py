@@ -61,7 +61,7 @@ class EventFeed:
                 self._show("hung", worker, reason=worker.kill_reason)
             case Steer(changed):
                 for worker in changed:
-                    self._show("stalled" if worker.stalled else "moves", worker)
+                    self._show("stalled" if worker.stalled else "resumed", worker)
             case ReportDeath(worker, exit, state):
                 reason = _reason(worker)
                 self._show("died", worker, code=exit.code, signal=exit.signal, state=state, reason=reason)

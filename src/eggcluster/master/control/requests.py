@@ -54,7 +54,7 @@ class MasterRequests:
         elif action == "boot-failed":
             text, bad_option = str(details.get("report", "")), details.get("bad_option") is True
             self._inbox.put(BootFailed(worker, text, bad_option))
-        elif action == "remember" and isinstance(worker, AgentWorker):
+        elif action == "journal" and isinstance(worker, AgentWorker):
             self.journal.record(details)
         elif action == "background":
             worker.background = background_states(details, worker.background)

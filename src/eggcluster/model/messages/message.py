@@ -52,7 +52,7 @@ class FrameKind(IntEnum):
     CANCEL = 5  # the requester does not wait any more
     LOST = 6  # the receiver went away before it answered, or there is none
     EVENT = 7  # a lifecycle message of the master, or the first frame to a new child
-    REPORT = 8  # "agent-start", "app-start", "boot-failed"; "background", "remember"
+    REPORT = 8  # "agent-start", "app-start", "boot-failed"; "background", "journal"
 
 
 class Target(IntEnum):

@@ -58,7 +58,7 @@ class Agent(Hooks):
 
         self.schedule.close_registration()
         own = self.registrations
-        memory = Journal(own.remembered, self._keep, self._drain)
+        memory = Journal(own.journal, self._keep, self._drain)
         own.dispatcher = Scheduler(self, self.schedule, memory, own.runner)
         await own.dispatcher.start()
 
@@ -77,7 +77,7 @@ class Agent(Hooks):
             await self._dispatcher.close(grace)
 
     def _keep(self, key: str, value: bytes) -> None:
-        self.registrations.report("remember", {"key": key, "value": value})
+        self.registrations.report("journal", {"key": key, "value": value})
 
     async def _drain(self) -> None:
         with contextlib.suppress(MessengerClosed):

@@ -54,7 +54,7 @@ class AgentLifecycle(Lifecycle):
 
     def load(self) -> Hooks:
         self.agent = load_agent(self.options)
-        self.agent.registrations.remembered = self.order.remembered
+        self.agent.registrations.journal = self.order.journal
         return self.agent
 
     async def boot(self) -> None:

@@ -76,11 +76,11 @@ class AppRegistrations(Registrations):
 
 
 class AgentRegistrations(Registrations):
-    """The agent's. `remembered` is what the agent before this one has left for it."""
+    """The agent's. `journal` is what its predecessor has left for it."""
 
     schedule: AgentSchedules
 
     def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
         super().__init__(logger, schedule)
-        self.remembered: Mapping[str, bytes] = {}
+        self.journal: Mapping[str, bytes] = {}
         self.dispatcher: Scheduler | None = None
