@@ -1,4 +1,4 @@
-"""A bare ASGI callable: no framework, no wrapper. Its thread says who answered: on Linux it has the worker's id."""
+"""A bare ASGI callable: no framework, no wrapper. The native thread id tells which worker answered: on Linux it is the worker's id."""
 
 import threading
 from collections.abc import Awaitable, Callable

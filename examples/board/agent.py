@@ -1,4 +1,4 @@
-"""The board's measuring side; runs in the agent: one measurement a second, however many workers show it."""
+"""The board's measuring side; runs in the agent: one measurement a second, for any number of workers that show it."""
 
 import asyncio
 import sys

@@ -45,7 +45,7 @@ async def cluster(request: Request) -> JSONResponse:
 
 
 async def make_crash(request: Request) -> JSONResponse:
-    """Make the agent or a worker, by default the one that answers, exit with an error."""
+    """Make the agent or a worker exit with an error; by default the worker that answers."""
     victim = request.query_params.get("who") or f"app#{app.slot}"
     if not re.fullmatch(r"agent|app#\d+", victim):
         raise HTTPException(422, 'who: "agent", or "app#1" for the worker of slot 1')
@@ -58,7 +58,7 @@ async def live(socket: WebSocket) -> None:
     app.local.sockets.add(socket)
     try:
         await socket.send_json({"served_by": served_by(), "history": list(app.local.samples)})
-        async for _ in socket.iter_text():  # the page never speaks: this ends when it leaves
+        async for _ in socket.iter_text():  # the page sends nothing: this ends when the page is closed
             pass
     finally:
         app.local.sockets.discard(socket)
@@ -102,7 +102,7 @@ async def show(sample: dict[str, Any]) -> None:
 
 
 async def push(socket: WebSocket, message: dict[str, Any]) -> None:
-    async with asyncio.timeout(0.5):  # a page that does not read misses a sample; no other waits for it
+    async with asyncio.timeout(0.5):  # a page that does not read misses a sample; the others do not wait for it
         await socket.send_json(message)
 
 

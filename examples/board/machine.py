@@ -9,7 +9,7 @@ PROC = Path("/proc")
 
 
 class Machine:
-    """What is counted up, CPU time and network bytes, is told as the difference to the last look."""
+    """Reports counters (CPU time, network bytes) as the difference to the last measurement."""
 
     def __init__(self) -> None:
         self._time, self._cores, self._traffic = _now()
@@ -30,7 +30,7 @@ class Machine:
 
 
 def _now() -> tuple[float, list[tuple[float, float]], dict[str, int]]:
-    traffic = {"received": 0, "sent": 0, "loopback": 0}  # what the machine tells itself is counted apart
+    traffic = {"received": 0, "sent": 0, "loopback": 0}  # loopback traffic is counted apart
     for name, (received, sent) in cards().items():
         if name.startswith("lo"):
             traffic["loopback"] += sent

@@ -1,4 +1,4 @@
-"""One consumer for the whole cluster: it takes orders from a broker, here a Redis list, and has a worker do each."""
+"""One consumer for the whole cluster: it takes orders from a broker, here a Redis list, and gives each to a worker."""
 
 import asyncio
 import os
@@ -19,12 +19,12 @@ def begin() -> None:
     agent.on_ready(agent.local.ready.set)
 
 
-@agent.background  # started again when it raises: where the broker is not there, or the worker dies meanwhile
+@agent.background  # restarted when it raises: when the broker is not there, or the worker dies meanwhile
 async def consume() -> None:
     await agent.local.ready.wait()
     async with redis.Redis.from_url(URL, decode_responses=True) as broker:
         while True:
-            # What is being done waits in a list of its own: whoever is interrupted, or succeeds him, begins with it.
+            # An order under way is in a list of its own: after an interruption this agent, or the next, begins with it.
             order = await broker.lindex("orders:doing", 0) or await broker.blmove("orders", "orders:doing", 1)
             if order is not None:
                 await do(str(order))
@@ -34,7 +34,7 @@ async def consume() -> None:
 async def do(order: str) -> None:
     try:
         worker = await agent.messenger.request("order", order, to="app", timeout=30)
-    except RemoteError as error:  # the worker has said no, and would say so again
+    except RemoteError as error:  # the worker refused, and would refuse again
         agent.logger.warning("order %s cannot be done: %s", order, error)
         await shared.increment("refused")
     else:

@@ -1,4 +1,4 @@
-"""Workers do what the agent takes from the broker, and read from their own memory how much has been done."""
+"""Workers carry out what the agent takes from the broker, and read the number of orders done from their own memory."""
 
 import asyncio
 

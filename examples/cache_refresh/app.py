@@ -1,4 +1,4 @@
-"""Every worker answers from its own memory, and learns in three ways that it is out of date (see agent.py)."""
+"""Every worker answers from its own memory. It is told in three ways that its memory is out of date (see agent.py)."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ app = Application(
 feed = app.cluster(PriceFeed).create()  # the same line as in the agent: here a follower
 
 
-@app.messenger.on("refresh")  # 1. forced, and 2. asked
+@app.messenger.on("refresh")  # 1. forced, and 2. polled
 def refresh(why: str) -> None:
     app.local.prices = load()
     app.logger.info("cache refreshed: %s", why)
@@ -39,4 +39,4 @@ def pushed(news: dict[str, Any]) -> None:
 @app.on_start
 def begin() -> None:
     refresh("start")
-    feed.subscribe("egg", pushed)  # 3. pushed: at once, also to a worker that comes later
+    feed.subscribe("egg", pushed)  # 3. pushed: at once, also to a worker that starts later

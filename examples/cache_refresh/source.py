@@ -14,7 +14,7 @@ def load() -> dict[str, float]:
 
 
 class PriceFeed:
-    """Elsewhere the client of a registry, a broker, a database that notifies; the real one lives in the agent only."""
+    """Stands for the client of a registry, a broker or a database that notifies; the real one is in the agent only."""
 
     def __init__(self) -> None:
         self.listeners: dict[str, Callable[[Any], None]] = {}
@@ -24,6 +24,6 @@ class PriceFeed:
         listener({"product": product, "price": load().get(product)})
 
     async def publish(self, news: dict[str, Any]) -> None:
-        """Somebody tells the feed of a new price; all subscribers hear of it."""
+        """Report a new price to the feed, which notifies all subscribers."""
         if listener := self.listeners.get(news["product"]):
             listener(news)

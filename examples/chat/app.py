@@ -1,4 +1,4 @@
-"""A chat over WebSockets: what one client writes, `send_to_app` takes to the clients of every worker."""
+"""A chat over WebSockets: `send_to_app` takes what one client writes to the clients of every worker."""
 
 import asyncio
 
@@ -56,5 +56,5 @@ def begin() -> None:
 
 
 @app.messenger.on("said")
-async def tell(message: dict[str, str]) -> None:  # in every worker, the one that sent it too
+async def tell(message: dict[str, str]) -> None:  # in every worker, including the sender
     await asyncio.gather(*(client.send_json(message) for client in app.local.clients), return_exceptions=True)

@@ -26,7 +26,7 @@ async def main() -> None:
 
         greeted = asyncio.create_task(cluster.messenger.wait_for("greeted", timeout=5))
         log.info(await asyncio.to_thread(fetch, f"{cluster.address}/hello/egg"))
-        log.info("a worker told its parent whom it greeted: %s", await greeted)
+        log.info("a worker told its parent the name that it greeted: %s", await greeted)
     log.info("closed, exit code %s", cluster.exit_code)
 
 

@@ -1,4 +1,4 @@
-"""The agent counts in one place what the workers receive in many, and says so once in ten seconds."""
+"""The agent counts in one place what all workers receive, and reports it every ten seconds."""
 
 from eggcluster import Agent
 

@@ -1,4 +1,4 @@
-"""A FastAPI application: every worker hears of every note, and asks the agent for the total."""
+"""A FastAPI application: every worker receives every note, and asks the agent for the total."""
 
 from fastapi import FastAPI
 

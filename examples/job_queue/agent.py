@@ -23,7 +23,7 @@ class Queue(ScheduleStrategy):
         broker: Any
         async with redis.asyncio.from_url(URL, decode_responses=True) as broker:
             while await broker.lmove(f"{waiting}:taken", waiting, "RIGHT", "LEFT"):
-                pass  # what an agent before this one had taken and not finished
+                pass  # what an earlier agent had taken and not finished
             while True:
                 job = await broker.blmove(waiting, f"{waiting}:taken", 0, "LEFT", "RIGHT")
                 await self.give(broker, waiting, job)

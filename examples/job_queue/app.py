@@ -1,4 +1,4 @@
-"""Whatever comes in over HTTP is put into a Redis list; the agent gives each job to one worker, which does it here."""
+"""Each HTTP request puts a job into a Redis list; the agent gives each job to one worker, which does it here."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""So many requests a minute for each client, whichever workers they reach: the workers count together."""
+"""A limit of requests a minute for each client, over all workers: the workers count together."""
 
 from collections.abc import Awaitable, Callable
 
@@ -18,13 +18,13 @@ WINDOW = 60.0  # seconds, from a client's first request on
 async def limit(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     client = request.headers.get("x-api-key", "anonymous")
     key = f"requests:{client}"
-    if shared.get(key, 0) >= LIMIT:  # from this worker's own memory: who is over the limit costs nobody a message
+    if shared.get(key, 0) >= LIMIT:  # from this worker's own memory: a client over the limit costs no message
         return Response("too many requests", 429)
     try:
         if await shared.increment(key, ttl=WINDOW) > LIMIT:
             return Response("too many requests", 429)
     except MessengerError:
-        app.logger.warning("nobody counts at the moment")  # the agent is being replaced: rather serve than refuse
+        app.logger.warning("requests are not counted now")  # the agent is being replaced: serve rather than refuse
     return await call_next(request)
 
 
@@ -38,4 +38,4 @@ async def counts(request: Request) -> JSONResponse:
 
 routes = [Route("/", hello), Route("/counts", counts)]
 app = Application(Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=limit)]))
-shared = app.shared  # named here, so that every worker starts with a copy
+shared = app.shared  # used here, so that every worker starts with a copy

@@ -5,7 +5,7 @@
       command line ──control      ├──► App worker #2
                                   └──► ...  #N          one Messenger between all of them, through the master
 
-The names below are all there is to import. They are loaded at their first use: the master must not pay for what only
+The names below are the whole public interface. Each is imported at its first use: the master does not pay for what only
 a worker needs, nor a worker for the master.
 """
 
@@ -103,7 +103,7 @@ __all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: import a public name when it is first asked for."""
+    """Import a public name when it is first used (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

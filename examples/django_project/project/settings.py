@@ -2,7 +2,7 @@
 
 import os
 
-# Nothing here signs anything, and Django asks for the key only when something does: no default that might leak.
+# Nothing here signs anything, and Django needs the key only for signing: no default that might leak.
 SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "")
 DEBUG = os.environ.get("DJANGO_DEBUG") == "1"
 ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
@@ -10,4 +10,4 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
 ROOT_URLCONF = "project.urls"
 MIDDLEWARE = ["django.middleware.security.SecurityMiddleware", "django.middleware.common.CommonMiddleware"]
 USE_TZ = True
-TIME_ZONE = "UTC"  # Django makes it the whole process's, so in thread mode everybody's
+TIME_ZONE = "UTC"  # Django sets it for the whole process: in thread mode for all workers
