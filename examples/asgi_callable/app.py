@@ -1,4 +1,4 @@
-"""A bare ASGI callable: no framework, no wrapper. The native thread id tells which worker answered: on Linux it is the worker's id."""
+"""A bare ASGI callable: no framework, no wrapper. On Linux the native thread id is the worker's id."""
 
 import threading
 from collections.abc import Awaitable, Callable

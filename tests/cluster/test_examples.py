@@ -218,7 +218,7 @@ def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project, m
     assert "7 squared is {'slot': 1, 'result': 49}" in said
     assert "8 squared is {'slot': 2, 'result': 64}" in said
     assert re.search(r"^Hello egg, this is app_worker#[12]\.$", said, re.MULTILINE)
-    assert "a worker told its parent whom it greeted: egg" in said
+    assert "a worker told its parent the name that it greeted: egg" in said
     assert said.rstrip().endswith("closed, exit code 0")
     assert not list(Path(project.environ["EGG_RUNTIME_DIR"]).rglob("*"))
     assert not any(str(project.folder) in json.dumps(_environ(process)) for process in psutil.process_iter())
