@@ -40,6 +40,16 @@ def classes(path: Path) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
 
 
+def members() -> dict[str, set[str]]:
+    """Return the names that each class of the package defines, its methods above all."""
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = {each.name for each in ast.walk(node) if hasattr(each, "name") and each is not node}
+    return found
+
+
 def repeated(names: list[str]) -> set[str]:
     return {name for name, count in Counter(names).items() if count > 1}
 
@@ -73,3 +83,12 @@ def test_each_file_that_a_page_names_exists(page: Path) -> None:
     roots = (page.parent, ROOT, SOURCE)
     missing = {name for name in [*links, *named] if name and not any((root / name).exists() for root in roots)}
     assert missing - set(ELSEWHERE) == set()
+
+
+@pytest.mark.parametrize("page", ["architecture", "debugging", "glossary"])
+def test_each_method_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    known = members()
+    named = [re.fullmatch(r"([A-Z]\w+)\.(\w+)", span) for span in in_backticks(text)]
+    missing = {match.group() for match in named if match and match.group(2) not in known.get(match.group(1), set())}
+    assert missing == set()
