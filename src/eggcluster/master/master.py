@@ -1,8 +1,9 @@
 """The master: one inbox of events and one loop that takes them out. It never imports application code.
 
 Each event goes to the supervisor (`model/lives/supervisor.py`), which decides and does no I/O. It answers with
-commands; the master carries them out, in their order. Everything below runs in the loop's own thread, so between two
-events nothing changes the state of the cluster (`model/lives/worker.py` says which part writes which field).
+commands; the master carries them out, in their order. The supervisor is called from this module alone, so this is the
+only place where the phase of the cluster and the state of a worker change. (Other parts of the master fill in details
+of a worker; `model/lives/worker.py` names them.)
 """
 
 import asyncio
@@ -109,7 +110,7 @@ class Master:
         return self.supervisor.exit_code
 
     def _decide(self, event: Event) -> list[Command]:
-        """Tell the supervisor of an event; return the commands that it answers."""
+        """Pass an event to the supervisor; return the commands that it answers."""
         self.feed.show_event(event)
         match event:
             case Started(AgentWorker() as agent, sources):
@@ -175,7 +176,7 @@ class Master:
             self.feed.show_command(command)
 
     async def _finish(self) -> None:
-        """Every worker is gone: send the last messages and let go of what is left."""
+        """Every worker is gone: send the final messages and end what is left."""
         if self.supervisor.boot_failure is not None:
             self.notifier.boot_failure(self.supervisor.boot_failure)
         await self.requests.end_close(FINAL_MESSAGES_TIMEOUT)

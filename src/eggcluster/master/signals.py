@@ -54,23 +54,23 @@ class MasterSignals:
             # Not the loop's add_signal_handler: it has one callback per signal, and uvloop keeps SIGCHLD for itself.
             for number in (*CLOSE_SIGNALS, RELOAD_SIGNAL):
                 _set_handler(number, _dispatch)
-        if not self._owns_process:
-            # SIGCHLD stays the program's: its loop may wait for children of its own with it, as uvloop does. But where
-            # it is ignored, the kernel discards exit codes (waitpid(2)), the workers' included.
-            if is_ignored(signal.SIGCHLD):
-                _set_handler(signal.SIGCHLD, signal.SIG_DFL)
-        else:
-            for number in (signal.SIGCHLD, *UNUSED_SIGNALS):
-                _set_handler(number, _dispatch)
-            # Under `stty tostop` a log line would stop a master that runs in the background.
-            _set_handler(signal.SIGTTOU, signal.SIG_IGN)
-            if signal.getsignal(RELOAD_SIGNAL) is not signal.SIG_IGN:
-                follow_hang_ups(self._hang_up_or_reload)
         _active.append(self)
         if self._owns_process:
-            self.take(
-                signal.SIGCHLD
-            )  # children of a shell that became the master may have ended before the handler was set
+            self._enter_own_process()
+        elif is_ignored(signal.SIGCHLD):
+            # Otherwise SIGCHLD stays the program's: its loop may wait for children of its own with it, as uvloop does.
+            # But while it is ignored, the kernel discards exit codes (waitpid(2)), the workers' included.
+            _set_handler(signal.SIGCHLD, signal.SIG_DFL)
+
+    def _enter_own_process(self) -> None:
+        for number in (signal.SIGCHLD, *UNUSED_SIGNALS):
+            _set_handler(number, _dispatch)
+        # Under `stty tostop` a log line would stop a master that runs in the background.
+        _set_handler(signal.SIGTTOU, signal.SIG_IGN)
+        if signal.getsignal(RELOAD_SIGNAL) is not signal.SIG_IGN:
+            follow_hang_ups(self._hang_up_or_reload)
+        # Children of a shell that became the master may have ended before the handler was set.
+        self.take(signal.SIGCHLD)
 
     def take(self, number: int) -> None:
         """Pass a signal to the master's loop. As in the kernel, a signal that is pending already is not queued again:
@@ -104,12 +104,8 @@ class MasterSignals:
         _active.remove(self)
         if self._owns_process:
             sys.unraisablehook = _report_unraisable
-            for number in (
-                *CLOSE_SIGNALS,
-                RELOAD_SIGNAL,
-                *UNUSED_SIGNALS,
-            ):  # not blocked: that would hold for this thread alone
-                signal.signal(number, signal.SIG_IGN)
+            for number in (*CLOSE_SIGNALS, RELOAD_SIGNAL, *UNUSED_SIGNALS):
+                signal.signal(number, signal.SIG_IGN)  # not blocked: that would hold for this thread alone
         elif not _active:
             _restore_handlers()
 

@@ -31,8 +31,8 @@ _logger = logging.getLogger("eggcluster.master")
 class WorkerManager:
     """Holds a handle for each worker from its fork until its end, and reports the end to the inbox.
 
-    It writes three fields of a `Worker`: `worker_id` and, where the system refuses the fork, `failure`, once each;
-    `rss` at each reading.
+    It writes three fields of a `Worker`: `worker_id` at the fork, or `failure` if the system refuses the fork, and
+    `rss`.
     """
 
     def __init__(self, inbox: Inbox, switchboard: Switchboard, options: ResolvedOptions) -> None:
