@@ -233,9 +233,9 @@ def test_adapters_take_an_asgi_application() -> None:
 def standalone() -> Iterator[None]:
     """What `standalone=True` sets holds for the whole process: undo it."""
     yield
-    from eggcluster.worker.context.current import here
+    from eggcluster.worker.context.current import current_context
 
-    here().messenger.standalone = False
+    current_context().messenger.standalone = False
 
 
 @pytest.mark.usefixtures("standalone")

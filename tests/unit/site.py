@@ -24,9 +24,9 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.path = str(folder / "agent.sock")
-        self.listener = bind_unix(self.path)
-        self.listener.listen()
-        self.listener.setblocking(False)
+        self.subscriber = bind_unix(self.path)
+        self.subscriber.listen()
+        self.subscriber.setblocking(False)
         self.options = ResolvedOptions(port=0, workers=4)
         self.cluster_id = f"{os.getpid()}-1"
         self.agents = 0
@@ -37,8 +37,8 @@ class Site:
     async def agent(self, *blueprints: Any, survivors: Sequence[int] = (), wait: bool = True) -> SharingHub:
         """The next agent, whose module creates these clients; it waits for the copies of these workers."""
         self.agents += 1
-        order = self._order("agent", self.agents, list(survivors))
-        self.hub = SharingHub(order)
+        worker_spec = self._worker_spec("agent", self.agents, list(survivors))
+        self.hub = SharingHub(worker_spec)
         for each in blueprints:
             each(self.hub)
         if wait:
@@ -49,8 +49,8 @@ class Site:
 
     def open_port(self) -> None:
         """Let followers in."""
-        listener = inherited_socket(self.listener.dup().detach())
-        self.port = ClusterPort(listener, self.path, os.stat(self.path).st_ino, self._on_follower)
+        subscriber = inherited_socket(self.subscriber.dup().detach())
+        self.port = ClusterPort(subscriber, self.path, os.stat(self.path).st_ino, self._on_follower)
 
     def _on_follower(self, follower: socket.socket) -> None:
         self.hub.open()
@@ -59,7 +59,7 @@ class Site:
     async def worker(self, *wishes: Any, wait: bool = True) -> Any:
         """An app worker whose module asks for these; gives what it asked for."""
         slot = len(self.uplinks) + 1
-        uplink = Uplink(self._order("app", 1, [], slot), asyncio.get_running_loop(), slot)
+        uplink = Uplink(self._worker_spec("app", 1, [], slot), asyncio.get_running_loop(), slot)
         self.uplinks.append(uplink)
         got = [wish(uplink) for wish in wishes]
         if wait:
@@ -69,11 +69,11 @@ class Site:
     def kill_agent(self) -> None:
         """SIGKILL: nothing is sent any more, everything is closed by the kernel."""
         self.port.close()
-        self.hub._keeper.close()
+        self.hub._writer.close()
         for task in self.hub._running:
             task.cancel()
-        for line in list(self.hub._lines):
-            line.channel.fail(FrameError("killed"))
+        for connection in list(self.hub._connections):
+            connection.channel.fail(FrameError("killed"))
 
     async def kill_worker(self, slot: int) -> None:
         await self.uplinks[slot - 1].close()
@@ -83,10 +83,10 @@ class Site:
         everybody: list[Sharing] = [*self.uplinks, self.hub]
         for each in everybody:
             await each.close()
-        self.listener.close()
+        self.subscriber.close()
         os.unlink(self.path)
 
-    def _order(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> WorkerSpec:
+    def _worker_spec(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> WorkerSpec:
         return WorkerSpec(
             role, slot, generation, self.cluster_id, self.options, cluster_port=self.path, survivors=survivors
         )

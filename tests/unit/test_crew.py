@@ -14,10 +14,10 @@ def worker(slot: int, *tasks: ScheduleTerms, loaded_at: float = 0, generation: i
     return WorkerTasks(slot * 100 + generation, slot, generation, loaded_at or slot, tasks)
 
 
-def crew(*announcements: WorkerTasks, listen: bool = True) -> ScheduleDirectory:
+def directory(*announcements: WorkerTasks, listen: bool = True) -> ScheduleDirectory:
     known = ScheduleDirectory({"mine"}, ["worker", "all"])
     for each in announcements:
-        known.announce(each)
+        known.report(each)
     if listen:
         known.listen([each.worker_id for each in announcements])
     return known
@@ -25,7 +25,7 @@ def crew(*announcements: WorkerTasks, listen: bool = True) -> ScheduleDirectory:
 
 def test_only_workers_that_listen_and_have_the_task_run_it() -> None:
     one, two, three = worker(1, poll()), worker(2), worker(3, poll())
-    known = crew(one, two, three)
+    known = directory(one, two, three)
     assert known.candidates("poll") == [one, three]
     known.listen([two.worker_id, three.worker_id])
     assert known.candidates("poll") == [three]
@@ -33,13 +33,13 @@ def test_only_workers_that_listen_and_have_the_task_run_it() -> None:
 
 
 def test_one_that_boots_is_asked_for_nothing() -> None:
-    known = crew(worker(1, poll()), listen=False)
+    known = directory(worker(1, poll()), listen=False)
     assert known.terms == {}
     assert known.candidates("poll") == []
 
 
 def test_while_nobody_listens_the_tasks_stay() -> None:
-    known = crew(worker(1, poll()))
+    known = directory(worker(1, poll()))
     known.listen([])
     assert list(known.terms) == ["poll"]
     assert known.candidates("poll") == []
@@ -47,8 +47,8 @@ def test_while_nobody_listens_the_tasks_stay() -> None:
 
 def test_a_task_that_no_listening_worker_has_is_gone() -> None:
     old, new = worker(1, poll()), worker(1, generation=2, loaded_at=5)
-    known = crew(old)
-    known.announce(new)
+    known = directory(old)
+    known.report(new)
     known.listen([new.worker_id])
     assert known.terms == {}
 
@@ -56,7 +56,7 @@ def test_a_task_that_no_listening_worker_has_is_gone() -> None:
 def test_the_terms_of_the_worker_that_loaded_its_code_last_win() -> None:
     old, new = worker(1, poll(10)), worker(2, poll(20), generation=2, loaded_at=99)
     for order in ([old, new], [new, old]):
-        known = crew(*order)
+        known = directory(*order)
         assert known.terms == {"poll": poll(20)}
         assert known.candidates("poll") == [new]  # the other one has another version of it
     known.listen([old.worker_id])
@@ -64,7 +64,7 @@ def test_the_terms_of_the_worker_that_loaded_its_code_last_win() -> None:
 
 
 def test_different_terms_are_a_problem_while_the_cluster_boots_that_names_both() -> None:
-    known = crew(worker(1, poll(10, overlap="queue")), listen=False)
+    known = directory(worker(1, poll(10, overlap="queue")), listen=False)
     other = worker(2, poll(20, function="other.poll"))
     assert known.problem(other, booting=True) == (
         'schedule "poll" has one meaning in each worker: app#2 has other.poll (every 20s, type worker), '
@@ -75,30 +75,30 @@ def test_different_terms_are_a_problem_while_the_cluster_boots_that_names_both()
 
 
 def test_a_type_that_nobody_knows_is_a_problem_and_such_a_task_is_left_out() -> None:
-    known = crew()
+    known = directory()
     strange = worker(1, poll(type="redis"), poll(name="good"))
     assert known.problem(strange, booting=False) == (
         'schedule jobs.poll: type "redis" is none of "worker", "all"; '
         "others are made known in the agent, with agent.schedule.use(name, Strategy)"
     )
-    known.announce(strange)
+    known.report(strange)
     known.listen([strange.worker_id])
     assert list(known.terms) == ["good"]
 
 
 def test_a_name_of_the_agents_own_is_a_problem() -> None:
-    problem = crew().problem(worker(1, poll(name="mine")), booting=False)
+    problem = directory().problem(worker(1, poll(name="mine")), booting=False)
     assert problem == 'schedule "mine" is both the agent\'s and jobs.poll: give one another name='
 
 
 def test_those_that_died_while_booting_are_forgotten_with_their_slots_next_one() -> None:
-    known = crew()
+    known = directory()
     for generation in range(1, 100):
-        known.announce(worker(1, poll(), generation=generation))
-    assert len(known._announced) == 1
+        known.report(worker(1, poll(), generation=generation))
+    assert len(known._by_worker) == 1
 
 
 def test_places_have_their_name() -> None:
-    known = crew(worker(1, poll()))
+    known = directory(worker(1, poll()))
     assert known.place_of(101) == "app#1:101"
     assert known.place_of(999) == "app:999"

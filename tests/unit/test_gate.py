@@ -16,29 +16,29 @@ from eggcluster.model.schedule.schedule_run import Admission, OverlapGuard
     ],
 )
 def test_three_that_come_at_once(overlap: str, verdicts: list[Admission]) -> None:
-    gate = OverlapGuard(overlap)
-    assert [gate.arrive() for _ in range(3)] == verdicts
+    guard = OverlapGuard(overlap)
+    assert [guard.arrive() for _ in range(3)] == verdicts
 
 
 def test_one_that_waits_begins_when_the_last_one_before_it_has_ended() -> None:
-    gate = OverlapGuard("queue")
-    gate.adopt()
-    gate.adopt()
-    assert gate.arrive() is Admission.WAIT
-    assert not gate.leave()
-    assert gate.leave()
-    assert (gate.running, gate.waiting) == (1, 0)
-    assert gate.arrive() is Admission.WAIT
+    guard = OverlapGuard("queue")
+    guard.adopt()
+    guard.adopt()
+    assert guard.arrive() is Admission.WAIT
+    assert not guard.leave()
+    assert guard.leave()
+    assert (guard.running, guard.waiting) == (1, 0)
+    assert guard.arrive() is Admission.WAIT
 
 
 @given(st.sampled_from(["skip", "queue"]), st.lists(st.booleans()))
 def test_never_two_at_once_and_never_two_that_wait(overlap: str, comings: list[bool]) -> None:
-    gate = OverlapGuard(overlap)
+    guard = OverlapGuard(overlap)
     for coming in comings:
         if coming:
-            gate.arrive()
-        elif gate.running:
-            gate.leave()
-        assert gate.running <= 1
-        assert gate.waiting <= (overlap == "queue")
-        assert gate.running or not gate.waiting
+            guard.arrive()
+        elif guard.running:
+            guard.leave()
+        assert guard.running <= 1
+        assert guard.waiting <= (overlap == "queue")
+        assert guard.running or not guard.waiting

@@ -18,7 +18,7 @@ from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.model.messages.role import Role
 from eggcluster.options import parse_options
-from eggcluster.worker.context.current import here, inhabit
+from eggcluster.worker.context.current import current_context, run_as_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.context.worker_proxy import WorkerProxy
 from eggcluster.worker.threads.shared_modules import ThreadWorkerContext
@@ -98,7 +98,7 @@ class Village:
         order = WorkerSpec(role.value, 1, 1, f"{cluster}-{self.folder}", options, reloads=edition)
         place = ThreadWorkerContext(role, order)
         self.places.append(place)
-        inhabit(place)
+        run_as_worker(place)
         place.import_module(imports)
         return place
 
@@ -218,5 +218,5 @@ def test_a_module_of_the_same_name_elsewhere_is_refused_in_a_line(village: Villa
 def test_nobody_lives_outside(village: Village) -> None:
     village.write(both=BOTH, theirs=THEIRS)
     village.settle(Role.APP, "theirs")
-    assert here().role is None
+    assert current_context().role is None
     assert threading.current_thread() is threading.main_thread()

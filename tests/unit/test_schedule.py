@@ -71,15 +71,15 @@ class Watched:
         """Live, and be killed."""
         await self.agent.run_start()
         await asyncio.sleep(seconds)
-        assert self.agent._dispatcher is not None
-        for task in self.agent._dispatcher._tasks.values():
+        assert self.agent._scheduler is not None
+        for task in self.agent._scheduler._tasks.values():
             await task.close()
         for run in self.agent.registrations.runner._runs.values():
             run.cancel()
 
     def counts(self) -> dict[str, int]:
-        assert self.agent._dispatcher is not None
-        return dict(self.agent._dispatcher._tasks["poll"].history.counts)
+        assert self.agent._scheduler is not None
+        return dict(self.agent._scheduler._tasks["poll"].history.counts)
 
 
 @pytest.mark.parametrize(
@@ -521,8 +521,8 @@ def test_a_strategy_that_does_not_let_go_holds_nobody_up(caplog: pytest.LogCaptu
             await asyncio.sleep(1000)
 
     async def work() -> None:
-        memory = Journal({}, lambda key, value: None, lambda: asyncio.sleep(0))
-        task = ScheduledTask("poll", memory, LoopClock(), logging.getLogger("test"))
+        journal = Journal({}, lambda key, value: None, lambda: asyncio.sleep(0))
+        task = ScheduledTask("poll", journal, LoopClock(), logging.getLogger("test"))
         terms = check_terms("poll", "app.poll", "mine", None, {})
         await task.arm(terms, Clinging(terms, Agent(), sender=cast(Any, None)), "prod")
         await asyncio.sleep(1)

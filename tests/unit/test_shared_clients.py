@@ -26,7 +26,7 @@ class Registry:
         self.broken = broken
         self.life: list[str] = []
         self.forbids = ["forbidden"]
-        self.listeners: dict[str, Any] = {}
+        self.subscribers: dict[str, Any] = {}
         self.calls: list[Any] = []
         Registry.made.append(self)
 
@@ -38,20 +38,20 @@ class Registry:
     async def close(self) -> None:
         self.life.append("close")
 
-    async def subscribe(self, info: Any, listener: Any) -> None:
+    async def subscribe(self, info: Any, subscriber: Any) -> None:
         if info in self.forbids:
             raise PermissionError(info)
         self.life.append(f"subscribe {info}")
-        self.listeners[str(info)] = listener
+        self.subscribers[str(info)] = subscriber
 
-    async def unsubscribe(self, info: Any, listener: Any) -> None:
+    async def unsubscribe(self, info: Any, subscriber: Any) -> None:
         self.life.append(f"unsubscribe {info}")
-        assert self.listeners.pop(str(info)) == listener
+        assert self.subscribers.pop(str(info)) == subscriber
 
     async def publish(self, info: Any) -> None:
         topic, value = info
-        if topic in self.listeners:
-            self.listeners[topic](value)
+        if topic in self.subscribers:
+            self.subscribers[topic](value)
 
     async def lookup(self, name: str, *, limit: int = 1) -> Any:
         return [self.url, name, limit]
@@ -188,7 +188,7 @@ def test_when_nobody_is_interested_any_more_the_real_client_is_told(run: Run, tm
             (real,) = Registry.made
             first, second = [await here.worker(create()) for _ in range(2)]
             got, kept = collect(first, "news"), collect(second, "news")
-            await until(lambda: real.listeners)
+            await until(lambda: real.subscribers)
             first.unsubscribe("news")
             await first.publish(["news", 1])
             await until(lambda: kept == [1])
@@ -249,8 +249,8 @@ def test_a_value_may_come_from_a_thread_of_the_library(run: Run, tmp_path: Path)
             await here.agent(create())
             client = await here.worker(create())
             got = collect(client, "news")
-            await until(lambda: Registry.made[0].listeners)
-            thread = threading.Thread(target=Registry.made[0].listeners["news"], args=("threaded",))
+            await until(lambda: Registry.made[0].subscribers)
+            thread = threading.Thread(target=Registry.made[0].subscribers["news"], args=("threaded",))
             thread.start()
             await until(lambda: got == ["threaded"])
             thread.join()
@@ -267,7 +267,7 @@ def test_a_value_that_cannot_travel_is_logged_and_the_one_before_stays(
             client = await here.worker(create())
             await client.subscribe("news", print)
             for value in (1, object()):
-                Registry.made[0].listeners["news"](value)
+                Registry.made[0].subscribers["news"](value)
             got = collect(await here.worker(create()), "news")
             await until(lambda: got == [1])
             assert "a value of Registry, 'news', was not passed on" in caplog.text
@@ -386,29 +386,29 @@ def test_a_follower_has_the_async_methods_and_says_what_it_has_not(run: Run, tmp
 def test_delegate_maps_other_names(run: Run, tmp_path: Path) -> None:
     class Watcher:
         def __init__(self) -> None:
-            self.listener: Any = None
+            self.subscriber: Any = None
 
-        def watch(self, info: Any, listener: Any) -> None:
-            listener(["watched", info])
-            self.listener = listener
+        def watch(self, info: Any, subscriber: Any) -> None:
+            subscriber(["watched", info])
+            self.subscriber = subscriber
 
-        def unwatch(self, info: Any, listener: Any) -> None:
-            self.listener = None
+        def unwatch(self, info: Any, subscriber: Any) -> None:
+            self.subscriber = None
 
         def send(self, info: Any) -> None:
-            self.listener(info)
+            self.subscriber(info)
 
         def is_watched(self) -> bool:
-            return self.listener is not None
+            return self.subscriber is not None
 
-    def line(sharing: Sharing) -> Any:
+    def connection(sharing: Sharing) -> Any:
         builder = sharing.cluster(Watcher, None, 5.0).delegate("watch", "subscribe").delegate("unwatch", "unsubscribe")
         return builder.delegate("send", "publish").delegate("is_watched").create()
 
     async def scene() -> None:
         async with site(tmp_path) as here:
-            await here.agent(line)
-            client = await here.worker(line)
+            await here.agent(connection)
+            client = await here.worker(connection)
             got: list[Any] = []
             await client.watch("x", got.append)
             await client.send("hello")
@@ -490,14 +490,14 @@ def test_followers_subscribe_again_and_hear_of_the_next_agents_values(run: Run, 
             await here.agent(create())
             clients = [await here.worker(create()) for _ in range(2)]
             got = [collect(client, "news") for client in clients]
-            await until(lambda: Registry.made[0].listeners)
+            await until(lambda: Registry.made[0].subscribers)
             await clients[0].publish(["news", "before"])
             await until(lambda: got == [["before"]] * 2)
             here.kill_agent()
             meanwhile = collect(clients[0], "other news")
             await here.agent(create())
             real = Registry.made[1]
-            await until(lambda: len(real.listeners) == 2)
+            await until(lambda: len(real.subscribers) == 2)
             assert sorted(real.life) == ["start", "subscribe news", "subscribe other news"]
             await clients[1].publish(["news", "after"])
             await clients[1].publish(["other news", "after"])
@@ -513,7 +513,7 @@ def test_nobody_is_served_before_the_agent_has_booted(run: Run, tmp_path: Path) 
             here.open_port()
             client = await here.worker(create(), wait=False)
             calling = asyncio.create_task(client.lookup("egg"))
-            await until(lambda: hub._lines)
+            await until(lambda: hub._connections)
             create("created in on_start")(hub)
             await hub.start()
             hub.booted()
@@ -527,14 +527,14 @@ def test_without_an_agent_a_call_ends_with_its_timeout(run: Run, tmp_path: Path)
         async with site(tmp_path) as here:
             await here.agent(wait=False)
 
-            def line(sharing: Sharing) -> Any:
+            def connection(sharing: Sharing) -> Any:
                 builder: ClusterClient[Registry] = sharing.cluster(Registry, None, 0.05)
                 return builder.create()
 
-            client = await here.worker(line, wait=False)
+            client = await here.worker(connection, wait=False)
             with pytest.raises(RequestTimeout, match=r'no agent to ask for "Registry.lookup" within 0.05s'):
                 await client.lookup("egg")
-            await here.agent(line)
+            await here.agent(connection)
             with pytest.raises(RequestTimeout, match=r'no answer to "Registry.forever" within 0.05s'):
                 await client.forever("x")
             await until(lambda: Registry.made[0].calls == ["x", "cancelled"])
@@ -552,15 +552,15 @@ def test_a_slow_follower_holds_nobody_up(run: Run, tmp_path: Path) -> None:
             slow, fast = [await here.worker(create()) for _ in range(2)]
             got = {name: collect(client, "news") for name, client in (("slow", slow), ("fast", fast))}
             await fast.subscribe("news", print)
-            line = here.uplinks[0]._line
-            assert line is not None
-            line.channel.pause_reading()
+            connection = here.uplinks[0]._connection
+            assert connection is not None
+            connection.channel.pause_reading()
             for n in range(500):
                 await fast.publish(["news", [n, bytes(10_000)]])
             await until(lambda: len(got["fast"]) == 500)
-            (held,) = [each for each in here.hub._lines if each.channel.queued_bytes]
+            (held,) = [each for each in here.hub._connections if each.channel.queued_bytes]
             assert held.channel.queued_bytes < 1_100_000, "what is not read does not pile up"
-            line.channel.resume_reading()
+            connection.channel.resume_reading()
             await until(lambda: got["slow"] and got["slow"][-1][0] == 499)
             assert len(got["slow"]) < 500
 

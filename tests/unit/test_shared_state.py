@@ -210,7 +210,7 @@ def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp
             await until(lambda: "short" not in one and "short" not in hub.shared)
             await until(lambda: [each.deleted for each in heard] == [False, True])
             assert set(one) == {"long"}
-            assert set(hub._keeper.store.entries) == {"long"}
+            assert set(hub._writer.store.entries) == {"long"}
 
     run(scene())
 
@@ -300,14 +300,14 @@ def test_a_slow_worker_holds_nobody_up_and_catches_up_with_the_latest(run: Run, 
             slow, fast = await workers(here, 2)
             heard: list[Any] = []
             slow.on_change("a", lambda change: heard.append(change.value[0]))
-            line = here.uplinks[0]._line
-            assert line is not None
-            line.channel.pause_reading()
+            connection = here.uplinks[0]._connection
+            assert connection is not None
+            connection.channel.pause_reading()
             for n in range(500):
                 await fast.set("ab"[n % 2], [n, bytes(10_000)])
-            (held,) = [each for each in here.hub._lines if each.channel.queued_bytes]
+            (held,) = [each for each in here.hub._connections if each.channel.queued_bytes]
             assert held.channel.queued_bytes < 1_100_000
-            line.channel.resume_reading()
+            connection.channel.resume_reading()
             await until(lambda: [slow.get(key, [0])[0] for key in "ab"] == [498, 499])
             assert heard == sorted(heard)
             assert len(heard) < 250
@@ -362,18 +362,18 @@ def test_of_the_copies_the_one_that_has_seen_the_most_wins(run: Run, tmp_path: P
             await here.agent()
             behind, ahead = await workers(here, 2)
             for shared in (behind, ahead):
-                shared.on_change(prefix="", listener=lambda change: None)
+                shared.on_change(prefix="", subscriber=lambda change: None)
             await ahead.set("k", "old")
             await ahead.set("deleted", 1)
             await until(lambda: "deleted" in behind)
-            line = here.uplinks[0]._line
-            assert line is not None
-            here.hub._keeper._lines.pop(_other_end(here, behind))  # it gets no changes any more
+            connection = here.uplinks[0]._connection
+            assert connection is not None
+            here.hub._writer._connections.pop(_other_end(here, behind))  # it gets no changes any more
             await ahead.set("k", "new")
             await ahead.delete("deleted")
             here.kill_agent()
             heard: list[Change] = []
-            behind.on_change(prefix="", listener=heard.append)
+            behind.on_change(prefix="", subscriber=heard.append)
             hub = await here.agent(share, survivors=[1, 2])
             assert dict(hub.shared) == {"k": "new"}
             await until(lambda: dict(behind) == {"k": "new"})
@@ -387,8 +387,8 @@ def test_of_the_copies_the_one_that_has_seen_the_most_wins(run: Run, tmp_path: P
 
 def _other_end(here: Site, shared: Shared) -> Any:
     """The agent's end of the line of that worker, the only one whose copy is a step behind after a first write."""
-    lines = list(here.hub._keeper._lines)
-    return lines[[uplink.shared for uplink in here.uplinks].index(shared)]
+    connections = list(here.hub._writer._connections)
+    return connections[[uplink.shared for uplink in here.uplinks].index(shared)]
 
 
 def test_an_acknowledged_write_is_with_the_others_when_it_is_acknowledged(
@@ -401,21 +401,21 @@ def test_an_acknowledged_write_is_with_the_others_when_it_is_acknowledged(
             await here.agent()
             writer, other = await workers(here, 2)
             await other.set("n", 41)
-            line = here.uplinks[1]._line
-            assert line is not None
-            line.channel.pause_reading()
+            connection = here.uplinks[1]._connection
+            assert connection is not None
+            connection.channel.pause_reading()
             acknowledge = here.hub._acknowledge
 
-            def acknowledge_and_die(line: DirectConnection, *answer: Any) -> None:
-                acknowledge(line, *answer)
-                line.channel.flush()
+            def acknowledge_and_die(connection: DirectConnection, *answer: Any) -> None:
+                acknowledge(connection, *answer)
+                connection.channel.flush()
                 here.kill_agent()
 
             monkeypatch.setattr(here.hub, "_acknowledge", acknowledge_and_die)
             assert await writer.increment("n") == 42
             await here.kill_worker(1)
             assert other["n"] == 41
-            line.channel.resume_reading()
+            connection.channel.resume_reading()
             hub = await here.agent(share, survivors=[2])
             assert hub.shared["n"] == 42
 
@@ -433,7 +433,7 @@ def test_a_write_under_way_fails_when_the_agent_goes(run: Run, tmp_path: Path) -
             with pytest.raises(LeaderGone):
                 await writing
             writing = asyncio.create_task(one.increment("n"))
-            await until(lambda: here.uplinks[0]._line is None)
+            await until(lambda: here.uplinks[0]._connection is None)
             await here.agent(survivors=[1])
             assert await writing in (1, 2)
 
@@ -502,13 +502,13 @@ def test_a_write_of_the_wrong_types_fails_alone_and_its_line_goes_on(run: Run, t
         async with site(tmp_path) as here:
             await here.agent(share)
             (one,) = await workers(here, 1)
-            line = here.uplinks[0]._line
-            assert line is not None
+            connection = here.uplinks[0]._connection
+            assert connection is not None
             for wrong in (["CompareAndSet", "k", None, b"\x01"], ["Explode", "k"], None):
                 with pytest.raises(RemoteError, match='TypeError: "write" cannot take this: '):
-                    await line.request("write", wrong, 20)
+                    await connection.request("write", wrong, 20)
             assert await one.increment("n") == 1
-            assert here.uplinks[0]._line is line
+            assert here.uplinks[0]._connection is connection
 
     run(scene())
 
@@ -518,11 +518,11 @@ def test_a_worker_that_sends_what_is_no_value_is_cut_off(run: Run, tmp_path: Pat
         async with site(tmp_path) as here:
             hub = await here.agent(share)
             (one,) = await workers(here, 1)
-            line = here.uplinks[0]._line
-            assert line is not None
+            connection = here.uplinks[0]._connection
+            assert connection is not None
             with pytest.raises(LeaderGone):
-                await line.request("write", ["Set", "k", b"\xc1"], 20)
-            await until(lambda: here.uplinks[0]._line)
+                await connection.request("write", ["Set", "k", b"\xc1"], 20)
+            await until(lambda: here.uplinks[0]._connection)
             assert dict(hub.shared) == {}
             assert await one.increment("n") == 1, "it has come back in order"
             raw_follower(here).close()
@@ -551,14 +551,14 @@ def test_alone_it_is_a_dictionary_of_this_process() -> None:
 
 def test_a_restoration_ends_when_all_have_come() -> None:
     async def scene() -> None:
-        restoration = SharedRecovery([1, 2])
-        running = asyncio.create_task(restoration.run(None))  # type: ignore[arg-type]  # nobody has a copy
+        recovery = SharedRecovery([1, 2])
+        running = asyncio.create_task(recovery.run(None))  # type: ignore[arg-type]  # nobody has a copy
         await asyncio.sleep(0)
         for worker in (3, 1):
-            restoration.arrive(worker, None, None)  # type: ignore[arg-type]
+            recovery.arrive(worker, None, None)  # type: ignore[arg-type]
             await asyncio.sleep(0)
             assert not running.done()
-        restoration.arrive(2, None, None)  # type: ignore[arg-type]
+        recovery.arrive(2, None, None)  # type: ignore[arg-type]
         await running
 
     asyncio.run(asyncio.wait_for(scene(), 1))

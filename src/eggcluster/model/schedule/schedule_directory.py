@@ -28,21 +28,21 @@ class ScheduleDirectory:
     def __init__(self, own: Collection[str], types: Collection[str]) -> None:
         self._own = own
         self._types = types
-        self._announced: dict[int, WorkerTasks] = {}
+        self._by_worker: dict[int, WorkerTasks] = {}
         self._listening: set[int] = set()
         self._terms: dict[str, ScheduleTerms] = {}
 
-    def problem(self, announcement: WorkerTasks, *, booting: bool) -> str | None:
+    def problem(self, worker_tasks: WorkerTasks, *, booting: bool) -> str | None:
         """Why this cannot be; while the cluster boots, also that another worker has other terms. Later on they may
         differ: the newest win."""
-        for terms in announcement.tasks:
+        for terms in worker_tasks.tasks:
             if problem := self._own_problem(terms):
                 return problem
-            other = next((a for a in self._announced.values() if self._differs(a, terms)), None) if booting else None
+            other = next((a for a in self._by_worker.values() if self._differs(a, terms)), None) if booting else None
             if other is not None:
                 theirs = next(t for t in other.tasks if t.name == terms.name)
                 return (
-                    f'schedule "{terms.name}" has one meaning in each worker: {announcement.place} has '
+                    f'schedule "{terms.name}" has one meaning in each worker: {worker_tasks.place} has '
                     f"{terms.describe()}, {other.place} has {theirs.describe()}"
                 )
         return None
@@ -60,16 +60,16 @@ class ScheduleDirectory:
         return None
 
     @staticmethod
-    def _differs(announcement: WorkerTasks, terms: ScheduleTerms) -> bool:
-        return any(theirs.name == terms.name and theirs != terms for theirs in announcement.tasks)
+    def _differs(worker_tasks: WorkerTasks, terms: ScheduleTerms) -> bool:
+        return any(theirs.name == terms.name and theirs != terms for theirs in worker_tasks.tasks)
 
-    def announce(self, announcement: WorkerTasks) -> None:
+    def report(self, worker_tasks: WorkerTasks) -> None:
         """A worker told what it has; tasks that cannot be are left out."""
-        usable = tuple(terms for terms in announcement.tasks if self._own_problem(terms) is None)
-        for other in list(self._announced.values()):
-            if other.slot == announcement.slot and other.generation < announcement.generation:
+        usable = tuple(terms for terms in worker_tasks.tasks if self._own_problem(terms) is None)
+        for other in list(self._by_worker.values()):
+            if other.slot == worker_tasks.slot and other.generation < worker_tasks.generation:
                 self._forget_unless_listening(other)
-        self._announced[announcement.worker_id] = replace(announcement, tasks=usable)
+        self._by_worker[worker_tasks.worker_id] = replace(worker_tasks, tasks=usable)
         self._renew()
 
     def listen(self, worker_ids: Iterable[int]) -> None:
@@ -77,7 +77,7 @@ class ScheduleDirectory:
         gone = self._listening - set(worker_ids)
         self._listening = set(worker_ids)
         for worker_id in gone:
-            self._announced.pop(worker_id, None)
+            self._by_worker.pop(worker_id, None)
         self._renew()
 
     @property
@@ -96,17 +96,17 @@ class ScheduleDirectory:
 
     def place_of(self, worker_id: int) -> str:
         """A worker's name, such as `app#2:4711`."""
-        known = self._announced.get(worker_id)
+        known = self._by_worker.get(worker_id)
         return f"{known.place if known is not None else 'app'}:{worker_id}"
 
     def _ready(self) -> list[WorkerTasks]:
-        return [each for each in self._announced.values() if each.worker_id in self._listening]
+        return [each for each in self._by_worker.values() if each.worker_id in self._listening]
 
     def _renew(self) -> None:
         if self._listening:
             oldest_first = sorted(self._ready(), key=lambda each: each.loaded_at)
             self._terms = {terms.name: terms for each in oldest_first for terms in each.tasks}
 
-    def _forget_unless_listening(self, announcement: WorkerTasks) -> None:
-        if announcement.worker_id not in self._listening:
-            del self._announced[announcement.worker_id]
+    def _forget_unless_listening(self, worker_tasks: WorkerTasks) -> None:
+        if worker_tasks.worker_id not in self._listening:
+            del self._by_worker[worker_tasks.worker_id]

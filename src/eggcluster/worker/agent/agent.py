@@ -37,16 +37,16 @@ class Agent(Hooks):
         return self.registrations.schedule
 
     @property
-    def _dispatcher(self) -> "Scheduler | None":
-        return self.registrations.dispatcher
+    def _scheduler(self) -> "Scheduler | None":
+        return self.registrations.scheduler
 
     async def run_schedule(self, name: str) -> ScheduleRun:
         """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
         it. Gives the run when it has ended; RunFailed where it did not end well, or nobody has such a task.
         Cancelling stops the waiting alone."""
-        if self._dispatcher is None:
+        if self._scheduler is None:
             raise RunFailed("the agent has not started")
-        return ran(name, await self._dispatcher.run_by_hand(name))
+        return ran(name, await self._scheduler.run_by_hand(name))
 
     # -- called by the worker --------------------------------------------------------------------------
 
@@ -58,23 +58,23 @@ class Agent(Hooks):
 
         self.schedule.close_registration()
         own = self.registrations
-        memory = Journal(own.journal, self._keep, self._drain)
-        own.dispatcher = Scheduler(self, self.schedule, memory, own.runner)
-        await own.dispatcher.start()
+        journal = Journal(own.journal, self._keep, self._drain)
+        own.scheduler = Scheduler(self, self.schedule, journal, own.runner)
+        await own.scheduler.start()
 
     async def run_ready(self) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.cluster_ready()
+        if self._scheduler is not None:
+            self._scheduler.cluster_ready()
         await super().run_ready()
 
-    def learn_pids(self, worker_ids: list[int]) -> None:
+    def listening_workers(self, worker_ids: list[int]) -> None:
         """`egg-pids`: these app workers listen."""
-        if self._dispatcher is not None:
-            self._dispatcher.on_pids(worker_ids)
+        if self._scheduler is not None:
+            self._scheduler.listening_workers(worker_ids)
 
     async def end_runs(self, grace: float) -> None:
-        if self._dispatcher is not None:
-            await self._dispatcher.close(grace)
+        if self._scheduler is not None:
+            await self._scheduler.close(grace)
 
     def _keep(self, key: str, value: bytes) -> None:
         self.registrations.report("journal", {"key": key, "value": value})

@@ -54,7 +54,7 @@ class AgentLifecycle(Lifecycle):
 
     def load(self) -> Hooks:
         self.agent = load_agent(self.options)
-        self.agent.registrations.journal = self.order.journal
+        self.agent.registrations.journal = self.spec.journal
         return self.agent
 
     async def boot(self) -> None:
@@ -63,7 +63,7 @@ class AgentLifecycle(Lifecycle):
         await self.agent.run_start()
         await self.start_sharing()
         self._booted = True
-        if (used := self.place.sharing_in_use) is not None:
+        if (used := self.context.sharing_in_use) is not None:
             used.booted()
         self.times.done("on_start")
 
@@ -72,7 +72,7 @@ class AgentLifecycle(Lifecycle):
 
     def _on_event(self, action: str, data: Any) -> None:
         if action == "egg-pids":
-            self.agent.learn_pids(data)
+            self.agent.listening_workers(data)
         super()._on_event(action, data)
 
     async def close(self) -> bool:
@@ -93,14 +93,14 @@ class AgentLifecycle(Lifecycle):
         await self.messenger.wait_for_handlers(farewell)
 
     def _open_cluster_port(self) -> None:
-        order = self.order
-        if order.cluster_fd is not None:
-            listener = inherited_socket(order.cluster_fd)
-            self._port = ClusterPort(listener, order.cluster_port, order.cluster_inode, self._on_follower)
+        spec = self.spec
+        if spec.cluster_fd is not None:
+            listener = inherited_socket(spec.cluster_fd)
+            self._port = ClusterPort(listener, spec.cluster_port, spec.cluster_inode, self._on_follower)
 
     def _on_follower(self, follower: socket.socket) -> None:
         """An agent that shares nothing itself pays for sharing when the first app worker connects."""
-        self.place.sharing.open()
+        self.context.sharing.open()
         if self._booted:
-            self.place.sharing.booted()
-        self.place.sharing.take(follower)
+            self.context.sharing.booted()
+        self.context.sharing.take(follower)

@@ -40,10 +40,10 @@ class AppLifecycle(Lifecycle):
     _next_look: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, order: WorkerSpec, sock: socket.socket, place: WorkerContext, close_request: CloseRequest
+        self, spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
     ) -> None:
-        super().__init__(order, sock, place, close_request)
-        fds = [order.handover_fd, *(listener.fd for listener in order.listeners)]
+        super().__init__(spec, sock, context, close_request)
+        fds = [spec.handover_fd, *(listener.fd for listener in spec.listeners)]
         self._sockets = InheritedFiles(fd for fd in fds if fd is not None)
 
     def run(self, runner: asyncio.Runner, began: float) -> int:
@@ -66,7 +66,7 @@ class AppLifecycle(Lifecycle):
         await self.app.run_start()
         await self.start_sharing()
         self.times.done("on_start")
-        await self.app.announce_schedule()
+        await self.app.report_tasks()
         interface = self._interface()
         self.lifespan = Lifespan(self.app.app) if interface == "asgi" else None
         if self.lifespan is not None:
@@ -76,8 +76,8 @@ class AppLifecycle(Lifecycle):
             raise RuntimeError(CLOSED % lost[0])
         self.engine = self._engine(interface)
         await self.engine.start()
-        if self.order.handover_fd is not None:
-            self.handed = HandoverReader(self.order.handover_fd, self.engine)
+        if self.spec.handover_fd is not None:
+            self.handed = HandoverReader(self.spec.handover_fd, self.engine)
             self.handed.start()
         self.times.done("HTTP engine")
         self._look_at_sockets()
@@ -95,7 +95,7 @@ class AppLifecycle(Lifecycle):
         back, lost = self._sockets.put_back()
         for fd in back:
             _logger.error(f"{CLOSED}: put back", fd)
-        handover = self.order.handover_fd
+        handover = self.spec.handover_fd
         if self.handed is not None and self.handed.is_shut and self.has_master and handover is not None:
             lost.append(handover)
         return lost
@@ -117,7 +117,7 @@ class AppLifecycle(Lifecycle):
         return await self.close_sharing() and closed and shut_down and not self._cut_off
 
     def _on_event(self, action: str, data: Any) -> None:
-        if action == "egg-pids" and not data and (sharing := self.place.sharing_in_use) is not None:
+        if action == "egg-pids" and not data and (sharing := self.context.sharing_in_use) is not None:
             sharing.agent_gone()
         super()._on_event(action, data)
 
@@ -134,7 +134,7 @@ class AppLifecycle(Lifecycle):
             self.app.app,
             interface,
             self.options,
-            self.order.listeners,
+            self.spec.listeners,
             self.lifespan.state if self.lifespan is not None else {},
             self.app.run_server_hooks,
         )

@@ -84,10 +84,10 @@ class Application(Hooks):
         """Answer the agent from now on; the code was loaded at that instant of the monotonic clock."""
         self.registrations.open_schedule(self.messenger.internal, loaded_at)
 
-    async def announce_schedule(self) -> None:
+    async def report_tasks(self) -> None:
         """Tell the agent what there is to run; BootError where that cannot be."""
-        assert self.registrations.worker_end is not None
-        await self.registrations.worker_end.announce()
+        assert self.registrations.run_receiver is not None
+        await self.registrations.run_receiver.report()
 
     async def end_runs(self, grace: float) -> None:
         await self.registrations.runner.close(grace)

@@ -8,7 +8,7 @@ from eggcluster.options import ResolvedOptions
 from eggcluster.worker.agent.agent import Agent
 from eggcluster.worker.app.application import Application
 from eggcluster.worker.app.interface import detect_interface
-from eggcluster.worker.context.current import here
+from eggcluster.worker.context.current import current_context
 
 
 def load_application(options: ResolvedOptions) -> Application:
@@ -47,7 +47,7 @@ def load_agent(options: ResolvedOptions) -> Agent:
 
 def load_framework(options: ResolvedOptions) -> ModuleType:
     """The module that defines `Application` and `Agent`; OptionsError where one is missing."""
-    module = here().import_module(options.framework)
+    module = current_context().import_module(options.framework)
     for name, kind in (("Application", Application), ("Agent", Agent)):
         found = getattr(module, name, None)
         if not (isinstance(found, type) and issubclass(found, kind)):
@@ -60,7 +60,7 @@ def load_framework(options: ResolvedOptions) -> ModuleType:
 
 def _resolve(option: str, target: str) -> Any:
     module_name, _, path = target.partition(":")
-    found: Any = here().import_module(module_name)
+    found: Any = current_context().import_module(module_name)
     for name in path.split("."):
         try:
             found = getattr(found, name)

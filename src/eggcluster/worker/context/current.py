@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     messenger: Messenger
 
 
-_place = PerWorker("eggcluster.place", WorkerContext())
+_context = PerWorker("eggcluster.place", WorkerContext())
 
 
-def here() -> WorkerContext:
+def current_context() -> WorkerContext:
     """The place of the worker on whose behalf this runs."""
-    return _place.get()
+    return _context.get()
 
 
-def become(role: Role) -> WorkerContext:
+def become_worker(role: Role) -> WorkerContext:
     """This process is a worker of that role from now on, and nothing else."""
-    place = _place.default
-    place.take_role(role)
-    return place
+    context = _context.default
+    context.take_role(role)
+    return context
 
 
-def inhabit(place: WorkerContext) -> None:
+def run_as_worker(context: WorkerContext) -> None:
     """This thread is a worker from now on, one of several in its process."""
-    _place.bind(place)
-    _place.default.messenger.why_closed = (
+    _context.bind(context)
+    _context.default.messenger.why_closed = (
         "this thread runs in no worker's name: start it with contextvars.copy_context().run, or by asyncio.to_thread"
     )
 
@@ -46,27 +46,27 @@ def messenger_for(role: Role) -> Messenger:
     messenger of its own, whose handlers nobody calls.
     """
     if _owns_process():
-        return here().messenger_of(role)
-    return WorkerProxy(lambda: here().messenger_of(role))  # type: ignore[return-value]  # it is one in all but its class
+        return current_context().messenger_for_role(role)
+    return WorkerProxy(lambda: current_context().messenger_for_role(role))  # type: ignore[return-value]  # it is one in all but its class
 
 
 def bound_sharing(find: Any) -> Any:
     """What `find` gives of a worker's sharing, for a module to keep. Each worker that shares the module gets its own,
     from its boot on."""
-    found = find(here().sharing)
+    found = find(current_context().sharing)
     if _owns_process():
         return found
-    here().declare(lambda place: find(place.sharing))
-    return WorkerProxy(lambda: find(here().sharing))
+    current_context().declare(lambda context: find(context.sharing))
+    return WorkerProxy(lambda: find(current_context().sharing))
 
 
 def _owns_process() -> bool:
     """Then nobody has to be asked each time whose turn it is."""
-    return _place.default.role is not None
+    return _context.default.role is not None
 
 
 def __getattr__(name: str) -> Any:
     """`messenger`, PEP 562: not before it is known whether this process is a worker's own."""
     if name != "messenger":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return here().messenger if _owns_process() else WorkerProxy(lambda: here().messenger)
+    return current_context().messenger if _owns_process() else WorkerProxy(lambda: current_context().messenger)

@@ -22,7 +22,7 @@ class Declaring(Protocol):
 
     messenger: Messenger
 
-    def messenger_of(self, role: Role) -> Messenger: ...
+    def messenger_for_role(self, role: Role) -> Messenger: ...
     def declare(self, repeat: Callable[[Any], object]) -> None: ...
 
 
@@ -40,20 +40,20 @@ class DeclaringHandlers(Handlers):
     """What is registered while a module is imported is declared, too: for the messenger of each place, or for the one
     that objects of `role` have there. `others` are the handlers to register with."""
 
-    def __init__(self, place: Declaring, role: Role | None = None, others: Handlers | None = None) -> None:
+    def __init__(self, context: Declaring, role: Role | None = None, others: Handlers | None = None) -> None:
         super().__init__()
-        self._place = place
+        self._context = context
         self._role = role
         if others is not None:
             self._by_action, self._lasting = others._by_action, others._lasting
 
     def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
         super().add(action, handler, once=once)
-        self._place.declare(partial(_register, self._role, action, handler, once))
+        self._context.declare(partial(_register, self._role, action, handler, once))
 
 
-def _register(role: Role | None, action: str, handler: Handler, once: bool, place: Declaring) -> None:
-    messenger = place.messenger if role is None else place.messenger_of(role)
+def _register(role: Role | None, action: str, handler: Handler, once: bool, context: Declaring) -> None:
+    messenger = context.messenger if role is None else context.messenger_for_role(role)
     (messenger.once if once else messenger.on)(action, handler)
 
 

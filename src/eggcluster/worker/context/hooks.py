@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.role import Role
-from eggcluster.worker.context.current import bound_sharing, here, messenger_for
+from eggcluster.worker.context.current import bound_sharing, current_context, messenger_for
 from eggcluster.worker.context.registrations import Hook, Registrations
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Hooks:
 
     def __init__(self, *, standalone: bool = False) -> None:
         self.messenger: Messenger = messenger_for(self.role)
-        here().messenger.standalone |= standalone
+        current_context().messenger.standalone |= standalone
         self.logger = logging.getLogger(f"eggcluster.{self.role.value}")
         self._declared = self._declare()
 
@@ -44,7 +44,7 @@ class Hooks:
     @property
     def registrations(self) -> Registrations:
         """What the worker has of this object, on whose behalf this runs."""
-        return here().own(self, self._declared)
+        return current_context().own(self, self._declared)
 
     @property
     def slot(self) -> int:

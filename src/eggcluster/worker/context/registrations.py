@@ -61,7 +61,7 @@ class AppRegistrations(Registrations):
     def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
         super().__init__(logger, schedule)
         self.server_hooks: list[Hook] = []
-        self.worker_end: RunReceiver | None = None
+        self.run_receiver: RunReceiver | None = None
 
     def _copy_to(self, other: Registrations) -> None:
         super()._copy_to(other)
@@ -70,9 +70,9 @@ class AppRegistrations(Registrations):
 
     def open_schedule(self, line: InternalMessenger, loaded_at: float) -> RunReceiver:
         """Answer the agent from now on."""
-        self.worker_end = RunReceiver(line, self.schedule, self.runner)
-        self.worker_end.open(self.worker_id, self.slot, self.generation, loaded_at)
-        return self.worker_end
+        self.run_receiver = RunReceiver(line, self.schedule, self.runner)
+        self.run_receiver.open(self.worker_id, self.slot, self.generation, loaded_at)
+        return self.run_receiver
 
 
 class AgentRegistrations(Registrations):
@@ -83,4 +83,4 @@ class AgentRegistrations(Registrations):
     def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
         super().__init__(logger, schedule)
         self.journal: Mapping[str, bytes] = {}
-        self.dispatcher: Scheduler | None = None
+        self.scheduler: Scheduler | None = None

@@ -34,7 +34,7 @@ class WorkerContext:
         self.worker_id = os.getpid()
         self._handlers = DeclaringHandlers(self)
         self.messenger = Messenger(role or Role.APP, self._handlers)
-        self._ordered: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
+        self._spec_and_loop: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
         self._sharing: Sharing | None = None
 
     def take_role(self, role: Role) -> None:
@@ -42,11 +42,11 @@ class WorkerContext:
         self.role = role
         self.messenger.set_role(role)
 
-    def settle(self, order: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
+    def start_as(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
         """What this worker was ordered to be, and the loop that it lives in."""
-        self._ordered = order, loop
+        self._spec_and_loop = spec, loop
 
-    def messenger_of(self, role: Role) -> Messenger:
+    def messenger_for_role(self, role: Role) -> Messenger:
         """This worker's messenger, or a mute one where its role is another."""
         if self.role is None:
             return self.messenger.with_handlers(DeclaringHandlers(self, role, self._handlers))
@@ -87,15 +87,15 @@ class WorkerContext:
         return self._sharing
 
     def _make_sharing(self) -> "Sharing":
-        if self._ordered is None:
+        if self._spec_and_loop is None:
             from eggcluster.worker.sharing.sharing import LocalSharing
 
             return LocalSharing()
-        order, loop = self._ordered
-        if order.cluster_fd is not None:
+        spec, loop = self._spec_and_loop
+        if spec.cluster_fd is not None:
             from eggcluster.worker.sharing.hub import SharingHub
 
-            return SharingHub(order)
+            return SharingHub(spec)
         from eggcluster.worker.sharing.uplink import Uplink
 
-        return Uplink(order, loop, self.worker_id)
+        return Uplink(spec, loop, self.worker_id)

@@ -34,19 +34,19 @@ class Lifecycle(ABC):
     start_report: str  # the lifecycle message that says "started"
 
     def __init__(
-        self, order: WorkerSpec, sock: socket.socket, place: WorkerContext, close_request: CloseRequest
+        self, spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
     ) -> None:
-        self.order = order
-        self.options = order.options
-        self.times = BootTimes(order.forked_at)
-        self.place = place
-        self.messenger = place.messenger
+        self.spec = spec
+        self.options = spec.options
+        self.times = BootTimes(spec.forked_at)
+        self.context = context
+        self.messenger = context.messenger
         self._sock = sock
-        self._record = HeartbeatPage(order.heartbeat_fd)
+        self._record = HeartbeatPage(spec.heartbeat_fd)
         self._channel: Channel | None = None
         self.has_master = True
-        self._close_order = close_request
-        agent = order.role == Role.AGENT.value
+        self._close_request = close_request
+        agent = spec.role == Role.AGENT.value
         close_request.limit = (self.options.agent_close_timeout if agent else self.options.app_close_timeout) / 1000
         self._closing = asyncio.Event()
         self._close_began = 0.0
@@ -62,12 +62,12 @@ class Lifecycle(ABC):
 
     async def start_sharing(self) -> None:
         """Start the shared clients and state that the application has asked for so far."""
-        if (sharing := self.place.sharing_in_use) is not None:
+        if (sharing := self.context.sharing_in_use) is not None:
             await sharing.start()
 
     async def close_sharing(self) -> bool:
         """Close them, after everything that may use them; False where that raised."""
-        sharing = self.place.sharing_in_use
+        sharing = self.context.sharing_in_use
         return sharing is None or await sharing.close()
 
     @abstractmethod
@@ -80,7 +80,7 @@ class Lifecycle(ABC):
 
     def close_by_itself(self) -> None:
         """Close as if the master had said so; it replaces this worker."""
-        self._close_order.give()
+        self._close_request.give()
 
     def run(self, runner: asyncio.Runner, began: float) -> int:
         """Live until the master says so; gives the exit code. `began` is when the process did.
@@ -88,7 +88,7 @@ class Lifecycle(ABC):
         The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
         refuses its database wherever a loop runs.
         """
-        self.place.settle(self.order, runner.get_loop())
+        self.context.start_as(self.spec, runner.get_loop())
         asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
         self.times.done("interpreter", until=began)
         self.times.done("eggcluster")
@@ -96,10 +96,10 @@ class Lifecycle(ABC):
         runner.run(self._attach())
         try:
             self._configure_logs(runner.get_loop())
-            with self._close_order.interruptible():
+            with self._close_request.interruptible():
                 self._hooks = self._load()
         except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
-            if self._close_order.given:
+            if self._close_request.given:
                 self._stop_watch()
                 raise ClosedDuringImport(0) from None  # whatever the application made of it
             return runner.run(self._report_failure(error))
@@ -110,7 +110,7 @@ class Lifecycle(ABC):
             raise
 
     async def _serve(self) -> int:
-        self._close_order.tell(self._closing)
+        self._close_request.tell(self._closing)
         try:
             booted = await self._boot_or_close()
         except BaseException as error:
@@ -124,7 +124,7 @@ class Lifecycle(ABC):
 
     def start_details(self) -> dict[str, Any]:
         """What the master is told with the start."""
-        return {"address": self.order.listening_at}
+        return {"address": self.spec.listening_at}
 
     def load_now(self) -> Load:
         """What it serves."""
@@ -144,29 +144,29 @@ class Lifecycle(ABC):
     # -- boot ------------------------------------------------------------------------------------------
 
     async def _attach(self) -> None:
-        role = Role(self.order.role)
+        role = Role(self.spec.role)
         limit = self.options.max_message_bytes
         self._channel = await Channel.open(
             self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
         )
-        address, room = Address(role, self.order.slot), self.options.max_queue_bytes
+        address, room = Address(role, self.spec.slot), self.options.max_queue_bytes
         self.messenger.attach(self._channel, address, limit, room, self._on_event, self._record.write_messages_read)
 
     def _load(self) -> Hooks:
         """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             for module in self.options.require:
-                self.place.import_module(module)
+                self.context.import_module(module)
             hooks = self.load()
         self.times.done("imports", imports.slowest() if imports is not None else "")
         own = hooks.registrations
-        own.slot, own.generation, own.worker_id = self.order.slot, self.order.generation, self.place.worker_id
+        own.slot, own.generation, own.worker_id = self.spec.slot, self.spec.generation, self.context.worker_id
         own.env = self.options.env
         own.report = self._report
         return hooks
 
     def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.place.configure_logs(self.options, self.order.speaker, self.order.log_level, loop)
+        self.context.configure_logs(self.options, self.spec.speaker, self.spec.log_level, loop)
 
     async def _boot_or_close(self) -> bool:
         """Boot, but not longer than until a signal says close; False then."""
@@ -184,7 +184,7 @@ class Lifecycle(ABC):
         return False
 
     def _start_watch(self) -> None:
-        agent = self.order.role == Role.AGENT.value
+        agent = self.spec.role == Role.AGENT.value
         timeout = self.options.agent_start_timeout if agent else self.options.app_start_timeout
         # Of its own: the loop's may be closed when it is wanted. It ends with the watch, or the master would not see
         # that the channel is closed.
@@ -193,7 +193,7 @@ class Lifecycle(ABC):
         def report(text: str) -> None:
             send_from_thread(sock, self._report_frame("boot-failed", {"report": text, "bad_option": False}))
 
-        self._watch = StartWatch(self.order.start_deadline, timeout, report, lambda: self._booting)
+        self._watch = StartWatch(self.spec.start_deadline, timeout, report, lambda: self._booting)
 
     def _stop_watch(self) -> None:
         if self._watch is not None and self._watch_sock is not None:
@@ -237,7 +237,7 @@ class Lifecycle(ABC):
             self._channel.write(self._report_frame(action, details))
 
     def _report_frame(self, action: str, details: dict[str, Any]) -> bytes:
-        source = Address(Role(self.order.role), self.order.slot).pack()
+        source = Address(Role(self.spec.role), self.spec.slot).pack()
         return encode_frame(FrameKind.REPORT, Target.MASTER, [action, details], source=source)
 
     def _on_frames(self, frames: list[Frame]) -> None:

@@ -14,7 +14,7 @@ from eggcluster.ipc.worker_spec import WorkerSpec, read_first
 from eggcluster.kernel.descriptors import open_standard_streams
 from eggcluster.kernel.signal_actions import reset_inherited_signals
 from eggcluster.model.messages.role import Role
-from eggcluster.worker.context.current import become
+from eggcluster.worker.context.current import become_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest, CloseSignals
 from eggcluster.worker.lifecycle.event_loop import new_event_loop
@@ -22,22 +22,22 @@ from eggcluster.worker.lifecycle.lifecycle import Lifecycle
 from eggcluster.worker.lifecycle.lifeline import hold_lifeline
 
 
-def find_application(order: WorkerSpec) -> None:
+def find_application(spec: WorkerSpec) -> None:
     """The application's modules are in its base directory, before any other."""
-    if order.options.base_dir not in sys.path:
-        sys.path.insert(0, order.options.base_dir)
+    if spec.options.base_dir not in sys.path:
+        sys.path.insert(0, spec.options.base_dir)
 
 
 def lifecycle_for(
-    order: WorkerSpec, sock: socket.socket, place: WorkerContext, close_request: CloseRequest
+    spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
 ) -> Lifecycle:
     """The life that was ordered, in its place. A worker pays for its own role's imports only."""
-    life: Callable[..., Lifecycle]
-    if order.role == Role.AGENT.value:
-        from eggcluster.worker.agent.agent_lifecycle import AgentLifecycle as life
+    lifecycle: Callable[..., Lifecycle]
+    if spec.role == Role.AGENT.value:
+        from eggcluster.worker.agent.agent_lifecycle import AgentLifecycle as lifecycle
     else:
-        from eggcluster.worker.app.app_lifecycle import AppLifecycle as life
-    return life(order, sock, place, close_request)
+        from eggcluster.worker.app.app_lifecycle import AppLifecycle as lifecycle
+    return lifecycle(spec, sock, context, close_request)
 
 
 def main(began: float) -> NoReturn:
@@ -51,20 +51,20 @@ def main(began: float) -> NoReturn:
     open_standard_streams()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
-    order = read_first(sock, WorkerSpec)
-    for fd in (order.heartbeat_fd, *order.fds):  # not for what the application starts, even while it is being imported
+    spec = read_first(sock, WorkerSpec)
+    for fd in (spec.heartbeat_fd, *spec.fds):  # not for what the application starts, even while it is being imported
         os.set_inheritable(fd, False)
     # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
-    faulthandler.enable(order.heartbeat_fd, all_threads=True)
-    hold_lifeline(order.master_pid, order.speaker)
-    _take_title(order)
-    find_application(order)
-    place = become(Role(order.role))
+    faulthandler.enable(spec.heartbeat_fd, all_threads=True)
+    hold_lifeline(spec.master_pid, spec.speaker)
+    _take_title(spec)
+    find_application(spec)
+    context = become_worker(Role(spec.role))
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        code = lifecycle_for(order, sock, place, close_request).run(runner, began)
+        code = lifecycle_for(spec, sock, context, close_request).run(runner, began)
     sys.exit(code)
 
 
-def _take_title(order: WorkerSpec) -> None:
-    title = "egg-agent" if order.role == Role.AGENT.value else f"egg-app#{order.slot}"
-    setproctitle.setproctitle(f"{title}: {order.options.name}")
+def _take_title(spec: WorkerSpec) -> None:
+    title = "egg-agent" if spec.role == Role.AGENT.value else f"egg-app#{spec.slot}"
+    setproctitle.setproctitle(f"{title}: {spec.options.name}")

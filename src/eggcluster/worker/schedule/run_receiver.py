@@ -22,10 +22,10 @@ class RunRequest(Struct):
 
 
 class RunReceiver:
-    """From `open` on it answers the agent; the agent learns of the tasks by `announce`."""
+    """From `open` on it answers the agent; the agent learns of the tasks by `report`."""
 
-    def __init__(self, line: InternalMessenger, schedules: Schedules, runner: Runner) -> None:
-        self._line = line
+    def __init__(self, messenger: InternalMessenger, schedules: Schedules, runner: Runner) -> None:
+        self._messenger = messenger
         self._schedules = schedules
         self._runner = runner
         self._about: dict[str, Any] = {}
@@ -33,11 +33,11 @@ class RunReceiver:
     def open(self, worker_id: int, slot: int, generation: int, loaded_at: float) -> None:
         """Listen to the agent, as this incarnation."""
         self._about = {"worker_id": worker_id, "slot": slot, "generation": generation, "loaded_at": loaded_at}
-        self._line.on("egg-schedule-ask", lambda data: self._tell())
-        self._line.on("egg-schedule-run", self._run)
-        self._line.on("egg-schedule-join", self._join)
+        self._messenger.on("egg-schedule-ask", lambda data: self._tell())
+        self._messenger.on("egg-schedule-run", self._run)
+        self._messenger.on("egg-schedule-join", self._join)
 
-    async def announce(self) -> None:
+    async def report(self) -> None:
         """Tell the agent which tasks there are, before this worker reports itself started.
 
         While the cluster boots (the first generation) the agent's answer is waited for: BootError where it cannot
@@ -47,14 +47,14 @@ class RunReceiver:
         if self._about["generation"] > 1:
             self._tell()
         elif self._schedules.tasks:
-            problem = await self._line.request("egg-schedule-report", self._announcement(), "agent")
+            problem = await self._messenger.request("egg-schedule-report", self._worker_tasks(), "agent")
             if problem:
                 raise BootError(str(problem))
 
     def _tell(self) -> None:
-        self._line.send("egg-schedule-report", self._announcement(), "agent")
+        self._messenger.send("egg-schedule-report", self._worker_tasks(), "agent")
 
-    def _announcement(self) -> WorkerTasks:
+    def _worker_tasks(self) -> WorkerTasks:
         tasks = tuple(task.terms for task in self._schedules.tasks.values())
         return WorkerTasks(**self._about, tasks=tasks)
 

@@ -19,11 +19,16 @@ class RunSender:
     """`generation` is the agent's: it makes the ids of its runs its own."""
 
     def __init__(
-        self, line: InternalMessenger, crew: ScheduleDirectory, memory: Journal, logger: logging.Logger, generation: int
+        self,
+        messenger: InternalMessenger,
+        directory: ScheduleDirectory,
+        journal: Journal,
+        logger: logging.Logger,
+        generation: int,
     ) -> None:
-        self._line = line
-        self._crew = crew
-        self._memory = memory
+        self._messenger = messenger
+        self._directory = directory
+        self._journal = journal
         self._logger = logger
         self._generation = generation
         self._count = 0
@@ -47,7 +52,7 @@ class RunSender:
             if not workers:
                 return RunEnd(NOBODY, "no app worker was there to run it")
             worker = random.choice(workers)
-            run.where = self._crew.place_of(worker.worker_id)
+            run.where = self._directory.place_of(worker.worker_id)
             end = await self._bring(run, [worker], args)
             if end.outcome == REFUSED:
                 refused.add(worker.worker_id)
@@ -63,28 +68,28 @@ class RunSender:
         workers = await self._workers(run.name, set())
         if not workers:
             return RunEnd(NOBODY, "no app worker was there to run it")
-        run.where = f"{len(workers)} workers" if len(workers) > 1 else self._crew.place_of(workers[0].worker_id)
+        run.where = f"{len(workers)} workers" if len(workers) > 1 else self._directory.place_of(workers[0].worker_id)
         return await self._bring(run, workers, args)
 
     async def join(self, name: str, run_id: str, worker_ids: list[int]) -> RunEnd:
         """Wait for the end of a run that a predecessor has ordered."""
         asked = [self._ask(worker_id, "egg-schedule-join", run_id) for worker_id in worker_ids]
-        end = _together(worker_ids, await asyncio.gather(*asked), self._crew)
-        self._memory.end(name, run_id)
+        end = _together(worker_ids, await asyncio.gather(*asked), self._directory)
+        self._journal.end(name, run_id)
         return end
 
     async def _bring(self, run: ScheduleRun, workers: list[WorkerTasks], args: tuple[Any, ...]) -> RunEnd:
         run_id, ids = self.new_id(), [worker.worker_id for worker in workers]
-        await self._memory.begin(run.name, run_id, ids)
+        await self._journal.begin(run.name, run_id, ids)
         order = {"name": run.name, "run_id": run_id, "due": run.due, "args": args}
         ends = await asyncio.gather(*(self._ask(worker_id, "egg-schedule-run", order) for worker_id in ids))
-        self._memory.end(run.name, run_id)
-        return _together(ids, ends, self._crew)
+        self._journal.end(run.name, run_id)
+        return _together(ids, ends, self._directory)
 
     async def _ask(self, worker_id: int, action: str, data: Any) -> RunEnd:
         """What a worker answers, as an end; it takes as long as the run does."""
         try:
-            answer = await self._line.request(action, data, worker_id)
+            answer = await self._messenger.request(action, data, worker_id)
         except ReceiverDied as error:
             return RunEnd(LOST, f"its worker died: {error}")
         except MessengerError as error:
@@ -96,7 +101,7 @@ class RunSender:
         deadline = asyncio.get_running_loop().time() + WAIT_FOR_WORKER
         while True:
             self._changed.clear()
-            if found := [each for each in self._crew.candidates(name) if each.worker_id not in refused]:
+            if found := [each for each in self._directory.candidates(name) if each.worker_id not in refused]:
                 return found
             try:
                 async with asyncio.timeout_at(deadline):
@@ -105,7 +110,7 @@ class RunSender:
                 return []
 
 
-def _together(worker_ids: list[int], ends: list[RunEnd], crew: ScheduleDirectory) -> RunEnd:
+def _together(worker_ids: list[int], ends: list[RunEnd], directory: ScheduleDirectory) -> RunEnd:
     """The end of a run in several workers: well only if all are; one that refused has closed, and does not count."""
     counted = [(worker, end) for worker, end in zip(worker_ids, ends, strict=True) if end.outcome != REFUSED]
     if len(ends) == 1 or not counted:
@@ -113,4 +118,4 @@ def _together(worker_ids: list[int], ends: list[RunEnd], crew: ScheduleDirectory
     bad = [(worker, end) for worker, end in counted if end.outcome != OK]
     if not bad:
         return RunEnd(OK)
-    return RunEnd(bad[0][1].outcome, "; ".join(f"{crew.place_of(worker)}: {end.error}" for worker, end in bad))
+    return RunEnd(bad[0][1].outcome, "; ".join(f"{directory.place_of(worker)}: {end.error}" for worker, end in bad))

@@ -33,14 +33,14 @@ Work = Callable[[ScheduleRun], Awaitable[RunEnd]]
 class ScheduledTask:
     """It outlives its terms: a reload may change them while a run of the old ones is under way."""
 
-    def __init__(self, name: str, memory: Journal, clock: Clock, logger: logging.Logger) -> None:
+    def __init__(self, name: str, journal: Journal, clock: Clock, logger: logging.Logger) -> None:
         self.name = name
         self.terms: ScheduleTerms | None = None  # None while no worker has it
         self.strategy: ScheduleStrategy | None = None
         self.history = RunHistory()
-        self._gate = OverlapGuard("skip")
+        self._overlap_guard = OverlapGuard("skip")
         self._turn: asyncio.Future[None] | None = None
-        self._memory = memory
+        self._journal = journal
         self._clock = clock
         self._logger = logger
         self._timeline: Timeline | None = None
@@ -53,13 +53,13 @@ class ScheduledTask:
         """Keep time on these terms from now on, in place of any others; in an environment that is not its own it
         only runs by hand."""
         await self.disarm()
-        self.terms, self.strategy, self._gate.overlap = terms, strategy, terms.overlap
+        self.terms, self.strategy, self._overlap_guard.overlap = terms, strategy, terms.overlap
         if not terms.runs_in(env):
             return
-        note = self._memory.of(self.name)
+        note = self._journal.of(self.name)
         self._timeline = timeline = Timeline(terms, note, self._clock, self._logger)
         if not timeline.goes_on:
-            self._memory.tick(self.name, terms.when, timeline.now())
+            self._journal.tick(self.name, terms.when, timeline.now())
         waiting = BackgroundTask(strategy.start, BackgroundState(f"{self.name}.start"), self._logger)
         loop = asyncio.get_running_loop()
         self._keeping = [loop.create_task(self._keep_time(timeline)), loop.create_task(waiting.run())]
@@ -78,7 +78,7 @@ class ScheduledTask:
         assert self.terms is not None
         assert self.strategy is not None
         async for tick in timeline.ticks():
-            self._memory.tick(self.name, self.terms.when, tick.last)
+            self._journal.tick(self.name, self.terms.when, tick.last)
             self.spawn(self._handle(self.strategy, tick.trigger, tick.due))
 
     async def _handle(self, strategy: ScheduleStrategy, trigger: str, due: float) -> None:
@@ -102,13 +102,13 @@ class ScheduledTask:
     async def _run(self, work: Work) -> ScheduleRun:
         trigger, due = cause.get()
         run = ScheduleRun(self.name, due if due is not None else self._clock.wall(), trigger)
-        verdict = self._gate.arrive()
-        if verdict is Admission.SKIP:
+        admission = self._overlap_guard.arrive()
+        if admission is Admission.SKIP:
             run.finish(RunEnd(SKIPPED, "a run before it had not ended"), self._clock.wall())
             self.history.count(run)
             self._logger.info("schedule %s: skipped %s, the run before has not ended", self.name, time_text(run.due))
             return run
-        if verdict is Admission.WAIT:
+        if admission is Admission.WAIT:
             self._turn = asyncio.get_running_loop().create_future()
             await self._turn
         await self._carry_out(run, work)
@@ -116,7 +116,7 @@ class ScheduledTask:
 
     def adopt(self, run: ScheduleRun, work: Work) -> None:
         """A run is under way that a predecessor of this agent began: `work` waits for its end."""
-        self._gate.adopt()
+        self._overlap_guard.adopt()
         self.spawn(self._carry_out(run, work))
 
     async def _carry_out(self, run: ScheduleRun, work: Work) -> None:
@@ -130,7 +130,7 @@ class ScheduledTask:
                 text = (self.name, end.outcome, time_text(run.due), end.error)
                 self._logger.warning("schedule %s: %s %s, %s", *text)
         finally:
-            if self._gate.leave() and self._turn is not None:
+            if self._overlap_guard.leave() and self._turn is not None:
                 self._turn.set_result(None)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":

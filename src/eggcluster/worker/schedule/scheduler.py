@@ -22,26 +22,26 @@ from eggcluster.worker.schedule.strategy import BUILT_IN, Here, ScheduleStrategy
 
 
 class Scheduler:
-    """`agent` is the one it belongs to; `memory` what its predecessor left."""
+    """`agent` is the one it belongs to; `journal` what its predecessor left."""
 
-    def __init__(self, agent: StrategyAgent, schedule: AgentSchedules, memory: Journal, runner: Runner) -> None:
+    def __init__(self, agent: StrategyAgent, schedule: AgentSchedules, journal: Journal, runner: Runner) -> None:
         self._agent = agent
         self._schedule = schedule
-        self._memory = memory
+        self._journal = journal
         self._runner = runner
         self._clock = schedule.clock
         self._logger: logging.Logger = agent.logger
         self._types: Mapping[str, type[ScheduleStrategy]] = {**BUILT_IN, **schedule.strategies}
-        self._crew = ScheduleDirectory(schedule.tasks, self._types)
-        line = agent.messenger.internal
-        self._courier = RunSender(line, self._crew, memory, self._logger, agent.generation)
+        self._directory = ScheduleDirectory(schedule.tasks, self._types)
+        messenger = agent.messenger.internal
+        self._run_sender = RunSender(messenger, self._directory, journal, self._logger, agent.generation)
         self._tasks: dict[str, ScheduledTask] = {}
         self._ready = False
         self._arming = asyncio.Lock()
         self._renewing: set[asyncio.Task[None]] = set()
-        line.on("egg-schedule-report", self._on_announce)
-        line.on("egg-schedule-now", self._on_now)
-        line.on("egg-schedules", lambda data: self.plain())
+        messenger.on("egg-schedule-report", self._on_report)
+        messenger.on("egg-schedule-now", self._on_now)
+        messenger.on("egg-schedules", lambda data: self.plain())
 
     # -- the cluster's life --------------------------------------------------------------------------------
 
@@ -57,9 +57,9 @@ class Scheduler:
             self._agent.messenger.internal.send("egg-schedule-ask", None, "app")
         self._renew()
 
-    def on_pids(self, worker_ids: list[int]) -> None:
+    def listening_workers(self, worker_ids: list[int]) -> None:
         """These app workers listen now (`egg-pids`)."""
-        self._crew.listen(worker_ids)
+        self._directory.listen(worker_ids)
         self._renew()
 
     async def close(self, grace: float) -> None:
@@ -72,26 +72,26 @@ class Scheduler:
 
     # -- who has what --------------------------------------------------------------------------------------
 
-    def _on_announce(self, data: Any) -> str | None:
-        announcement = convert(data, WorkerTasks)
-        problem = self._crew.problem(announcement, booting=not self._ready)
+    def _on_report(self, data: Any) -> str | None:
+        worker_tasks = convert(data, WorkerTasks)
+        problem = self._directory.problem(worker_tasks, booting=not self._ready)
         if problem is not None and self._ready:
             self._logger.error("%s", problem)
-        self._crew.announce(announcement)
+        self._directory.report(worker_tasks)
         self._renew()
         return problem
 
     def _renew(self) -> None:
         """What the crew says may have changed."""
-        self._courier.look_again()
+        self._run_sender.look_again()
         if self._ready:
-            task = asyncio.get_running_loop().create_task(self._follow_crew())
+            task = asyncio.get_running_loop().create_task(self._follow_directory())
             self._renewing.add(task)
             task.add_done_callback(self._renewing.discard)
 
-    async def _follow_crew(self) -> None:
+    async def _follow_directory(self) -> None:
         async with self._arming:
-            wanted = self._crew.terms
+            wanted = self._directory.terms
             for name, terms in wanted.items():
                 if self._task(name).terms != terms:
                     await self._arm(terms, self._types[terms.type])
@@ -103,14 +103,14 @@ class Scheduler:
     def _task(self, name: str) -> ScheduledTask:
         """What there is of that name, or a new one, with the runs that the predecessor left open."""
         if name not in self._tasks:
-            task = self._tasks[name] = ScheduledTask(name, self._memory, self._clock, self._logger)
-            for run_id, worker_ids in list(self._memory.of(name).open.items()):
+            task = self._tasks[name] = ScheduledTask(name, self._journal, self._clock, self._logger)
+            for run_id, worker_ids in list(self._journal.of(name).open.items()):
                 self._adopt(task, run_id, worker_ids)
         return self._tasks[name]
 
     async def _arm(self, terms: ScheduleTerms, strategy: type[ScheduleStrategy]) -> None:
         task = self._task(terms.name)
-        sender = _Sender(task, terms, self._courier, self._run_here)
+        sender = _Sender(task, terms, self._run_sender, self._run_here)
         await task.arm(terms, strategy(terms, self._agent, sender), self._agent.env)
 
     def _adopt(self, task: ScheduledTask, run_id: str, worker_ids: list[int]) -> None:
@@ -118,10 +118,10 @@ class Scheduler:
 
         async def wait(run: ScheduleRun) -> RunEnd:
             if HERE in worker_ids:
-                self._memory.end(task.name, run_id)
+                self._journal.end(task.name, run_id)
                 return RunEnd(LOST, "the agent died")
-            run.where = ", ".join(map(self._crew.place_of, worker_ids))
-            return await self._courier.join(task.name, run_id, worker_ids)
+            run.where = ", ".join(map(self._directory.place_of, worker_ids))
+            return await self._run_sender.join(task.name, run_id, worker_ids)
 
         task.adopt(run, wait)
 
@@ -130,13 +130,13 @@ class Scheduler:
     async def _run_here(self, run: ScheduleRun, args: tuple[Any, ...]) -> RunEnd:
         if self._runner.closing:
             return RunEnd(STOPPED, "the agent closes")
-        run.where, run_id = "agent", self._courier.new_id()
+        run.where, run_id = "agent", self._run_sender.new_id()
         task = self._schedule.tasks[run.name]
-        await self._memory.begin(run.name, run_id, [HERE])
+        await self._journal.begin(run.name, run_id, [HERE])
         try:
             return await asyncio.shield(self._runner.begin(task, run_id, run.due, args))
         finally:
-            self._memory.end(run.name, run_id)
+            self._journal.end(run.name, run_id)
 
     async def run_by_hand(self, name: str, args: tuple[Any, ...] = ()) -> ScheduleRun | None:
         """Run a task now, as a tick would; None where there is none of that name."""
@@ -168,19 +168,19 @@ class _Sender:
         self,
         task: ScheduledTask,
         terms: ScheduleTerms,
-        courier: RunSender,
+        run_sender: RunSender,
         run_here: Callable[..., Any],
     ) -> None:
         self._task = task
         self._terms = terms
-        self._courier = courier
+        self._run_sender = run_sender
         self._run_here = run_here
 
     async def send_one(self, args: tuple[Any, ...]) -> ScheduleRun:
-        return await self._task.run(lambda run: self._courier.send_one(run, args, self._terms.retry))
+        return await self._task.run(lambda run: self._run_sender.send_one(run, args, self._terms.retry))
 
     async def send_all(self, args: tuple[Any, ...]) -> ScheduleRun:
-        return await self._task.run(lambda run: self._courier.send_all(run, args))
+        return await self._task.run(lambda run: self._run_sender.send_all(run, args))
 
     async def run_here(self, args: tuple[Any, ...]) -> ScheduleRun:
         return await self._task.run(lambda run: self._run_here(run, args))

@@ -4,7 +4,7 @@ import functools
 from typing import Any, Protocol
 
 from eggcluster.worker.sharing.client_spec import ClientSpec
-from eggcluster.worker.sharing.shared_client import Established, Listener, call_listener, check_listener, topic
+from eggcluster.worker.sharing.shared_client import Established, Subscriber, call_subscriber, check_subscriber, topic
 
 
 class AgentLink(Protocol):
@@ -25,33 +25,33 @@ class Topic:
 
     def __init__(self, info: Any) -> None:
         self.info = info
-        self.listeners: list[Listener] = []
+        self.subscribers: list[Subscriber] = []
         self.latest: tuple[Any, ...] = ()
 
 
 class Follower:
     """Calls go to the leader; of what listeners subscribe to it keeps the latest value, for those who come later."""
 
-    def __init__(self, blueprint: ClientSpec, wire: AgentLink) -> None:
-        self.blueprint = blueprint
+    def __init__(self, spec: ClientSpec, wire: AgentLink) -> None:
+        self.spec = spec
         self._wire = wire
         self._topics: dict[bytes, Topic] = {}
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        name, again = self.blueprint.name, self.blueprint.is_idempotent(method)
-        return await self._wire.call(name, f"{name}.{method}", (args, kwargs), self.blueprint.timeout, again=again)
+        name, again = self.spec.name, self.spec.is_idempotent(method)
+        return await self._wire.call(name, f"{name}.{method}", (args, kwargs), self.spec.timeout, again=again)
 
-    def subscribe(self, info: Any, listener: Listener) -> Established:
-        check_listener(listener)
+    def subscribe(self, info: Any, subscriber: Subscriber) -> Established:
+        check_subscriber(subscriber)
         key = topic(info)
-        self._wire.soon(self._subscribe, key, info, listener)
+        self._wire.soon(self._subscribe, key, info, subscriber)
         return Established(functools.partial(self._established, key))
 
-    def unsubscribe(self, info: Any, listener: Listener | None = None) -> None:
-        self._wire.soon(self._unsubscribe, topic(info), listener)
+    def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
+        self._wire.soon(self._unsubscribe, topic(info), subscriber)
 
     def attribute(self, name: str) -> Any:
-        cls = self.blueprint.cls.__name__
+        cls = self.spec.cls.__name__
         raise AttributeError(
             f"a follower of {cls} has no {name!r}: it has the async methods, subscribe, unsubscribe and publish, and "
             f"what delegate() names"
@@ -62,33 +62,33 @@ class Follower:
     def subscribe_again(self) -> None:
         """There is an agent again, or for the first time: it has to be told."""
         for key, each in self._topics.items():
-            self._wire.tell("subscribe", (self.blueprint.name, key, each.info))
+            self._wire.tell("subscribe", (self.spec.name, key, each.info))
 
     def receive(self, key: bytes, value: Any) -> None:
         """A value came."""
         if found := self._topics.get(key):
             found.latest = (value,)
-            for listener in list(found.listeners):
-                call_listener(listener, value, self.blueprint.name)
+            for subscriber in list(found.subscribers):
+                call_subscriber(subscriber, value, self.spec.name)
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _subscribe(self, key: bytes, info: Any, listener: Listener) -> None:
+    def _subscribe(self, key: bytes, info: Any, subscriber: Subscriber) -> None:
         found = self._topics.get(key)
         if found is None:
             found = self._topics[key] = Topic(info)
-        self._wire.tell("subscribe", (self.blueprint.name, key, info))  # again, too: the first may have failed
-        found.listeners.append(listener)
+        self._wire.tell("subscribe", (self.spec.name, key, info))  # again, too: the first may have failed
+        found.subscribers.append(subscriber)
         for value in found.latest:
-            call_listener(listener, value, self.blueprint.name)
+            call_subscriber(subscriber, value, self.spec.name)
 
-    def _unsubscribe(self, key: bytes, listener: Listener | None) -> None:
+    def _unsubscribe(self, key: bytes, subscriber: Subscriber | None) -> None:
         if found := self._topics.get(key):
-            found.listeners = [each for each in found.listeners if listener is not None and each != listener]
-            if not found.listeners:
+            found.subscribers = [each for each in found.subscribers if subscriber is not None and each != subscriber]
+            if not found.subscribers:
                 del self._topics[key]
-                self._wire.tell("unsubscribe", (self.blueprint.name, key, None))
+                self._wire.tell("unsubscribe", (self.spec.name, key, None))
 
     async def _established(self, key: bytes) -> None:
-        name, timeout = self.blueprint.name, self.blueprint.timeout
+        name, timeout = self.spec.name, self.spec.timeout
         await self._wire.call(name, "subscribed", (name, key), timeout, again=True)

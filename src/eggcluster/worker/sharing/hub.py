@@ -37,33 +37,33 @@ class SharingHub(Sharing):
     leaders that the agent's module and its `on_start` have created.
     """
 
-    def __init__(self, order: WorkerSpec) -> None:
+    def __init__(self, worker_spec: WorkerSpec) -> None:
         super().__init__()
-        self._options = order.options
-        self._cluster_id = order.cluster_id
+        self._options = worker_spec.options
+        self._cluster_id = worker_spec.cluster_id
         self._leaders: dict[str, Leader] = {}
         self._handlers = Handlers()  # the leaders' methods, for all lines
-        self._lines: set[DirectConnection] = set()
+        self._connections: set[DirectConnection] = set()
         self._booted = asyncio.Event()
         self._running: set[asyncio.Task[Any]] = set()
         self._shared = Shared(self)
         self._shared_is_used = False
-        self._keeper = SharedWriter(order.generation, self._shared.notify)
-        self._restoration = SharedRecovery(order.survivors)
+        self._writer = SharedWriter(worker_spec.generation, self._shared.notify)
+        self._recovery = SharedRecovery(worker_spec.survivors)
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # -- the sharing -----------------------------------------------------------------------------------
 
-    def _open(self, blueprint: ClientSpec) -> ClientBackend:
-        leader = Leader(blueprint)
-        self._leaders[blueprint.name] = leader
-        for method, meaning in blueprint.methods().items():
+    def _open(self, spec: ClientSpec) -> ClientBackend:
+        leader = Leader(spec)
+        self._leaders[spec.name] = leader
+        for method, meaning in spec.methods().items():
             if meaning in ("invoke", "publish"):
-                self._handlers.add(f"{blueprint.name}.{method}", partial(leader.serve, method))
+                self._handlers.add(f"{spec.name}.{method}", partial(leader.serve, method))
         if self._loop is not None:
             leader.begin()
-            for line in self._lines:
-                line.send("leaders", list(self._leaders))
+            for connection in self._connections:
+                connection.send("leaders", list(self._leaders))
         return leader
 
     @property
@@ -91,12 +91,12 @@ class SharingHub(Sharing):
         """That is this one."""
 
     async def close(self) -> bool:
-        self._keeper.close()
-        if under_way := {task for line in self._lines for task in line.running}:
+        self._writer.close()
+        if under_way := {task for connection in self._connections for task in connection.running}:
             await asyncio.wait(under_way, timeout=FAREWELL)
         closed = [await leader.close() for leader in reversed(self._leaders.values())]
-        for line in list(self._lines):
-            line.close()
+        for connection in list(self._connections):
+            connection.close()
         for task in self._running:
             task.cancel()
         return all(closed)
@@ -105,19 +105,19 @@ class SharingHub(Sharing):
 
     @property
     def table(self) -> Table | None:
-        return self._keeper.store if self._keeper.restored.is_set() else None
+        return self._writer.store if self._writer.restored.is_set() else None
 
     def write(self, write: Write) -> Awaitable[Any]:
-        return self._keeper.write(write)
+        return self._writer.write(write)
 
     async def ready(self) -> None:
-        await self._keeper.restored.wait()
+        await self._writer.restored.wait()
 
     async def _restore(self) -> None:
         try:
-            await self._restoration.run(self._keeper.store)
+            await self._recovery.run(self._writer.store)
         finally:
-            self._keeper.open()
+            self._writer.open()
 
     # -- lines -----------------------------------------------------------------------------------------
 
@@ -126,83 +126,85 @@ class SharingHub(Sharing):
 
     async def _take(self, sock: socket.socket) -> None:
         options = self._options
-        line = await DirectConnection.open(
+        connection = await DirectConnection.open(
             sock, self, self._handlers, AGENT.pack(), options.max_message_bytes, options.max_queue_bytes
         )
-        self._lines.add(line)
+        self._connections.add(connection)
 
-    def on_request(self, line: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
+    def on_request(self, connection: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
         if action == "hello":
-            self._greet(line, question, *convert(data, tuple[str, int, int | None]))
+            self._greet(connection, question, *convert(data, tuple[str, int, int | None]))
         elif action == "write":
-            self._write(line, question, convert(data, Write))
+            self._write(connection, question, convert(data, Write))
         elif action == "subscribed":
-            self._run(self._confirm(line, question, *convert(data, tuple[str, bytes])))
+            self._run(self._confirm(connection, question, *convert(data, tuple[str, bytes])))
         else:
             return False
         return True
 
-    def on_message(self, line: DirectConnection, action: str, data: Any) -> None:
+    def on_message(self, connection: DirectConnection, action: str, data: Any) -> None:
         if action == "follow":
-            self._run(self._follow(line))
+            self._run(self._follow(connection))
             return
         name, key, info = convert(data, tuple[str, bytes, Any])
         if leader := self._leaders.get(name):
             if action == "subscribe":
-                leader.add_line(line, key, info)
+                leader.add_connection(connection, key, info)
             elif action == "unsubscribe":
-                leader.remove_line(line, key)
+                leader.remove_connection(connection, key)
 
-    def on_closed(self, line: DirectConnection) -> None:
-        self._lines.discard(line)
-        self._keeper.remove_line(line)
+    def on_closed(self, connection: DirectConnection) -> None:
+        self._connections.discard(connection)
+        self._writer.remove_connection(connection)
         for leader in self._leaders.values():
-            leader.remove_line(line)
+            leader.remove_connection(connection)
 
     def _greet(
-        self, line: DirectConnection, question: RequestKey, cluster_id: str, worker_id: int, version: int | None
+        self, connection: DirectConnection, question: RequestKey, cluster_id: str, worker_id: int, version: int | None
     ) -> None:
         if cluster_id != self._cluster_id:  # its runtime directory was emptied, and this cluster has bound its file
-            line.reply(question, FrameKind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""])
+            connection.reply(
+                question, FrameKind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""]
+            )
             return
-        self._restoration.arrive(worker_id, version, line)
-        self._run(self._welcome(line, question))
+        self._recovery.arrive(worker_id, version, connection)
+        self._run(self._welcome(connection, question))
 
-    async def _welcome(self, line: DirectConnection, question: RequestKey) -> None:
+    async def _welcome(self, connection: DirectConnection, question: RequestKey) -> None:
         await self._booted.wait()
-        line.reply(question, FrameKind.REPLY, list(self._leaders))
+        connection.reply(question, FrameKind.REPLY, list(self._leaders))
 
-    async def _follow(self, line: DirectConnection) -> None:
-        await self._keeper.restored.wait()
-        if not line.channel.closed:
-            self._keeper.add_line(line)
+    async def _follow(self, connection: DirectConnection) -> None:
+        await self._writer.restored.wait()
+        if not connection.channel.closed:
+            self._writer.add_connection(connection)
 
-    async def _confirm(self, line: DirectConnection, question: RequestKey, name: str, key: bytes) -> None:
+    async def _confirm(self, connection: DirectConnection, question: RequestKey, name: str, key: bytes) -> None:
         try:
             if leader := self._leaders.get(name):
                 await leader.established(key)
         except Exception as error:
-            line.reply(question, FrameKind.FAILURE, [type(error).__name__, str(error), ""])
+            connection.reply(question, FrameKind.FAILURE, [type(error).__name__, str(error), ""])
         else:
-            line.reply(question, FrameKind.REPLY, None)
+            connection.reply(question, FrameKind.REPLY, None)
 
-    def _write(self, line: DirectConnection, question: RequestKey, write: Write) -> None:
-        if not self._keeper.restored.is_set():
-            self._run(self._write_later(line, question, write))
+    def _write(self, connection: DirectConnection, question: RequestKey, write: Write) -> None:
+        if not self._writer.restored.is_set():
+            self._run(self._write_later(connection, question, write))
             return
         try:
-            answer = [self._keeper.carry_out(write), None, ""]
+            answer = [self._writer.carry_out(write), None, ""]
         except (SharedFull, TypeError, ValueError) as error:
             answer = [None, type(error).__name__, str(error)]
-        self._keeper.after_turn(partial(self._acknowledge, line, question, answer))
+        self._writer.after_turn(partial(self._acknowledge, connection, question, answer))
 
-    async def _write_later(self, line: DirectConnection, question: RequestKey, write: Write) -> None:
-        await self._keeper.restored.wait()
-        self._write(line, question, write)
+    async def _write_later(self, connection: DirectConnection, question: RequestKey, write: Write) -> None:
+        await self._writer.restored.wait()
+        self._write(connection, question, write)
 
-    def _acknowledge(self, line: DirectConnection, question: RequestKey, answer: list[Any]) -> None:
-        line.flush_latest()  # who has written reads what it has written
-        line.reply(question, FrameKind.REPLY, answer)
+    def _acknowledge(self, connection: DirectConnection, question: RequestKey, answer: list[Any]) -> None:
+        connection.flush_latest()  # who has written reads what it has written
+        connection.reply(question, FrameKind.REPLY, answer)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:
         """A task that is not lost to the garbage collector."""

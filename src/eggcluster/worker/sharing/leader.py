@@ -12,7 +12,7 @@ from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.frame import encode_frame
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.worker.sharing.client_spec import ClientSpec
-from eggcluster.worker.sharing.shared_client import Established, Listener, call_listener, check_listener, topic
+from eggcluster.worker.sharing.shared_client import Established, Subscriber, call_subscriber, check_subscriber, topic
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
@@ -22,18 +22,18 @@ class Subscription:
 
     def __init__(self, info: Any) -> None:
         self.info = info
-        self.lines: dict[DirectConnection, None] = {}
-        self.listeners: list[Listener] = []
+        self.connections: dict[DirectConnection, None] = {}
+        self.subscribers: list[Subscriber] = []
         self.latest: tuple[Any, bytes] | None = None  # the value, and the frame that brings it to a follower
-        self.upstream: Listener
+        self.upstream: Subscriber
         self.established: asyncio.Task[None] | None = None
 
 
 class Leader:
     """Makes the real client when it is started, and is the only one to use it."""
 
-    def __init__(self, blueprint: ClientSpec) -> None:
-        self.blueprint = blueprint
+    def __init__(self, spec: ClientSpec) -> None:
+        self.spec = spec
         self._real: Any = None
         self._starting: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -42,7 +42,7 @@ class Leader:
         self._running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected as garbage
 
     def __repr__(self) -> str:
-        return f"the leader of {self.blueprint.name}"
+        return f"the leader of {self.spec.name}"
 
     # -- its life --------------------------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ class Leader:
         return self._starting
 
     async def _start(self) -> None:
-        self._real = self.blueprint.build()
+        self._real = self.spec.build()
         if start := getattr(self._real, "start", None):
             await _awaited(start())
 
@@ -74,7 +74,7 @@ class Leader:
             if close := getattr(self._real, "close", None):
                 await _awaited(close())
         except Exception:
-            _logger.exception("closing %s raised", self.blueprint.name)
+            _logger.exception("closing %s raised", self.spec.name)
             return False
         return True
 
@@ -95,19 +95,19 @@ class Leader:
         result = getattr(self._real, method)(*args, **kwargs)
         return _awaited(result) if isinstance(result, Awaitable) and not isinstance(result, Coroutine) else result
 
-    def subscribe(self, info: Any, listener: Listener) -> Established:
-        check_listener(listener)
+    def subscribe(self, info: Any, subscriber: Subscriber) -> Established:
+        check_subscriber(subscriber)
         key = topic(info)
         subscription = self._subscription(key, info)
-        subscription.listeners.append(listener)
+        subscription.subscribers.append(subscriber)
         if subscription.latest is not None:
-            self._loop.call_soon_threadsafe(call_listener, listener, subscription.latest[0], self.blueprint.name)
+            self._loop.call_soon_threadsafe(call_subscriber, subscriber, subscription.latest[0], self.spec.name)
         return Established(lambda: self.established(key))
 
-    def unsubscribe(self, info: Any, listener: Listener | None = None) -> None:
+    def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
         if subscription := self._subscriptions.get(key := topic(info)):
-            kept = [each for each in subscription.listeners if listener is not None and each != listener]
-            subscription.listeners = kept
+            kept = [each for each in subscription.subscribers if subscriber is not None and each != subscriber]
+            subscription.subscribers = kept
             self._tidy(key)
 
     def attribute(self, name: str) -> Any:
@@ -115,19 +115,19 @@ class Leader:
 
     # -- for followers ---------------------------------------------------------------------------------
 
-    def add_line(self, line: DirectConnection, key: bytes, info: Any) -> None:
+    def add_connection(self, connection: DirectConnection, key: bytes, info: Any) -> None:
         """A follower subscribes."""
         subscription = self._subscription(key, info)
-        is_new = line not in subscription.lines
-        subscription.lines[line] = None
+        is_new = connection not in subscription.connections
+        subscription.connections[connection] = None
         if is_new and subscription.latest is not None:
-            line.send_latest((self.blueprint.name, key), subscription.latest[1])
+            connection.send_latest((self.spec.name, key), subscription.latest[1])
 
-    def remove_line(self, line: DirectConnection, key: bytes | None = None) -> None:
+    def remove_connection(self, connection: DirectConnection, key: bytes | None = None) -> None:
         """A follower wants no more of this; None: of anything."""
         for each in [key] if key is not None else list(self._subscriptions):
             if subscription := self._subscriptions.get(each):
-                subscription.lines.pop(line, None)
+                subscription.connections.pop(connection, None)
                 self._tidy(each)
 
     async def established(self, key: bytes) -> None:
@@ -156,13 +156,13 @@ class Leader:
         subscription.established.add_done_callback(_has_failed)  # or asyncio complains that nobody asked
 
     async def _establish(self, subscription: Subscription) -> None:
-        method = self.blueprint.called("subscribe")
+        method = self.spec.called("subscribe")
         if method is None:
-            raise TypeError(f"{self.blueprint.cls.__name__} has no subscribe(info, listener)")
+            raise TypeError(f"{self.spec.cls.__name__} has no subscribe(info, listener)")
         try:
             await self.call(method, (subscription.info, subscription.upstream), {})
         except Exception:
-            _logger.exception("%s could not subscribe to %r", self.blueprint.name, subscription.info)
+            _logger.exception("%s could not subscribe to %r", self.spec.name, subscription.info)
             raise
 
     def _on_value(self, key: bytes, subscription: Subscription, value: Any) -> None:
@@ -170,22 +170,22 @@ class Leader:
         if threading.get_ident() != self._thread:
             self._loop.call_soon_threadsafe(self._on_value, key, subscription, value)
             return
-        name = self.blueprint.name
+        name = self.spec.name
         try:
             frame = encode_frame(FrameKind.MESSAGE, Target.APPS, ("value", (name, key, value)))
         except MessengerError as error:
             _logger.error("a value of %s, %r, was not passed on: %s", name, subscription.info, error)
             return
         subscription.latest = value, frame
-        for line in subscription.lines:
-            line.send_latest((name, key), frame)
-        for listener in list(subscription.listeners):
-            call_listener(listener, value, name)
+        for connection in subscription.connections:
+            connection.send_latest((name, key), frame)
+        for subscriber in list(subscription.subscribers):
+            call_subscriber(subscriber, value, name)
 
     def _tidy(self, key: bytes) -> None:
         """Nobody is interested any more: so that the real client is neither, if it can unsubscribe."""
-        subscription, method = self._subscriptions[key], self.blueprint.called("unsubscribe")
-        if subscription.lines or subscription.listeners or method is None:
+        subscription, method = self._subscriptions[key], self.spec.called("unsubscribe")
+        if subscription.connections or subscription.subscribers or method is None:
             return
         del self._subscriptions[key]
         if subscription.established is not None and not subscription.established.cancel():
@@ -197,7 +197,7 @@ class Leader:
         try:
             await self.call(method, (subscription.info, subscription.upstream), {})
         except Exception:
-            _logger.exception("%s could not unsubscribe from %r", self.blueprint.name, subscription.info)
+            _logger.exception("%s could not unsubscribe from %r", self.spec.name, subscription.info)
 
 
 async def _awaited(result: Any) -> Any:

@@ -31,11 +31,11 @@ class SharedRecovery:
         self._copies: dict[DirectConnection, int] = {}
         self._news = asyncio.Event()
 
-    def arrive(self, worker_id: int, version: int | None, line: DirectConnection) -> None:
+    def arrive(self, worker_id: int, version: int | None, connection: DirectConnection) -> None:
         """A worker has come, whose copy has this version; None: it has no copy."""
         self._awaited.discard(worker_id)
         if version is not None:
-            self._copies[line] = version
+            self._copies[connection] = version
         self._news.set()
 
     async def run(self, store: Store) -> None:
@@ -50,13 +50,13 @@ class SharedRecovery:
                     await self._news.wait()
             except TimeoutError:
                 break
-        for line in sorted(self._copies, key=lambda line: self._copies[line], reverse=True):
-            if await self._take(line, store):
+        for connection in sorted(self._copies, key=lambda connection: self._copies[connection], reverse=True):
+            if await self._take(connection, store):
                 return
 
-    async def _take(self, line: DirectConnection, store: Store) -> bool:
+    async def _take(self, connection: DirectConnection, store: Store) -> bool:
         try:
-            version, entries = read_copy(await line.request("copy", None, ANSWER))
+            version, entries = read_copy(await connection.request("copy", None, ANSWER))
         except (MessengerError, PackingError) as error:
             _logger.warning("a copy of what is shared was not to be had: %s", error)
             return False

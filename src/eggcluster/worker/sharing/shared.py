@@ -9,7 +9,7 @@ from eggcluster.model.shared.shared_store import CompareAndSet, Delete, Incremen
 from eggcluster.model.shared.shared_table import Change as TableChange
 from eggcluster.model.shared.shared_table import Table
 from eggcluster.packing import Decoder, Encoder
-from eggcluster.worker.sharing.shared_client import call_listener, check_listener
+from eggcluster.worker.sharing.shared_client import call_subscriber, check_subscriber
 
 
 class Change(NamedTuple):
@@ -57,14 +57,14 @@ class Shared(Mapping[str, Any]):
     A key that is no string is a TypeError everywhere, one with a lone surrogate a ValueError: nobody can have set it.
     """
 
-    def __init__(self, home: SharedBackend) -> None:
-        self._home = home
-        self._listeners: dict[str, list[OnChange]] = {}
-        self._prefix_listeners: dict[str, list[OnChange]] = {}
+    def __init__(self, backend: SharedBackend) -> None:
+        self._backend = backend
+        self._subscribers: dict[str, list[OnChange]] = {}
+        self._prefix_subscribers: dict[str, list[OnChange]] = {}
 
     async def ready(self) -> None:
         """Wait until this worker has a copy. At its start it waits by itself, if it knows of `shared` by then."""
-        await self._home.ready()
+        await self._backend.ready()
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class Shared(Mapping[str, Any]):
 
     @property
     def _table(self) -> Table:
-        table = self._home.table
+        table = self._backend.table
         if table is None:
             raise SharedNotReady(
                 "this worker has no copy of what is shared yet: name `app.shared` where the module is imported, "
@@ -103,12 +103,12 @@ class Shared(Mapping[str, Any]):
 
     async def set(self, key: str, value: Any, *, ttl: float | None = None) -> int:
         """Set it, for good or for `ttl` seconds; gives the new version."""
-        version: int = await self._home.write(Set(_key(key), _raw(key, value), _ttl(ttl)))
+        version: int = await self._backend.write(Set(_key(key), _raw(key, value), _ttl(ttl)))
         return version
 
     async def delete(self, key: str) -> bool:
         """Delete it; False where there was no such key."""
-        found: bool = await self._home.write(Delete(_key(key)))
+        found: bool = await self._backend.write(Delete(_key(key)))
         return found
 
     async def compare_and_set(self, key: str, expected: int, value: Any, *, ttl: float | None = None) -> int | None:
@@ -117,7 +117,7 @@ class Shared(Mapping[str, Any]):
         if isinstance(expected, bool) or not isinstance(expected, int):
             raise TypeError(f"expected: {expected!r} is no version; use what version() or a write gave, 0 for no key")
         write = CompareAndSet(_key(key), expected, _raw(key, value), _ttl(ttl))
-        version: int | None = await self._home.write(write)
+        version: int | None = await self._backend.write(write)
         return version
 
     async def increment(self, key: str, by: float = 1, *, ttl: float | None = None) -> Any:
@@ -127,48 +127,48 @@ class Shared(Mapping[str, Any]):
             raise TypeError(f"by: {by!r} is no number")
         if isinstance(by, int) and not -(2**63) <= by < 2**64:
             raise ValueError("by: it does not fit 64 bits")
-        return await self._home.write(Increment(_key(key), by, _ttl(ttl)))
+        return await self._backend.write(Increment(_key(key), by, _ttl(ttl)))
 
     # -- hearing of changes ----------------------------------------------------------------------------
 
     @overload
     def on_change(self, key: str | None = None, *, prefix: str | None = None) -> Callable[[_L], _L]: ...
     @overload
-    def on_change(self, key: str | None = None, listener: _L = ..., *, prefix: str | None = None) -> _L: ...
-    def on_change(self, key: str | None = None, listener: Any = None, *, prefix: str | None = None) -> Any:
-        """Call `listener` with the `Change` whenever `key` changes, or a key that begins with `prefix` ("" is all),
+    def on_change(self, key: str | None = None, subscriber: _L = ..., *, prefix: str | None = None) -> _L: ...
+    def on_change(self, key: str | None = None, subscriber: Any = None, *, prefix: str | None = None) -> Any:
+        """Call `subscriber` with the `Change` whenever `key` changes, or a key that begins with `prefix` ("" is all),
         whoever changed it. Also as a decorator. A worker that is too slow hears of the latest change only."""
         if (key is None) == (prefix is None):
             raise ValueError("on_change: name a key, or prefix=...")
-        by_key, name = (self._listeners, key) if key is not None else (self._prefix_listeners, prefix)
+        by_key, name = (self._subscribers, key) if key is not None else (self._prefix_subscribers, prefix)
         _key(name)
 
         def register(function: Any) -> Any:
-            check_listener(function)
+            check_subscriber(function)
             by_key.setdefault(str(name), []).append(function)
-            self._home.declare(lambda sharing: sharing.shared.on_change(key, function, prefix=prefix))
+            self._backend.declare(lambda sharing: sharing.shared.on_change(key, function, prefix=prefix))
             return function
 
-        return register if listener is None else register(listener)
+        return register if subscriber is None else register(subscriber)
 
-    def off_change(self, listener: OnChange) -> None:
+    def off_change(self, subscriber: OnChange) -> None:
         """Call it no more, for whichever keys."""
-        for by_key in (self._listeners, self._prefix_listeners):
-            for name, listeners in list(by_key.items()):
-                by_key[name] = [each for each in listeners if each != listener]
+        for by_key in (self._subscribers, self._prefix_subscribers):
+            for name, subscribers in list(by_key.items()):
+                by_key[name] = [each for each in subscribers if each != subscriber]
 
     def notify(self, change: TableChange) -> None:
         """The table has changed: tell the listeners. Called by whoever keeps it."""
-        if not self._listeners and not self._prefix_listeners:
+        if not self._subscribers and not self._prefix_subscribers:
             return
         key, entry = change
-        listeners = list(self._listeners.get(key, ()))
-        for prefix, more in self._prefix_listeners.items():
+        subscribers = list(self._subscribers.get(key, ()))
+        for prefix, more in self._prefix_subscribers.items():
             if key.startswith(prefix):
-                listeners += more
-        for listener in listeners:  # each its own value: one may change it
+                subscribers += more
+        for subscriber in subscribers:  # each its own value: one may change it
             value = _decode(entry.raw) if entry.raw is not None else None
-            call_listener(listener, Change(key, value, entry.version, entry.raw is None), f"shared[{key!r}]")
+            call_subscriber(subscriber, Change(key, value, entry.version, entry.raw is None), f"shared[{key!r}]")
 
 
 def _key(key: object) -> str:

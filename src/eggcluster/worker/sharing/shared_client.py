@@ -11,22 +11,22 @@ from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.packing import Encoder
 from eggcluster.worker.sharing.client_spec import ClientSpec, Meaning
 
-Listener = Callable[[Any], Any]
+Subscriber = Callable[[Any], Any]
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 _running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected as garbage
 
 
-def check_listener(listener: Any) -> None:
+def check_subscriber(subscriber: Any) -> None:
     """TypeError for what cannot be called, where it is handed over and not when the first value comes."""
-    if not callable(listener):
-        raise TypeError(f"a listener is a function of one argument, not {listener!r}")
+    if not callable(subscriber):
+        raise TypeError(f"a listener is a function of one argument, not {subscriber!r}")
 
 
-def call_listener(listener: Listener, value: Any, what: str) -> None:
+def call_subscriber(subscriber: Subscriber, value: Any, what: str) -> None:
     """Call a plain listener now, let an async one run. `what` says in the log what it listens to."""
     try:
-        result = listener(value)
+        result = subscriber(value)
     except BaseException:
         _logger.exception("a listener of %s raised", what)
         return
@@ -58,11 +58,11 @@ class ClientBackend(Protocol):
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a method of the real client."""
 
-    def subscribe(self, info: Any, listener: Listener) -> "Established":
-        """Call `listener` with the latest value, now if there is one, and with each that comes."""
+    def subscribe(self, info: Any, subscriber: Subscriber) -> "Established":
+        """Call `subscriber` with the latest value, now if there is one, and with each that comes."""
         raise NotImplementedError
 
-    def unsubscribe(self, info: Any, listener: Listener | None = None) -> None:
+    def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
         """Call it no more; None: all of them."""
 
     def attribute(self, name: str) -> Any:
@@ -72,19 +72,19 @@ class ClientBackend(Protocol):
 class SharedClient:
     """Has the methods of its blueprint, each meaning what that says."""
 
-    def __init__(self, blueprint: ClientSpec, end: ClientBackend, declare: Declare = lambda repeat: None) -> None:
-        self._egg_blueprint = blueprint
-        self._egg_end = end
-        for name, meaning in blueprint.methods().items():
-            setattr(self, name, _method(blueprint, end, declare, name, meaning))
+    def __init__(self, spec: ClientSpec, end: ClientBackend, declare: Declare = lambda repeat: None) -> None:
+        self._egg_spec = spec
+        self._egg_backend = end
+        for name, meaning in spec.methods().items():
+            setattr(self, name, _method(spec, end, declare, name, meaning))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return self._egg_end.attribute(name)
+        return self._egg_backend.attribute(name)
 
     def __repr__(self) -> str:
-        return f"<{type(self._egg_end).__name__.lower()} of {self._egg_blueprint.name}>"
+        return f"<{type(self._egg_backend).__name__.lower()} of {self._egg_spec.name}>"
 
 
 class Established:
@@ -106,11 +106,9 @@ def topic(info: Any) -> bytes:
         raise NotSerializable(f"MessagePack cannot carry what is to be subscribed to: {error}") from None
 
 
-def _method(
-    blueprint: ClientSpec, end: ClientBackend, declare: Declare, name: str, meaning: Meaning
-) -> Callable[..., Any]:
+def _method(spec: ClientSpec, end: ClientBackend, declare: Declare, name: str, meaning: Meaning) -> Callable[..., Any]:
     if meaning == "subscribe":
-        return partial(_subscribe, blueprint, end, declare)
+        return partial(_subscribe, spec, end, declare)
     if meaning == "unsubscribe":
         return end.unsubscribe
 
@@ -122,8 +120,8 @@ def _method(
 
 
 def _subscribe(
-    blueprint: ClientSpec, end: ClientBackend, declare: Declare, info: Any, listener: Listener
+    spec: ClientSpec, end: ClientBackend, declare: Declare, info: Any, subscriber: Subscriber
 ) -> Established:
-    established = end.subscribe(info, listener)
-    declare(lambda sharing: sharing.create(blueprint)._egg_end.subscribe(info, listener))
+    established = end.subscribe(info, subscriber)
+    declare(lambda sharing: sharing.create(spec)._egg_backend.subscribe(info, subscriber))
     return established

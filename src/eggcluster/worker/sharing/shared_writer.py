@@ -28,7 +28,7 @@ class SharedWriter:
         self.restored = asyncio.Event()
         self._on_change = on_change
         self._sweeps = sweeps
-        self._lines: dict[DirectConnection, None] = {}
+        self._connections: dict[DirectConnection, None] = {}
         self._waiting: list[Callable[[], None]] = []  # who is to hear that this turn's changes have been handed over
         self._turn_ends = False
         self._sweep: asyncio.TimerHandle | None = None
@@ -42,7 +42,7 @@ class SharedWriter:
         """The agent's own writes: as of `Store.carry_out`, and acknowledged like the workers'."""
         await self.restored.wait()
         result = self.carry_out(write)
-        if self._lines:
+        if self._connections:
             handed_over = asyncio.Event()
             self.after_turn(handed_over.set)
             await handed_over.wait()
@@ -62,15 +62,15 @@ class SharedWriter:
             self._turn_ends = True
             asyncio.get_running_loop().call_soon(self._end_turn)
 
-    def add_line(self, line: DirectConnection) -> None:
+    def add_connection(self, connection: DirectConnection) -> None:
         """A worker wants a copy: all there is now, then every change."""
         content = ("copy", (self.store.version, list(self.store.entries.items())))
-        line.write(encode_frame(FrameKind.MESSAGE, Target.APPS, content))
-        self._lines[line] = None
+        connection.write(encode_frame(FrameKind.MESSAGE, Target.APPS, content))
+        self._connections[connection] = None
 
-    def remove_line(self, line: DirectConnection) -> None:
+    def remove_connection(self, connection: DirectConnection) -> None:
         """It has closed."""
-        self._lines.pop(line, None)
+        self._connections.pop(connection, None)
 
     def close(self) -> None:
         """Look for nothing any more."""
@@ -80,10 +80,10 @@ class SharedWriter:
     def _publish(self) -> None:
         changes, self.store.changes = self.store.changes, []
         for change in changes:
-            if self._lines:
+            if self._connections:
                 frame = encode_frame(FrameKind.MESSAGE, Target.APPS, ("change", change))
-                for line in self._lines:
-                    line.send_latest(("shared", change[0]), frame)
+                for connection in self._connections:
+                    connection.send_latest(("shared", change[0]), frame)
             self._on_change(change)
         ends = [entry.expires for _, entry in changes if entry.expires is not None]
         if ends and self._sweeps:
@@ -91,13 +91,13 @@ class SharedWriter:
 
     def _end_turn(self) -> None:
         self._turn_ends = False
-        for line in self._lines:
-            line.channel.flush()
+        for connection in self._connections:
+            connection.channel.flush()
         waiting, self._waiting = self._waiting, []
         for acknowledge in waiting:
             acknowledge()
-        for line in self._lines:
-            line.channel.flush()
+        for connection in self._connections:
+            connection.channel.flush()
 
     def _plan_sweep(self, instant: float) -> None:
         """Look for what has expired at this instant, or earlier."""

@@ -27,17 +27,17 @@ class Sharing(ABC):
         """The beginning of a client of that class."""
         return ClusterClient(cls, self.create, name, timeout)
 
-    def create(self, blueprint: ClientSpec) -> SharedClient:
+    def create(self, spec: ClientSpec) -> SharedClient:
         """The client; the same name again gives the same one, ValueError where its blueprint is another."""
-        if blueprint.name in self._clients:
-            known, client = self._clients[blueprint.name]
-            if others := known.differs_in(blueprint):
+        if spec.name in self._clients:
+            known, client = self._clients[spec.name]
+            if others := known.differs_in(spec):
                 raise ValueError(
-                    f'a client "{blueprint.name}" was created before, with another {others}; give this one a name='
+                    f'a client "{spec.name}" was created before, with another {others}; give this one a name='
                 )
             return client
-        client = SharedClient(blueprint, self._open(blueprint), self.declare)
-        self._clients[blueprint.name] = blueprint, client
+        client = SharedClient(spec, self._open(spec), self.declare)
+        self._clients[spec.name] = spec, client
         return client
 
     def declare(self, repeat: Callable[[Any], object]) -> None:
@@ -45,7 +45,7 @@ class Sharing(ABC):
         self.on_declare(repeat)
 
     @abstractmethod
-    def _open(self, blueprint: ClientSpec) -> ClientBackend:
+    def _open(self, spec: ClientSpec) -> ClientBackend:
         """What stands behind a new client."""
 
     @property
@@ -84,12 +84,12 @@ class LocalSharing(Sharing):
 
     def __init__(self) -> None:
         super().__init__()
-        self._keeper = SharedWriter(0, lambda change: self._shared.notify(change), sweeps=False)
-        self._keeper.open()
+        self._writer = SharedWriter(0, lambda change: self._shared.notify(change), sweeps=False)
+        self._writer.open()
         self._shared = Shared(self)
 
-    def _open(self, blueprint: ClientSpec) -> ClientBackend:
-        return Leader(blueprint)
+    def _open(self, spec: ClientSpec) -> ClientBackend:
+        return Leader(spec)
 
     @property
     def shared(self) -> Shared:
@@ -110,9 +110,9 @@ class LocalSharing(Sharing):
 
     @property
     def table(self) -> Table:
-        return self._keeper.store
+        return self._writer.store
 
     def write(self, write: Write) -> Awaitable[Any]:
-        return self._keeper.write(write)
+        return self._writer.write(write)
 
     async def ready(self) -> None: ...

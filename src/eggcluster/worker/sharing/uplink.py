@@ -47,15 +47,15 @@ class Uplink(Sharing):
     `loop` is the worker's own; what is asked from another one is done there.
     """
 
-    def __init__(self, order: WorkerSpec, loop: asyncio.AbstractEventLoop, worker_id: int) -> None:
+    def __init__(self, worker_spec: WorkerSpec, loop: asyncio.AbstractEventLoop, worker_id: int) -> None:
         super().__init__()
-        self._order = order
+        self._worker_spec = worker_spec
         self._loop = loop
         self.worker_id = worker_id
         self._followers: dict[str, Follower] = {}
         self._leaders: set[str] = set()
         self._handlers = Handlers()
-        self._line: DirectConnection | None = None  # welcomed
+        self._connection: DirectConnection | None = None  # welcomed
         self._latest: DirectConnection | None = None  # or not yet
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
@@ -66,8 +66,8 @@ class Uplink(Sharing):
 
     # -- the sharing -----------------------------------------------------------------------------------
 
-    def _open(self, blueprint: ClientSpec) -> ClientBackend:
-        follower = self._followers[blueprint.name] = Follower(blueprint, self)
+    def _open(self, spec: ClientSpec) -> ClientBackend:
+        follower = self._followers[spec.name] = Follower(spec, self)
         return follower
 
     @property
@@ -148,34 +148,34 @@ class Uplink(Sharing):
     async def _ask(self, action: str, data: Any, timeout: float, *, again: bool = False, leader: str = "") -> Any:
         began, left = self._loop.time(), timeout
         while True:
-            line = self._line
-            if line is None:
-                line = await self._next_line(action, timeout, left)
+            connection = self._connection
+            if connection is None:
+                connection = await self._next_connection(action, timeout, left)
                 left = max(timeout - (self._loop.time() - began), 0)
             if leader:
                 self._check_leader(leader)
             try:
-                return await line.request(action, data, left)
+                return await connection.request(action, data, left)
             except MessengerClosed:
-                self.on_closed(line)  # it has just closed, and nothing was sent: the next one will do
+                self.on_closed(connection)  # it has just closed, and nothing was sent: the next one will do
             except LeaderGone:
                 if not again:
                     raise
             except RequestTimeout:
                 raise RequestTimeout(f'no answer to "{action}" within {timeout:g}s') from None
 
-    async def _next_line(self, action: str, timeout: float, left: float) -> DirectConnection:
+    async def _next_connection(self, action: str, timeout: float, left: float) -> DirectConnection:
         try:
             async with asyncio.timeout(left):
-                while self._line is None:
+                while self._connection is None:
                     await self._welcomed.wait()
-                return self._line
+                return self._connection
         except TimeoutError:
             raise RequestTimeout(f'no agent to ask for "{action}" within {timeout:g}s') from None
 
     def _check_leader(self, name: str) -> None:
         if name not in self._leaders:
-            cls = self._followers[name].blueprint.cls.__name__
+            cls = self._followers[name].spec.cls.__name__
             raise NoLeader(
                 f'the agent has no client "{name}": put the same line, agent.cluster({cls}).create(...), into agent.py'
             )
@@ -195,7 +195,7 @@ class Uplink(Sharing):
         while True:
             began = self._loop.time()
             try:
-                await self._live_with_a_line()
+                await self._stay_with()
             # The runtime directory has been removed, thousands wait already, or it is another cluster's agent.
             except (OSError, RemoteError) as error:
                 _logger.log(logging.DEBUG if unreachable else logging.WARNING, "the agent cannot be reached: %s", error)
@@ -210,25 +210,26 @@ class Uplink(Sharing):
             delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
             await asyncio.sleep(delay)
 
-    async def _live_with_a_line(self) -> None:
+    async def _stay_with(self) -> None:
         """From connecting to the line's end. Where there is no agent, the connection waits for one in its queue."""
-        options = self._order.options
-        sock = connect_unix(self._order.cluster_port, blocking=False)
+        options = self._worker_spec.options
+        sock = connect_unix(self._worker_spec.cluster_port, blocking=False)
         limits = options.max_message_bytes, options.max_queue_bytes
-        line = self._latest = await DirectConnection.open(
-            sock, self, self._handlers, app(self._order.slot).pack(), *limits
+        connection = self._latest = await DirectConnection.open(
+            sock, self, self._handlers, app(self._worker_spec.slot).pack(), *limits
         )
         try:
             version = self._copy.version if self._has_copy.is_set() else None
             self._welcome(
-                line, await line.request("hello", (self._order.cluster_id, self.worker_id, version), PATIENCE)
+                connection,
+                await connection.request("hello", (self._worker_spec.cluster_id, self.worker_id, version), PATIENCE),
             )
-            await line.gone.wait()
+            await connection.gone.wait()
         finally:
-            line.close()
+            connection.close()
 
-    def _welcome(self, line: DirectConnection, leaders: list[str]) -> None:
-        self._line, self._leaders = line, set(leaders)
+    def _welcome(self, connection: DirectConnection, leaders: list[str]) -> None:
+        self._connection, self._leaders = connection, set(leaders)
         self._welcomed.set()
         if self._shared is not None:
             self._tell("follow", None)
@@ -236,18 +237,18 @@ class Uplink(Sharing):
             follower.subscribe_again()
 
     def _tell(self, action: str, data: Any) -> None:
-        if self._line is not None:
+        if self._connection is not None:
             with contextlib.suppress(MessengerClosed):
-                self._line.send(action, data)
+                self._connection.send(action, data)
 
-    def on_request(self, line: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
+    def on_request(self, connection: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
         if action != "copy":
             return False
         copy = self._copy.version, list(self._copy.entries.items())
-        line.reply(question, FrameKind.REPLY, copy, limited=False)
+        connection.reply(question, FrameKind.REPLY, copy, limited=False)
         return True
 
-    def on_message(self, line: DirectConnection, action: str, data: Any) -> None:
+    def on_message(self, connection: DirectConnection, action: str, data: Any) -> None:
         if action == "value":
             name, key, value = convert(data, tuple[str, bytes, Any])
             if follower := self._followers.get(name):
@@ -261,9 +262,9 @@ class Uplink(Sharing):
         elif action == "leaders":
             self._leaders = set(data)
 
-    def on_closed(self, line: DirectConnection) -> None:
-        if self._line is line:
-            self._line = None
+    def on_closed(self, connection: DirectConnection) -> None:
+        if self._connection is connection:
+            self._connection = None
             self._welcomed.clear()
 
     def _take_copy(self, version: int, entries: list[Change]) -> None:

@@ -41,19 +41,19 @@ class SharedModules:
         self._inhabitants: Counter[str] = Counter()  # by base directory
         self._added: set[str] = set()  # to the module path
 
-    def enter(self, order: WorkerSpec) -> None:
+    def enter(self, spec: WorkerSpec) -> None:
         """A worker begins."""
         with self._lock:
             self._foundation = self._foundation or frozenset(sys.modules)
-            base_dir = order.options.base_dir
+            base_dir = spec.options.base_dir
             self._inhabitants[base_dir] += 1
             if base_dir not in sys.path:
                 sys.path.insert(0, base_dir)
                 self._added.add(base_dir)
 
-    def leave(self, order: WorkerSpec) -> None:
+    def leave(self, spec: WorkerSpec) -> None:
         """A worker has ended. Who comes after the last one begins anew, perhaps elsewhere."""
-        base_dir = order.options.base_dir
+        base_dir = spec.options.base_dir
         with self._lock:
             self._inhabitants[base_dir] -= 1
             if not self._inhabitants[base_dir]:
@@ -63,40 +63,40 @@ class SharedModules:
                     self._added.remove(base_dir)
                     sys.path.remove(base_dir)
 
-    def import_for(self, place: "ThreadWorkerContext", name: str) -> ModuleType:
-        """Import `name`, or find it imported; then all that it registered holds at `place`."""
+    def import_for(self, context: "ThreadWorkerContext", name: str) -> ModuleType:
+        """Import `name`, or find it imported; then all that it registered holds at `context`."""
         with self._lock:
-            self._renew(place.order)
-            self._find_first(place.order.options.base_dir)
-            place.importing = name
+            self._renew(context.spec)
+            self._find_first(context.spec.options.base_dir)
+            context.importing = name
             try:
                 module = importlib.import_module(name)
             finally:
-                place.importing = ""
-            _check_origin(module, place.order.options.base_dir)
-            for declaration in self._for(place, module):
-                place.repeat(declaration)
+                context.importing = ""
+            _check_origin(module, context.spec.options.base_dir)
+            for declaration in self._for(context, module):
+                context.repeat(declaration)
         return module
 
     def note(self, declaration: Declaration) -> None:
         """It holds for the workers that come later, too."""
         self._declared.append(declaration)
 
-    def _for(self, place: "ThreadWorkerContext", root: ModuleType) -> list[Declaration]:
+    def _for(self, context: "ThreadWorkerContext", root: ModuleType) -> list[Declaration]:
         """All of a cluster's role share one application. Of what others have imported it is what `root` leads to."""
         declared = [*declared_outside, *self._declared]
-        if all(each.whose == place.kind for each in declared):
+        if all(each.whose == context.kind for each in declared):
             return declared
-        found = frozenset(reachable(root, place.order.options.base_dir))
-        return [each for each in declared if each.whose == place.kind or each.module in found]
+        found = frozenset(reachable(root, context.spec.options.base_dir))
+        return [each for each in declared if each.whose == context.kind or each.module in found]
 
-    def _renew(self, order: WorkerSpec) -> None:
+    def _renew(self, spec: WorkerSpec) -> None:
         """After a reload: forget what came from the application's own files, and what it has registered."""
-        known = self._editions.setdefault(order.cluster_id, order.reloads)
-        if order.reloads <= known:
+        known = self._editions.setdefault(spec.cluster_id, spec.reloads)
+        if spec.reloads <= known:
             return
-        self._editions[order.cluster_id] = order.reloads
-        self._forget(order.options.base_dir)
+        self._editions[spec.cluster_id] = spec.reloads
+        self._forget(spec.options.base_dir)
 
     def _forget(self, base_dir: str) -> None:
         gone = {
@@ -125,20 +125,20 @@ _shared = SharedModules()
 class ThreadWorkerContext(WorkerContext):
     """The place of a worker that is a thread among others of its process."""
 
-    def __init__(self, role: Role, order: WorkerSpec) -> None:
+    def __init__(self, role: Role, spec: WorkerSpec) -> None:
         super().__init__(role)
         self.worker_id = threading.get_native_id()
-        self.order = order
-        self.kind = order.cluster_id, role
+        self.spec = spec
+        self.kind = spec.cluster_id, role
         self.importing = ""
         self._own_handlers = DeclaringHandlers(self, role, self._handlers)
         other = Role.AGENT if role is Role.APP else Role.APP
         self._mute = Messenger(other, DeclaringHandlers(self, other))
-        _shared.enter(order)
+        _shared.enter(spec)
         self._repeated: set[Declaration] = set()
         self._own: WeakKeyDictionary[object, Registrations] = WeakKeyDictionary()
 
-    def messenger_of(self, role: Role) -> Messenger:
+    def messenger_for_role(self, role: Role) -> Messenger:
         if role is not self.role:
             return self._mute
         return self.messenger.with_handlers(self._own_handlers) if self.importing else self.messenger
@@ -167,7 +167,7 @@ class ThreadWorkerContext(WorkerContext):
 
     def leave(self) -> None:
         """The worker has ended."""
-        _shared.leave(self.order)
+        _shared.leave(self.spec)
 
     def repeat(self, declaration: Declaration) -> None:
         """Do here, once, what was declared elsewhere."""

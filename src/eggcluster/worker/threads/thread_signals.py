@@ -20,7 +20,7 @@ class ThreadSignals:
 
     def __init__(self, sock: socket.socket, close_request: CloseRequest, record: HeartbeatPage) -> None:
         self._sock = sock
-        self._close_order = close_request
+        self._close_request = close_request
         self._record = record
         self._worker = threading.get_ident()
         # In the worker's name: what it logs is the worker's.
@@ -35,9 +35,9 @@ class ThreadSignals:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            while order := self._sock.recv(1):
-                if order == CLOSE_REQUEST:
-                    self._close_order.give()
-                elif order == STACKS_REQUEST:
+            while spec := self._sock.recv(1):
+                if spec == CLOSE_REQUEST:
+                    self._close_request.give()
+                elif spec == STACKS_REQUEST:
                     self._record.write_final_message(stack_of(thread_frames(self._worker)))
                     self._sock.send(STACKS_REQUEST)

@@ -21,7 +21,7 @@ from eggcluster.kernel.threads import accept_daemons
 from eggcluster.logs import set_speaker
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.role import Role
-from eggcluster.worker.context.current import become, inhabit
+from eggcluster.worker.context.current import become_worker, run_as_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.event_loop import new_event_loop
@@ -48,37 +48,37 @@ def live(channel_fd: int, orders_fd: int, *, shares_modules: bool) -> int:
 
 def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_end: contextlib.ExitStack) -> int:
     began = time.monotonic()
-    order = read_first(sock, WorkerSpec)
-    at_end.callback(os.close, order.heartbeat_fd)
-    hand_down(order.fds)
+    spec = read_first(sock, WorkerSpec)
+    at_end.callback(os.close, spec.heartbeat_fd)
+    hand_down(spec.fds)
     # A process that ends closes its connections; here nobody does but the garbage collector.
     at_end.callback(gc.collect)
-    at_end.callback(close_untaken, order.fds)
+    at_end.callback(close_untaken, spec.fds)
     at_end.callback(asyncio.set_event_loop, None)  # the closed one still knows what was to be called, and so everything
-    place = _place(order, shares_modules, at_end)
-    set_speaker(order.speaker, place.worker_id, order.log_level)  # before anything is called that keeps the context
+    context = _context(spec, shares_modules, at_end)
+    set_speaker(spec.speaker, context.worker_id, spec.log_level)  # before anything is called that keeps the context
     close_request = CloseRequest(threading.get_ident())
     at_end.callback(close_request.end)
-    at_end.enter_context(contextlib.closing(ThreadSignals(orders, close_request, HeartbeatPage(order.heartbeat_fd))))
+    at_end.enter_context(contextlib.closing(ThreadSignals(orders, close_request, HeartbeatPage(spec.heartbeat_fd))))
     with asyncio.Runner(loop_factory=_worker_loop) as runner:
-        return lifecycle_for(order, sock, place, close_request).run(runner, began)
+        return lifecycle_for(spec, sock, context, close_request).run(runner, began)
 
 
-def _place(order: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStack) -> WorkerContext:
-    role = Role(order.role)
+def _context(spec: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStack) -> WorkerContext:
+    role = Role(spec.role)
     if not shares_modules:
         accept_daemons()
-        find_application(order)
-        own = become(role)
+        find_application(spec)
+        own = become_worker(role)
         own.worker_id = threading.get_native_id()
         return own
-    place = ThreadWorkerContext(role, order)
-    inhabit(place)
+    context = ThreadWorkerContext(role, spec)
+    run_as_worker(context)
     at_end.callback(
-        inhabit, WorkerContext(role)
+        run_as_worker, WorkerContext(role)
     )  # this thread's context outlives it, and so would all that belongs to it
-    at_end.callback(place.leave)
-    return place
+    at_end.callback(context.leave)
+    return context
 
 
 def _worker_loop() -> asyncio.AbstractEventLoop:
@@ -98,10 +98,10 @@ def _worker_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _exit_code(life: Callable[[], int]) -> int:
+def _exit_code(lifecycle: Callable[[], int]) -> int:
     """Its own, or that of what ended it, as Python's for a process: sys.exit(3), sys.exit("a text"), sys.exit()."""
     try:
-        return life()
+        return lifecycle()
     except SystemExit as end:
         if end.code is None:
             return ExitCode.CLOSED
