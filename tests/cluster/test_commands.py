@@ -406,7 +406,9 @@ def test_a_runtime_directory_that_others_may_write_to_is_refused(project: Projec
     root = Path(project.environ["EGG_RUNTIME_DIR"])
     root.mkdir()
     root.chmod(0o777)
-    assert f"the runtime directory {root} is open to others" in project.write(app=HELLO).refused("--port", "0")
+    assert f"the runtime directory {root} is not a private directory of this user" in project.write(app=HELLO).refused(
+        "--port", "0"
+    )
     root.rmdir()
 
 

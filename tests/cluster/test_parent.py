@@ -454,7 +454,7 @@ def test_a_cluster_is_started_once(project: Project, monkeypatch: pytest.MonkeyP
             await cluster.wait_closed()
         async with cluster:
             pass
-        with pytest.raises(RuntimeError, match="started once"):
+        with pytest.raises(RuntimeError, match="started before"):
             await cluster.start()
 
     asyncio.run(scenario())

@@ -29,17 +29,17 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_master_that_stands_still_is_not_waited_for_and_its_queue_may_be_full(path: Path) -> None:
     with bind_unix(str(path)) as sock:
-        sock.listen(0)  # the kernel takes one connection, nobody else does
+        sock.listen(0)  # the kernel takes one connection, nothing accepts it
         for _ in range(3):
             with pytest.raises(ControlError, match=SILENT):
                 next(ask(BOARD, "status", 0.05))
 
 
-def test_who_comes_while_too_many_look_on_is_told_so(run: Run, path: Path) -> None:
+def test_a_client_beyond_the_limit_is_refused_with_a_reason(run: Run, path: Path) -> None:
     async def work() -> None:
         async with controlled(path):
             others = [await asyncio.open_unix_connection(str(path)) for _ in range(MAX_CLIENTS)]
-            with pytest.raises(ControlError, match=f"{MAX_CLIENTS} others talk with the master already"):
+            with pytest.raises(ControlError, match=f"the master has {MAX_CLIENTS} clients already"):
                 await asyncio.to_thread(answer_to, BOARD, "status")
             for _, writer in others:
                 writer.close()

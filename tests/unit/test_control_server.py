@@ -103,7 +103,7 @@ def test_a_long_command_tells_its_progress_and_its_end(
     "line",
     [b"\n", b"GET / HTTP/1.1\r\n\r\n", b"{}\n", b"[]\n", b'{"command": 1}\n', b"\xff\n", b"", b"x" * (2 * MAX_LINE)],
 )
-def test_nonsense_is_not_answered_and_harms_nobody(run: Run, path: Path, line: bytes) -> None:
+def test_nonsense_is_not_answered_and_does_no_harm(run: Run, path: Path, line: bytes) -> None:
     async def work() -> None:
         async with controlled(path) as master:
             assert await ask(path, line) == []
@@ -116,7 +116,7 @@ def test_nonsense_is_not_answered_and_harms_nobody(run: Run, path: Path, line: b
 def test_an_unknown_command_is_an_error(run: Run, path: Path) -> None:
     async def work() -> None:
         async with controlled(path):
-            assert await ask(path, command("dance")) == [{"error": 'no command is called "dance"'}]
+            assert await ask(path, command("dance")) == [{"error": 'unknown command "dance"'}]
 
     run(work())
 
@@ -139,7 +139,7 @@ def test_a_client_that_goes_away_does_not_disturb_the_command(run: Run, path: Pa
     run(work())
 
 
-def test_who_looks_on_sees_each_message_as_it_passes_and_costs_nothing_afterwards(run: Run, path: Path) -> None:
+def test_a_watcher_sees_each_message_as_it_passes_and_costs_nothing_afterwards(run: Run, path: Path) -> None:
     async def work() -> None:
         async with controlled(path) as master:
             agent, one = await master.wires.agent(), await master.wires.app(1)
@@ -159,7 +159,7 @@ def test_who_looks_on_sees_each_message_as_it_passes_and_costs_nothing_afterward
     run(work())
 
 
-def test_who_looks_on_without_asking_for_it_does_not_see_the_data(run: Run, path: Path) -> None:
+def test_a_watcher_sees_the_data_only_if_it_asks_for_them(run: Run, path: Path) -> None:
     async def work() -> None:
         async with controlled(path) as master:
             one = await master.wires.app(1)

@@ -16,7 +16,7 @@ from eggcluster.runtime.runtime_dir import RuntimeDir
 @contextlib.contextmanager
 def full_disk() -> Iterator[None]:
     """No file of this process can have a content: like a full disk, but for the words of the error. Only for as long
-    as nobody else writes: pytest's own output may be a file."""
+    as nothing else writes: pytest's own output may be a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:

@@ -1,4 +1,4 @@
-"""The runtime directory: private, locked by who lives, free again when they are gone."""
+"""The runtime directory: private, locked by a living master, free again when that one has ended."""
 
 import fcntl
 import os
@@ -47,7 +47,7 @@ def test_a_second_cluster_of_the_same_name_is_refused_in_one_line(claimed: Runti
     assert claimed.describe() is not None
 
 
-def test_who_cleans_up_tmp_leaves_it_alone_as_long_as_the_cluster_lives(claimed: RuntimeDir) -> None:
+def test_a_cleaner_of_tmp_leaves_it_alone_as_long_as_the_cluster_lives(claimed: RuntimeDir) -> None:
     """What systemd-tmpfiles does before it looks into a directory: tmpfiles.d(5)."""
     cleaner = os.open(claimed.path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -91,7 +91,7 @@ def test_what_a_dead_cluster_left_is_taken_over(root: str) -> None:
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_not_taken_for_ones_own(root: str) -> None:
-    """Who releases removes the file under the feet of who opens it just then."""
+    """A release may remove the file between another master's open(2) and flock(2)."""
     first = RuntimeDir("shop", root)
     first.claim("/srv/shop")
     fd = os.open(Path(first.path) / "lock", os.O_RDWR)
@@ -110,7 +110,7 @@ def test_a_directory_that_is_open_to_others_is_refused(root: str, mode: int) -> 
     folder = Path(root) / "shop"
     folder.mkdir(parents=True)
     folder.chmod(mode)
-    with pytest.raises(OptionsError, match="is open to others"):
+    with pytest.raises(OptionsError, match="is not a private directory of this user"):
         RuntimeDir("shop", root).claim("/srv/shop")
 
 

@@ -1,4 +1,4 @@
-"""The cluster's private runtime directory: its lock, its description, its sockets. Master and command line.
+"""The cluster's private runtime directory: lock, description, sockets. Runs in the master and the command line.
 
 $EGG_RUNTIME_DIR, $XDG_RUNTIME_DIR/eggcluster or /tmp/eggcluster-UID
   NAME/             0700
@@ -198,4 +198,6 @@ def _make_own(path: str, *, forbidden: int) -> None:
     except OSError as error:
         raise unusable(path, error) from None
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & forbidden:
-        raise OptionsError(f"the runtime directory {path} is open to others; remove it, or set EGG_RUNTIME_DIR")
+        raise OptionsError(
+            f"the runtime directory {path} is not a private directory of this user; remove it, or set EGG_RUNTIME_DIR"
+        )

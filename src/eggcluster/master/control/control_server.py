@@ -96,7 +96,9 @@ class ControlServer:
         task = asyncio.current_task()
         assert task is not None
         if len(self._clients) >= MAX_CLIENTS:
-            writer.write(msgspec.json.encode({"error": f"{MAX_CLIENTS} others talk with the master already"}) + b"\n")
+            writer.write(
+                msgspec.json.encode({"error": f"the master has {MAX_CLIENTS} clients already; try again later"}) + b"\n"
+            )
             writer.close()
             return
         self._clients.add(task)
@@ -133,7 +135,7 @@ class ControlServer:
                 self._master.feed.observe(events)
                 await _stream(events, reader, writer, lambda: self._master.feed.ignore(events))
             case other:
-                await _send(writer, {"error": f'no command is called "{other}"'})
+                await _send(writer, {"error": f'unknown command "{other}"'})
 
     async def _request(self, event: CloseRequested | ReloadRequested, writer: asyncio.StreamWriter) -> None:
         """Put the event into the inbox; send the client its progress until it is done."""

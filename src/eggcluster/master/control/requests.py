@@ -59,7 +59,7 @@ class MasterRequests:
         elif action == "background":
             worker.background = background_states(details, worker.background)
         else:
-            raise FrameError(f'no report is called "{action}"')
+            raise FrameError(f'unknown report "{action}"')
 
     def request(self, switchboard: Switchboard, link: Link, request_id: int, action: str, data: Any) -> None:
         """Answer a request to the master itself, at once or when it is carried out."""
