@@ -13,6 +13,7 @@ from eggcluster.model.lives.commands import (
     PublishPids,
     ReloadEnded,
     ReportDeath,
+    Stop,
 )
 from eggcluster.model.lives.phase import ExitCode, Phase
 from eggcluster.model.lives.settings import SupervisorSettings
@@ -32,6 +33,16 @@ def test_the_app_workers_are_started_once_the_agent_has_started() -> None:
     world.started(world.agent)
     assert [worker.slot for worker in world.forked()] == [1, 2, 3]
     assert world.supervisor.phase is Phase.APPS_BOOT
+
+
+def test_one_command_starts_all_app_workers_and_one_command_stops_them() -> None:
+    world = World(workers=3).boot()
+    world.started(world.agent)
+    apps = tuple(world.apps())
+    assert world.given(Fork) == [Fork(apps)]
+    for worker in apps:
+        world.started(worker)
+    assert world.close().given(Stop) == [Stop(apps, 5.0)]
 
 
 def test_ready_is_announced_once_when_the_last_app_worker_listens() -> None:
