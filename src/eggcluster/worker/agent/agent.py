@@ -1,4 +1,4 @@
-"""The agent: what must be done once in the cluster. Runs in the agent worker."""
+"""`Agent`: what must be done once in the cluster. Runs in the agent."""
 
 import contextlib
 from typing import TYPE_CHECKING, cast
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Agent(Hooks):
-    """One object in `agent.py`, on which the application hangs what only one process may do.
+    """One object in `agent.py`: the application registers with it what only one process may do.
 
     There is one agent in a cluster, never two at the same time. It starts before the app workers and closes after
     them. `schedule` decorates what runs at given times, here and nowhere else.
@@ -41,9 +41,11 @@ class Agent(Hooks):
         return self.registrations.scheduler
 
     async def run_schedule(self, name: str) -> ScheduleRun:
-        """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
-        it. Gives the run when it has ended; RunFailed where it did not end well, or nobody has such a task.
-        Cancelling stops the waiting alone."""
+        """Run a task of this cluster now, as a tick would: where its type says, if its `overlap` allows it.
+
+        Return the run when it has ended. RunFailed if it did not end well, or if there is no such task. Cancelling ends
+        only the waiting.
+        """
         if self._scheduler is None:
             raise RunFailed("the agent has not started")
         return ran(name, await self._scheduler.run_by_hand(name))

@@ -1,4 +1,4 @@
-"""The agent worker's lifecycle. Runs in the agent."""
+"""The lifecycle of the agent. Runs in the agent."""
 
 import contextlib
 import os
@@ -20,8 +20,8 @@ MAX_FILES = 5000  # some hundred bytes each; an agent with more is compared by t
 
 
 def source_files() -> list[tuple[str, int, int]]:
-    """The path, modification time (ns) and size of each file that a module was loaded from, but not of the standard
-    library's and ours: those the master cannot load anew either."""
+    """Return the path, modification time (ns) and size of each file that a module was loaded from. Files of the
+    standard library and of ours are left out: the master cannot load those anew either."""
     stdlib = sysconfig.get_path("stdlib") + os.sep
     packages = (sysconfig.get_path("purelib") + os.sep, sysconfig.get_path("platlib") + os.sep)
     ours = os.path.dirname(eggcluster.__file__ or "") + os.sep
@@ -40,7 +40,7 @@ def source_files() -> list[tuple[str, int, int]]:
     return files[:MAX_FILES]
 
 
-FAREWELL = 1.0  # seconds, at most, for the last messages, and again for their async handlers
+LAST_MESSAGES_TIMEOUT = 1.0  # seconds, at most, for the last messages, and again for their async handlers
 
 
 class AgentLifecycle(Lifecycle):
@@ -76,21 +76,21 @@ class AgentLifecycle(Lifecycle):
         super()._on_event(action, data)
 
     async def close(self) -> bool:
-        await self._hear_all()
+        await self._handle_last_messages()
         closed = await self.agent.run_close(self.grace_left(self.options.agent_close_timeout))
         if self._port is not None:
             self._port.close()
         return await self.close_sharing() and closed
 
-    async def _hear_all(self) -> None:
-        """Let everything be handled that was sent to this agent; from now on it is kept for the next one.
+    async def _handle_last_messages(self) -> None:
+        """Handle everything that was sent to this agent; the master keeps what comes later for the next one.
 
-        The master's answer comes behind all that it has relayed so far.
+        The master's reply comes after all that it has relayed so far.
         """
-        farewell = min(FAREWELL, self.options.agent_close_timeout / 4000)  # of milliseconds; on_close wants its half
+        timeout = min(LAST_MESSAGES_TIMEOUT, self.options.agent_close_timeout / 4000)  # ms; on_close gets half of it
         with contextlib.suppress(EggclusterError):
-            await self.messenger.request("leave", to="master", timeout=farewell)
-        await self.messenger.wait_for_handlers(farewell)
+            await self.messenger.request("leave", to="master", timeout=timeout)
+        await self.messenger.wait_for_handlers(timeout)
 
     def _open_cluster_port(self) -> None:
         spec = self.spec
@@ -99,7 +99,7 @@ class AgentLifecycle(Lifecycle):
             self._port = ClusterPort(listener, spec.cluster_port, spec.cluster_inode, self._on_follower)
 
     def _on_follower(self, follower: socket.socket) -> None:
-        """An agent that shares nothing itself pays for sharing when the first app worker connects."""
+        """An app worker connects. An agent that shares nothing itself loads the sharing only now."""
         self.context.sharing.open()
         if self._booted:
             self.context.sharing.booted()

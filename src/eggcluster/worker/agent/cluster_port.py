@@ -1,8 +1,8 @@
-"""The cluster port as the agent has it: where app workers connect to it. Runs in the agent.
+"""The cluster port: the Unix socket at which app workers connect to the agent. Runs in the agent.
 
-The listener is the master's, so connections wait in it while the agent is replaced. But its file can get lost, when
-somebody cleans the runtime directory, and application code can close it. Then the agent binds a listener of its own at
-the same path; who connects while there is no agent is refused there, and tries again.
+The master holds the listener, so connections wait in it while the agent is replaced. But its file can get lost when the
+runtime directory is cleaned, and application code can close it. Then the agent binds a listener of its own at the same
+path; a worker that connects while there is no agent is refused there, and tries again.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from eggcluster.kernel.inherited_sockets import InheritedFiles, InheritedSocket,
 from eggcluster.kernel.listen_socket import is_shut
 from eggcluster.kernel.unix_socket import bind_unix, connect_unix
 
-LOOK = 1.0  # seconds between two looks at the file
-BACKLOG = 4096  # as the master's
-PAUSE = 1.0  # seconds without accepting when there are no file descriptors left
+FILE_CHECK_INTERVAL = 1.0  # seconds
+BACKLOG = 4096  # as for the master's listener
+ACCEPT_PAUSE = 1.0  # seconds without accepting after there was no file descriptor left
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class ClusterPort:
-    """Accepts in the running loop, and looks after the file, until `close`; `take` gets each connection. `listener` is
-    the master's, which bound it at `path`: a file with this `inode`."""
+    """Accepts in the running loop and keeps the file in place, until `close`. `take` gets each connection. `listener`
+    is the master's, bound at `path`: a file with this `inode`."""
 
     def __init__(self, listener: InheritedSocket, path: str, inode: int, take: Callable[[socket.socket], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -35,11 +35,11 @@ class ClusterPort:
         self._take = take
         self._complained = False
         self._accept_at(listener)
-        self._look()
+        self._check()
 
     def close(self) -> None:
-        """Accept no more: who comes now waits for the next agent. May be called again."""
-        self._next_look.cancel()
+        """Accept no more: new connections wait for the next agent. May be called again."""
+        self._next_check.cancel()
         self._inherited.close()
         while self._listeners:
             self._close(self._listeners.pop())
@@ -58,10 +58,10 @@ class ClusterPort:
         except OSError as error:
             _logger.error("followers have to wait: %s", error)
             self._loop.remove_reader(listener)
-            self._loop.call_later(PAUSE, self._accept_at, listener)
+            self._loop.call_later(ACCEPT_PAUSE, self._accept_at, listener)
 
     def _replace(self, listener: InheritedSocket) -> None:
-        """The application has shut it down, or closed it: another one takes its path."""
+        """The application has shut the listener down, or closed it: bind another one at its path."""
         _logger.error("the socket at %s was closed by the application", self._path)
         self._listeners.remove(listener)
         self._close(listener)
@@ -74,8 +74,8 @@ class ClusterPort:
 
     # -- the file ------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        self._next_look = self._loop.call_later(LOOK, self._look)
+    def _check(self) -> None:
+        self._next_check = self._loop.call_later(FILE_CHECK_INTERVAL, self._check)
         for fd in self._inherited.put_back()[0]:
             _logger.error("the application has closed file descriptor %d, the socket at %s: put back", fd, self._path)
         for lost in [listener for listener in self._listeners if listener.is_lost or is_shut(listener)]:
@@ -110,7 +110,7 @@ class ClusterPort:
         return inode in self._known
 
     def _bind(self) -> InheritedSocket:
-        """A new listener, in place of a file that an earlier agent has left."""
+        """Return a new listener; a file that an earlier agent left is replaced."""
         folder = os.stat(os.path.dirname(self._path))
         if folder.st_uid != os.geteuid() or folder.st_mode & 0o077:
             raise PermissionError(f"{os.path.dirname(self._path)} is not private any more")
@@ -128,7 +128,7 @@ class ClusterPort:
 
 
 def _is_answered(path: str) -> bool:
-    """Whether anybody listens there."""
+    """Return whether a process listens at `path`."""
     try:
         connect_unix(path, blocking=False).close()
     except BlockingIOError:

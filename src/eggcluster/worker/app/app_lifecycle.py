@@ -1,4 +1,4 @@
-"""An app worker's life. Runs in the app workers."""
+"""The lifecycle of an app worker. Runs in the app workers."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.lifecycle import CLOSE_RESERVE, Lifecycle
 
-LOOK = 1.0  # seconds between two looks whether the sockets are still there
+SOCKET_CHECK_INTERVAL = 1.0  # seconds between two checks that the sockets are still open
 
 CLOSED = "the application has closed file descriptor %d, on which its connections come in"
 
@@ -37,7 +37,7 @@ class AppLifecycle(Lifecycle):
     lifespan: Lifespan | None
     handed: HandoverReader | None = None
     _cut_off = False  # the application has closed a socket on which connections come in
-    _next_look: asyncio.TimerHandle | None = None
+    _next_check: asyncio.TimerHandle | None = None
 
     def __init__(
         self, spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
@@ -49,7 +49,7 @@ class AppLifecycle(Lifecycle):
     def run(self, runner: asyncio.Runner, began: float) -> int:
         try:
             return super().run(runner, began)
-        except SystemExit:  # the application's: the loop is left at once, and whatever ran in it is cancelled next
+        except SystemExit:  # raised by the application: the loop ends at once, and what ran in it is cancelled next
             log_no_cancellations()
             raise
         finally:
@@ -80,16 +80,16 @@ class AppLifecycle(Lifecycle):
             self.handed = HandoverReader(self.spec.handover_fd, self.engine)
             self.handed.start()
         self.times.done("HTTP engine")
-        self._look_at_sockets()
+        self._check_sockets()
 
-    def _look_at_sockets(self) -> None:
-        """A worker that nobody reaches any more would be listening for ever: it makes room for one that is reached."""
+    def _check_sockets(self) -> None:
+        """Close a worker that no connection can reach any more: a new one takes its place."""
         for fd in self._lost_sockets():
             self._cut_off = True
             _logger.error(f"{CLOSED}: closing", fd)
             self.close_by_itself()
         if not self._cut_off:
-            self._next_look = asyncio.get_running_loop().call_later(LOOK, self._look_at_sockets)
+            self._next_check = asyncio.get_running_loop().call_later(SOCKET_CHECK_INTERVAL, self._check_sockets)
 
     def _lost_sockets(self) -> list[int]:
         back, lost = self._sockets.put_back()
@@ -105,9 +105,9 @@ class AppLifecycle(Lifecycle):
         return load._replace(accepting=False) if self._cut_off else load
 
     async def close(self) -> bool:
-        if self._next_look is not None:
-            self._next_look.cancel()
-        self._sockets.close()  # or it would go on listening
+        if self._next_check is not None:
+            self._next_check.cancel()
+        self._sockets.close()  # the copies would go on listening
         if self.handed is not None:
             self.handed.finish()
         timeout = self.options.app_close_timeout / 1000

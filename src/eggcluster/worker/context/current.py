@@ -1,7 +1,7 @@
-"""Which worker runs here, for code that only knows `from eggcluster import messenger`. Runs anywhere.
+"""The context of the running worker, for code that only says `from eggcluster import messenger`. Runs anywhere.
 
-A worker has a process of its own, or shares it with others as a thread. Outside of a cluster `messenger` exists too,
-so that modules that register handlers can be imported by tests and tools; sending then raises MessengerClosed.
+A worker has a process of its own, or shares one with others as a thread. `messenger` exists outside of a cluster, too,
+so that tests and tools can import modules that register handlers; sending raises MessengerClosed there.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
     messenger: Messenger
 
 
-_context = PerWorker("eggcluster.place", WorkerContext())
+_context = PerWorker("eggcluster.context", WorkerContext())
 
 
 def current_context() -> WorkerContext:
-    """The place of the worker on whose behalf this runs."""
+    """Return the context of the worker that the running code belongs to."""
     return _context.get()
 
 
 def become_worker(role: Role) -> WorkerContext:
-    """This process is a worker of that role from now on, and nothing else."""
+    """Make this process a worker of that role, for the rest of its life."""
     context = _context.default
     context.take_role(role)
     return context
 
 
 def run_as_worker(context: WorkerContext) -> None:
-    """This thread is a worker from now on, one of several in its process."""
+    """Make this thread a worker, one of several in its process."""
     _context.bind(context)
     _context.default.messenger.why_closed = (
-        "this thread runs in no worker's name: start it with contextvars.copy_context().run, or by asyncio.to_thread"
+        "this thread belongs to no worker: start it with contextvars.copy_context().run, or with asyncio.to_thread"
     )
 
 
 def messenger_for(role: Role) -> Messenger:
-    """The messenger of an `Agent` or `Application` object: this worker's own where it has that role.
+    """Return the messenger of an `Agent` or `Application` object: this worker's own if it has that role.
 
-    An app's module may import the agent's and the other way round; the object of the other role then gets a
-    messenger of its own, whose handlers nobody calls.
+    The application's module may import the agent's, and the other way round. The object of the other role then gets a
+    messenger of its own, whose handlers are never called.
     """
     if _owns_process():
         return current_context().messenger_for_role(role)
-    return WorkerProxy(lambda: current_context().messenger_for_role(role))  # type: ignore[return-value]  # it is one in all but its class
+    return WorkerProxy(lambda: current_context().messenger_for_role(role))  # type: ignore[return-value]  # it stands for one
 
 
-def bound_sharing(find: Any) -> Any:
-    """What `find` gives of a worker's sharing, for a module to keep. Each worker that shares the module gets its own,
-    from its boot on."""
+def sharing_for_module(find: Any) -> Any:
+    """Return what `find` takes from the worker's sharing, for a module to keep. Each worker that shares the module has
+    its own, from its boot on."""
     found = find(current_context().sharing)
     if _owns_process():
         return found
@@ -61,12 +61,12 @@ def bound_sharing(find: Any) -> Any:
 
 
 def _owns_process() -> bool:
-    """Then nobody has to be asked each time whose turn it is."""
+    """Return whether this process has one worker only: then its context needs no lookup."""
     return _context.default.role is not None
 
 
 def __getattr__(name: str) -> Any:
-    """`messenger`, PEP 562: not before it is known whether this process is a worker's own."""
+    """PEP 562: `messenger`, once it is known whether this process has one worker only."""
     if name != "messenger":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return current_context().messenger if _owns_process() else WorkerProxy(lambda: current_context().messenger)

@@ -1,7 +1,7 @@
-"""What a module declares while it is imported, and how it is repeated for other workers that share the module.
+"""What a module declares while it is imported, and its repetition for other workers that share the module. In workers.
 
-Where each worker has its own modules an import runs the module's code, which registers handlers and creates shared
-clients in that worker. Where modules are shared it runs once, and for the others it is repeated what was declared.
+If each worker has its own modules, an import runs the module's code, which registers handlers and creates shared
+clients in that worker. If workers share modules, the code runs once, and its declarations are repeated for the others.
 """
 
 import sys
@@ -28,8 +28,8 @@ class Declaring(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Declaration:
-    """`repeat` does at a place what `module` did when one of those workers imported it which are what `whose` says: a
-    cluster and a role; None: before there was any."""
+    """`repeat` does for another worker what `module` did during its import. `whose` is the cluster and the role of the
+    worker that imported it; None: it was imported before there was a worker."""
 
     whose: tuple[str, Role] | None
     module: str
@@ -37,8 +37,8 @@ class Declaration:
 
 
 class DeclaringHandlers(Handlers):
-    """What is registered while a module is imported is declared, too: for the messenger of each place, or for the one
-    that objects of `role` have there. `others` are the handlers to register with."""
+    """Handlers that declare each registration, too: for the messenger of each worker, or for the one that objects of
+    `role` have there. `others` are the handlers to register with."""
 
     def __init__(self, context: Declaring, role: Role | None = None, others: Handlers | None = None) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def _register(role: Role | None, action: str, handler: Handler, once: bool, cont
 
 
 def calling_module() -> str:
-    """Whose code runs: the nearest that is not ours."""
+    """Return the name of the module that called us: the nearest one that is not ours."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _OURS:
         frame = frame.f_back

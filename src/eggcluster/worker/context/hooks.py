@@ -1,4 +1,4 @@
-"""What an application hangs on a worker's life: start, ready, close, background tasks. Runs in the worker."""
+"""Hooks of an application into a worker's life: start, ready, close, background tasks. Runs in the worker."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.role import Role
-from eggcluster.worker.context.current import bound_sharing, current_context, messenger_for
+from eggcluster.worker.context.current import current_context, messenger_for, sharing_for_module
 from eggcluster.worker.context.registrations import Hook, Registrations
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Hooks:
-    """The part that `Agent` and `Application` have in common. Hooks are plain or async functions without arguments.
+    """What `Agent` and `Application` have in common. Hooks are plain or async functions without arguments.
 
-    `slot`, `worker_id` and `generation` say which incarnation this is; they are 0 outside of a cluster. `env` is the
+    `slot`, `worker_id` and `generation` say which worker this is; they are 0 outside of a cluster. `env` is the
     cluster's, "" outside. `closing` is set when the worker begins to close, for plain background functions.
     """
 
@@ -38,12 +38,12 @@ class Hooks:
         self._declared = self._declare()
 
     def _declare(self) -> Registrations:
-        """What this object has, before a worker has it."""
+        """Return the registrations that hold before a worker has copied them."""
         raise NotImplementedError
 
     @property
     def registrations(self) -> Registrations:
-        """What the worker has of this object, on whose behalf this runs."""
+        """The registrations of this object in the worker that the running code belongs to."""
         return current_context().own(self, self._declared)
 
     @property
@@ -68,15 +68,15 @@ class Hooks:
 
     @property
     def local(self) -> SimpleNamespace:
-        """A namespace of this worker's own. In process mode a module's globals are that, too; workers that are threads
-        share their modules, and what one of them keeps for itself, its WebSockets say, belongs here."""
+        """A namespace of this worker's own. In process mode a module's globals are that, too. Workers that are threads
+        share their modules: what one of them keeps for itself, such as its WebSockets, belongs here."""
         return self.registrations.local
 
     @property
     def shared(self) -> "Shared":
         """A small dictionary that every worker reads from its own memory, and writes through the agent. Name it where
         the module is imported: the worker then starts with a copy. See docs/shared-state.md."""
-        shared: Shared = bound_sharing(lambda sharing: sharing.shared)
+        shared: Shared = sharing_for_module(lambda sharing: sharing.shared)
         return shared
 
     def cluster(self, cls: type[_T], *, name: str | None = None, timeout: float = 5.0) -> "ClusterClient[_T]":
@@ -85,8 +85,8 @@ class Hooks:
         is a follower's for a call, in seconds. See docs/shared-clients.md."""
         from eggcluster.worker.sharing.client_spec import ClusterClient
 
-        def create(blueprint: "ClientSpec") -> Any:
-            return bound_sharing(lambda sharing: sharing.create(blueprint))
+        def create(spec: "ClientSpec") -> Any:
+            return sharing_for_module(lambda sharing: sharing.create(spec))
 
         return ClusterClient(cls, create, name, timeout)
 
@@ -134,13 +134,13 @@ class Hooks:
         self.registrations.background.start()
 
     async def run_ready(self) -> None:
-        """Run the ready hooks; what one raises is logged and stops no other."""
+        """Run the ready hooks. What one raises is logged; the others still run."""
         for hook in self.registrations.ready_hooks:
             await self._call_logged(hook, "on_ready")
 
     async def run_close(self, grace: float = 5.0) -> bool:
         """Stop what runs in the background within `grace` seconds, then run the close hooks, the last registered
-        first; False if one raised."""
+        first; return False if one raised."""
         now = asyncio.get_running_loop().time
         deadline = now() + grace
         self.closing.set()
@@ -163,6 +163,6 @@ class Hooks:
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a plain or an async function and give what it returns."""
+    """Call a plain or an async function and return its result."""
     result = function(*args)
     return await result if isinstance(result, Awaitable) else result

@@ -1,7 +1,7 @@
-"""What one worker has of an `Agent` or an `Application` object: what it registered, and what became of it here.
+"""What one worker has of an `Agent` or `Application` object: what was registered, and its state here. In the worker.
 
-Runs in the worker. Workers that are threads share the object; what its module registers is copied for each of them,
-and what a worker registers later, a pool's `on_close` in an `on_start` say, is that worker's alone.
+Workers that are threads share the object. What its module registers is copied for each of them; what a worker registers
+later, for instance an `on_close` within an `on_start`, holds for that worker only.
 """
 
 import logging
@@ -43,7 +43,7 @@ class Registrations:
         self._logger = logger
 
     def copy(self) -> Self:
-        """The same registrations for another worker, in which nothing runs yet."""
+        """Return the same registrations for another worker, with nothing running."""
         other = type(self)(self._logger, self.schedule.copy())
         self._copy_to(other)
         return other
@@ -56,7 +56,7 @@ class Registrations:
 
 
 class AppRegistrations(Registrations):
-    """An app worker's."""
+    """The registrations of an `Application`."""
 
     def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
         super().__init__(logger, schedule)
@@ -68,15 +68,15 @@ class AppRegistrations(Registrations):
         assert isinstance(other, AppRegistrations)
         other.server_hooks = self.server_hooks[:]
 
-    def open_schedule(self, line: InternalMessenger, loaded_at: float) -> RunReceiver:
-        """Answer the agent from now on."""
-        self.run_receiver = RunReceiver(line, self.schedule, self.runner)
+    def open_schedule(self, messenger: InternalMessenger, loaded_at: float) -> RunReceiver:
+        """Answer the agent's run requests from now on."""
+        self.run_receiver = RunReceiver(messenger, self.schedule, self.runner)
         self.run_receiver.open(self.worker_id, self.slot, self.generation, loaded_at)
         return self.run_receiver
 
 
 class AgentRegistrations(Registrations):
-    """The agent's. `journal` is what its predecessor has left for it."""
+    """The registrations of an `Agent`. `journal` is what its predecessor left for it."""
 
     schedule: AgentSchedules
 

@@ -1,6 +1,6 @@
-"""One worker, as its own code finds it: its messenger, what it shares, what its objects have of their own.
+"""One worker as its own code finds it: its messenger, what it shares, its registrations. Runs in the worker.
 
-Runs in the worker; outside of a cluster there is one for the whole process.
+Outside of a cluster there is one context for the whole process.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 Own = TypeVar("Own", bound="Registrations")
-declared_outside: list[Declaration] = []  # by modules that were imported before this process was, or had, any worker
+declared_outside: list[Declaration] = []  # by modules that were imported before this process had a worker
 
 
 class WorkerContext:
-    """Where the code of one worker lives. `role` is None outside of a cluster; `worker_id` is the process's."""
+    """What belongs to one worker. `role` is None outside of a cluster; `worker_id` is the pid."""
 
     def __init__(self, role: Role | None = None) -> None:
         self.role = role
@@ -38,49 +38,50 @@ class WorkerContext:
         self._sharing: Sharing | None = None
 
     def take_role(self, role: Role) -> None:
-        """What this worker is."""
+        """Set the role of this worker."""
         self.role = role
         self.messenger.set_role(role)
 
     def start_as(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
-        """What this worker was ordered to be, and the loop that it lives in."""
+        """Set what this worker is to be, and its event loop."""
         self._spec_and_loop = spec, loop
 
     def messenger_for_role(self, role: Role) -> Messenger:
-        """This worker's messenger, or a mute one where its role is another."""
+        """Return this worker's messenger, or one that is never attached if its role is another."""
         if self.role is None:
             return self.messenger.with_handlers(DeclaringHandlers(self, role, self._handlers))
         return self.messenger if self.role is role else Messenger(role)
 
     def import_module(self, name: str) -> ModuleType:
-        """A module of the application."""
+        """Import a module of the application."""
         return importlib.import_module(name)
 
     def configure_logs(
         self, options: "ResolvedOptions", speaker: str, level: str, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """From now on this worker's log lines go where the options say; OptionsError where that cannot be."""
+        """Send this worker's log lines where the options say; OptionsError if that is impossible."""
         configure_logs(options, speaker, level).run_in(loop)
 
     def declare(self, repeat: "Callable[[WorkerContext], object]") -> None:
-        """Something was done while a module was imported that holds for every worker that imports it."""
+        """Record what a module does while it is imported: `repeat` does the same for every other worker that imports
+        it."""
         if self.role is None:
             declared_outside.append(Declaration(None, calling_module(), repeat))
 
     def own(self, owner: object, declared: Own) -> Own:
-        """What `owner`, an object that several workers may share, has here."""
+        """Return the registrations that `owner`, an object that several workers may share, has in this worker."""
         return declared
 
     # -- sharing -----------------------------------------------------------------------------------------
 
     @property
     def sharing_in_use(self) -> "Sharing | None":
-        """The shared clients and the shared state, where somebody has asked for them."""
+        """The shared clients and the shared state; None while the application has not asked for any."""
         return self._sharing
 
     @property
     def sharing(self) -> "Sharing":
-        """The same; made and imported when first asked for: a worker that shares nothing does not pay for it."""
+        """The same, made and imported at the first use: a worker that shares nothing does not pay for it."""
         if self._sharing is None:
             self._sharing = self._make_sharing()
             self._sharing.on_declare = lambda repeat: self.declare(lambda context: repeat(context.sharing))

@@ -1,12 +1,11 @@
-"""A stand-in for what each worker has of its own, for modules that are shared by several. Runs in workers."""
+"""A module-level object that is another one in each worker, for modules that workers share. Runs in workers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 
 class WorkerProxy:
-    """Whatever is asked of it is asked of what `find` gives for the worker that runs just then: a module-level name
-    that means another object in each worker."""
+    """Passes every access on to the object that `find` returns for the running worker."""
 
     __slots__ = ("_find",)
 
@@ -19,7 +18,7 @@ class WorkerProxy:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(object.__getattribute__(self, "_find")(), name, value)
 
-    # What Python looks up at the class and not at the object.
+    # Special methods: Python looks these up at the class, not at the object.
 
     def __repr__(self) -> str:
         return repr(object.__getattribute__(self, "_find")())

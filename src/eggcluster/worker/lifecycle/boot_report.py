@@ -1,4 +1,4 @@
-"""What is told of a boot: the report of one that failed, and where the time of each went. Runs in the worker."""
+"""Reports about a boot: why it failed, and where its time went. Runs in the worker."""
 
 import asyncio
 import importlib
@@ -15,7 +15,7 @@ import eggcluster
 from eggcluster.errors import BootError, OptionsError
 from eggcluster.wording import printable
 
-# Ours, the import system's (its frozen part and its files), and what starts a module or a loop.
+# Files of ours, of the import system (its frozen part, too), and of what starts a module or a loop.
 _MACHINERY = (
     "<frozen runpy>",
     asyncio.runners.__file__,
@@ -28,7 +28,7 @@ NO_SUBINTERPRETERS = "does not support loading in subinterpreters"  # CPython's 
 
 
 def describe_failure(error: BaseException) -> str:
-    """The exception and the frames of its traceback that lie in the application, as text.
+    """Return the exception and the frames of its traceback that lie in the application, as text.
 
     The first line stands alone: `ModuleNotFoundError: No module named 'x'`.
     """
@@ -41,7 +41,7 @@ def _describe(error: BaseException) -> str:
     described = traceback.TracebackException.from_exception(error)
     _strip(described)
     lines = list(described.format())
-    # A syntax error is shown with its place first, indented; a text of several lines has its sense in the first.
+    # A syntax error shows its place first, indented; of a text with several lines the first one says it.
     if isinstance(error, ImportError) and NO_SUBINTERPRETERS in str(error):
         name = error.name or str(error).removeprefix("module ").partition(" ")[0]
         return f"{name} cannot be loaded in a subinterpreter; use --start-mode process\n{''.join(lines)}"
@@ -50,12 +50,12 @@ def _describe(error: BaseException) -> str:
 
 
 def is_machinery(filename: str) -> bool:
-    """Whether a frame of that file is ours or the import system's."""
+    """Return whether a frame of that file belongs to us or to the import system."""
     return filename.startswith(_MACHINERY)
 
 
 def _strip(described: traceback.TracebackException) -> None:
-    """Leave out our own frames and the import system's, also in what it was caused by and what it groups."""
+    """Remove our own frames and the import system's, in its causes and grouped exceptions, too."""
     described.stack = traceback.StackSummary.from_list(
         [frame for frame in described.stack if not is_machinery(frame.filename)]
     )
@@ -64,18 +64,18 @@ def _strip(described: traceback.TracebackException) -> None:
             _strip(inner)
 
 
-SHOWN = 10  # packages; the rest is small
+MAX_PACKAGES = 10  # in the line; the others take little time
 
 
 class BootTimes:
-    """The steps of one boot, each from the end of the one before; the first begins at `began`, of CLOCK_MONOTONIC."""
+    """The steps of one boot. Each lasts from the end of the one before; the first from `began` (CLOCK_MONOTONIC)."""
 
     def __init__(self, began: float) -> None:
         self._began = self._last = began
         self._steps: list[str] = []
 
     def done(self, step: str, details: str = "", until: float | None = None) -> None:
-        """`step` ends now, or ended at the instant `until`."""
+        """Record that `step` ends now, or ended at the instant `until`."""
         now = time.monotonic() if until is None else until
         self._steps.append(f"{step} {(now - self._last) * 1000:.0f}ms{details and f' ({details})'}")
         self._last = now
@@ -85,8 +85,8 @@ class BootTimes:
 
 
 class ImportTimes:
-    """Within the `with` block: how long each top-level package runs while it is imported, its submodules included,
-    what it imports of others not."""
+    """Measures, within its `with` block, how long each top-level package runs while it is imported. Its submodules
+    count, other packages that it imports do not."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -95,8 +95,8 @@ class ImportTimes:
         self._since = 0.0
 
     def slowest(self) -> str:
-        """`pydantic 180ms, fastapi 62ms, ...`."""
-        ranked = sorted(self._seconds.items(), key=lambda entry: -entry[1])[:SHOWN]
+        """Return the slowest packages: `pydantic 180ms, fastapi 62ms, ...`."""
+        ranked = sorted(self._seconds.items(), key=lambda entry: -entry[1])[:MAX_PACKAGES]
         return ", ".join(f"{name} {seconds * 1000:.0f}ms" for name, seconds in ranked)
 
     def __enter__(self) -> "ImportTimes":
@@ -110,7 +110,7 @@ class ImportTimes:
         sys.meta_path.remove(self)
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """What the other finders find, with a watch on its execution."""
+        """Return what the other finders find, with its execution observed."""
         for finder in [*sys.meta_path]:
             if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
                 self._observe(spec)

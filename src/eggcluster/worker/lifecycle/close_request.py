@@ -15,72 +15,73 @@ from eggcluster.kernel.threads import start_daemon, wait_steadily
 from eggcluster.worker.lifecycle.stacks import application_stacks
 
 _logger = logging.getLogger("eggcluster.worker")
-MARGIN = 0.1  # of the close timeout, 0.3 s at most: what holds it up is told before the master's patience ends
-MAX_MARGIN = 0.3
+REPORT_MARGIN = 0.1  # of the close timeout: so long before its end the log says what holds the closing up
+MAX_REPORT_MARGIN = 0.3  # seconds
 
 
 class ClosedDuringImport(SystemExit):
-    """The order to close came while the application was being imported: there is nothing to close yet."""
+    """The request to close came while the application was being imported: there is nothing to close yet."""
 
 
 class CloseRequest:
-    """Say with `tell` who wants to hear of it; what comes before that is remembered. What runs as `interruptible`
-    is not begun once it has come.
+    """A request to close one worker. It sets the event that `notify` names, also if it came before; an `interruptible`
+    block does not begin once it has come.
 
-    `limit` is the close timeout in seconds. With the order it begins to run, whatever the event loop does: shortly
-    before its end the log tells what holds the closing up. `thread` is the worker's, where it is one of several.
+    `limit` is the close timeout in seconds. The request starts it, whatever the event loop does: shortly before its end
+    the log says what holds the closing up. `thread` is the worker's thread if several workers share the process.
     """
 
     def __init__(self, thread: int | None = None) -> None:
         self._thread = thread
-        self.given = False
+        self.is_set = False
         self.limit: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._event: asyncio.Event | None = None
-        self._context: contextvars.Context | None = None  # in whose name the log speaks
+        self._context: contextvars.Context | None = None  # the log lines carry the name of its worker
         self._over = threading.Event()
 
     def end(self) -> None:
-        """The worker has closed; its process may go on. The watch, which ends soon, keeps nothing of it."""
+        """The worker has closed; its process may go on. Release the event and the loop: the watch's thread ends
+        later."""
         self._over.set()
         self._event = self._loop = self._context = None
 
-    def give(self) -> None:
-        """The order has come; from any thread, and at any point of a signal's handler. May come again."""
-        if not self.given:
-            self.given = True
+    def set(self) -> None:
+        """Record the request. May be called from any thread, within a signal handler, and again."""
+        if not self.is_set:
+            self.is_set = True
             if self.limit is not None:
                 with contextlib.suppress(RuntimeError):  # the interpreter is ending already
                     self._context = contextvars.copy_context()
                     self.start_watch(self.limit)
         if self._event is not None and self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: it is on its way out
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: the worker is ending
                 self._loop.call_soon_threadsafe(self._event.set)
 
-    def tell(self, event: asyncio.Event) -> None:
-        """From now on the order sets `event`, of the running loop; at once if it has come already."""
+    def notify(self, event: asyncio.Event) -> None:
+        """Set `event`, of the running loop, when the request comes; at once if it has come already."""
         self._event, self._loop = event, asyncio.get_running_loop()
-        if self.given:
+        if self.is_set:
             event.set()
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """This block cannot await: ClosedDuringImport if the request has come, or comes meanwhile (at its end)."""
-        if self.given:
+        if self.is_set:
             raise ClosedDuringImport(0)
         yield
-        if self.given:
+        if self.is_set:
             raise ClosedDuringImport(0)
 
     def start_watch(self, limit: float) -> None:
-        """Have `watch` called in a thread of its own."""
+        """Call `watch` in a thread of its own."""
         start_daemon(self.watch, limit, name="egg-close-watch")
 
     def too_late(self, margin: float) -> None:
-        """The close timeout ends in `margin` seconds. Who started the worker ends it."""
+        """The close timeout ends in `margin` seconds. The part of the master that started the worker ends it."""
 
     def watch(self, limit: float) -> None:
-        margin = min(MAX_MARGIN, limit * MARGIN)
+        margin = min(MAX_REPORT_MARGIN, limit * REPORT_MARGIN)
         if wait_steadily(self._over, limit - margin):
             return
         where = application_stacks(self._loop, self._thread) or "no code of the application"
@@ -90,12 +91,12 @@ class CloseRequest:
 
 
 CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-OWN_END = 0.5  # seconds after the close timeout; nobody else ends a worker that was not closed by its master
+SELF_KILL_DELAY = 0.5  # seconds after the close timeout; only the master's own closing ends a worker otherwise
 
 
 class CloseSignals(CloseRequest):
-    """An order that comes as a signal, from `take` on. It may interrupt what cannot be awaited, an import, by raising
-    ClosedDuringImport in the main thread; and a process that does not close in time kills itself."""
+    """A request that comes as a signal, from `take` on. It interrupts an import, which cannot be awaited, by raising
+    ClosedDuringImport in the main thread. A process that does not close in time kills itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,29 +112,29 @@ class CloseSignals(CloseRequest):
     def interruptible(self) -> Iterator[None]:
         self._interrupts = True
         try:
-            if self.given:
+            if self.is_set:
                 raise ClosedDuringImport(0)
             yield
         finally:
             self._interrupts = False
 
     def start_watch(self, limit: float) -> None:
-        # Not `threading`, whose locks the main thread may hold just now.
+        # Not `threading`: the main thread may hold its locks at this moment.
         _thread.start_new_thread(self.watch, (limit,))
 
     def too_late(self, margin: float) -> None:
-        wait_steadily(threading.Event(), margin + OWN_END)
+        wait_steadily(threading.Event(), margin + SELF_KILL_DELAY)
         os.kill(os.getpid(), signal.SIGKILL)
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        self.give()
+        self.set()
         if self._interrupts:
             raise ClosedDuringImport(0)
 
 
 def _forget_signals() -> None:
-    """In a process that the application forks. It shares the socket on which signals wake this worker's loop: a
-    SIGTERM meant for it alone would close the worker, and never reach it."""
+    """Runs in a process that the application forks. That process shares the socket on which signals wake this worker's
+    loop: a SIGTERM meant for it would close the worker instead."""
     signal.set_wakeup_fd(-1)
     for number in CLOSE_SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The life of a worker: boot, report, serve, close. Runs in the agent and in the app workers."""
+"""The lifecycle of a worker: boot, report, serve, close. Runs in the agent and in the app workers."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan s
 
 
 class Lifecycle(ABC):
-    """One incarnation, seen from inside. A subclass says what there is to boot and to close."""
+    """One worker from its boot to its end. A subclass says what there is to boot and to close."""
 
     start_report: str  # the lifecycle message that says "started"
 
@@ -58,35 +58,35 @@ class Lifecycle(ABC):
 
     @abstractmethod
     def load(self) -> Hooks:
-        """Import the application; gives its object. Whatever it raises is the boot's failure."""
+        """Import the application and return its object. What it raises is the boot's failure."""
 
     async def start_sharing(self) -> None:
-        """Start the shared clients and state that the application has asked for so far."""
+        """Start the shared clients and the shared state that the application has asked for so far."""
         if (sharing := self.context.sharing_in_use) is not None:
             await sharing.start()
 
     async def close_sharing(self) -> bool:
-        """Close them, after everything that may use them; False where that raised."""
+        """Close them, after everything that may use them; return False if that raised."""
         sharing = self.context.sharing_in_use
         return sharing is None or await sharing.close()
 
     @abstractmethod
     async def boot(self) -> None:
-        """Start what was loaded. Whatever it raises is the boot's failure."""
+        """Start what was loaded. What it raises is the boot's failure."""
 
     @abstractmethod
     async def close(self) -> bool:
-        """Close what was booted, in order; False if something raised. Called only after a boot that succeeded."""
+        """Close what was booted, in order; return False if something raised. Called only after a successful boot."""
 
     def close_by_itself(self) -> None:
-        """Close as if the master had said so; it replaces this worker."""
-        self._close_request.give()
+        """Close as if the master had asked for it; the master replaces this worker."""
+        self._close_request.set()
 
     def run(self, runner: asyncio.Runner, began: float) -> int:
-        """Live until the master says so; gives the exit code. `began` is when the process did.
+        """Run until the request to close; return the exit code. `began` is the start of the process (CLOCK_MONOTONIC).
 
-        The application is imported while the loop stands still: its modules may call `asyncio.run`, and Django
-        refuses its database wherever a loop runs.
+        The application is imported while no loop runs: its modules may call `asyncio.run`, and Django refuses database
+        access in a running loop.
         """
         self.context.start_as(self.spec, runner.get_loop())
         asyncio.set_event_loop(runner.get_loop())  # what `get_event_loop()` gives to a module while it is imported
@@ -99,9 +99,9 @@ class Lifecycle(ABC):
             with self._close_request.interruptible():
                 self._hooks = self._load()
         except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
-            if self._close_request.given:
+            if self._close_request.is_set:
                 self._stop_watch()
-                raise ClosedDuringImport(0) from None  # whatever the application made of it
+                raise ClosedDuringImport(0) from None  # also if the application turned it into another exception
             return runner.run(self._report_failure(error))
         try:
             return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
@@ -110,7 +110,7 @@ class Lifecycle(ABC):
             raise
 
     async def _serve(self) -> int:
-        self._close_request.tell(self._closing)
+        self._close_request.notify(self._closing)
         try:
             booted = await self._boot_or_close()
         except BaseException as error:
@@ -123,11 +123,11 @@ class Lifecycle(ABC):
         return code
 
     def start_details(self) -> dict[str, Any]:
-        """What the master is told with the start."""
+        """Return the details of the start report."""
         return {"address": self.spec.listening_at}
 
     def load_now(self) -> Load:
-        """What it serves."""
+        """Return what this worker serves at the moment."""
         return Load()
 
     async def _live(self) -> ExitCode:
@@ -153,7 +153,7 @@ class Lifecycle(ABC):
         self.messenger.attach(self._channel, address, limit, room, self._on_event, self._record.write_messages_read)
 
     def _load(self) -> Hooks:
-        """Import what the options name. A signal still ends the process here: an import cannot be awaited."""
+        """Import what the options name. A signal ends the process here: an import cannot be awaited."""
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             for module in self.options.require:
                 self.context.import_module(module)
@@ -169,7 +169,7 @@ class Lifecycle(ABC):
         self.context.configure_logs(self.options, self.spec.speaker, self.spec.log_level, loop)
 
     async def _boot_or_close(self) -> bool:
-        """Boot, but not longer than until a signal says close; False then."""
+        """Boot, but only until the request to close; return False if that came first."""
         self._booting = self.boot()
         booting = asyncio.ensure_future(_captured(self._booting))
         closing = asyncio.ensure_future(self._closing.wait())
@@ -186,8 +186,8 @@ class Lifecycle(ABC):
     def _start_watch(self) -> None:
         agent = self.spec.role == Role.AGENT.value
         timeout = self.options.agent_start_timeout if agent else self.options.app_start_timeout
-        # Of its own: the loop's may be closed when it is wanted. It ends with the watch, or the master would not see
-        # that the channel is closed.
+        # A socket of its own: the loop's may be closed when the report is due. It ends with the watch, or the master
+        # would not see that the channel is closed.
         self._watch_sock = sock = self._sock.dup()
 
         def report(text: str) -> None:
@@ -201,7 +201,7 @@ class Lifecycle(ABC):
             self._watch_sock.close()
 
     async def _report_failure(self, error: BaseException) -> int:
-        """The master prints the report: one for the whole cluster, not one for each worker."""
+        """Send the report to the master, which prints one for the whole cluster and not one for each worker."""
         self._stop_watch()
         details = {"report": describe_failure(error), "bad_option": isinstance(error, OptionsError)}
         self._report("boot-failed", details)
@@ -211,21 +211,19 @@ class Lifecycle(ABC):
     # -- close -----------------------------------------------------------------------------------------
 
     def grace_left(self, timeout: float) -> float:
-        """Of a close timeout in milliseconds: the seconds left for what runs in the background, `on_close` comes
-        after it."""
+        """Return the seconds that a close timeout (ms) leaves for background work; `on_close` comes after it."""
         elapsed = asyncio.get_running_loop().time() - self._close_began
         return max(0.0, timeout / 1000 - min(CLOSE_RESERVE / 2, timeout / 4000) - elapsed)
 
     def _let_go(self, hooks: Hooks) -> None:
-        """The event loop was ended from within, by SystemExit say: nothing closes in order any more. Who does not let
-        this worker end, a plain background task that does not look at `closing`, is left to the master's patience with
-        a worker without a channel."""
+        """The event loop was ended from within, for instance by SystemExit: nothing closes in order any more. If a
+        plain background task ignores `closing`, the master ends the worker, because its channel is closed."""
         hooks.closing.set()
         if self._channel is not None:
             self._channel.close()
 
     async def _leave(self) -> None:
-        """Let what was sent reach the master before the process ends."""
+        """Wait until what was sent has left this process."""
         with contextlib.suppress(MessengerClosed):
             await self.messenger.drain()
 
@@ -245,7 +243,8 @@ class Lifecycle(ABC):
             self.messenger.receive(frame)
 
     def _on_channel_closed(self, failure: FrameError | None) -> None:
-        """The master has vanished, or has cut us off: the lifeline or its SIGKILL ends this process, not we."""
+        """The master has vanished, or has closed the channel: the lifeline or the master's SIGKILL ends this
+        process."""
         if failure is not None:
             _logger.error("the master's channel broke: %s", failure)
         self.has_master = False
@@ -257,7 +256,7 @@ class Lifecycle(ABC):
 
 
 async def _captured(work: Coroutine[Any, Any, None]) -> BaseException | None:
-    """What `work` raises, as a value: a task that raised SystemExit would end the loop at once."""
+    """Return what `work` raises, as a value: a task that raised SystemExit would end the loop at once."""
     try:
         await work
     except BaseException as error:

@@ -1,7 +1,7 @@
 """The lifeline: a worker whose master vanished ends within a second. Runs as a thread in every worker process.
 
-A thread and not a task, because the event loop may be blocked. And because a C extension may hold the GIL, so that
-not even the thread runs, one of the workers that can run stays a moment longer and ends the ones that cannot.
+It is a thread and not a task, because the event loop may be blocked. A C extension that holds the GIL blocks the
+thread, too: so one of the workers that can run stays a moment longer and ends the ones that cannot.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from eggcluster.kernel.process_tree import (
 )
 from eggcluster.model.lives.phase import ExitCode
 
-SIBLING_GRACE = 0.3  # seconds in which the others can end by themselves, with exit code 110
+SIBLING_GRACE = 0.3  # seconds in which the other workers can end by themselves, with exit code 110
 
 
 def hold_lifeline(master: int, speaker: str) -> None:
-    """Start watching the master's process; to be called once, first of all."""
+    """Start watching the master's process. Call it once, before anything else."""
     wake_when_parent_dies()
     threading.Thread(target=_watch, args=(master, speaker), name="egg-lifeline", daemon=True).start()
 
@@ -36,7 +36,7 @@ def hold_lifeline(master: int, speaker: str) -> None:
 def _watch(master: int, speaker: str) -> None:
     try:
         block_until_parent_exits(master)
-        # Not sys.stderr: the application may have put anything in its place, and nobody may be there to read it.
+        # Not sys.stderr: the application may have replaced it, and it may have no reader.
         write_at_once(2, f"[{speaker}] the master has vanished, exit with code:110\n".encode())
         _end_everything()
     finally:
@@ -44,7 +44,7 @@ def _watch(master: int, speaker: str) -> None:
 
 
 def _end_everything() -> None:
-    """First what this worker started; then, if it is the one to stay last, whatever is left of the cluster."""
+    """End what this worker started; then, if it is the one that stays last, what is left of the cluster."""
     me = os.getpid()
     own = f"{WORKER_MARK}={os.environ.get(WORKER_MARK, '')}"
     kill_until_gone(lambda: session_members(me, own), limit=0.2)
@@ -57,9 +57,9 @@ def _end_everything() -> None:
 
 @contextlib.contextmanager
 def _stay_last(cluster_id: str) -> Iterator[bool]:
-    """Whether this worker is the one. If several stayed, they would kill each other before they can exit with 110.
+    """Yield whether this worker stays last. If several stayed, they would kill each other before they exit with 110.
 
-    Linux frees an abstract socket's name with its owner's end, however it comes: unix(7).
+    Linux frees an abstract socket's name when its owner ends, in whatever way: unix(7).
     """
     with socket.socket(socket.AF_UNIX) as claim:
         try:

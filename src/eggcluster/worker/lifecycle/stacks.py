@@ -1,4 +1,4 @@
-"""Where an application's code is right now, in its tasks and threads, as text. Runs in the worker, in any thread."""
+"""Stacks of the application's tasks and threads, as text. Runs in the worker, in any thread."""
 
 import asyncio
 import contextlib
@@ -19,29 +19,29 @@ _INSTALLED = os.path.join(_STANDARD, "site-packages") + os.sep
 
 
 def stack_of(frames: Frames) -> str:
-    """The frames, the outermost first, without those of our own machinery; "" if nothing is left."""
+    """Return the frames as text, the outermost first, without our own; "" if none is left."""
     own = [(frame, line) for frame, line in frames if not is_machinery(frame.f_code.co_filename)]
     return "".join(traceback.StackSummary.extract(iter(own)).format())
 
 
 def waiting(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
-    """The frames of a coroutine and of what it awaits, the outermost first."""
+    """Yield the frames of a coroutine and of what it awaits, the outermost first."""
     while isinstance(coroutine, Coroutine) and (frame := getattr(coroutine, "cr_frame", None)) is not None:
         yield frame, frame.f_lineno
         coroutine = getattr(coroutine, "cr_await", None)
 
 
 def thread_frames(ident: int) -> list[tuple[FrameType, int]]:
-    """The frames of a thread, the outermost first."""
+    """Return the frames of a thread, the outermost first."""
     frame = sys._current_frames().get(ident)
     return [*traceback.walk_stack(frame)][::-1] if frame is not None else []
 
 
 def application_stacks(loop: asyncio.AbstractEventLoop | None, thread: int | None = None) -> str:
-    """The stacks of all tasks and of all threads that keep the process, as far as they are in code of the
-    application, the libraries it uses included. It shows who holds up an end.
+    """Return the stacks of all tasks and of all threads that keep the process alive, where they are in code of the
+    application or its libraries. They show what holds the end up.
 
-    `thread` is the worker's own where others live in the same process: then only that one is looked at.
+    `thread` is the worker's own if several workers share the process: then only that thread counts.
     """
     parts = []
     for name, frames in (*_threads(thread), *_tasks(loop)):

@@ -1,6 +1,6 @@
-"""How a worker shows that its loop moves, and says where its boot stood still. Runs in every worker.
+"""Heartbeats of the event loop, and the report of a boot that takes too long. Runs in every worker.
 
-The master's own limit stands behind it, for workers that cannot run Python at all (a C extension that holds the GIL).
+The master has a limit of its own, for workers that cannot run Python at all (a C extension that holds the GIL).
 """
 
 import asyncio
@@ -20,32 +20,42 @@ from eggcluster.worker.lifecycle.stacks import stack_of, thread_frames, waiting
 
 
 class HeartbeatWriter:
-    """Beats from `start` on as long as the loop runs; a loop that stands still is one that is silent."""
+    """Writes a heartbeat every BEAT_INTERVAL from `start` on, for as long as the loop runs."""
 
     def __init__(self, record: HeartbeatPage, load: Callable[[], Load]) -> None:
         self._record = record
         self._load = load
 
     def start(self) -> None:
-        """Beat for the first time, at once."""
+        """Write the first heartbeat at once."""
         self._beat(time.monotonic())
 
     def _beat(self, due: float) -> None:
         now = time.monotonic()  # not the loop's own clock, which uvloop rounds to milliseconds
-        self._record.write(Heartbeat(now, max(0.0, now - due), *self._load()))
+        self._record.write(self._heartbeat(now, late=max(0.0, now - due)))
         asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat, now + BEAT_INTERVAL)
 
+    def _heartbeat(self, now: float, late: float) -> Heartbeat:
+        load = self._load()
+        return Heartbeat(
+            beat=now,
+            lag=late,
+            requests=load.requests,
+            connections=load.connections,
+            accepting=load.accepting,
+            accepted=load.accepted,
+        )
 
-MARGIN = 0.1  # of the start timeout, 0.3 s at most: the report has to reach the master before it acts
-MAX_MARGIN = 0.3
-SLICE = 1.0  # seconds of one wait: a process that was stopped meanwhile had less time than the clock says
+
+REPORT_LEAD = 0.1  # of the start timeout: the report has to reach the master before the master acts
+MAX_REPORT_LEAD = 0.3  # seconds
 
 
 class StartWatch:
-    """Calls `report` with the stack of the boot shortly before `deadline`, unless `stop` was called before.
+    """Calls `report` with the stack of the boot shortly before `deadline`, unless `stop` is called before.
 
-    `deadline` is an instant of CLOCK_MONOTONIC, which is the same in all processes. `coroutine` gives the boot's
-    coroutine once there is one: while it waits, the main thread's own stack shows the event loop only.
+    `deadline` is an instant of CLOCK_MONOTONIC, which is the same in all processes. `coroutine` returns the boot's
+    coroutine once there is one: while that waits, the main thread's own stack shows only the event loop.
     """
 
     def __init__(
@@ -55,12 +65,12 @@ class StartWatch:
         self._report = report
         self._coroutine = coroutine
         self._main = threading.get_ident()
-        delay = deadline - min(MAX_MARGIN, timeout * MARGIN) - time.monotonic()
+        delay = deadline - min(MAX_REPORT_LEAD, timeout * REPORT_LEAD) - time.monotonic()
         self._stopped = threading.Event()
         start_daemon(self._watch, delay, name="egg-start-watch")
 
     def stop(self) -> None:
-        """The boot is over; may be called again. The thread, which ends soon, keeps nothing of it."""
+        """The boot is over. May be called again; the thread ends soon and holds no reference to the worker."""
         self._stopped.set()
         self._report, self._coroutine = lambda text: None, lambda: None
 
@@ -79,6 +89,6 @@ class StartWatch:
 
 
 def send_from_thread(sock: socket.socket, frame: bytes) -> None:
-    """Write a whole frame past the event loop, which may be blocked; the socket takes it in one piece or not at all."""
+    """Write a whole frame without the event loop, which may be blocked; the socket takes all of it or nothing."""
     with contextlib.suppress(OSError):
         sock.send(frame)

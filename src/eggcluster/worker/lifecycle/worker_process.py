@@ -22,8 +22,8 @@ from eggcluster.worker.lifecycle.lifecycle import Lifecycle
 from eggcluster.worker.lifecycle.lifeline import hold_lifeline
 
 
-def find_application(spec: WorkerSpec) -> None:
-    """The application's modules are in its base directory, before any other."""
+def add_base_dir(spec: WorkerSpec) -> None:
+    """Put the base directory first on the module path: the application's modules are there."""
     if spec.options.base_dir not in sys.path:
         sys.path.insert(0, spec.options.base_dir)
 
@@ -31,7 +31,7 @@ def find_application(spec: WorkerSpec) -> None:
 def lifecycle_for(
     spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
 ) -> Lifecycle:
-    """The life that was ordered, in its place. A worker pays for its own role's imports only."""
+    """Return the lifecycle of the role that `spec` names. A worker imports only what its own role needs."""
     lifecycle: Callable[..., Lifecycle]
     if spec.role == Role.AGENT.value:
         from eggcluster.worker.agent.agent_lifecycle import AgentLifecycle as lifecycle
@@ -41,7 +41,7 @@ def lifecycle_for(
 
 
 def main(began: float) -> NoReturn:
-    """Run the worker whose channel's file descriptor is the first argument. Only process mode calls it so.
+    """Run the worker whose channel's file descriptor is the first argument, as process mode starts it.
 
     `began` is the instant of CLOCK_MONOTONIC of its first instruction.
     """
@@ -52,13 +52,13 @@ def main(began: float) -> NoReturn:
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
     spec = read_first(sock, WorkerSpec)
-    for fd in (spec.heartbeat_fd, *spec.fds):  # not for what the application starts, even while it is being imported
+    for fd in (spec.heartbeat_fd, *spec.fds):  # not inherited by what the application starts, even during its import
         os.set_inheritable(fd, False)
-    # SIGABRT, which the master sends to one that hangs, and every crash: the stacks are its last words.
+    # On SIGABRT, which the master sends to a hung worker, and at every crash: the stacks are its final message.
     faulthandler.enable(spec.heartbeat_fd, all_threads=True)
     hold_lifeline(spec.master_pid, spec.speaker)
     _take_title(spec)
-    find_application(spec)
+    add_base_dir(spec)
     context = become_worker(Role(spec.role))
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         code = lifecycle_for(spec, sock, context, close_request).run(runner, began)

@@ -1,4 +1,4 @@
-"""Which modules one leads to: what it imports, what those import, and so on. Runs in workers that share modules."""
+"""The modules that a module imports, directly or through others. Runs in workers that share modules."""
 
 import importlib.util
 import sys
@@ -11,11 +11,11 @@ _OURS = __name__.partition(".")[0]
 _imports: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()  # of an application's own modules
 
 
-def reachable(root: ModuleType, base_dir: str) -> Iterator[str]:
-    """The names of `root` and of every module that it has imported, or has imported something from, and so on.
+def reachable_modules(root: ModuleType, base_dir: str) -> Iterator[str]:
+    """Yield the names of `root` and of every module that it imports from, directly or through others.
 
-    What a module has in its namespace shows that but for `from settings import LIMIT`, where it is a plain value; so
-    the application's own, which lie in `base_dir`, are read, too.
+    A module's namespace shows its imports, except for plain values (`from settings import LIMIT`). So the source of the
+    application's own modules, which lie in `base_dir`, is read, too.
     """
     seen: set[str] = set()
     waiting = [root]
@@ -31,7 +31,7 @@ def reachable(root: ModuleType, base_dir: str) -> Iterator[str]:
 
 
 def lies_in(module: ModuleType, base_dir: str) -> bool:
-    """Whether it is the application's own."""
+    """Return whether the module is the application's own."""
     path = getattr(module, "__file__", None)
     if not isinstance(path, str) or "/site-packages/" in path:
         return False
@@ -41,13 +41,13 @@ def lies_in(module: ModuleType, base_dir: str) -> bool:
 def _module_of(value: Any) -> ModuleType | None:
     if isinstance(value, ModuleType):
         return value
-    # Not an object's own `__module__`: a lazy object may do anything when it is asked.
+    # Not an object's own `__module__`: a lazy object may do anything when an attribute is read.
     named = value if isinstance(value, type | FunctionType) else type(value)
     return sys.modules.get(named.__module__)
 
 
 def _imported_by(module: ModuleType) -> frozenset[str]:
-    """The names in the import statements of its source; none where it has none."""
+    """Return the names in the import statements of its source; none if it has no source."""
     found = _imports.get(module)
     if found is None:
         try:
@@ -59,7 +59,7 @@ def _imported_by(module: ModuleType) -> frozenset[str]:
 
 
 def _read_imports(module: ModuleType) -> Iterator[str]:
-    import ast  # a process of which each worker has its own needs none of this
+    import ast  # needed only where workers share a process
 
     source = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]  # AttributeError is expected
     for node in ast.walk(ast.parse(source or "")):

@@ -1,4 +1,4 @@
-"""Modules that several workers of one process share: imported once, and what they declare holds for each of them.
+"""Modules that several workers of one process share: imported once; what they declare holds for each worker.
 
 Runs in workers that are threads.
 """
@@ -21,7 +21,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.options import ResolvedOptions
 from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
 from eggcluster.worker.context.worker_context import WorkerContext, declared_outside
-from eggcluster.worker.threads.module_graph import lies_in, reachable
+from eggcluster.worker.threads.module_graph import lies_in, reachable_modules
 
 if TYPE_CHECKING:
     from eggcluster.worker.context.registrations import Registrations
@@ -36,35 +36,35 @@ class SharedModules:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._declared: list[Declaration] = []
-        self._editions: dict[str, int] = {}
-        self._foundation: frozenset[str] = frozenset()  # what was there before the first worker
-        self._inhabitants: Counter[str] = Counter()  # by base directory
+        self._reloads: dict[str, int] = {}
+        self._preloaded: frozenset[str] = frozenset()  # modules loaded before the first worker
+        self._workers_by_dir: Counter[str] = Counter()  # by base directory
         self._added: set[str] = set()  # to the module path
 
     def enter(self, spec: WorkerSpec) -> None:
-        """A worker begins."""
+        """A worker starts."""
         with self._lock:
-            self._foundation = self._foundation or frozenset(sys.modules)
+            self._preloaded = self._preloaded or frozenset(sys.modules)
             base_dir = spec.options.base_dir
-            self._inhabitants[base_dir] += 1
+            self._workers_by_dir[base_dir] += 1
             if base_dir not in sys.path:
                 sys.path.insert(0, base_dir)
                 self._added.add(base_dir)
 
     def leave(self, spec: WorkerSpec) -> None:
-        """A worker has ended. Who comes after the last one begins anew, perhaps elsewhere."""
+        """A worker has ended. After the last one of a directory its modules are forgotten."""
         base_dir = spec.options.base_dir
         with self._lock:
-            self._inhabitants[base_dir] -= 1
-            if not self._inhabitants[base_dir]:
-                del self._inhabitants[base_dir]
+            self._workers_by_dir[base_dir] -= 1
+            if not self._workers_by_dir[base_dir]:
+                del self._workers_by_dir[base_dir]
                 self._forget(base_dir)
                 if base_dir in self._added and base_dir in sys.path:
                     self._added.remove(base_dir)
                     sys.path.remove(base_dir)
 
     def import_for(self, context: "ThreadWorkerContext", name: str) -> ModuleType:
-        """Import `name`, or find it imported; then all that it registered holds at `context`."""
+        """Import `name`, or find it imported; everything that it registered then holds for `context`, too."""
         with self._lock:
             self._renew(context.spec)
             self._find_first(context.spec.options.base_dir)
@@ -79,30 +79,31 @@ class SharedModules:
         return module
 
     def note(self, declaration: Declaration) -> None:
-        """It holds for the workers that come later, too."""
+        """Keep the declaration for the workers that come later."""
         self._declared.append(declaration)
 
     def _for(self, context: "ThreadWorkerContext", root: ModuleType) -> list[Declaration]:
-        """All of a cluster's role share one application. Of what others have imported it is what `root` leads to."""
+        """Return the declarations that hold for `context`: those of its cluster and role, and those of the modules that
+        `root` imports."""
         declared = [*declared_outside, *self._declared]
         if all(each.whose == context.kind for each in declared):
             return declared
-        found = frozenset(reachable(root, context.spec.options.base_dir))
+        found = frozenset(reachable_modules(root, context.spec.options.base_dir))
         return [each for each in declared if each.whose == context.kind or each.module in found]
 
     def _renew(self, spec: WorkerSpec) -> None:
-        """After a reload: forget what came from the application's own files, and what it has registered."""
-        known = self._editions.setdefault(spec.cluster_id, spec.reloads)
+        """After a reload, forget the application's own modules and what they registered."""
+        known = self._reloads.setdefault(spec.cluster_id, spec.reloads)
         if spec.reloads <= known:
             return
-        self._editions[spec.cluster_id] = spec.reloads
+        self._reloads[spec.cluster_id] = spec.reloads
         self._forget(spec.options.base_dir)
 
     def _forget(self, base_dir: str) -> None:
         gone = {
             name
             for name, module in list(sys.modules.items())
-            if name not in self._foundation and lies_in(module, base_dir)
+            if name not in self._preloaded and lies_in(module, base_dir)
         }
         for name in gone:
             del sys.modules[name]
@@ -110,12 +111,12 @@ class SharedModules:
         importlib.invalidate_caches()
 
     def _find_first(self, base_dir: str) -> None:
-        """Where clusters of several directories live in one process, each finds its own modules before the others'."""
-        if sys.path[0] != base_dir and len(self._inhabitants) > 1:
+        """With clusters of several directories in one process, put this one first, so that it finds its own modules."""
+        if sys.path[0] != base_dir and len(self._workers_by_dir) > 1:
             sys.path.remove(base_dir)
             sys.path.insert(0, base_dir)
-        for module in list(sys.modules.values()) if len(self._inhabitants) > 1 else ():
-            if any(lies_in(module, other) for other in self._inhabitants if other != base_dir):
+        for module in list(sys.modules.values()) if len(self._workers_by_dir) > 1 else ():
+            if any(lies_in(module, other) for other in self._workers_by_dir if other != base_dir):
                 _check_origin(module, base_dir)
 
 
@@ -123,7 +124,7 @@ _shared = SharedModules()
 
 
 class ThreadWorkerContext(WorkerContext):
-    """The place of a worker that is a thread among others of its process."""
+    """The context of a worker that shares its process with other workers."""
 
     def __init__(self, role: Role, spec: WorkerSpec) -> None:
         super().__init__(role)
@@ -149,7 +150,7 @@ class ThreadWorkerContext(WorkerContext):
     def configure_logs(
         self, options: ResolvedOptions, speaker: str, level: str, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """They are the process's, and the worker speaks in its own name from its first line on."""
+        """Do nothing: the process has configured its logs, and this worker's lines carry its name from the start."""
 
     def declare(self, repeat: Callable[[WorkerContext], object]) -> None:
         if self.importing:
@@ -163,21 +164,21 @@ class ThreadWorkerContext(WorkerContext):
         found = self._own.get(owner)
         if found is None:
             found = self._own[owner] = declared.copy()
-        return found  # type: ignore[return-value]  # a copy of what came in
+        return found  # type: ignore[return-value]  # a copy of `declared`
 
     def leave(self) -> None:
         """The worker has ended."""
         _shared.leave(self.spec)
 
     def repeat(self, declaration: Declaration) -> None:
-        """Do here, once, what was declared elsewhere."""
+        """Repeat for this worker, once, what another one declared."""
         if declaration not in self._repeated:
             self._repeated.add(declaration)
             declaration.repeat(self)
 
 
 def _check_origin(module: ModuleType, base_dir: str) -> None:
-    """OptionsError where it comes from elsewhere, but that directory has one of the same name."""
+    """Raise OptionsError if the module comes from elsewhere although `base_dir` has one of the same name."""
     name, path = module.__name__.partition(".")[0], getattr(module, "__file__", None)
     own = os.path.join(base_dir, name)
     if path is None or lies_in(module, base_dir) or not (os.path.isdir(own) or os.path.exists(f"{own}.py")):

@@ -1,4 +1,4 @@
-"""What signals are for a process: a line over which the master can reach a worker whose event loop stands still.
+"""What signals are for a process: the master's way to reach a worker thread whose event loop is blocked.
 
 Runs as a thread beside each worker that lives in the master's process.
 """
@@ -16,18 +16,18 @@ from eggcluster.worker.lifecycle.stacks import stack_of, thread_frames
 
 
 class ThreadSignals:
-    """To be made in the worker's own thread, which its orders are about."""
+    """Reads one-byte signals from the master. Make it in the worker's own thread: that is the thread they are about."""
 
     def __init__(self, sock: socket.socket, close_request: CloseRequest, record: HeartbeatPage) -> None:
         self._sock = sock
         self._close_request = close_request
         self._record = record
         self._worker = threading.get_ident()
-        # In the worker's name: what it logs is the worker's.
-        self._reader = start_daemon(contextvars.copy_context().run, self._read, name="egg-orders")
+        # With the worker's context: its log lines carry the worker's name.
+        self._reader = start_daemon(contextvars.copy_context().run, self._read, name="egg-signals")
 
     def close(self) -> None:
-        """The worker ends: no order can reach it any more."""
+        """The worker ends: no signal can reach it any more."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._reader.join()
@@ -35,9 +35,9 @@ class ThreadSignals:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            while spec := self._sock.recv(1):
-                if spec == CLOSE_REQUEST:
-                    self._close_request.give()
-                elif spec == STACKS_REQUEST:
+            while signal := self._sock.recv(1):
+                if signal == CLOSE_REQUEST:
+                    self._close_request.set()
+                elif signal == STACKS_REQUEST:
                     self._record.write_final_message(stack_of(thread_frames(self._worker)))
                     self._sock.send(STACKS_REQUEST)

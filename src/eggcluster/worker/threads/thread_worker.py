@@ -1,4 +1,4 @@
-"""A worker that lives in the master's process, as a thread or in an interpreter of its own: its whole life."""
+"""A worker that is a thread of the master's process, with or without an interpreter of its own, from start to end."""
 
 import asyncio
 import contextlib
@@ -25,41 +25,41 @@ from eggcluster.worker.context.current import become_worker, run_as_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.event_loop import new_event_loop
-from eggcluster.worker.lifecycle.worker_process import find_application, lifecycle_for
+from eggcluster.worker.lifecycle.worker_process import add_base_dir, lifecycle_for
 from eggcluster.worker.threads.shared_modules import ThreadWorkerContext
 from eggcluster.worker.threads.thread_signals import ThreadSignals
 
 _logger = logging.getLogger("eggcluster.worker")
 
 
-def live(channel_fd: int, orders_fd: int, *, shares_modules: bool) -> int:
-    """Be the worker that the channel's first message orders, until its end; gives its exit code. Nothing leaves this
-    but that: the thread has others around it.
+def live(channel_fd: int, signals_fd: int, *, shares_modules: bool) -> int:
+    """Run the worker that the channel's first frame describes; return its exit code. Never raises: other workers live
+    in the same process.
 
-    `shares_modules`: others live with the same ones; else this interpreter is the worker's own.
+    `shares_modules`: other workers use the same modules; otherwise this interpreter is the worker's own.
     """
     with (
         socket.socket(fileno=channel_fd) as sock,
-        socket.socket(fileno=orders_fd) as orders,
+        socket.socket(fileno=signals_fd) as signals,
         contextlib.ExitStack() as at_end,
     ):
-        return _exit_code(partial(_live, sock, orders, shares_modules, at_end))
+        return _exit_code(partial(_live, sock, signals, shares_modules, at_end))
 
 
-def _live(sock: socket.socket, orders: socket.socket, shares_modules: bool, at_end: contextlib.ExitStack) -> int:
+def _live(sock: socket.socket, signals: socket.socket, shares_modules: bool, at_end: contextlib.ExitStack) -> int:
     began = time.monotonic()
     spec = read_first(sock, WorkerSpec)
     at_end.callback(os.close, spec.heartbeat_fd)
     hand_down(spec.fds)
-    # A process that ends closes its connections; here nobody does but the garbage collector.
+    # The end of a process closes its connections; here only the garbage collector does.
     at_end.callback(gc.collect)
     at_end.callback(close_untaken, spec.fds)
-    at_end.callback(asyncio.set_event_loop, None)  # the closed one still knows what was to be called, and so everything
+    at_end.callback(asyncio.set_event_loop, None)  # the closed loop still refers to its callbacks, and so to everything
     context = _context(spec, shares_modules, at_end)
-    set_speaker(spec.speaker, context.worker_id, spec.log_level)  # before anything is called that keeps the context
+    set_speaker(spec.speaker, context.worker_id, spec.log_level)  # before any call that keeps the context
     close_request = CloseRequest(threading.get_ident())
     at_end.callback(close_request.end)
-    at_end.enter_context(contextlib.closing(ThreadSignals(orders, close_request, HeartbeatPage(spec.heartbeat_fd))))
+    at_end.enter_context(contextlib.closing(ThreadSignals(signals, close_request, HeartbeatPage(spec.heartbeat_fd))))
     with asyncio.Runner(loop_factory=_worker_loop) as runner:
         return lifecycle_for(spec, sock, context, close_request).run(runner, began)
 
@@ -68,7 +68,7 @@ def _context(spec: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStac
     role = Role(spec.role)
     if not shares_modules:
         accept_daemons()
-        find_application(spec)
+        add_base_dir(spec)
         own = become_worker(role)
         own.worker_id = threading.get_native_id()
         return own
