@@ -138,7 +138,7 @@ def test_a_cluster_that_was_stopped_as_a_whole_goes_on_as_if_nothing_had_been(pr
             os.kill(pid, number)
         if number == signal.SIGSTOP:
             time.sleep(3)  # for which nothing is to happen
-    cluster.wait_log("nobody is blamed for that")
+    cluster.wait_log("no worker is blamed for that")
     for _ in range(10):
         assert cluster.get().json()["slot"] in (1, 2)
     assert (cluster.workers(), cluster.agent()) == (before, agent)

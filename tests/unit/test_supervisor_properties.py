@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from eggcluster.model.lives.health import IDLE_LOOK_INTERVAL
+from eggcluster.model.lives.health import IDLE_CHECK_INTERVAL
 from eggcluster.model.lives.phase import Phase
 from eggcluster.model.lives.settings import RecycleLimits
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerState
@@ -96,7 +96,7 @@ class AnyLife(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([2.0, 5.0, 100.0]))
     def the_master_does_not_run(self, seconds: float) -> None:
         before = self.world.killed | self.world.aborted
-        due_anyway = self._next_due() < self.world.now + 2 * IDLE_LOOK_INTERVAL
+        due_anyway = self._next_due() < self.world.now + 2 * IDLE_CHECK_INTERVAL
         self.world.oversleeps(seconds)
         assert due_anyway or self.world.killed | self.world.aborted == before
 

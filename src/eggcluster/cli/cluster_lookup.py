@@ -43,7 +43,7 @@ def _one(wanted: Wanted, which: str) -> Description:
 
 
 def _without_directory() -> list[Description]:
-    """This user's clusters whose runtime directory somebody has removed: their masters still hold its lock."""
+    """Return this user's clusters whose runtime directory was removed: their masters still hold its lock."""
     import psutil
 
     found = []

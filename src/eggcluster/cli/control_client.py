@@ -13,24 +13,24 @@ from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description, RuntimeDir
 
-PATIENCE = 10.0  # seconds for an answer that needs nobody but the master, or the agent, who has 5
+ANSWER_TIMEOUT = 10.0  # seconds for an answer of the master, or of the agent, which has 5
 
 
-def ask(cluster: Description, command: str, patience: float | None = None, **details: Any) -> Generator[Any, None, Any]:
+def ask(cluster: Description, command: str, timeout: float | None = None, **details: Any) -> Generator[Any, None, Any]:
     """Send a command; yields what it tells on the way. The generator's value is the answer.
 
-    ControlError where the master refuses, or is silent for `patience` seconds; ClusterNotRunning where nobody answers,
-    or no longer.
+    ControlError if the master refuses, or does not answer for `timeout` seconds; ClusterNotRunning if no master
+    answers, or no longer.
     """
     try:
-        sock = connect_unix(RuntimeDir(cluster.name).control_socket, blocking=patience is None)
+        sock = connect_unix(RuntimeDir(cluster.name).control_socket, blocking=timeout is None)
     except BlockingIOError:  # as many wait already as can
         raise _silent(cluster) from None
     except OSError as error:
         text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
         raise ClusterNotRunning(text) from None
     with sock, contextlib.suppress(ConnectionError, EOFError):
-        sock.settimeout(patience)
+        sock.settimeout(timeout)
         with contextlib.suppress(BrokenPipeError):  # refused already: what it said of that is there to be read
             sock.sendall(msgspec.json.encode({"command": command, **details}) + b"\n")
         try:
@@ -59,7 +59,7 @@ def _follow(lines: BinaryIO) -> Generator[Any, None, Any]:
 
 def answer_to(cluster: Description, command: str) -> Any:
     """The answer to a command that has no progress to tell."""
-    talk = ask(cluster, command, PATIENCE)
+    talk = ask(cluster, command, ANSWER_TIMEOUT)
     while True:
         try:
             next(talk)

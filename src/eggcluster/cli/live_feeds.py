@@ -25,12 +25,12 @@ def follow_events(cluster: Description, *, as_json: bool) -> int:
 def event_line(event: dict[str, Any]) -> str:
     """One event for people: `12:00:01.250 app#2:4711 gen 3  died (signal: SIGKILL, state: listening)`."""
     clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
-    who = f"{event['who']}:{event['worker_id']} gen {event['generation']}" if "who" in event else "cluster"
+    worker = f"{event['who']}:{event['worker_id']} gen {event['generation']}" if "who" in event else "cluster"
     details = {name: event[name] for name in ("code", "signal", "state", "grace") if name in event}
     more = f" ({', '.join(f'{name}: {value}' for name, value in details.items())})" if details else ""
     reason = f": {event['reason']}" if "reason" in event else ""
     missed = f"({event['missed']} not shown)\n" if "missed" in event else ""
-    return f"{missed}{clock}.{int(event['time'] % 1 * 1000):03} {who:<22} {event['event']}{more}{reason}"
+    return f"{missed}{clock}.{int(event['time'] % 1 * 1000):03} {worker:<22} {event['event']}{more}{reason}"
 
 
 def follow_messages(cluster: Description, *, as_json: bool, payload: bool) -> int:

@@ -21,9 +21,9 @@ def show_status(cluster: Description, *, as_json: bool) -> int:
     """Print the state of a running cluster."""
     status = answer_to(cluster, "status")
     status["rss"] = _rss(status["pid"])
-    for seat in (status["agent"], *status["workers"]):
+    for worker in (status["agent"], *status["workers"]):
         # Of a thread the system would tell the whole process's.
-        seat["rss"] = _rss(seat["worker_id"]) if status["start_mode"] == "process" else None
+        worker["rss"] = _rss(worker["worker_id"]) if status["start_mode"] == "process" else None
     if as_json:
         import msgspec
 
@@ -45,16 +45,16 @@ def print_table(status: dict[str, Any]) -> None:
     for heading in HEADINGS:
         table.add_column(heading, justify="right" if heading in RIGHT else "left", no_wrap=heading != "last death")
     table.add_row("master", str(status["pid"]), *[""] * 6, _memory(status["rss"]))
-    seats = [("agent", status["agent"]), *((f"app#{seat['slot']}", seat) for seat in status["workers"])]
-    for who, seat in seats:
-        colour = COLOURS.get(seat["state"], "")
+    rows = [("agent", status["agent"]), *((f"app#{worker['slot']}", worker) for worker in status["workers"])]
+    for name, worker in rows:
+        colour = COLOURS.get(worker["state"], "")
         # Text and not str, which rich would read as its markup: a death's reason may be any exception's text.
-        cells = zip(HEADINGS, (who, *_row(seat)), strict=True)
+        cells = zip(HEADINGS, (name, *_row(worker)), strict=True)
         table.add_row(*(Text(cell, colour if heading == "state" else "") for heading, cell in cells))
     console.print(table)
-    for who, seat in seats:
-        for task in seat["background"]:
-            console.print(Text(f"{who} background {_task(task)}"), soft_wrap=True)
+    for name, worker in rows:
+        for task in worker["background"]:
+            console.print(Text(f"{name} background {_task(task)}"), soft_wrap=True)
 
 
 def _task(task: dict[str, Any]) -> str:
@@ -86,31 +86,31 @@ def _abandoned(labels: list[str]) -> list[str]:
     return [f"abandoned, still running: {', '.join(labels)}"] if labels else []
 
 
-def _row(seat: dict[str, Any]) -> list[str]:
+def _row(worker: dict[str, Any]) -> list[str]:
     return [
-        str(seat["worker_id"] or "-"),
-        str(seat["generation"]),
-        _state(seat),
-        "-" if seat["age"] is None else age(seat["age"]),
-        str(seat["requests"]) if seat.get("slot") and seat["requests"] is not None else "",
-        str(seat["connections"]) if seat.get("slot") and seat["connections"] is not None else "",
-        "-" if seat["loop_delay"] is None else f"{seat['loop_delay'] * 1000:.0f} ms",
-        _memory(seat["rss"]),
-        str(seat["deaths"]),
-        short_death(seat["last_death"] or ""),
+        str(worker["worker_id"] or "-"),
+        str(worker["generation"]),
+        _state(worker),
+        "-" if worker["age"] is None else age(worker["age"]),
+        str(worker["requests"]) if worker.get("slot") and worker["requests"] is not None else "",
+        str(worker["connections"]) if worker.get("slot") and worker["connections"] is not None else "",
+        "-" if worker["loop_delay"] is None else f"{worker['loop_delay'] * 1000:.0f} ms",
+        _memory(worker["rss"]),
+        str(worker["deaths"]),
+        short_death(worker["last_death"] or ""),
     ]
 
 
-def _state(seat: dict[str, Any]) -> str:
-    state = str(seat["state"])
-    if seat["stalled_for"] is not None:
-        state += f", loop has not moved for {seat['stalled_for']:.1f}s"
-    if seat["next_try"] is not None:
-        state += f", next try in {seat['next_try']:.1f}s"
-    if seat["deaths_last_minute"]:
-        state += f", {_deaths(seat['deaths_last_minute'])} in the last minute"
-    if seat["successor"] is not None:
-        state += f", successor {seat['successor']} starting"
+def _state(worker: dict[str, Any]) -> str:
+    state = str(worker["state"])
+    if worker["stalled_for"] is not None:
+        state += f", loop has not moved for {worker['stalled_for']:.1f}s"
+    if worker["next_try"] is not None:
+        state += f", next try in {worker['next_try']:.1f}s"
+    if worker["deaths_last_minute"]:
+        state += f", {_deaths(worker['deaths_last_minute'])} in the last minute"
+    if worker["successor"] is not None:
+        state += f", successor {worker['successor']} starting"
     return state
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from eggcluster.model.lives.health import OVERSLEPT_AFTER
+from eggcluster.model.lives.health import MASTER_SLEPT_AFTER
 
 
 def accept_daemons() -> None:
@@ -62,4 +62,4 @@ async def await_steadily(event: asyncio.Event, seconds: float) -> bool:
 
 
 def _counted(part: float, took: float) -> float:
-    return took if took < part + OVERSLEPT_AFTER else part
+    return took if took < part + MASTER_SLEPT_AFTER else part

@@ -119,12 +119,12 @@ class ProcessWorker(WorkerHandle):
             _logger.error("worker %d is killed, its children cannot be looked for: %s", self.worker_id, error)
             members = []
         if not self._leader_gone.is_set():
-            # The leader last: while it lives nobody can take its pid, and its children cannot be missed.
+            # The leader last: while it lives its pid is not reused, and none of its children is missed.
             members = [*(pid for pid in members if pid != self.worker_id), self.worker_id]
         signal_all(members, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the worker alone, and to nobody who has its pid after it."""
+        """Signal the worker alone, and never another process that has its pid later."""
         if not self._leader_gone.is_set():
             signal_all([self.worker_id], number)
 
@@ -132,7 +132,7 @@ class ProcessWorker(WorkerHandle):
         return [pid for pid in session_members(self.worker_id, self._mark) if not is_out_of_reach(pid)]
 
     def _tell_out_of_reach(self) -> None:
-        """Nobody could wait for their end: it need not come."""
+        """Their end may never come: do not wait for it."""
         left = [pid for pid in session_members(self.worker_id, self._mark) if is_out_of_reach(pid)]
         if left:
             _logger.warning("worker %d left behind what another user may end, not we: %s", self.worker_id, left)
@@ -146,7 +146,7 @@ class ProcessWorker(WorkerHandle):
         while True:
             try:
                 return await self._end_those_left()
-            except OSError as error:  # no file descriptor is free; nobody may take its place as long as they may live
+            except OSError as error:  # no file descriptor is free; the slot stays taken as long as they may live
                 if not told:
                     text = "worker %d is not replaced before its children can be looked for: %s"
                     _logger.error(text, self.worker_id, error)

@@ -25,7 +25,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
 TELL_GRACE = 1.0  # seconds to write the stacks in
-OBEY_GRACE = 0.2  # seconds for one that stood still and is asked to close; who needs longer is abandoned
+OBEY_GRACE = 0.2  # seconds for a hung thread that is asked to close; after that it is abandoned
 ENTRY = "eggcluster.worker.threads.thread_worker"  # by name: the worker's side is loaded in the worker's thread only
 
 _logger = logging.getLogger("eggcluster.master")

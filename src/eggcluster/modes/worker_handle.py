@@ -18,7 +18,7 @@ class StopOutcome(Enum):
 
 class WorkerHandle(ABC):
     """One incarnation, whatever it is made of. `channel` is the master's end of its socket pair, `record` of its vital
-    record; whoever holds the handle closes both."""
+    record; the holder of the handle closes both."""
 
     worker_id: int
     channel: socket.socket
@@ -47,7 +47,7 @@ class WorkerHandle(ABC):
 
     @abstractmethod
     async def abort(self) -> None:
-        """Let one whose event loop stands still write where its threads are, as its last words, and end it and all
+        """Let a hung worker write the stacks of its threads as its final message, and end it and all
         that it started by force, as far as that can be. Returns once it is known dead, or abandoned; called again while
         it waits, it only waits."""
 

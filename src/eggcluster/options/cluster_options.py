@@ -54,7 +54,7 @@ class ClusterOptions:
     sticky: bool = _default(False)
     sticky_via: StickyVia = _default("bpf")
     sticky_hold: float = _default(5.0)
-    listen_fds: int = _default(0)  # systemd's sockets, counted by `parse_options`; nobody sets it
+    listen_fds: int = _default(0)  # systemd's sockets, counted by `parse_options`; not an option
 
     https_key: str | None = _default(None)
     https_cert: str | None = _default(None)

@@ -1,4 +1,4 @@
-"""Owns the order of the sources: which of two values wins, and which options exclude each other. Pure."""
+"""The order of the sources: which of two values wins, and which options exclude each other. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Owns the kinds of values that options have: how each is read and what is right. Pure functions, no I/O."""
+"""The kinds of values that options have: how each is read and what is right. Pure functions, no I/O."""
 
 import math
 import re

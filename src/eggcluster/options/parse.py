@@ -1,4 +1,4 @@
-"""Owns `parse_options`: from all the sources to one checked value. Runs in whoever starts a cluster."""
+"""`parse_options`: from all the sources to one checked value. Runs in the process that starts a cluster."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping

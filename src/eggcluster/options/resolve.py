@@ -1,4 +1,4 @@
-"""Owns the defaults that depend on files, CPUs or other options. Runs in whoever starts a cluster."""
+"""The defaults that depend on files, CPUs or other options. Runs in the process that starts a cluster."""
 
 import os
 import re

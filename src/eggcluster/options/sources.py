@@ -19,7 +19,7 @@ class CommandLine(dict[str, object]):
 class Source:
     """One place's options as they were given there, by field name, and how it calls each of them.
 
-    `problems` are those of the place itself: a file that does not parse, a key that nobody knows.
+    `problems` are those of the place itself: a file that does not parse, an unknown key.
     """
 
     values: dict[str, object]
@@ -85,7 +85,7 @@ def _no_key(name: str) -> str:
 
 
 Naming = Callable[[str], str]
-"""How the source that gave a field calls it; one that nobody gave is called as the caller would write it."""
+"""The name that the source of a field uses for it; for a field without a source, the caller's name."""
 
 
 PROJECT_FILE = "pyproject.toml"

@@ -1,8 +1,8 @@
-"""Owns the one table of options: where each can be given, and what is right. Flags and docs come from it."""
+"""The table of options: where each can be given, and what is right. Flags and docs come from it."""
 
 from dataclasses import dataclass
 
-from eggcluster.model.lives.health import LEAST_TIMEOUT
+from eggcluster.model.lives.health import MIN_HANG_TIMEOUT
 from eggcluster.options.cluster_options import default_of
 from eggcluster.options.option_type import (
     OptionType,
@@ -135,7 +135,7 @@ OPTIONS = (
     _option(
         "sticky_via",
         choice("bpf", "acceptor"),
-        "who finds a client's worker: a kernel program (bpf), or the master, which accepts (acceptor)",
+        "how a client's worker is found: by a kernel program (bpf), or by the master, which accepts (acceptor)",
         "HOW",
         default="`bpf`; `acceptor` where the kernel has no steering",
     ),
@@ -243,14 +243,14 @@ OPTIONS = (
     _option("agent_start_timeout", seconds(), "seconds the agent has to start", "SECONDS"),
     _option(
         "worker_timeout",
-        seconds_or_never(LEAST_TIMEOUT),
+        seconds_or_never(MIN_HANG_TIMEOUT),
         "seconds an app worker's event loop may stand still before the worker is replaced; 0: for ever",
         "SECONDS",
         default="`30`; `0` in the env `local`",
     ),
     _option(
         "agent_timeout",
-        seconds_or_never(LEAST_TIMEOUT),
+        seconds_or_never(MIN_HANG_TIMEOUT),
         "seconds the agent's event loop may stand still before it is replaced; 0: for ever",
         "SECONDS",
         default="`30`; `0` in the env `local`",

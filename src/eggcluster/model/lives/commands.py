@@ -36,7 +36,7 @@ class Abort:
 
 @dataclass(frozen=True)
 class NotifyReady:
-    """Send `egg-ready`: to this one, or to everybody and the parent where it is None."""
+    """Send `egg-ready` to this worker; None: to all workers and the parent."""
 
     worker: Worker | None
 
@@ -70,12 +70,12 @@ class ReportDeath:
 
 @dataclass(frozen=True)
 class CloseListeners:
-    """Nobody will accept any more: let the kernel refuse new connections instead of queueing them."""
+    """No worker accepts any more: let the kernel refuse new connections instead of queueing them."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """A line for the log; with `progress` also for whoever asked for the reload."""
+    """Write a log line; with `progress`, send it to those that requested the reload, too."""
 
     level: int
     text: str

@@ -1,54 +1,64 @@
 """Heartbeats: which worker is stalled or hung, and whether the cluster still has workers at all. Pure.
 
-Unlike Egg's it has patience with who is just booting: an application that loads its models for half a minute must not
-be lost because its only worker died once.
+Unlike Egg's check it waits for a worker that is booting: an application that loads its models for half a minute must
+not end because its only worker died once.
 """
 
 from collections.abc import Iterable
 
 from eggcluster.model.lives.worker import Worker
 
-BEAT_INTERVAL = 0.2  # seconds between two beats of a worker's loop
-LOOK_INTERVAL = 0.2  # seconds between two looks of the master
-IDLE_LOOK_INTERVAL = 0.5  # where nothing is to do: to be woken costs more than the look
-# A slot whose loop stands still gets no new connections: within a second, the idle look and a late one included.
+BEAT_INTERVAL = 0.2  # seconds between two heartbeats of a worker
+HEARTBEAT_CHECK_INTERVAL = 0.2  # seconds between two checks by the master
+IDLE_CHECK_INTERVAL = 0.5  # seconds, while no worker has anything to do: waking up costs more than the check
+# A stalled worker gets no new connections within a second, also if the check is an idle one and late.
 STALLED_AFTER = 0.45
-LEAST_TIMEOUT = 1.0  # seconds of silence; after less, one that just waits for its next beat, or a CPU, would be hung
-OVERSLEPT_AFTER = 1.0  # seconds that a look may be late before the master takes itself for the one who slept
+MIN_HANG_TIMEOUT = 1.0  # seconds; with less, a worker that waits for its next beat, or for a CPU, would count as hung
+MASTER_SLEPT_AFTER = 1.0  # seconds: a check that is later than that means that the master itself did not run
+
+
+def next_heartbeat_check(now: float, *, idle: bool = False) -> float:
+    """Return the instant of the next check; `idle`: no worker has anything to do."""
+    return now + (IDLE_CHECK_INTERVAL if idle else HEARTBEAT_CHECK_INTERVAL)
+
+
+def has_slept(late: float) -> bool:
+    """Return whether a check that comes `late` seconds too late means that the master itself did not run."""
+    return late > MASTER_SLEPT_AFTER
 
 
 class HangDetector:
-    """Judges by their beats whose loop moves. A master that slept itself accuses nobody: it looks anew from then on."""
+    """Finds stalled workers by their heartbeats. After a pause of the master itself it starts to watch anew."""
 
     def __init__(self) -> None:
         self._watching_since = 0.0
 
     def restart(self, now: float) -> None:
-        """Whatever was silent up to now may have had no chance to speak."""
+        """Ignore heartbeats that were missing up to now: the workers may have had no chance to write them."""
         self._watching_since = now
 
-    def silence(self, worker: Worker, now: float) -> float:
-        """For how long its loop has not moved, in seconds."""
+    def stalled_for(self, worker: Worker, now: float) -> float:
+        """Return for how many seconds the worker has written no heartbeat."""
         heard = max(worker.heartbeat.beat, worker.listening_since or 0.0, self._watching_since)
         return max(0.0, now - heard)
 
-    def look(self, workers: Iterable[Worker], now: float) -> list[Worker]:
-        """Note who stands still; gives those for whom that has changed."""
+    def update(self, workers: Iterable[Worker], now: float) -> list[Worker]:
+        """Update `stalled` of the workers; return those for which it has changed."""
         changed = []
         for worker in workers:
-            stalled = self.silence(worker, now) >= STALLED_AFTER
+            stalled = self.stalled_for(worker, now) >= STALLED_AFTER
             if stalled is not worker.stalled:
                 worker.stalled = stalled
                 changed.append(worker)
         return changed
 
 
-CHECK_INTERVAL = 10.0  # seconds between two looks at whether anybody serves; Egg's
-CHECKS_FAILED = 3  # looks in a row with nobody there before the cluster gives up; Egg's
+CHECK_INTERVAL = 10.0  # seconds between two checks that a worker listens; as in Egg
+MAX_FAILED_CHECKS = 3  # in a row, before the cluster closes; as in Egg
 
 
 class HealthCheck:
-    """Counts the looks that found nobody. `due` is the instant of the next one, None while there is none."""
+    """Counts the checks that found no worker. `due` is the instant of the next check, None while there is none."""
 
     def __init__(self) -> None:
         self.due: float | None = None
@@ -65,8 +75,8 @@ class HealthCheck:
     def end(self) -> None:
         self.due = None
 
-    def look(self, now: float, *, apps: bool, booting: bool, agent: bool) -> None:
-        """Note who is there: an app worker that listens, or one that boots as usual, and an agent."""
+    def update(self, now: float, *, apps: bool, booting: bool, agent: bool) -> None:
+        """Record a check: whether an app worker listens, whether one boots as usual, whether there is an agent."""
         self.due = now + CHECK_INTERVAL
         if apps:
             self._without_app = 0
@@ -76,9 +86,9 @@ class HealthCheck:
 
     @property
     def no_app(self) -> bool:
-        """For three looks in a row no app worker has been listening."""
-        return self._without_app >= CHECKS_FAILED
+        """Whether no app worker listened in MAX_FAILED_CHECKS checks in a row."""
+        return self._without_app >= MAX_FAILED_CHECKS
 
     @property
     def no_agent(self) -> bool:
-        return self._without_agent >= CHECKS_FAILED
+        return self._without_agent >= MAX_FAILED_CHECKS

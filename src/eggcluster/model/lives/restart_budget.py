@@ -1,35 +1,36 @@
 """How long a slot waits before its next worker: not at all, then longer with each death, then not at all again.
 
-A burst (deaths in a row, none of them after a while of health) makes it wait. The sustained rate (deaths in the last
-minutes, whatever lay between them) is counted apart, and only told: each of those workers did serve.
+A burst (deaths in a row without a healthy time between them) makes the slot wait. The sustained rate (deaths in the
+last ten minutes) is counted separately and only logged: each of those workers did serve.
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 
 MAX_DELAY = 15.0  # seconds; as in docs/restarts.md
-HEALTHY_AFTER = 30.0  # seconds of listening after which a death counts as the first again
-SECOND_DELAY = 0.5  # seconds; Erlang's and systemd's default (100 ms) spin on a worker that fails at its import
+HEALTHY_AFTER = 30.0  # seconds of listening; a death after that counts as the first in a row
+# seconds; with the defaults of Erlang and systemd (100 ms) a worker that fails at its import would spin
+SECOND_DELAY = 0.5
 MINUTE = 60.0
 SUSTAINED_PERIOD = 600.0  # seconds in which deaths are remembered
-SUSTAINED_DEATHS = 10  # in that period: somebody should know of it
-REMEMBERED = 1000  # deaths; at the longest delays there are 40 in the period
+SUSTAINED_DEATHS = 10  # in that period: worth a warning
+MAX_INSTANTS = 1000  # deaths; at the longest delay there are 40 in the period
 
 
 @dataclass
 class RestartBudget:
-    """Counts the deaths in one slot. `first_delay` is what the first one in a row waits (the agent: 1 s)."""
+    """Counts the deaths in one slot. `first_delay` is the delay after the first in a row (the agent: 1 s)."""
 
     first_delay: float = 0.0
     deaths_in_a_row: int = 0
     deaths: int = 0
-    _instants: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    _instants: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_INSTANTS))
     _warned: float = float("-inf")
 
     def died(self, now: float, healthy_for: float | None, chance: float = 1.0) -> float:
-        """Count a death; gives the delay in seconds before the next start.
+        """Count a death; return the delay in seconds before the next start.
 
-        `healthy_for` is for how long the incarnation had been listening, None if it never did. `chance`, from 0 to 1,
+        `healthy_for` is how long the worker had been listening, None if it never did. `chance`, from 0 to 1,
         says where in its step the delay lies, so that slots that die together do not start together for ever.
         """
         if healthy_for is not None and healthy_for >= HEALTHY_AFTER:
@@ -40,10 +41,10 @@ class RestartBudget:
         return self.delay(chance)
 
     def delay(self, chance: float = 1.0) -> float:
-        """The delay that the deaths so far ask for: never shorter than the step before, until there is no longer one.
+        """Return the delay after the deaths so far. It is never shorter than the one before, up to the longest.
 
-        Jitter over the whole range from 0 on, as it is usual for clients of a crowded server, would now and then
-        start a worker at once that has just died ten times.
+        Jitter over the whole range from 0, as clients of a busy server use it, would sometimes start a worker at once
+        that has just died ten times.
         """
         longest = self._step(self.deaths_in_a_row)
         if self.deaths_in_a_row <= 1:
@@ -70,5 +71,5 @@ class RestartBudget:
         return recent
 
     def forgive(self) -> None:
-        """Forget the deaths in a row: somebody asked for a new start by hand (a reload)."""
+        """Forget the deaths in a row: a reload asks for a new start."""
         self.deaths_in_a_row = 0

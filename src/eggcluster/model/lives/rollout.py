@@ -11,9 +11,9 @@ ForkIn = Callable[[Slot, float], Fork]
 
 
 class Rollout:
-    """The slots that are still to come; the first of them is under way.
+    """A rollout over the slots that are still to come; the first of them is under way.
 
-    An app worker's successor starts first and then takes its place. The agent's starts when the old one is known
+    An app worker's successor starts first and then takes over. The agent's successor starts when the old agent is known
     dead: there are never two. `over` is True once nothing is left to do; `failed` says that a successor did not start.
     """
 
@@ -25,7 +25,7 @@ class Rollout:
         self._grace = grace
         self.failed = False
 
-    # What differs between a reload and the replacement of one worn worker: whom it is told.
+    # A reload and a recycling differ only in what is reported.
 
     def _done(self) -> list[Command]:
         return [Log(logging.INFO, "reload done", progress=True), ReloadEnded(None)]
@@ -39,7 +39,7 @@ class Rollout:
         return [Log(logging.ERROR, text, progress=True), ReloadEnded(why)]
 
     def aborted(self) -> list[Command]:
-        """The cluster closes meanwhile."""
+        """The cluster closes: end the rollout."""
         self._slots.clear()
         return [ReloadEnded("the cluster is closing")]
 
@@ -50,7 +50,7 @@ class Rollout:
         return not self._slots
 
     def step(self, now: float) -> list[Command]:
-        """Begin with the first slot, or say that it is done."""
+        """Begin with the next slot, or report the end."""
         if self.over:
             return self._done()
         slot = self._slots[0]
@@ -58,11 +58,11 @@ class Rollout:
         if slot.number == 0:
             return self._step_agent(slot, now)
         if slot.current is not None and not slot.listening:
-            return []  # its replacement is starting just now: two at once would hide which of them fails
+            return []  # its replacement is starting: two at once would hide which of them fails
         return [self._fork(slot, now)]
 
     def _step_agent(self, slot: Slot, now: float) -> list[Command]:
-        """Stop it; who has died and waits for its next start gets it at once."""
+        """Stop the agent. If it has died and waits for its next start, start it at once."""
         old = slot.current
         if old is None:
             return [self._fork(slot, now)] if not slot.retiring else []
@@ -70,11 +70,11 @@ class Rollout:
         return [Stop((old,), self._grace(slot.number)), PublishPids()]
 
     def started(self, slot: Slot, worker: Worker, now: float) -> list[Command]:
-        """A worker has started: if it is the one waited for, its predecessor goes, or the next slot comes."""
+        """A worker has started. If the rollout waits for it, stop its predecessor, or go on to the next slot."""
         if not self._is_under_way(slot):
             return []
         if worker.born < self._began:
-            # It was starting when this began, so it may hold the old version. (The agent would have been stopped.)
+            # It was starting when the rollout began, so it may run the old version. (An agent would have been stopped.)
             return [self._fork(slot, now)]
         commands = self._replaced(worker)
         if worker is slot.successor and slot.current is not None:
@@ -84,18 +84,18 @@ class Rollout:
         return commands + self._next(now)
 
     def retired(self, slot: Slot, now: float) -> list[Command]:
-        """One that was told to stop is gone: the next slot, if this is what was waited for."""
+        """A worker that was stopped is gone. If the rollout waits for that, go on to the next slot."""
         if not self._is_under_way(slot) or slot.successor is not None:
             return []
         if slot.number == 0:
             return [self._fork(slot, now)] if slot.current is None and not slot.retiring else []
         if not slot.listening:
-            return []  # the new one died meanwhile, and its replacement ends this step
+            return []  # the new worker died meanwhile; its replacement ends this step
         return self._next(now)
 
     def died(self, slot: Slot, worker: Worker, before: WorkerState, stays_empty: bool) -> list[Command]:
-        """`worker` died, who had been `before`: the end of it, if the new version does not start, or if nobody is
-        left who could be waited for."""
+        """`worker`, in the state `before`, died. The rollout ends if the new version does not start, or if no worker is
+        left to wait for."""
         if not self._is_under_way(slot):
             return []
         is_new = worker.born >= self._began
@@ -114,7 +114,7 @@ class Rollout:
 
 
 class Recycling(Rollout):
-    """The replacement of one worn worker. Nobody asked for it, so nobody waits for its end."""
+    """The replacement of one worn worker. It was not requested, so its end is not reported to a requester."""
 
     def _done(self) -> list[Command]:
         return []

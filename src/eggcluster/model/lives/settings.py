@@ -64,6 +64,6 @@ class SupervisorSettings:
         """What the worker of this slot has to close; slot 0 is the agent's."""
         return self.app_close_timeout if slot else self.agent_close_timeout
 
-    def patience(self, slot: int) -> float:
+    def hang_timeout(self, slot: int) -> float:
         """For how long its loop may stand still."""
         return self.worker_timeout if slot else self.agent_timeout

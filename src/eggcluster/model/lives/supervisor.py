@@ -1,7 +1,7 @@
-"""The heart of the master, without I/O: told what happened, it answers with what is to be done.
+"""The supervisor: decides about the lives of all workers. Each event returns the commands to carry out. Pure.
 
-Start left to right (agent, then app workers), stop right to left; whoever dies is replaced; the agent is single.
-The master owns the only instance, calls one method for each event, and carries out the commands in their order.
+It starts the agent first, then the app workers, and stops them in the opposite order. Workers that die are replaced;
+there are never two agents. The master calls one method for each event and carries the commands out in their order.
 """
 
 import logging
@@ -22,7 +22,7 @@ from eggcluster.model.lives.commands import (
     Steer,
     Stop,
 )
-from eggcluster.model.lives.health import IDLE_LOOK_INTERVAL, LOOK_INTERVAL, OVERSLEPT_AFTER, HangDetector, HealthCheck
+from eggcluster.model.lives.health import HangDetector, HealthCheck, has_slept, next_heartbeat_check
 from eggcluster.model.lives.phase import ExitCode, Phase
 from eggcluster.model.lives.rollout import Recycling, Rollout
 from eggcluster.model.lives.roster import Roster, Slot
@@ -33,9 +33,9 @@ from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerS
 class Supervisor:
     """Decides everything about the lives of agent and app workers.
 
-    Every method takes `now`, a monotonic instant in seconds, and gives the commands to carry out. After each
-    call `next_deadline()` says when `tick` wants to be called at the latest, `finished` whether all is over.
-    `chance` gives a number from 0 to 1: the only thing that is left to it is which moment in a range is taken.
+    Every method takes `now`, a monotonic instant in seconds, and returns the commands to carry out. After each call
+    `next_deadline()` is the latest instant for the next `tick`; `finished` says whether the cluster has ended. `chance`
+    returns a number from 0 to 1; it only picks a moment within a range.
     """
 
     def __init__(self, settings: SupervisorSettings, chance: Callable[[], float] = lambda: 1.0) -> None:
@@ -52,20 +52,20 @@ class Supervisor:
         self._reload_wanted: bool | None = None  # asked for while another was under way: with the agent or without
         self._next_recycling = 0.0
         self._hang_detector = HangDetector()
-        self._next_look: float | None = None
+        self._next_check: float | None = None
 
     # -- what happened -------------------------------------------------------------------------------------
 
     def boot(self, now: float) -> list[Command]:
         """Begin: the agent first."""
         self._hang_detector.restart(now)
-        self._next_look = now + LOOK_INTERVAL
+        self._next_check = next_heartbeat_check(now)
         return [self._fork(self.agent, now)]
 
     def started(self, worker: Worker, now: float) -> list[Command]:
         """`worker` reported itself started (`agent-start`, `app-start`)."""
         if worker.state is not WorkerState.STARTING or worker.failure is not None:
-            return []  # it is being ended already, and its report crossed the order
+            return []  # it is being stopped already, and its report crossed the request
         self.roster.slot_of(worker).opened(worker, now)
         if self.phase is Phase.AGENT_BOOT:
             self.phase = Phase.APPS_BOOT
@@ -78,12 +78,12 @@ class Supervisor:
         return []
 
     def boot_failed(self, worker: Worker, report: str, bad_option: bool) -> list[Command]:
-        """`worker` told why it cannot boot; its exit follows."""
+        """`worker` reported why it cannot boot; its exit follows."""
         worker.failure, worker.misused_option = report, bad_option
         return []
 
     def channel_broke(self, worker: Worker, why: str) -> list[Command]:
-        """Nobody can talk with `worker` any more, and it lives on."""
+        """The channel of `worker` is unusable, but the worker lives on."""
         if worker.state in (WorkerState.STOPPING, WorkerState.DEAD):
             return []
         worker.kill_reason = worker.kill_reason or f"it {why}"
@@ -110,7 +110,7 @@ class Supervisor:
         return [report, *self._rolled(rolled, now), *replaced]
 
     def close(self, now: float, code: ExitCode = ExitCode.CLOSED) -> list[Command]:
-        """Close in order: app workers, agent, master. Asked again, it changes nothing."""
+        """Close in order: app workers, agent, master. A second call changes nothing."""
         if self.phase >= Phase.APPS_STOP:
             return []
         self.phase = Phase.APPS_STOP
@@ -129,12 +129,12 @@ class Supervisor:
         return commands + self._next_stop(now)
 
     def cut_short(self) -> list[Command]:
-        """While closing: wait for nobody any more."""
+        """Stop waiting for workers that are closing: kill them."""
         self._stop([self.agent], 0)  # only for its state: its death is no failure
         return [Log(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.living())]
 
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
-        """Replace every app worker, one slot after the other, new before old; before them the agent, if so asked."""
+        """Replace every app worker, one slot after the other, new before old; with `agent` the agent before them."""
         if self.phase is not Phase.SERVING:
             why = f"the cluster is {self.phase.word}; reload it when it serves"
             return [Log(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
@@ -148,36 +148,36 @@ class Supervisor:
         return [Log(logging.INFO, "reload started", progress=True), *self._roll(rollout, now)]
 
     def health_checked(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
-        """What was seen of the workers, as `CheckHealth` asked for."""
+        """The heartbeats that `CheckHealth` asked for have been read."""
         loaded, idle = False, True
         for worker, seen in heartbeats.items():
             loaded = loaded or seen.load != worker.heartbeat.load
             idle = idle and seen.is_idle_since(worker.heartbeat)
             worker.heartbeat = seen
-        if idle and self._next_look is not None:
-            self._next_look = now + IDLE_LOOK_INTERVAL
+        if idle and self._next_check is not None:
+            self._next_check = next_heartbeat_check(now, idle=True)
         if self.phase >= Phase.APPS_STOP:
             return []
-        watched = self.roster.listening()  # who boots, or closes, has another limit
-        changed = self._hang_detector.look(watched, now)
+        watched = self.roster.listening()  # booting and closing have limits of their own
+        changed = self._hang_detector.update(watched, now)
         steer = [Steer(tuple(changed))] if changed or loaded else []
         hung = [command for worker in watched for command in self._end_hung(worker, now)]
         return [*steer, *hung, *self._recycle(now)]
 
-    def slept(self, seconds: float, now: float) -> list[Command]:
-        """This process itself did not run for so long (it was stopped, or starved): what was due meanwhile is put off
-        by as much, and nobody's silence counts."""
+    def master_slept(self, seconds: float, now: float) -> list[Command]:
+        """The master itself did not run for so long (it was stopped, or starved): what was due is postponed by that
+        time, and missing heartbeats do not count."""
         self._hang_detector.restart(now)
         self.roster.postpone(seconds)
         if self._close_deadline is not None:
             self._close_deadline += seconds
         self.health.postpone(seconds)
-        return [Log(logging.WARNING, f"the master did not run for {seconds:.1f}s; nobody is blamed for that")]
+        return [Log(logging.WARNING, f"the master did not run for {seconds:.1f}s; no worker is blamed for that")]
 
     def tick(self, now: float) -> list[Command]:
-        """Time has passed: do what is due."""
-        commands = self._look(now)
-        # First what may end it all: then nobody is started in the same moment.
+        """Return the commands that are due."""
+        commands = self._check_heartbeats(now)
+        # First what may end the cluster: then no worker is started in the same moment.
         if self._close_deadline is not None and now >= self._close_deadline:
             commands += self._give_up(now)
         if self.health.due is not None and now >= self.health.due:
@@ -190,19 +190,20 @@ class Supervisor:
                 commands.append(self._fork(slot, now))
         return commands
 
-    # -- what may be asked ---------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------
 
     @property
     def finished(self) -> bool:
         return self.phase is Phase.STOPPED
 
     def next_deadline(self) -> float | None:
-        """The earliest instant at which `tick` has something to do; None: only an event can change anything."""
-        due = (self._close_deadline, self.health.due, self._next_look, *self.roster.deadlines())
+        """Return the earliest instant at which `tick` has something to do; None if only an event can change
+        anything."""
+        due = (self._close_deadline, self.health.due, self._next_check, *self.roster.deadlines())
         return min((instant for instant in due if instant is not None), default=None)
 
     def listening_apps(self) -> list[Worker]:
-        """The app workers that serve, in the order of their slots."""
+        """Return the app workers that listen, in the order of their slots."""
         return [worker for worker in self.roster.listening() if worker.slot]
 
     # -- boot and replacement ------------------------------------------------------------------------------
@@ -213,13 +214,12 @@ class Supervisor:
     def _fork_all(self, slots: Sequence[Slot], now: float) -> Fork:
         return Fork(tuple(slot.new_worker(now, self._chance()) for slot in slots))
 
-    def _look(self, now: float) -> list[Command]:
+    def _check_heartbeats(self, now: float) -> list[Command]:
         """Check the workers at short intervals; a check that comes much too late says nothing about them."""
-        if self._next_look is None or now < self._next_look:
+        if self._next_check is None or now < self._next_check:
             return []
-        late, self._next_look = now - self._next_look, now + LOOK_INTERVAL
-        slept = self.slept(late, now) if late > OVERSLEPT_AFTER else []
-        return [*slept, CheckHealth()]
+        late, self._next_check = now - self._next_check, next_heartbeat_check(now)
+        return [*(self.master_slept(late, now) if has_slept(late) else []), CheckHealth()]
 
     def _ready(self, now: float) -> list[Command]:
         self.phase = Phase.SERVING
@@ -234,7 +234,7 @@ class Supervisor:
         since = worker.listening_since
         delay = slot.budget.died(now, None if since is None else now - since, self._chance())
         if slot.current is not None:
-            return []  # its successor, starting already, has moved up
+            return []  # its successor is starting already, and is the current worker now
         if self._stays_empty(slot):
             return [Log(logging.WARNING, f"slot {slot.number} stays empty in this environment: fix it, then reload")]
         warning = self._warn_of_deaths(slot, now)
@@ -262,22 +262,21 @@ class Supervisor:
         return [Stop(tuple(stopped), grace)] if stopped else []
 
     def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        """A worker whose closing raised says so with its exit code; one that had to be killed was just late."""
+        """An exit code shows that closing raised; a worker that had to be killed was only late."""
         if not exit.code or self.phase < Phase.APPS_STOP:
             return []
         self.exit_code = self.exit_code or ExitCode.FAILED
         return [Log(logging.ERROR, f"{worker} failed while closing ({exit})")]
 
     def _next_stop(self, now: float) -> list[Command]:
-        """Closing: once the last app worker is gone it is the agent's turn, then the master's."""
+        """While closing: stop the agent after the last app worker, then end."""
         if self.phase is Phase.APPS_STOP and not self.roster.has_apps:
             self.phase = Phase.AGENT_STOP
-            stops = self._stop([self.agent], self.settings.agent_close_timeout)
-            if stops:
+            if stops := self._stop([self.agent], self.settings.agent_close_timeout):
                 return stops
         if self.phase is Phase.AGENT_STOP and not self.roster.living():
             self.phase = Phase.STOPPED
-            self._close_deadline = self._next_look = None
+            self._close_deadline = self._next_check = None
         return []
 
     def _give_up(self, now: float) -> list[Command]:
@@ -295,7 +294,7 @@ class Supervisor:
         return self._rolled(rollout.step(now), now)
 
     def _rolled(self, commands: list[Command], now: float) -> list[Command]:
-        """After a step of the rollout: where it is over, the reload that was asked for meanwhile follows."""
+        """After a step of the rollout: if it is over, begin the reload that was requested meanwhile."""
         rollout = self._rollout
         if rollout is None or not rollout.over:
             return commands
@@ -305,15 +304,16 @@ class Supervisor:
         wanted, self._reload_wanted = self._reload_wanted, None
         if wanted is None:
             return commands
-        # Who asked for the first is told after the second: both asked for the newest, which may start where it did not.
+        # Both requests are answered after the second reload: both asked for the newest version, which may boot where
+        # the first one did not.
         commands = [each for each in commands if not isinstance(each, ReloadEnded)]
         return commands + self.reload(now, agent=wanted)
 
     def _recycle(self, now: float) -> list[Command]:
-        """Replace a worn worker, if there is one, and nothing else is being replaced."""
+        """Replace a worn worker, unless another replacement is under way."""
         if self._rollout is not None or self.phase is not Phase.SERVING or now < self._next_recycling:
             return []
-        # The oldest first: with a short limit the others would else never have their turn.
+        # The oldest first: otherwise, with a short limit, the others would never have their turn.
         for worker in sorted(self.listening_apps(), key=lambda worker: worker.listening_since or 0.0):
             why = recycle_reason(worker, self.settings.limits, now)
             if why is not None:
@@ -325,9 +325,9 @@ class Supervisor:
     # -- hung workers ----------------------------------------------------------------------------------------
 
     def _end_hung(self, worker: Worker, now: float) -> list[Command]:
-        """Its loop has stood still for too long."""
-        timeout = self.settings.patience(worker.slot)
-        if not timeout or worker.kill_reason is not None or self._hang_detector.silence(worker, now) < timeout:
+        """End a worker whose loop has been stalled for longer than its timeout."""
+        timeout = self.settings.hang_timeout(worker.slot)
+        if not timeout or worker.kill_reason is not None or self._hang_detector.stalled_for(worker, now) < timeout:
             return []
         worker.kill_reason = f"its event loop had not moved for {timeout:g}s"
         return [Log(logging.ERROR, f"{worker} is hung: {worker.kill_reason}"), Abort(worker)]
@@ -336,13 +336,13 @@ class Supervisor:
 
     def _check_health(self, now: float) -> list[Command]:
         if not self.settings.replace_apps:
-            self.health.end()  # in this environment an empty slot is what is wanted
+            self.health.end()  # in this environment a slot stays empty on purpose
             return []
         booting = any(slot.boots_as_usual(now) for slot in self.slots)
-        self.health.look(now, apps=bool(self.listening_apps()), booting=booting, agent=self.agent.listening)
+        self.health.update(now, apps=bool(self.listening_apps()), booting=booting, agent=self.agent.listening)
         if self.health.no_app:
-            text = "no app worker has been listening for three checks in a row, closing"
-            return [Log(logging.ERROR, text), *self.close(now, ExitCode.FAILED)]
+            why = Log(logging.ERROR, "no app worker has been listening for three checks in a row, closing")
+            return [why, *self.close(now, ExitCode.FAILED)]
         if self.health.no_agent:
             text = "no agent has been alive for three checks in a row"
             closing = self.close(now, ExitCode.FAILED) if self.settings.strict else []

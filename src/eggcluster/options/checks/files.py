@@ -1,4 +1,4 @@
-"""Owns the checks of directories and files that options name. Runs in whoever starts a cluster."""
+"""The checks of directories and files that options name. Runs in the process that starts a cluster."""
 
 import os
 from collections.abc import Iterator

@@ -52,7 +52,7 @@ def check_sticky(options: ResolvedOptions, name: Naming) -> Iterator[str]:
         )
     elif options.ports:
         yield (
-            f"{name('sticky')}: with {name('ports')} each port is one worker already, and who uses it decides; "
+            f"{name('sticky')}: with {name('ports')} each port is one worker already, and the client chooses the port; "
             "leave sticky out"
         )
 
@@ -82,5 +82,5 @@ def check_recycling(options: ResolvedOptions, name: Naming) -> Iterator[str]:
     if options.max_rss and options.start_mode != "process":
         yield (
             f"{name('max_rss')}: with {name('start_mode')} {options.start_mode} all workers share one process, and "
-            "nobody can tell whose memory it is; use max_lifetime or max_requests"
+            "memory is known of whole processes only; use max_lifetime or max_requests"
         )

@@ -1,4 +1,4 @@
-"""Owns the finding of a module's source without importing anything. Runs in whoever starts a cluster.
+"""The finding of a module's source without importing anything. Runs in the process that starts a cluster.
 
 No package on the way is imported either, and neither `sys.path` nor the import caches learn of the search.
 """

@@ -1,4 +1,4 @@
-"""Owns the checks of `module:attribute`, without importing user code. Runs in whoever starts a cluster."""
+"""The checks of `module:attribute`, without importing user code. Runs in the process that starts a cluster."""
 
 import os
 from collections.abc import Iterator

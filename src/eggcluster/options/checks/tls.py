@@ -1,4 +1,4 @@
-"""Owns the checks of TLS: files that are there, a key that fits. Runs in whoever starts a cluster."""
+"""The checks of TLS: files that are there, a key that fits. Runs in the process that starts a cluster."""
 
 from collections.abc import Iterator
 
