@@ -19,7 +19,7 @@ _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
 class Handover:
     """The master's side of one worker's. It keeps the worker's end, too: what the worker has not read, dead or stuck
-    as it may be, can be taken back. Whoever reads a connection has it; nobody else can."""
+    as it may be, can be taken back. The process that reads a connection owns it; no other can read it."""
 
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, _KIND)

@@ -1,4 +1,4 @@
-"""Owns the answer to "how many CPUs may this process really use?". Runs in whoever starts a cluster.
+"""How many CPUs may this process really use? Runs in the process that starts a cluster.
 
 Two limits count: the affinity mask (taskset, cpusets) and the CPU quota of the control group (containers,
 systemd). `os.cpu_count()` knows neither: in a container with two CPUs it gives the 64 of the machine.

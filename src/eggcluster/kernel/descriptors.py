@@ -46,7 +46,7 @@ class Descriptors:
         return max(opened) < self.ceiling
 
     def have_one(self) -> bool:
-        """Whether one is free below the reserve, for a descriptor that somebody sends. Opens it for a moment."""
+        """Return whether a descriptor is free below the reserve, for one that is sent. Opens it for a moment."""
         self._read_limit()
         try:
             descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

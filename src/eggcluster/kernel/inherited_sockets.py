@@ -6,13 +6,13 @@ import socket
 from collections.abc import Iterable
 
 SD_LISTEN_FDS_START = 3  # the first socket that systemd passes: sd_listen_fds(3)
-_waiting: set[int] = set()  # for those who will take them; of workers that are threads
+_waiting: set[int] = set()  # descriptors of workers that are threads, until they are taken
 
 
 class InheritedFiles:
     """What inherited file descriptors meant when this was made, until `close`. It keeps a copy of each.
 
-    A library that closes a file descriptor twice closes somebody else's the second time. The event loop is not told
+    A library that closes a file descriptor twice closes another one the second time. The event loop is not told
     then: the number is gone, and what comes in is never read.
     """
 
@@ -94,12 +94,12 @@ def inherited_socket(fd: int) -> InheritedSocket:
 
 
 def hand_down(fds: Iterable[int]) -> None:
-    """These belong to a worker that is a thread: no process end will close those that nobody takes."""
+    """Register descriptors of a worker that is a thread: no process end closes those that are not taken."""
     _waiting.update(fds)
 
 
 def close_untaken(fds: Iterable[int]) -> None:
-    """Its end: close those of `fds` that nobody took."""
+    """The worker ends: close those of `fds` that were not taken."""
     for fd in _waiting.intersection(fds):
         _waiting.discard(fd)
         os.close(fd)

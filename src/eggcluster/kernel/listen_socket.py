@@ -39,8 +39,8 @@ def undo_shutdown(sock: socket.socket) -> None:
     """
     import ctypes  # only the master needs it
 
-    nobody = struct.pack("H14x", socket.AF_UNSPEC)
-    if ctypes.CDLL(None, use_errno=True).connect(sock.fileno(), nobody, len(nobody)) != 0:
+    unspecified = struct.pack("H14x", socket.AF_UNSPEC)
+    if ctypes.CDLL(None, use_errno=True).connect(sock.fileno(), unspecified, len(unspecified)) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 

@@ -10,7 +10,7 @@ def memory_file(name: str, size: int) -> int:
     """A new one of so many zero bytes; gives its file descriptor, which children do not inherit unless told so. `name`
     is for people who look at /proc. OSError where the system refuses.
 
-    On Linux it cannot be made shorter: whoever has mapped it would die of SIGBUS.
+    On Linux it cannot be made shorter: a process that has mapped it would die of SIGBUS.
     """
     fd = _create(name)
     try:

@@ -1,7 +1,7 @@
 """Writing to a file descriptor without ever waiting, whatever is at its other end. Runs in all processes.
 
-Its mode is never changed: O_NONBLOCK belongs to the open file description, so to all who share it (open(2)), the
-user's shell among them.
+Its mode is never changed: O_NONBLOCK belongs to the open file description, so to every process that shares it
+(open(2)), the user's shell among them.
 """
 
 import contextlib

@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 class PerWorker(Generic[T]):
-    """Found by whoever asks: by its context, which tasks and `asyncio.to_thread` carry along; else by its thread, since
-    some libraries run a callback in an empty context; else `default`, which is all there is where each worker has a
-    process of its own."""
+    """Found by the running code: by its context, which tasks and `asyncio.to_thread` carry along; else by its thread,
+    since some libraries run a callback in an empty context; else `default`, which is all there is where each worker has
+    a process of its own."""
 
     def __init__(self, name: str, default: T) -> None:
         self.default = default
@@ -19,7 +19,7 @@ class PerWorker(Generic[T]):
         self._bound = False
 
     def get(self) -> T:
-        """The value of the worker on whose behalf this runs."""
+        """Return the value of the worker that the running code belongs to."""
         if not self._bound:
             return self.default
         try:

@@ -11,7 +11,7 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def wake_when_parent_dies() -> None:
-    """SIGCONT when the parent dies: a worker that somebody has stopped (SIGSTOP) could not end itself otherwise.
+    """SIGCONT when the parent dies: a worker that was stopped (SIGSTOP) could not end itself otherwise.
 
     Not SIGKILL: a worker that can still run ends its own children first, and chooses its exit code.
     """
@@ -36,7 +36,7 @@ def become_subreaper() -> bool:
 
 
 def reap_adopted(own: set[int]) -> None:
-    """Reap all zombies among our children that are not in `own` (those have somebody who waits for them)."""
+    """Reap all zombies among our children that are not in `own` (those are waited for elsewhere)."""
     while (zombie := _first_zombie()) is not None:
         if zombie in own:
             # The kernel goes on showing this one first, until its own watcher has reaped it.

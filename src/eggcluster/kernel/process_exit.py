@@ -76,5 +76,5 @@ def block_until_parent_exits(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(FALLBACK_INTERVAL)
         return
-    if os.getppid() == parent:  # else it was gone, and its pid somebody else's, before the pidfd was opened
+    if os.getppid() == parent:  # else it was gone, and its pid reused, before the pidfd was opened
         _wait_readable(fd)

@@ -36,7 +36,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def identified_children(parent: int) -> frozenset[tuple[int, bytes]]:
-    """The children that a process has now, told from whoever gets their pids later."""
+    """Return the children that a process has now, each with its birth: a reused pid is another process."""
     return frozenset((pid, _birth(pid)) for pid in children_of(parent))
 
 
@@ -58,7 +58,7 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def is_out_of_reach(pid: int) -> bool:
-    """Whether a living process is another user's, whom this one may not signal; so is what `sudo` starts."""
+    """Return whether a living process belongs to another user and may not be signalled; `sudo` starts such ones."""
     try:
         os.kill(pid, 0)
     except PermissionError:

@@ -2,8 +2,8 @@
 
 uvloop, which waits for child processes by SIGCHLD, sets its handler in C.
 
-The kernel sends it to whom a terminal that closes belonged, and a shell passes it on to its jobs. Everybody else who
-sends it means it. A signal handler is not told who sent it, sigwaitinfo(2) is.
+The kernel sends SIGHUP to the owner of a terminal that closes, and a shell passes it on to its jobs. From any other
+sender it asks for a reload. A signal handler does not learn the sender; sigwaitinfo(2) returns it.
 """
 
 import os
@@ -16,7 +16,7 @@ from collections.abc import Callable
 def reset_inherited_signals() -> None:
     """Block no signal, and have SIGCHLD as it is by default; nothing else is touched.
 
-    A blocked SIGTERM would close nobody, an ignored SIGCHLD takes the exit codes of all children away (waitpid(2)):
+    A blocked SIGTERM would close nothing, an ignored SIGCHLD takes the exit codes of all children away (waitpid(2)):
     both outlive execve(2). What else is ignored stays so: nohup's SIGHUP is meant.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -30,7 +30,7 @@ def is_ignored(number: int) -> bool:
 
 
 def is_handled(number: int) -> bool:
-    """Whether anybody has a handler for it."""
+    """Return whether the signal has a handler."""
     mask = _mask("SigCgt")
     return bool(mask & _bit(number)) if mask is not None else callable(signal.getsignal(number))
 

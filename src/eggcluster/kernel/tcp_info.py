@@ -39,7 +39,7 @@ def silence_of(sock: Any) -> float | None:
 
 
 def has_unread(sock: Any) -> bool:
-    """Whether data has come in that nobody has read: closing now would reset the connection (RFC 2525, 2.17)."""
+    """Return whether unread data has come in: closing now would reset the connection (RFC 2525, 2.17)."""
     import fcntl  # only a worker that drains needs them
     import termios
 

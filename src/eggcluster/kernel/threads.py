@@ -1,7 +1,7 @@
 """Daemon threads, and waits that do not count the time in which the machine slept. Runs in all.
 
 CLOCK_MONOTONIC stands still while the machine is suspended, but it goes on while processes are stopped (SIGSTOP,
-Ctrl-Z), frozen (a paused container) or starved. Who then finds its deadline past has not had its time.
+Ctrl-Z), frozen (a paused container) or starved. A deadline that has passed meanwhile proves nothing.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ def accept_daemons() -> None:
 
 def start_daemon(target: Callable[..., Any], *args: Any, name: str) -> threading.Thread:
     """Start a thread that does not hold up the end of the process. A subinterpreter has no such threads: there its end
-    waits for this one, too, so whoever starts it should tell it when it is over."""
+    waits for this one, too, so its starter should tell it when it is over."""
     thread = threading.Thread(target=target, args=args, name=name)
     with contextlib.suppress(RuntimeError):
         thread.daemon = True

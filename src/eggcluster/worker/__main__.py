@@ -1,4 +1,4 @@
-"""Entry of a worker process: `python -m eggcluster.worker CHANNEL_FD`, started by process mode and by nobody else."""
+"""Entry of a worker process: `python -m eggcluster.worker CHANNEL_FD`, started by process mode only."""
 
 import time
 

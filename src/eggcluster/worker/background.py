@@ -118,7 +118,7 @@ class BackgroundTasks:
 
     async def stop(self, limit: float) -> None:
         """Stop one after the other, the last registered first, each with time to finish; all of them together get
-        `limit` seconds. Then the rest is cancelled, and nobody waits for it."""
+        `limit` seconds. Then the rest is cancelled, and not waited for."""
         now = asyncio.get_running_loop().time
         deadline = now() + limit
         for task in reversed(self._tasks):

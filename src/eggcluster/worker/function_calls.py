@@ -18,7 +18,7 @@ async def call_off_loop(function: Callable[..., Any], *args: Any) -> Any:
     """Await an async function here, or a plain one in a thread; gives what it returns.
 
     Cancelling reaches an async function. A thread cannot be cancelled: the cancellation takes effect when it has
-    ended, or at once when it comes a second time; then the thread goes on, and nobody waits for it any more.
+    ended, or at once when it comes a second time; then the thread goes on, and is no longer waited for.
     """
     if inspect.iscoroutinefunction(function):
         return await function(*args)

@@ -1,6 +1,6 @@
 """The acceptor: takes connections in the master and hands them to workers. Runs in the master.
 
-It accepts what waits on the listeners of slots that are not open, so that nobody waits for a boot; and with
+It accepts what waits on the listeners of slots that are not open, so that no client waits for a boot; and with
 `--sticky-via acceptor` everything, because then the address decides and no kernel program does it for us.
 """
 
@@ -123,7 +123,7 @@ class Acceptor:
         return len(self._waiting)
 
     def close(self) -> None:
-        """Accept nothing more; who still waits is closed. May be called again."""
+        """Accept nothing more; close connections that still wait. May be called again."""
         self._closed = True
         self.accept_at({})
         if self._retry is not None:

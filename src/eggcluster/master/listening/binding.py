@@ -47,7 +47,7 @@ def detect_ports(options: ResolvedOptions, cluster_port: str) -> Listeners:
 
 
 def _decide(listeners: Listeners, options: ResolvedOptions) -> None:
-    """Who brings new connections to the workers: the kernel where it can and is wanted."""
+    """Choose how new connections reach the workers: by the kernel, if it can and is wanted."""
     if options.workers == 1:
         return
     steering = Steering(options.workers, sticky=options.sticky, hold=options.sticky_hold)
@@ -124,7 +124,7 @@ def _door(options: ResolvedOptions, port: int, option: str, *, tls: bool = False
 def _group(first: socket.socket, count: int) -> list[socket.socket]:
     """`count` sockets of one SO_REUSEPORT group around the one that is bound already.
 
-    The first listens already, without SO_REUSEPORT, so the kernel refused it where anybody at all holds the port,
+    The first listens already, without SO_REUSEPORT, so the kernel refused it if any process holds the port,
     others that use SO_REUSEPORT included; only then it opens itself for its siblings. To be bound is not enough for
     that: with SO_REUSEADDR two may be, as long as neither listens, and both would then open themselves.
     """
@@ -145,7 +145,7 @@ def _group(first: socket.socket, count: int) -> list[socket.socket]:
 
 
 def _listen(options: ResolvedOptions, port: int, option: str) -> socket.socket:
-    """A socket that listens on the port; OptionsError where anybody else is bound to it or faster."""
+    """Return a socket that listens on the port; OptionsError if another process is bound to it."""
     sock = _bind(options.host, port, option)
     try:
         sock.listen(options.backlog)
@@ -184,8 +184,8 @@ def _refused(host: str, port: int, option: str, error: OSError) -> str:
 
 
 def _listen_for_agent(path: str) -> socket.socket:
-    """The cluster port. It listens for as long as the master lives: whoever connects while there is no agent waits in
-    its queue for the next one. Only the owner can open it: the directory around it is private."""
+    """The cluster port. It listens for as long as the master lives: a worker that connects while there is no agent
+    waits in its queue for the next one. Only the owner can open it: the directory around it is private."""
     try:
         with contextlib.ExitStack() as on_failure:
             sock = on_failure.enter_context(bind_unix(path))

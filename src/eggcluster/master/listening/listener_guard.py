@@ -1,7 +1,7 @@
 """Puts a listener right that application code has shut down (shutdown(2)). Runs in the master.
 
 A worker shares its listener with the master, so what it does to it outlasts the worker: for the rest of the master's
-life that address would refuse everybody, while every worker looks healthy.
+life that address would refuse every client, while every worker looks healthy.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from eggcluster.master.listening.binding import bind_uds
 from eggcluster.master.listening.listeners import Endpoint, Listeners
 from eggcluster.model.steering.reuseport_program import GroupOrder
 
-RETRY = 1.0  # seconds until the next try, where somebody else has taken the address meanwhile
+RETRY = 1.0  # seconds until the next try, if another process has taken the address meanwhile
 LONGEST_PAUSE = 60.0  # seconds between two tries to replace the workers
 REST = 10.0  # seconds until a socket that took another one's place is watched: for each all workers are replaced
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines about the same listener
@@ -106,8 +106,8 @@ class ListenerGuard:
     # -- a group -------------------------------------------------------------------------------------------------
 
     def _begin_alone(self, door: Endpoint, sock: socket.socket) -> bool:
-        """The others do not notice. False where the order is not known: another one has ceased meanwhile, and nobody
-        can say who was first."""
+        """The others do not notice. False if the order is not known: another one has ceased meanwhile, and which was
+        first cannot be told."""
         slot = door.sockets.index(sock) + 1
         door.order.ceased(slot)
         others = [each for each in door.sockets if each is not sock]

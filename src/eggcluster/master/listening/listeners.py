@@ -1,6 +1,6 @@
-"""The listening sockets, held for the master's whole life, and who brings to the workers what comes in. In the master.
+"""The listening sockets, held for the master's whole life, and the steering of new connections. Runs in the master.
 
-So a worker's death closes none, and nobody is refused while it is replaced.
+A worker's death closes none of them, and no client is refused while it is replaced.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Endpoint:
             attach_steering(listening, encode(course.program(self.order.index_of)))
 
     def share(self) -> None:
-        """Give up the group: the first listener is everybody's."""
+        """Give up the group: all workers share the first listener."""
         while len(self.sockets) > 1:
             self.sockets.pop().close()
         self.is_group = False

@@ -84,7 +84,7 @@ class ScheduleDirectory:
     def terms(self) -> dict[str, ScheduleTerms]:
         """The tasks that there are, by name, each on the terms of the worker that loaded its code last.
 
-        While nobody listens they stay: the next worker will have them. One that none of the listening workers has
+        While no worker listens they stay: the next worker will have them. One that none of the listening workers has
         is gone.
         """
         return self._terms

@@ -20,7 +20,7 @@ REFUSED = "refused"  # by a worker that is closing, or has no such task: another
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a run ended, as told by whoever ran it; `error` is one line."""
+    """How a run ended, as its worker reports it; `error` is one line."""
 
     outcome: str
     error: str = ""
@@ -29,7 +29,7 @@ class RunEnd:
 @dataclass
 class ScheduleRun:
     """`due` is its tick; `trigger` what made it: "time", "catch up", "immediate", "hand", or a strategy's "own".
-    `where` is who runs it, such as "agent", "app#2:4711" or "3 workers"; `outcome` is None while it runs."""
+    `where` is its place, such as "agent", "app#2:4711" or "3 workers"; `outcome` is None while it runs."""
 
     name: str
     due: float

@@ -9,7 +9,7 @@ from eggcluster.wording import short
 
 OVERLAPS = ("skip", "queue", "allow")
 SAY_WHEN = 'say when: interval="10s", or cron="0 3 * * *"'
-MOST_RETRIES = 1000  # whoever has ended so many workers ends the next one, too
+MOST_RETRIES = 1000  # a task that has ended so many workers ends the next one, too
 CATCH_UP = 60.0  # seconds of grace where `catch_up` is just True
 
 Interval = str | float | timedelta

@@ -1,14 +1,14 @@
 """When a task comes due: the ticks of its series, one after the other, none twice. Pure: the clock is an argument.
 
 A tick is an instant of the series, and that is its identity: what is given out once is never given out again, however
-the clock jumps and whoever asks.
+the clock jumps.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
 # A tick may come late, because the event loop was held up. Later than this it has been missed: the machine was
-# suspended, or the clock was set forward. As long as a cron's finest step that everybody knows, a minute.
+# suspended, or the clock was set forward. As long as the usual step of cron, a minute.
 LATE = 60.0  # seconds
 
 # A clock that is set back by less has been corrected, and the series waits until it is there again; by more it was

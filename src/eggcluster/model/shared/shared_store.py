@@ -54,7 +54,7 @@ Write = Set | CompareAndSet | Increment | Delete
 
 
 class Store(Table):
-    """The table that decides. Each change gets the next version; `changes` holds those that nobody was told yet."""
+    """The table that decides. Each change gets the next version; `changes` holds those that were not published yet."""
 
     def __init__(self, generation: int = 0) -> None:
         super().__init__()

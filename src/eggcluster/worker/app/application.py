@@ -70,8 +70,8 @@ class Application(Hooks):
         """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
         it, with `args` for its function (what MessagePack carries). Outside of a cluster: in this process.
 
-        Gives the run when it has ended; RunFailed where it did not end well, or nobody has such a task; ReceiverDied
-        where the agent died meanwhile. Cancelling stops the waiting alone.
+        Return the run when it has ended; RunFailed if it did not end well, or if there is no such task; ReceiverDied if
+        the agent died meanwhile. Cancelling ends only the waiting.
         """
         if not self.worker_id:
             return ran(name, await run_alone(name, args, self.schedule, self.registrations.runner))

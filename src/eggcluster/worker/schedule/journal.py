@@ -32,7 +32,7 @@ class Journal:
         self._notes = {name: note for name, data in kept.items() if (note := _decode(data)) is not None}
 
     def of(self, name: str) -> JournalEntry:
-        """The task's note; an empty one for a task that nobody knew."""
+        """Return the task's entry; an empty one for a task that the journal does not know."""
         return self._notes.setdefault(name, JournalEntry())
 
     def tick(self, name: str, when: str, last: float) -> None:

@@ -59,7 +59,7 @@ class RunReceiver:
         return WorkerTasks(**self._about, tasks=tasks)
 
     async def _run(self, data: Any) -> dict[str, str]:
-        """Begin a run and answer with its end. Whoever asks may go away meanwhile: the run goes on."""
+        """Begin a run and answer with its end. If the requester goes away meanwhile, the run goes on."""
         order = convert(data, RunRequest)
         task = self._schedules.tasks.get(order.name)
         if task is None or self._runner.closing:

@@ -65,7 +65,7 @@ class Runner:
             run.cancel()
         if running:
             await asyncio.wait(running, timeout=LAST_MOMENT)
-        for _ in range(3):  # whoever waits for the ends answers in the next turns of the loop
+        for _ in range(3):  # what waits for the ends answers in the next turns of the loop
             await asyncio.sleep(0)
 
     async def _run(self, task: Task, due: float, args: tuple[Any, ...]) -> RunEnd:

@@ -126,7 +126,7 @@ class ScheduledTask:
             end = await work(run)
             run.finish(end, self._clock.wall())
             self.history.count(run)
-            if end.outcome in (LOST, NOBODY):  # the others are told by whoever ran it
+            if end.outcome in (LOST, NOBODY):  # the other outcomes are logged where the run took place
                 text = (self.name, end.outcome, time_text(run.due), end.error)
                 self._logger.warning("schedule %s: %s %s, %s", *text)
         finally:
@@ -141,7 +141,7 @@ class ScheduledTask:
         return task
 
     async def close(self) -> None:
-        """The agent closes: nothing comes due any more, and nobody waits for runs elsewhere."""
+        """The agent closes: nothing comes due any more, and runs elsewhere are not waited for."""
         await self.disarm()
         for task in self._running:
             task.cancel()

@@ -1,7 +1,7 @@
-"""The dispatcher: the one place in the cluster that says "now". Runs in the agent.
+"""The scheduler: the one place in the cluster that says "now". Runs in the agent.
 
 It keeps the times of the agent's own tasks from the agent's start on, and of the workers' from the cluster's
-readiness on; who runs what is the strategies' business.
+readiness on; the strategies decide where a task runs.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Scheduler:
         for task in self._tasks.values():
             await task.close()
 
-    # -- who has what --------------------------------------------------------------------------------------
+    # -- which worker has which tasks ----------------------------------------------------------------------
 
     def _on_report(self, data: Any) -> str | None:
         worker_tasks = convert(data, WorkerTasks)

@@ -14,7 +14,7 @@ class AgentLink(Protocol):
         """Ask the leader `name`; with `again` once more where the agent goes away meanwhile."""
 
     def tell(self, action: str, data: Any) -> None:
-        """Tell the agent, if it is there: who comes back later subscribes anew."""
+        """Tell the agent, if it is there; a worker that reconnects later subscribes anew."""
 
     def soon(self, function: Any, *args: Any) -> None:
         """Call a function in the worker's event loop."""
@@ -30,7 +30,7 @@ class Topic:
 
 
 class Follower:
-    """Calls go to the leader; of what listeners subscribe to it keeps the latest value, for those who come later."""
+    """Calls go to the leader; it keeps the latest value of each subscription, for subscribers that come later."""
 
     def __init__(self, spec: ClientSpec, wire: AgentLink) -> None:
         self.spec = spec

@@ -203,7 +203,7 @@ class SharingHub(Sharing):
         self._write(connection, question, write)
 
     def _acknowledge(self, connection: DirectConnection, question: RequestKey, answer: list[Any]) -> None:
-        connection.flush_latest()  # who has written reads what it has written
+        connection.flush_latest()  # the writer reads its own write
         connection.reply(question, FrameKind.REPLY, answer)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:

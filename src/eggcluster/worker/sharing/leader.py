@@ -18,7 +18,8 @@ _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class Subscription:
-    """One subscription of the real client, whoever shares it: app workers by their lines, the agent's own listeners."""
+    """One subscription of the real client, shared by app workers (their connections) and the agent's own
+    subscribers."""
 
     def __init__(self, info: Any) -> None:
         self.info = info
@@ -39,7 +40,7 @@ class Leader:
         self._loop: asyncio.AbstractEventLoop
         self._thread = 0
         self._subscriptions: dict[bytes, Subscription] = {}
-        self._running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected as garbage
+        self._running: set[asyncio.Task[None]] = set()  # a task without a reference may be collected as garbage
 
     def __repr__(self) -> str:
         return f"the leader of {self.spec.name}"
@@ -47,7 +48,7 @@ class Leader:
     # -- its life --------------------------------------------------------------------------------------
 
     def begin(self) -> "asyncio.Task[None]":
-        """Start it in the running loop, once: whoever comes later gets the same task."""
+        """Start it in the running loop, once; later calls return the same task."""
         loop = asyncio.get_running_loop()
         if self._starting is None or self._starting.get_loop() is not loop:  # a test after the other, each its own loop
             self._loop, self._thread = loop, threading.get_ident()
@@ -139,7 +140,8 @@ class Leader:
     # -- inside ----------------------------------------------------------------------------------------
 
     def _subscription(self, key: bytes, info: Any) -> Subscription:
-        """The one for this key; the first who asks makes the real client subscribe, or the next where that failed."""
+        """Return the subscription for this key. The first call makes the real client subscribe; if that failed, the
+        next."""
         subscription = self._subscriptions.get(key)
         if subscription is None:
             self._subscriptions[key] = subscription = Subscription(info)
@@ -153,7 +155,8 @@ class Leader:
     def _establish_soon(self, subscription: Subscription) -> None:
         subscription.latest = None
         subscription.established = self._loop.create_task(self._establish(subscription))
-        subscription.established.add_done_callback(_has_failed)  # or asyncio complains that nobody asked
+        # otherwise asyncio logs an exception that was never retrieved
+        subscription.established.add_done_callback(_has_failed)
 
     async def _establish(self, subscription: Subscription) -> None:
         method = self.spec.called("subscribe")
@@ -183,7 +186,7 @@ class Leader:
             call_subscriber(subscriber, value, name)
 
     def _tidy(self, key: bytes) -> None:
-        """Nobody is interested any more: so that the real client is neither, if it can unsubscribe."""
+        """The last subscriber is gone: unsubscribe the real client, if it can do that."""
         subscription, method = self._subscriptions[key], self.spec.called("unsubscribe")
         if subscription.connections or subscription.subscribers or method is None:
             return

@@ -1,8 +1,8 @@
 """Getting back what was shared, from the app workers' copies, after the agent was replaced. Runs in the agent.
 
 An acknowledged write is in the copy of every worker that kept up, and of two copies the one with the higher version
-has seen everything that is in the other: so one copy is the whole truth, the one that has seen the most. Whoever comes
-when the choice has been made takes over what the others had.
+has seen everything that is in the other: so one copy is the whole truth, the one that has seen the most. A worker that
+comes when the choice has been made takes over what the others had.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from eggcluster.model.shared.shared_table import Change
 from eggcluster.packing import PackingError, convert
 
 STRAGGLERS = 1.0  # seconds that workers with a copy may wait for the others; their loops are blocked, or they share not
-NOBODY = 3.0  # seconds in which somebody with a copy has to come, if anybody is left who may have one
+FIRST_COPY_TIMEOUT = 3.0  # seconds in which a worker with a copy has to come, if one that may have it is left
 ANSWER = 5.0  # seconds to hand over a copy
 
 _logger = logging.getLogger("eggcluster.shared")
 
 
 class SharedRecovery:
-    """`survivors` are the worker ids of those who may have a copy; `arrive` tells of each that comes."""
+    """`survivors` are the ids of the workers that may have a copy; `arrive` records each that comes."""
 
     def __init__(self, survivors: Iterable[int]) -> None:
         self._awaited = set(survivors)
@@ -32,7 +32,7 @@ class SharedRecovery:
         self._news = asyncio.Event()
 
     def arrive(self, worker_id: int, version: int | None, connection: DirectConnection) -> None:
-        """A worker has come, whose copy has this version; None: it has no copy."""
+        """A worker has come; its copy has this version. None: it has no copy."""
         self._awaited.discard(worker_id)
         if version is not None:
             self._copies[connection] = version
@@ -43,7 +43,7 @@ class SharedRecovery:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while self._awaited:
-            limit = STRAGGLERS if self._copies else NOBODY
+            limit = STRAGGLERS if self._copies else FIRST_COPY_TIMEOUT
             self._news.clear()
             try:
                 async with asyncio.timeout_at(began + limit):

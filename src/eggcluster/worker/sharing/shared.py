@@ -54,7 +54,8 @@ class Shared(Mapping[str, Any]):
 
     Writes raise `SharedFull`, `NotSerializable`, `LeaderGone` where the agent went away meanwhile (it may or may not
     have been done), `RequestTimeout`. `ttl` is in seconds. Readers get `SharedNotReady` where there is no copy yet.
-    A key that is no string is a TypeError everywhere, one with a lone surrogate a ValueError: nobody can have set it.
+    A key that is no string is a TypeError everywhere, one with a lone surrogate is a ValueError: it cannot have been
+    set.
     """
 
     def __init__(self, backend: SharedBackend) -> None:
@@ -113,7 +114,7 @@ class Shared(Mapping[str, Any]):
 
     async def compare_and_set(self, key: str, expected: int, value: Any, *, ttl: float | None = None) -> int | None:
         """Set it only if its version is still `expected` (0: if there is no such key); gives the new version, None
-        where somebody else was faster. TypeError where `expected` is no int."""
+        if another write came first. TypeError where `expected` is no int."""
         if isinstance(expected, bool) or not isinstance(expected, int):
             raise TypeError(f"expected: {expected!r} is no version; use what version() or a write gave, 0 for no key")
         write = CompareAndSet(_key(key), expected, _raw(key, value), _ttl(ttl))
@@ -137,7 +138,7 @@ class Shared(Mapping[str, Any]):
     def on_change(self, key: str | None = None, subscriber: _L = ..., *, prefix: str | None = None) -> _L: ...
     def on_change(self, key: str | None = None, subscriber: Any = None, *, prefix: str | None = None) -> Any:
         """Call `subscriber` with the `Change` whenever `key` changes, or a key that begins with `prefix` ("" is all),
-        whoever changed it. Also as a decorator. A worker that is too slow hears of the latest change only."""
+        whichever worker changed it. Also a decorator. A worker that is too slow gets the latest change only."""
         if (key is None) == (prefix is None):
             raise ValueError("on_change: name a key, or prefix=...")
         by_key, name = (self._subscribers, key) if key is not None else (self._prefix_subscribers, prefix)
@@ -158,7 +159,7 @@ class Shared(Mapping[str, Any]):
                 by_key[name] = [each for each in subscribers if each != subscriber]
 
     def notify(self, change: TableChange) -> None:
-        """The table has changed: tell the listeners. Called by whoever keeps it."""
+        """Tell the subscribers that the table has changed. Called by the keeper of the table."""
         if not self._subscribers and not self._prefix_subscribers:
             return
         key, entry = change

@@ -14,7 +14,7 @@ from eggcluster.worker.sharing.client_spec import ClientSpec, Meaning
 Subscriber = Callable[[Any], Any]
 
 _logger = logging.getLogger("eggcluster.cluster_client")
-_running: set[asyncio.Task[None]] = set()  # a task that nobody holds may be collected as garbage
+_running: set[asyncio.Task[None]] = set()  # a task without a reference may be collected as garbage
 
 
 def check_subscriber(subscriber: Any) -> None:
@@ -89,7 +89,7 @@ class SharedClient:
 
 class Established:
     """What `subscribe` gives. Awaiting it waits until the real client has subscribed, and raises what that raised;
-    who does not care need not."""
+    awaiting it is optional."""
 
     def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
         self._wait = wait
@@ -99,7 +99,7 @@ class Established:
 
 
 def topic(info: Any) -> bytes:
-    """The same for equal infos, whoever asks."""
+    """Return the same bytes for equal infos."""
     try:
         return _encode(info)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:

@@ -29,7 +29,7 @@ class SharedWriter:
         self._on_change = on_change
         self._sweeps = sweeps
         self._connections: dict[DirectConnection, None] = {}
-        self._waiting: list[Callable[[], None]] = []  # who is to hear that this turn's changes have been handed over
+        self._waiting: list[Callable[[], None]] = []  # called when this turn's changes have been handed over
         self._turn_ends = False
         self._sweep: asyncio.TimerHandle | None = None
 

@@ -51,15 +51,15 @@ class Sharing(ABC):
     @property
     @abstractmethod
     def shared(self) -> Shared:
-        """The dictionary; who asks wants a copy from then on."""
+        """The dictionary. Its first use asks for a copy in this process."""
 
     @abstractmethod
     def open(self) -> None:
-        """Somebody else's sharing needs this process."""
+        """Another process needs the sharing of this one."""
 
     def take(self, follower: socket.socket) -> None:
         """An app worker has connected; only an agent has such."""
-        raise AssertionError("BUG: nobody connects here")
+        raise AssertionError("BUG: app workers connect to the agent only")
 
     @abstractmethod
     async def start(self) -> None:

@@ -91,7 +91,7 @@ class Uplink(Sharing):
         return True
 
     def agent_gone(self) -> None:
-        """An agent that is a thread may hang, and keep its end of the line; nobody reads there any more. What it has
+        """An agent that is a thread may hang, and keep its end of the line; it no longer reads there. What it has
         written is still read here."""
         if self._latest is not None:
             self._latest.channel.close()

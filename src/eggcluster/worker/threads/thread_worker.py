@@ -82,7 +82,7 @@ def _context(spec: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStac
 
 
 def _worker_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose executors' threads run in the name of the worker, too. `asyncio.to_thread` sees to that by
+    """An event loop whose executors' threads belong to the worker, too. `asyncio.to_thread` sees to that by
     itself, `run_in_executor` does not."""
     from concurrent.futures import ThreadPoolExecutor
 
