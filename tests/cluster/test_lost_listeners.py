@@ -117,10 +117,15 @@ def test_a_client_stays_at_its_worker(project: Project, via: str) -> None:
     clients = [f"127.0.0.{i}" for i in range(1, 100)]
     placed = homes(Target.of(launched), clients)
     assert set(placed.values()) == {1, 2, 3, 4}
-    for slot in (2, 1, 4):
+    for count, slot in enumerate((2, 1, 4), start=1):
         client = next(client for client, its in placed.items() if its == slot)
         with httpx.Client(transport=httpx.HTTPTransport(local_address=client)) as at_slot:
             at_slot.get(f"{launched.address}/shut")
+        if via == "bpf":  # a connection that the kernel is just placing there is reset; with the acceptor there is none
+            wait_until(
+                lambda count=count: launched.log.count("a worker has shut down the listener") == count,  # type: ignore[misc]
+                "the listener listens again",
+            )
         assert homes(Target.of(launched), clients) == placed
 
 
