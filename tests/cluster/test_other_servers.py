@@ -251,3 +251,13 @@ def test_where_the_application_asks_for_it_sending_outside_of_a_cluster_does_not
         app.messenger.send_to_agent("news", object())
     with pytest.raises(MessengerClosed):
         asyncio.run(app.messenger.request("lookup", timeout=1))
+
+
+def test_a_test_may_replace_a_method_of_the_messenger(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(eggcluster.messenger, "send_to_agent", lambda action, data=None: sent.append((action, data)))
+        eggcluster.messenger.send_to_agent("seen", 1)
+    assert sent == [("seen", 1)]
+    with pytest.raises(MessengerClosed):
+        eggcluster.messenger.send_to_agent("seen", 1)

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import os
+from collections.abc import Iterable
 from typing import Any
 
 from eggcluster.errors import FrameError
-from eggcluster.kernel.source_stamps import Stamp, any_changed
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.kernel.threads import start_daemon
-from eggcluster.master.events import Inbox, Progress, ReloadRequested
+from eggcluster.master.events import Inbox, Progress, ReloadRequested, Stamp
 
 # Bytes of keys and values together. The journal travels in the WorkerSpec, which has to fit into a socket's buffer; a
 # scheduled task takes some 60 bytes.
@@ -90,3 +91,19 @@ class AgentSources:
             _logger.warning(text, COMPARE_TIMEOUT)
             changed = False
         self._inbox.put(ReloadRequested(changed, progress))
+
+
+def any_changed(stamps: Iterable[Stamp]) -> bool:
+    """Return whether one of the files has another modification time or size than its stamp, or is gone.
+
+    Call it in a thread of its own: a disk may take its time.
+    """
+    return any(_has_changed(*stamp) for stamp in stamps)
+
+
+def _has_changed(path: str, modified: int, size: int) -> bool:
+    try:
+        now = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a path that no file can have
+        return True
+    return (now.st_mtime_ns, now.st_size) != (modified, size)

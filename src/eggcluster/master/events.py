@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from eggcluster.errors import FrameError
-from eggcluster.kernel.source_stamps import Stamp
 from eggcluster.model.lives.worker import ExitReport, Worker
+
+Stamp = tuple[str, int, int]  # of a source file: path, modification time in ns, size
 
 
 class Progress:

@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 
 from eggcluster.errors import FrameError
-from eggcluster.kernel.source_stamps import Stamp
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.master.agent_records import AgentJournal
-from eggcluster.master.events import BootFailed, Inbox, Progress, ReloadRequested, Started
+from eggcluster.master.events import BootFailed, Inbox, Progress, ReloadRequested, Stamp, Started
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import AgentWorker, Worker

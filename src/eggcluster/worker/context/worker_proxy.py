@@ -18,6 +18,9 @@ class WorkerProxy:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(object.__getattribute__(self, "_find")(), name, value)
 
+    def __delattr__(self, name: str) -> None:
+        delattr(object.__getattribute__(self, "_find")(), name)
+
     # Special methods: Python looks these up at the class, not at the object.
 
     def __repr__(self) -> str:

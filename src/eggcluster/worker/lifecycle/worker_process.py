@@ -17,9 +17,17 @@ from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import become_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest, CloseSignals
-from eggcluster.worker.lifecycle.event_loop import new_event_loop
 from eggcluster.worker.lifecycle.lifecycle import Lifecycle
 from eggcluster.worker.lifecycle.lifeline import hold_lifeline
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop of uvloop; of asyncio where uvloop cannot be loaded, as in a subinterpreter."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def add_base_dir(spec: WorkerSpec) -> None:
