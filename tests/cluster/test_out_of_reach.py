@@ -33,7 +33,8 @@ def test_a_dead_worker_is_replaced_and_the_log_names_what_it_left(left: tuple[La
     worker = cluster.workers()[1]
     os.kill(worker, signal.SIGKILL)
     wait_until(lambda: cluster.workers().get(1) not in (None, worker), "the worker is replaced")
-    assert f"worker {worker} left behind what another user may end, not we: [{pid}]" in cluster.log
+    left_behind = f"left behind processes of another user, which the master may not end: [{pid}]"
+    assert f"worker {worker} {left_behind}" in cluster.log
     assert psutil.pid_exists(pid)
 
 

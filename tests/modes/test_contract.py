@@ -114,8 +114,8 @@ class Workshop:
     async def app(self, code: str, listener: socket.socket) -> Worker:
         (self.folder / "app.py").write_text(code)
         listeners = [ListenerSpec(listener.fileno(), False)]
-        order = WorkerSpec("app", 1, 1, self._cluster(), self._options(), listeners, "http://here")
-        return await self._open(order, [listener.fileno()])
+        spec = WorkerSpec("app", 1, 1, self._cluster(), self._options(), listeners, "http://here")
+        return await self._open(spec, [listener.fileno()])
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         async def limited() -> None:
@@ -141,10 +141,10 @@ class Workshop:
             await worker.exit
         while worker.handle.lives_on:
             await asyncio.sleep(0.01)
-        worker.handle.record.close()
+        worker.handle.page.close()
 
-    async def _open(self, order: WorkerSpec, fds: Sequence[int] = ()) -> Worker:
-        worker = Worker(self._start(order, fds))
+    async def _open(self, spec: WorkerSpec, fds: Sequence[int] = ()) -> Worker:
+        worker = Worker(self._start(spec, fds))
         self._workers.append(worker)
         return await worker.connect()
 
@@ -382,7 +382,7 @@ def test_an_aborted_worker_says_where_it_was_and_is_gone_or_abandoned(shop: Work
             await asyncio.sleep(0.01)
         await worker.handle.abort()
         assert await worker.exit == (ExitReport(signal="SIGABRT") if shop.kills else shop.forced_exit)
-        assert 'agent.py", line' in worker.handle.record.final_message()
+        assert 'agent.py", line' in worker.handle.page.final_message()
 
     shop.run(work())
 
@@ -392,7 +392,7 @@ def test_a_workers_pulse_beats_while_its_loop_moves_and_no_longer(shop: Workshop
         block = f"@agent.messenger.on('block')\ndef block(data):\n    {UNTIL_RELEASED}time.sleep(0.01)\n"
         worker = await shop.agent(PLAIN + block)
         assert (await worker.report())[0] == "agent-start"
-        record, first = worker.handle.record, worker.handle.record.read().beat
+        record, first = worker.handle.page, worker.handle.page.read().beat
         assert first > 0
         while record.read().beat == first:
             await asyncio.sleep(0.01)

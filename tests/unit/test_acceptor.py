@@ -15,7 +15,7 @@ from eggcluster.kernel.inherited_sockets import inherited_socket
 from eggcluster.master.listening.acceptor import RESERVE, Acceptor
 from eggcluster.model.lives.worker import AppWorker, WorkerState
 from eggcluster.model.steering.steering_plan import SlotView, Steering
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, until
 
 
 class Bench:
@@ -78,11 +78,6 @@ def lowest_free() -> int:
     descriptor = os.dup(0)
     os.close(descriptor)
     return descriptor
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def test_connections_are_spread_over_the_open_slots(run: Callable[..., None]) -> None:

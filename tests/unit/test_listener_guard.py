@@ -22,6 +22,7 @@ from eggcluster.master.listening.listeners import Listeners
 from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.options import ResolvedOptions
 from tests.unit.conftest import Run
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux says when a listener was shut down")
 Site = Callable[..., "contextlib.AbstractAsyncContextManager[tuple[Listeners, list[str]]]"]
@@ -59,11 +60,6 @@ def shut_down(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
     """As whoever shares it does."""
     with sock.dup() as same:
         same.shutdown(how)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.001)
 
 
 def listening(listeners: Listeners) -> bool:

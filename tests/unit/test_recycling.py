@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from eggcluster.model.lives.commands import Log, ReloadEnded
-from eggcluster.model.lives.settings import JITTER, PAUSE_AFTER_FAILURE, RecycleLimits, recycle_reason
+from eggcluster.model.lives.recycling import EARLY_SHARE, RECYCLE_PAUSE_AFTER_FAILURE, RecycleLimits, recycle_reason
 from eggcluster.model.lives.worker import AppWorker, ExitReport, Heartbeat, Worker
 from tests.unit.world import FAILED, World, booted
 
@@ -38,7 +38,7 @@ def test_the_jitter_makes_it_early_by_a_tenth_at_most() -> None:
     assert recycle_reason(early, RecycleLimits(requests=100), 1.0) == "90 requests"
     early.heartbeat = Heartbeat(requests=89)
     assert recycle_reason(early, RecycleLimits(requests=100), 1.0) is None
-    assert JITTER == 0.1
+    assert EARLY_SHARE == 0.1
 
 
 def busy(workers: int = 2) -> World:
@@ -73,7 +73,7 @@ def test_a_worn_worker_whose_successor_does_not_start_goes_on_and_has_time_until
     assert world.supervisor.listening_apps() == [old]
     assert not world.given(ReloadEnded)
     assert any("goes on" in say.text for say in world.given(Log))
-    assert not world.pass_time(PAUSE_AFTER_FAILURE - 1).forked()
+    assert not world.pass_time(RECYCLE_PAUSE_AFTER_FAILURE - 1).forked()
     assert world.pass_time(2).forked()
 
 

@@ -54,8 +54,9 @@ from eggcluster.model.lives.commands import (
     Stop,
 )
 from eggcluster.model.lives.phase import ExitCode, Phase
+from eggcluster.model.lives.recycling import RecycleLimits
 from eggcluster.model.lives.roster import Slot
-from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
+from eggcluster.model.lives.settings import SupervisorSettings
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, WorkerState
 from eggcluster.model.steering.steering_plan import SlotView

@@ -21,57 +21,58 @@ from eggcluster.kernel.threads import await_steadily
 from eggcluster.model.lives.worker import ExitReport
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
-TREE_POLL = 0.02  # seconds between two looks at a dying tree; there is no event for "a session is empty"
-LEFTOVER_GRACE = 0.5  # seconds that children outliving their worker get between SIGTERM and SIGKILL, at the least
-ABORT_GRACE = 1.0  # seconds to write the stacks in; with many threads on a busy machine it takes some milliseconds
-TITLE_ROOM = " " * 64
+TREE_POLL_INTERVAL = 0.02  # seconds; the kernel has no event for "a session is empty"
+MIN_LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for children that outlive their worker
+# seconds in which a hung worker may write its stacks; with many threads on a busy machine it takes some milliseconds
+ABORT_GRACE = 1.0
+TITLE_ROOM = " " * 64  # an argument that the process title overwrites
 
 _logger = logging.getLogger("eggcluster.master")
 
 
-def start_by_process(order: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
-    """Start a worker as a process that inherits `fds`; OSError where the system refuses.
+def start_by_process(spec: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
+    """Start a worker as a process that inherits `fds`; OSError if the system refuses.
 
-    The order travels over the channel: nothing of it, secrets above all, is on a command line.
+    The spec travels over the channel: nothing of it, above all no secret, is on a command line.
     """
-    record = HeartbeatPage.create(f"egg-{order.role}#{order.slot}")
-    order = msgspec.structs.replace(order, heartbeat_fd=record.fd)
+    page = HeartbeatPage.create(f"egg-{spec.role}#{spec.slot}")
+    spec = msgspec.structs.replace(spec, heartbeat_fd=page.fd)
     try:
         ours, theirs = socket.socketpair()
     except OSError:
-        record.close()
+        page.close()
         raise
-    mark = f"{order.cluster_id}/{order.role}#{order.slot}.{order.generation}"
+    mark = f"{spec.cluster_id}/{spec.role}#{spec.slot}.{spec.generation}"
     # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for; the blank
     # argument is the room that the title takes instead.
-    environment = {**os.environ, CLUSTER_MARK: order.cluster_id, WORKER_MARK: mark, "SPT_NOENV": "1"}
+    environment = {**os.environ, CLUSTER_MARK: spec.cluster_id, WORKER_MARK: mark, "SPT_NOENV": "1"}
     with theirs:
         try:
             # -P: the current directory must not shadow the standard library before the worker sets its path.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "eggcluster.worker", str(theirs.fileno()), TITLE_ROOM],
-                pass_fds=(theirs.fileno(), record.fd, *fds),
+                pass_fds=(theirs.fileno(), page.fd, *fds),
                 env=environment,
                 start_new_session=True,
             )
         except OSError:
             ours.close()
-            record.close()
+            page.close()
             raise
-    with contextlib.suppress(BrokenPipeError):  # it has died at once: its exit will tell
-        send_first(ours, order)
-    return ProcessWorker(process, ours, record, f"{WORKER_MARK}={mark}")
+    with contextlib.suppress(BrokenPipeError):  # it has died already; its exit follows
+        send_first(ours, spec)
+    return ProcessWorker(process, ours, page, f"{WORKER_MARK}={mark}")
 
 
 class ProcessWorker(WorkerHandle):
     """A worker that is a process. Its tree is its session and whatever carries its mark."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", channel: socket.socket, record: HeartbeatPage, mark: str
+        self, process: "subprocess.Popen[bytes]", channel: socket.socket, page: HeartbeatPage, mark: str
     ) -> None:
         self.worker_id = process.pid
         self.channel = channel
-        self.record = record
+        self.page = page
         self._process = process
         self._mark = mark
         self._leader_gone = asyncio.Event()
@@ -99,7 +100,7 @@ class ProcessWorker(WorkerHandle):
         return StopOutcome.KILLED if self._killed else StopOutcome.GRACEFUL
 
     async def abort(self) -> None:
-        # faulthandler answers SIGABRT in C, with the GIL held by whomever; one that is stopped has to be woken for it.
+        # faulthandler answers SIGABRT in C, whichever thread holds the GIL; a stopped process has to be woken for it.
         self._signal(signal.SIGABRT)
         self._signal(signal.SIGCONT)
         try:
@@ -131,40 +132,44 @@ class ProcessWorker(WorkerHandle):
     def _tree(self) -> list[int]:
         return [pid for pid in session_members(self.worker_id, self._mark) if not is_out_of_reach(pid)]
 
-    def _tell_out_of_reach(self) -> None:
+    def _log_out_of_reach(self) -> None:
         """Their end may never come: do not wait for it."""
         left = [pid for pid in session_members(self.worker_id, self._mark) if is_out_of_reach(pid)]
         if left:
-            _logger.warning("worker %d left behind what another user may end, not we: %s", self.worker_id, left)
+            _logger.warning(
+                "worker %d left behind processes of another user, which the master may not end: %s",
+                self.worker_id,
+                left,
+            )
 
     async def _end_leftovers(self) -> None:
         """The worker is dead: SIGTERM for what it left behind, SIGKILL after the rest of the grace period.
 
         What an unexpected death left behind has no such period: its slot is wanted at once.
         """
-        told = False
+        logged = False
         while True:
             try:
-                return await self._end_those_left()
+                return await self._end_leftovers_once()
             except OSError as error:  # no file descriptor is free; the slot stays taken as long as they may live
-                if not told:
+                if not logged:
                     text = "worker %d is not replaced before its children can be looked for: %s"
                     _logger.error(text, self.worker_id, error)
-                told = True
-                await asyncio.sleep(TREE_POLL)
+                logged = True
+                await asyncio.sleep(TREE_POLL_INTERVAL)
 
-    async def _end_those_left(self) -> None:
-        self._tell_out_of_reach()
+    async def _end_leftovers_once(self) -> None:
+        self._log_out_of_reach()
         left = self._tree()
         if left and self._term_deadline is not None and not self._killed:
             signal_all(left, signal.SIGTERM)
             now = asyncio.get_running_loop().time()
-            deadline = max(self._term_deadline, now + LEFTOVER_GRACE)
+            deadline = max(self._term_deadline, now + MIN_LEFTOVER_GRACE)
             while self._tree() and asyncio.get_running_loop().time() < deadline and not self._killed:
-                await asyncio.sleep(TREE_POLL)
+                await asyncio.sleep(TREE_POLL_INTERVAL)
         while left := self._tree():
             signal_all(left, signal.SIGKILL)
-            await asyncio.sleep(TREE_POLL)
+            await asyncio.sleep(TREE_POLL_INTERVAL)
 
 
 def _signal_name(number: int) -> str:

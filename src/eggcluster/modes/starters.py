@@ -1,4 +1,4 @@
-"""Which mode starts a worker how. Runs in the master."""
+"""The start modes: the function that starts a worker, and its description in the log. Runs in the master."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,19 +10,19 @@ Starter = Callable[[WorkerSpec, Sequence[int]], WorkerHandle]
 
 
 def in_words(start_mode: str) -> str:
-    """What the workers are, for the log; threads also say whether they run in parallel."""
+    """Return what the workers are, for the log; for threads also whether they run in parallel."""
     if start_mode == "interpreter":
         return " in interpreters of their own"
     if start_mode == "thread":
-        # Python 3.13 and later can tell; those before always have it.
+        # Python 3.13 and later know; earlier ones always have a GIL.
         one_at_a_time = getattr(sys, "_is_gil_enabled", lambda: True)()
         return " as threads, of which the GIL lets one run at a time" if one_at_a_time else " as threads"
     return ""
 
 
 def starter_of(start_mode: str) -> Starter:
-    """How that mode starts a worker: with its order, and the file descriptors that it gets. OSError where the system
-    refuses. A mode is loaded where it is used."""
+    """Return the function that starts a worker in that mode, from its spec and the file descriptors that it gets. It
+    raises OSError if the system refuses. Only the mode in use is loaded."""
     if start_mode == "thread":
         from eggcluster.modes.thread import start_by_worker_threads
 

@@ -1,7 +1,7 @@
 """Thread mode: each worker is a thread of the master's process, with an event loop of its own. Runs in the master.
 
 A thread cannot be killed. Where a process gets signals, a thread gets bytes (`worker/threads/thread_signals.py`); one
-that obeys none of them is abandoned: it is not waited for any more.
+that does not react is abandoned: it is not waited for any more.
 """
 
 import asyncio
@@ -24,47 +24,47 @@ from eggcluster.model.lives.worker import ExitReport
 from eggcluster.model.messages.role import Role
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
-TELL_GRACE = 1.0  # seconds to write the stacks in
-OBEY_GRACE = 0.2  # seconds for a hung thread that is asked to close; after that it is abandoned
+STACKS_TIMEOUT = 1.0  # seconds in which a hung thread may write its stacks
+HUNG_CLOSE_GRACE = 0.2  # seconds for a hung thread that is asked to close; after that it is abandoned
 ENTRY = "eggcluster.worker.threads.thread_worker"  # by name: the worker's side is loaded in the worker's thread only
 
 _logger = logging.getLogger("eggcluster.master")
 
 
-def start_by_worker_threads(order: WorkerSpec, fds: Sequence[int]) -> "ThreadWorker":
-    """Start a worker as a thread that gets copies of `fds`; OSError where the system refuses."""
-    return ThreadWorker(order, fds)
+def start_by_worker_threads(spec: WorkerSpec, fds: Sequence[int]) -> "ThreadWorker":
+    """Start a worker as a thread that gets copies of `fds`; OSError if the system refuses."""
+    return ThreadWorker(spec, fds)
 
 
 class ThreadWorker(WorkerHandle):
-    """A worker that is a thread. What it started itself, threads and processes, is not known apart from the others'."""
+    """A worker that is a thread. The threads and processes that it starts cannot be told from others."""
 
     last_resort = "abandon"
 
-    def __init__(self, order: WorkerSpec, fds: Sequence[int]) -> None:
+    def __init__(self, spec: WorkerSpec, fds: Sequence[int]) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()  # the master's
-        self._speaker = order.speaker
+        self._speaker = spec.speaker
         self._ended = asyncio.Event()  # the thread has
         self._gone = asyncio.Event()  # for the master: it has ended, or is abandoned
         self._abandoned = False
         self._stopping = False
         self._code: int = ExitCode.FAILED
-        self._name = f"egg-agent#{order.slot}" if order.role == Role.AGENT.value else f"egg-app#{order.slot}"
+        self._name = f"egg-agent#{spec.slot}" if spec.role == Role.AGENT.value else f"egg-app#{spec.slot}"
         with contextlib.ExitStack() as unless_started:
-            self.record = unless_started.enter_context(contextlib.closing(HeartbeatPage.create(self._name)))
+            self.page = unless_started.enter_context(contextlib.closing(HeartbeatPage.create(self._name)))
             self.channel, channel = _pair(unless_started)
-            self._orders, orders = _pair(unless_started)
-            copies = {fd: _copy(fd, unless_started) for fd in (*fds, self.record.fd)}
+            self._signals, signals = _pair(unless_started)
+            copies = {fd: _copy(fd, unless_started) for fd in (*fds, self.page.fd)}
             self._thread = threading.Thread(
-                target=self._live, args=(channel.fileno(), orders.fileno()), name=self._name, daemon=True
+                target=self._live, args=(channel.fileno(), signals.fileno()), name=self._name, daemon=True
             )
-            send_first(self.channel, _with_copies(order, self.record.fd, copies))
+            send_first(self.channel, _with_copies(spec, self.page.fd, copies))
             self._start()
             unless_started.pop_all()
         channel.detach()
-        orders.detach()
-        self._orders.setblocking(False)
+        signals.detach()
+        self._signals.setblocking(False)
         native_id = self._thread.native_id
         assert native_id is not None
         self.worker_id = native_id
@@ -75,42 +75,42 @@ class ThreadWorker(WorkerHandle):
 
     async def wait_exit(self) -> ExitReport:
         await self._gone.wait()
-        self._orders.close()
+        self._signals.close()
         return ExitReport(abandoned=True) if self._abandoned else ExitReport(code=self._code)
 
     async def stop(self, *, grace: float) -> StopOutcome:
         if not self._stopping:
             self._stopping = True
-            self._order(CLOSE_REQUEST)
+            self._send_signal(CLOSE_REQUEST)
             if not await await_steadily(self._ended, grace):
                 self.kill()
         await self._gone.wait()
         return StopOutcome.ABANDONED if self._abandoned else StopOutcome.GRACEFUL
 
     async def abort(self) -> None:
-        self._order(STACKS_REQUEST)
+        self._send_signal(STACKS_REQUEST)
         with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(TELL_GRACE):
-                await self._loop.sock_recv(self._orders, len(STACKS_REQUEST))
-        await self.stop(grace=OBEY_GRACE)
+            async with asyncio.timeout(STACKS_TIMEOUT):
+                await self._loop.sock_recv(self._signals, len(STACKS_REQUEST))
+        await self.stop(grace=HUNG_CLOSE_GRACE)
 
     def kill(self) -> None:
         if not self._gone.is_set():
-            self._order(CLOSE_REQUEST)  # for the time when it comes to
+            self._send_signal(CLOSE_REQUEST)  # it closes if it ever runs again
             self._abandoned = True
             self._gone.set()
 
     def resident_bytes(self) -> int:
         return 0
 
-    def run(self, channel: int, orders: int) -> int:
-        """Be the worker; gives its exit code. In its thread."""
-        code: int = importlib.import_module(ENTRY).live(channel, orders, shares_modules=True)
+    def run(self, channel: int, signals: int) -> int:
+        """Run the worker in this thread; return its exit code."""
+        code: int = importlib.import_module(ENTRY).live(channel, signals, shares_modules=True)
         return code
 
-    def _live(self, channel: int, orders: int) -> None:
+    def _live(self, channel: int, signals: int) -> None:
         try:
-            self._code = self.run(channel, orders)
+            self._code = self.run(channel, signals)
         except BaseException:
             _logger.exception("BUG: %s was ended by an exception", self._name)
         finally:
@@ -126,12 +126,12 @@ class ThreadWorker(WorkerHandle):
     def _start(self) -> None:
         try:
             self._thread.start()
-        except RuntimeError as error:  # how Python says that the system refuses
+        except RuntimeError as error:  # Python's way to report that the system refuses
             raise OSError(str(error)) from None
 
-    def _order(self, order: bytes) -> None:
+    def _send_signal(self, number: bytes) -> None:
         with contextlib.suppress(OSError):  # it has ended already
-            self._orders.send(order)
+            self._signals.send(number)
 
 
 def _pair(unless_started: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
@@ -147,16 +147,16 @@ def _copy(fd: int, unless_started: contextlib.ExitStack) -> int:
     return copy
 
 
-def _with_copies(order: WorkerSpec, heartbeat_fd: int, copies: dict[int, int]) -> WorkerSpec:
-    """The same order, with file descriptors that are the worker's own to close."""
+def _with_copies(spec: WorkerSpec, heartbeat_fd: int, copies: dict[int, int]) -> WorkerSpec:
+    """Return the same spec, with file descriptors that the worker closes itself."""
 
     def own(fd: int | None) -> int | None:
         return None if fd is None else copies[fd]
 
     return msgspec.structs.replace(
-        order,
+        spec,
         heartbeat_fd=copies[heartbeat_fd],
-        listeners=[ListenerSpec(own(each.fd), each.tls) for each in order.listeners],
-        cluster_fd=own(order.cluster_fd),
-        handover_fd=own(order.handover_fd),
+        listeners=[ListenerSpec(own(each.fd), each.tls) for each in spec.listeners],
+        cluster_fd=own(spec.cluster_fd),
+        handover_fd=own(spec.handover_fd),
     )

@@ -1,4 +1,4 @@
-"""The master's grip on one incarnation: what every start mode can truly promise."""
+"""The master's handle of a worker: what every start mode can really promise. Runs in the master."""
 
 import socket
 from abc import ABC, abstractmethod
@@ -17,40 +17,43 @@ class StopOutcome(Enum):
 
 
 class WorkerHandle(ABC):
-    """One incarnation, whatever it is made of. `channel` is the master's end of its socket pair, `record` of its vital
-    record; the holder of the handle closes both."""
+    """The master's handle of one worker, whatever it is made of.
+
+    `channel` is the master's end of its socket pair, `page` its heartbeat page; the holder of the handle closes both.
+    """
 
     worker_id: int
     channel: socket.socket
-    record: HeartbeatPage
-    last_resort = "kill"  # what becomes of one that does not close in time
+    page: HeartbeatPage
+    last_resort = "kill"  # for a worker that does not close in time
 
     @property
     def lives_on(self) -> bool:
-        """Whether it was abandoned, and still runs."""
+        """Whether the worker was abandoned and still runs."""
         return False
 
     @abstractmethod
     def resident_bytes(self) -> int:
-        """How much memory it holds; 0 where that cannot be told."""
+        """Return how much memory the worker holds; 0 if that is unknown."""
 
     @abstractmethod
     async def wait_exit(self) -> ExitReport:
-        """Wait until it and all that it started are known dead, or it is abandoned. To be awaited once, by one task."""
+        """Wait until the worker and all that it started are known dead, or it is abandoned. Await it once, in one
+        task."""
 
     @abstractmethod
     async def stop(self, *, grace: float) -> StopOutcome:
-        """Ask it to close; after `grace` seconds end it by force. Returns once it is gone, and all its children.
+        """Ask the worker to close; after `grace` seconds end it by force. Return once it and its children are gone.
 
-        Called again while it waits, with any grace, it only waits. What escalation means is the mode's business.
+        A second call, with any grace, only waits. Each mode has its own way to end a worker by force.
         """
 
     @abstractmethod
     async def abort(self) -> None:
-        """Let a hung worker write the stacks of its threads as its final message, and end it and all
-        that it started by force, as far as that can be. Returns once it is known dead, or abandoned; called again while
-        it waits, it only waits."""
+        """Let a hung worker write the stacks of its threads as its final message, then end it and all that it started
+        by force, as far as possible. Return once it is known dead, or abandoned. A second call only waits."""
 
     @abstractmethod
     def kill(self) -> None:
-        """End it and all that it started by force, or abandon it. Returns at once; `wait_exit` tells of its end."""
+        """End the worker and all that it started by force, or abandon it. Return at once; `wait_exit` waits for the
+        end."""

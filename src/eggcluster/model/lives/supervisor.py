@@ -24,9 +24,10 @@ from eggcluster.model.lives.commands import (
 )
 from eggcluster.model.lives.health import HangDetector, HealthCheck, has_slept, next_heartbeat_check
 from eggcluster.model.lives.phase import ExitCode, Phase
+from eggcluster.model.lives.recycling import RECYCLE_PAUSE, RECYCLE_PAUSE_AFTER_FAILURE, recycle_reason
 from eggcluster.model.lives.rollout import Recycling, Rollout
 from eggcluster.model.lives.roster import Roster, Slot
-from eggcluster.model.lives.settings import PAUSE, PAUSE_AFTER_FAILURE, SupervisorSettings, recycle_reason
+from eggcluster.model.lives.settings import SupervisorSettings
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerState
 
 
@@ -298,9 +299,8 @@ class Supervisor:
         rollout = self._rollout
         if rollout is None or not rollout.over:
             return commands
-        recycling = isinstance(rollout, Recycling)
-        self._rollout = None
-        self._next_recycling = now + (PAUSE_AFTER_FAILURE if rollout.failed and recycling else PAUSE)
+        self._rollout, recycling = None, isinstance(rollout, Recycling)
+        self._next_recycling = now + (RECYCLE_PAUSE_AFTER_FAILURE if rollout.failed and recycling else RECYCLE_PAUSE)
         wanted, self._reload_wanted = self._reload_wanted, None
         if wanted is None:
             return commands
