@@ -28,14 +28,14 @@ class Bench:
         self.workers = [AppWorker(slot, 1, 0, 60) for slot in (1, 2)]
         self.ends = []
         for worker in self.workers:
-            self.ends.append(inherited_socket(os.dup(self.acceptor.expect(worker))))
+            self.ends.append(inherited_socket(os.dup(self.acceptor.open_handover(worker))))
             worker.advance(WorkerState.LISTENING)
         self.clients: list[socket.socket] = []
         self.received: list[socket.socket] = []
 
     def open(self, *slots: int) -> None:
         """These slots are open from now on, and it accepts."""
-        self.acceptor.follow(self.steering.look([SlotView(slot, slot in slots) for slot in (1, 2)], 0))
+        self.acceptor.follow(self.steering.update([SlotView(slot, slot in slots) for slot in (1, 2)], 0))
         self.acceptor.start_master_socket_server({self.listener: False})
 
     def connect(self, count: int) -> None:
@@ -50,7 +50,7 @@ class Bench:
     def close(self) -> None:
         self.acceptor.close()
         for worker in self.workers:
-            self.acceptor.forget(worker)
+            self.acceptor.close_handover(worker)
         for sock in (self.listener, *self.ends, *self.clients, *self.received):
             sock.close()
 
@@ -120,7 +120,7 @@ def test_what_a_dead_worker_has_not_received_goes_to_the_other(run: Callable[...
         bench.connect(6)
         await until(lambda: bench.acceptor.handed_over == 6)
         bench.workers[0].advance(WorkerState.DEAD)
-        bench.acceptor.forget(bench.workers[0])
+        bench.acceptor.close_handover(bench.workers[0])
         assert bench.read(2) == 6
 
     run(test)
@@ -233,7 +233,7 @@ def test_after_the_close_what_waits_is_closed_and_nothing_is_accepted(run: Calla
         await until(lambda: bench.acceptor.handed_over == 2)
         bench.acceptor.close()
         bench.workers[0].advance(WorkerState.DEAD)
-        bench.acceptor.forget(bench.workers[0])
+        bench.acceptor.close_handover(bench.workers[0])
         assert bench.acceptor.waiting == 0
         assert all(client.recv(1) == b"" for client in bench.clients)
 
@@ -263,7 +263,7 @@ def test_a_listener_or_an_end_that_was_made_blocking_does_not_stop_it(run: Calla
             os.set_blocking(sock.fileno(), True)
         bench.connect(2)
         await until(lambda: bench.acceptor.handed_over == 2)
-        bench.acceptor.forget(bench.workers[0])
+        bench.acceptor.close_handover(bench.workers[0])
         assert bench.acceptor.handed_over == 3, "what was on its way to it went to the other one"
 
     run(test)

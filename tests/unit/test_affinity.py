@@ -38,7 +38,7 @@ CLIENTS = {
 
 
 @given(ADDRESSES, SLOTS)
-def test_the_kernels_program_gives_what_the_function_gives(address: object, slots: list[int]) -> None:
+def test_the_kernels_program_returns_what_the_function_returns(address: object, slots: list[int]) -> None:
     packet = packet_from(str(address))
     assert run(affinity_program(slots), packet) + 1 == home_of(key_of(address), slots)
 

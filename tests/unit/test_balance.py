@@ -1,4 +1,4 @@
-"""Shares of new connections: even while the load is, towards those who have less, the same for kernel and acceptor."""
+"""Shares of new connections: even while the load is even, larger for slots with less load; the same in the kernel."""
 
 import random
 from collections import Counter
@@ -40,7 +40,7 @@ def test_without_a_slot_the_kernel_decides() -> None:
 
 
 @given(WEIGHTS, st.ip_addresses(), st.integers(0, 65_535), st.integers(0, 10))
-def test_the_kernels_program_gives_what_the_function_gives(
+def test_the_kernels_program_returns_what_the_function_returns(
     weights: dict[int, int], address: object, port: int, options: int
 ) -> None:
     packet = packet_from(str(address), port, options=options)
@@ -75,7 +75,7 @@ def test_clients_with_one_connection_each_are_spread_evenly() -> None:
 
 
 @given(COUNTS, st.floats(0, 1e6))
-def test_every_open_slot_has_a_weight_and_who_has_fewer_never_the_smaller(
+def test_every_open_slot_has_a_weight_and_one_with_fewer_connections_no_smaller_one(
     counts: dict[int, int], arrivals: float
 ) -> None:
     weights = weigh(counts, arrivals)
@@ -85,7 +85,7 @@ def test_every_open_slot_has_a_weight_and_who_has_fewer_never_the_smaller(
 
 
 @pytest.mark.parametrize("arrivals", [0, 100, 10_000])
-def test_while_all_have_as_many_the_shares_are_even(arrivals: float) -> None:
+def test_while_all_have_equally_many_the_shares_are_even(arrivals: float) -> None:
     assert set(weigh({1: 70, 2: 70, 3: 70}, arrivals).values()) == {EVEN}
 
 

@@ -69,14 +69,14 @@ def listening(listeners: Listeners) -> bool:
 
 def arrives_at(listeners: Listeners, slot: int) -> list[int]:
     """At whose listeners a connection arrives while only this slot is open."""
-    slots = range(1, len(listeners.doors[0].sockets) + 1)
+    slots = range(1, len(listeners.endpoints[0].sockets) + 1)
     listeners.steer([SlotView(each, each == slot) for each in slots], 0)
     arrived = []
     with socket.create_connection(("127.0.0.1", listeners.port or 0)):
         for each in slots:
             with contextlib.suppress(BlockingIOError):
-                listeners.doors[0].of_slot(each).setblocking(False)
-                listeners.doors[0].of_slot(each).accept()[0].close()
+                listeners.endpoints[0].of_slot(each).setblocking(False)
+                listeners.endpoints[0].of_slot(each).accept()[0].close()
                 arrived.append(each)
     return arrived
 
@@ -93,7 +93,7 @@ def test_whichever_are_shut_down_the_kernel_steers_to_the_right_ones(
             assert listeners.by == "bpf"
             for _ in range(5):
                 for slot in dice.sample(range(1, 7), dice.randint(1, 6)):
-                    shut_down(listeners.doors[0].of_slot(slot), how)
+                    shut_down(listeners.endpoints[0].of_slot(slot), how)
                 await until(lambda: listening(listeners))
                 assert [arrives_at(listeners, slot) for slot in range(1, 7)] == [[slot] for slot in range(1, 7)]
 
@@ -119,7 +119,7 @@ def test_however_the_shutdowns_meet_the_mending_the_steering_is_right(run: Run, 
 
     async def work() -> None:
         async with site(workers=6) as (listeners, _):
-            fds = [sock.fileno() for sock in dice.choices(listeners.doors[0].sockets, k=12)]
+            fds = [sock.fileno() for sock in dice.choices(listeners.endpoints[0].sockets, k=12)]
             arguments = [sys.executable, "-c", SHUT_EACH, *map(str, fds)]
             await (await asyncio.create_subprocess_exec(*arguments, pass_fds=set(fds), stderr=-3)).wait()
             await until(lambda: listening(listeners))
@@ -131,7 +131,7 @@ def test_however_the_shutdowns_meet_the_mending_the_steering_is_right(run: Run, 
 def test_accepted_connections_are_open_also_where_the_listener_was_shut_down_twice(run: Run, site: Site) -> None:
     async def work() -> None:
         async with site() as (listeners, _):
-            (sock,) = listeners.doors[0].sockets
+            (sock,) = listeners.endpoints[0].sockets
             shut_down(sock)
             with pytest.raises(OSError, match="not connected"):
                 shut_down(sock)
@@ -166,7 +166,7 @@ def test_where_none_of_them_can_listen_there_is_one_next_try(
             monkeypatch.setattr(ListenerGuard, "_listen_again", refuse)
             monkeypatch.setattr(ListenerGuard, "_bind", refuse)
             tries, timers = counted(monkeypatch, "_look_again"), counted(monkeypatch, "_later")
-            for sock in listeners.doors[0].sockets:
+            for sock in listeners.endpoints[0].sockets:
                 shut_down(sock)
             await until(lambda: len(tries) == 20)
             assert len(timers) <= 21
@@ -181,7 +181,7 @@ def refuse(*given: object) -> None:
 def test_what_does_no_harm_changes_nothing(run: Run, site: Site, caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         async with site(workers=2) as (listeners, _):
-            first, second = listeners.doors[0].sockets
+            first, second = listeners.endpoints[0].sockets
             shut_down(first, socket.SHUT_WR)
             assert arrives_at(listeners, 1) == [1]
             shut_down(second)  # this is noticed, and only this
@@ -199,7 +199,7 @@ def test_a_port_that_somebody_else_has_taken_meanwhile_is_tried_again(
 
     async def work() -> None:
         async with site() as (listeners, _):
-            (sock,) = listeners.doors[0].sockets  # at a port that the kernel has chosen: the shutdown frees it
+            (sock,) = listeners.endpoints[0].sockets  # at a port that the kernel has chosen: the shutdown frees it
             shut_down(sock)
             with socket.create_server(("127.0.0.1", listeners.port or 0)):
                 await until(lambda: len(caplog.records) == 2)
@@ -220,10 +220,10 @@ def test_a_unix_socket_is_bound_anew_and_new_workers_are_asked_for(run: Run, sit
 
     async def work() -> None:
         async with site(uds=path) as (listeners, reloads):
-            shut_down(listeners.doors[0].sockets[0])
+            shut_down(listeners.endpoints[0].sockets[0])
             await until(lambda: reloads)
             connect_unix(path).close()
-            assert listeners.of_slot(1)[0].fd == listeners.doors[0].sockets[0].fileno()
+            assert listeners.of_slot(1)[0].fd == listeners.endpoints[0].sockets[0].fileno()
             assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
 
     run(work())
@@ -237,7 +237,7 @@ def test_new_workers_are_asked_for_until_there_may_be_some(
 
     async def work() -> None:
         async with site(uds=str(tmp_path / "web.sock"), unready=2) as (listeners, reloads):
-            shut_down(listeners.doors[0].sockets[0])
+            shut_down(listeners.endpoints[0].sockets[0])
             await until(lambda: len(reloads) == 3)
 
     run(work())
@@ -252,7 +252,7 @@ def test_a_new_unix_socket_is_watched_after_a_rest(
     async def work() -> None:
         async with site(uds=str(tmp_path / "web.sock")) as (listeners, reloads):
             for count in range(1, 4):
-                shut_down(listeners.doors[0].sockets[0])
+                shut_down(listeners.endpoints[0].sockets[0])
                 await until(lambda count=count: len(reloads) == count)  # type: ignore[misc]
 
     run(work())
@@ -265,7 +265,7 @@ def test_a_unix_socket_that_was_given_cannot_be_renewed_and_is_said(
         with socket.socket(socket.AF_UNIX) as given:
             given.bind(str(tmp_path / "given.sock"))
             async with site(fd=given.fileno()) as (listeners, reloads):
-                shut_down(listeners.doors[0].sockets[0])
+                shut_down(listeners.endpoints[0].sockets[0])
                 await until(lambda: len(caplog.records) == 2)
                 assert not reloads
 

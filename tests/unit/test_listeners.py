@@ -55,18 +55,18 @@ def taken() -> Iterator[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="one listener for each slot is Linux's")
 def test_each_slot_has_its_own_listener_at_the_same_port(bind: Bind) -> None:
     listeners = bind(workers=3)
-    (door,) = listeners.doors
-    assert len(door.sockets) == 3
-    assert {sock.getsockname()[1] for sock in door.sockets} == {listeners.port}
+    (endpoint,) = listeners.endpoints
+    assert len(endpoint.sockets) == 3
+    assert {sock.getsockname()[1] for sock in endpoint.sockets} == {listeners.port}
     fds = [listener.fd for slot in (1, 2, 3) for listener in listeners.of_slot(slot)]
-    assert fds == [sock.fileno() for sock in door.sockets]
+    assert fds == [sock.fileno() for sock in endpoint.sockets]
     assert listeners.address == f"http://127.0.0.1:{listeners.port}"
     assert listeners.by == "bpf"
 
 
 def test_a_single_worker_has_one_plain_listener(bind: Bind) -> None:
     listeners = bind(workers=1, sticky=True)
-    (listener,) = listeners.doors[0].sockets
+    (listener,) = listeners.endpoints[0].sockets
     assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
     assert listeners.by == "single"
 
@@ -79,7 +79,7 @@ def test_they_accept_from_the_first_moment(bind: Bind) -> None:
 
 def test_children_do_not_inherit_what_is_not_theirs(bind: Bind) -> None:
     listeners = bind()
-    assert not any(sock.get_inheritable() for door in listeners.doors for sock in door.sockets)
+    assert not any(sock.get_inheritable() for endpoint in listeners.endpoints for sock in endpoint.sockets)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -126,7 +126,7 @@ def test_the_debug_port_is_plain_beside_tls(bind: Bind) -> None:
 def test_the_acceptor_keeps_the_listeners_to_itself(bind: Bind) -> None:
     listeners = bind(sticky=True, sticky_via="acceptor", https_cert="cert.pem", debug_port=0)
     assert listeners.by == "acceptor"
-    assert [len(door.sockets) for door in listeners.doors] == [1, 1]
+    assert [len(endpoint.sockets) for endpoint in listeners.endpoints] == [1, 1]
     assert [(listener.fd, listener.tls) for listener in listeners.of_slot(2)] == [(None, True), (None, False)]
 
 
@@ -141,7 +141,7 @@ def test_more_slots_than_a_sticky_program_has_room_for_are_served_by_the_accepto
     assert listeners.address == f"http://127.0.0.1:{listeners.port}"
     if sticky:
         assert listeners.describe()["refused"] == "Invalid argument"
-        assert len(listeners.doors[0].sockets) == 1
+        assert len(listeners.endpoints[0].sockets) == 1
         assert len(caplog.records) == 1
         assert "the master accepts and hands over" in caplog.text
 

@@ -212,7 +212,7 @@ class Master:
 
     def on_app_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
         """An app worker and its child processes are known to be dead."""
-        self.resources.listeners.forget(worker)
+        self.resources.listeners.close_handover(worker)
         self._remove(worker, exit)
         return self.supervisor.exited(worker, exit, self._now())
 
@@ -273,7 +273,7 @@ class Master:
                 worker,
                 listeners,
                 listening_at=worker.listening_at,
-                handover_fd=listeners.expect(worker),
+                handover_fd=listeners.open_handover(worker),
                 reloads=self.requests.reloads,
             )
 

@@ -37,7 +37,7 @@ class Arrival(NamedTuple):
 
 
 class Acceptor:
-    """Accepts where it is told to, and hands over by the course. Each connection is with exactly one process: on its
+    """Accepts where it is told to, and hands over by the plan. Each connection is with exactly one process: on its
     way to a worker that dies or hangs it is taken back and goes to another.
 
     `on_broken` is told of a worker that can be handed nothing any more, by its own doing, and is to be ended.
@@ -52,7 +52,7 @@ class Acceptor:
         self.on_broken: Callable[[Worker, OSError], None] = lambda worker, error: None
         self._most_waiting = self._bound = most_waiting
         self._descriptors = Descriptors(RESERVE, SHARE)
-        self._course = SteeringPlan({})
+        self._plan = SteeringPlan({})
         self._handovers: dict[Worker, Handover] = {}
         self._broken: set[Worker] = set()
         self._open: dict[int, Handover] = {}  # of the worker that listens in each slot
@@ -66,13 +66,14 @@ class Acceptor:
 
     # -- workers ---------------------------------------------------------------------------------------------
 
-    def expect(self, worker: Worker) -> int:
-        """A worker is about to be started; gives the file descriptor at which it receives. OSError: socketpair(2)."""
+    def open_handover(self, worker: Worker) -> int:
+        """Open the handover of a worker that is about to start; return the descriptor for the worker's end.
+        OSError of socketpair(2)."""
         handover = self._handovers[worker] = Handover()
         return handover.worker_fd
 
-    def forget(self, worker: Worker) -> None:
-        """It is known dead, or was never there: what it has not received goes to others."""
+    def close_handover(self, worker: Worker) -> None:
+        """Close the handover of a worker that is dead or was never started; others get what it has not received."""
         handover = self._handovers.pop(worker, None)
         self._broken.discard(worker)
         if handover is None:
@@ -83,13 +84,13 @@ class Acceptor:
         handover.close()
         self._settle()
 
-    # -- the course ------------------------------------------------------------------------------------------
+    # -- the plan ------------------------------------------------------------------------------------------
 
-    def follow(self, course: SteeringPlan) -> None:
-        """Hand over by this course from now on."""
-        self._course = course
+    def follow(self, plan: SteeringPlan) -> None:
+        """Hand over by this plan from now on."""
+        self._plan = plan
         self._known.clear()
-        closed = set(course.closed)
+        closed = set(plan.closed)
         listening = {w: h for w, h in self._handovers.items() if w.state is WorkerState.LISTENING}
         self._open = {worker.slot: handover for worker, handover in listening.items() if worker not in self._broken}
         for worker, handover in listening.items():
@@ -108,14 +109,14 @@ class Acceptor:
 
     def start_master_socket_server(self, sources: dict[socket.socket, bool]) -> None:
         """Accept every connection in the master, as long as any slot is open; else they wait in the listeners."""
-        self.accept_at(sources if self._course.any_open else {})
+        self.accept_at(sources if self._plan.any_open else {})
 
     def sticky_worker(self, host: str) -> int | None:
         """The slot that a client at this address belongs to, None while that is not open."""
         if host not in self._known:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
-            self._known[host] = self._course.home(client_key(_packed(host)))
+            self._known[host] = self._plan.home_slot(client_key(_packed(host)))
         return self._known[host]
 
     @property
@@ -213,8 +214,8 @@ class Acceptor:
 
     def _slots_for(self, arrival: Arrival) -> Sequence[int]:
         """Where it may go, the first choice first; nothing while it has to wait."""
-        if not self._course.homes:
-            return self._course.by_weight(self.handed_over)
+        if not self._plan.homes:
+            return self._plan.by_weight(self.handed_over)
         slot = self.sticky_worker(arrival.client[0])
         return () if slot is None else (slot,)
 

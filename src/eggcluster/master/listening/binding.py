@@ -30,7 +30,7 @@ def detect_ports(options: ResolvedOptions, cluster_port: str) -> Listeners:
     try:
         _bind_main(listeners, options)
         if options.debug_port is not None:
-            listeners.doors.append(_door(options, options.debug_port, "debug_port"))
+            listeners.endpoints.append(_endpoint(options, options.debug_port, "debug_port"))
         listeners.cluster_port, listeners.cluster_socket = cluster_port, _listen_for_agent(cluster_port)
         listeners.cluster_inode = os.stat(cluster_port).st_ino
         for sock, _ in listeners.everything():
@@ -51,7 +51,7 @@ def _decide(listeners: Listeners, options: ResolvedOptions) -> None:
     if options.workers == 1:
         return
     steering = Steering(options.workers, sticky=options.sticky, hold=options.sticky_hold)
-    if any(door.is_group for door in listeners.doors):
+    if any(endpoint.is_group for endpoint in listeners.endpoints):
         try:
             listeners.try_kernel(steering)
             listeners.by = "bpf"
@@ -67,9 +67,9 @@ def _decide(listeners: Listeners, options: ResolvedOptions) -> None:
 
 def _refuse(listeners: Listeners, why: str) -> None:
     listeners.refused = why
-    for door in listeners.doors:
-        if door.is_group:
-            door.share()
+    for endpoint in listeners.endpoints:
+        if endpoint.is_group:
+            endpoint.share()
     instead = "the master accepts and hands over" if listeners.sticky else "the workers share one listener"
     _logger.warning("the kernel does not take the steering program (%s): %s", why, instead)
 
@@ -86,9 +86,9 @@ def _check_addresses(listeners: Listeners, options: ResolvedOptions) -> None:
 
 def _note_address(listeners: Listeners) -> None:
     """The cluster's address is its first listener's."""
-    door = listeners.doors[0]
-    first = door.of_slot(1)
-    listeners.address = door.url(1)
+    endpoint = listeners.endpoints[0]
+    first = endpoint.of_slot(1)
+    listeners.address = endpoint.url(1)
     listeners.port = first.getsockname()[1] if first.family != socket.AF_UNIX else None
 
 
@@ -96,23 +96,23 @@ def _bind_main(listeners: Listeners, options: ResolvedOptions) -> None:
     tls = options.https_cert is not None
     if options.listen_fds:
         fds = range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + options.listen_fds)
-        listeners.doors += [Endpoint([_inherited(fd, "LISTEN_FDS")], tls) for fd in fds]
+        listeners.endpoints += [Endpoint([_inherited(fd, "LISTEN_FDS")], tls) for fd in fds]
     elif options.fd is not None:
-        listeners.doors.append(Endpoint([_inherited(options.fd, "fd")], tls))
+        listeners.endpoints.append(Endpoint([_inherited(options.fd, "fd")], tls))
     elif options.uds is not None:
-        listeners.doors.append(Endpoint([bind_uds(options.uds)], tls))
+        listeners.endpoints.append(Endpoint([bind_uds(options.uds)], tls))
         listeners.uds, listeners.uds_inode = options.uds, os.stat(options.uds).st_ino
     elif options.ports:
         own = Endpoint([], tls)
-        listeners.doors.append(own)
+        listeners.endpoints.append(own)
         for port in options.ports:
             own.sockets.append(_listen(options, port, "ports"))
     else:
         assert options.port is not None  # parse_options has filled it in
-        listeners.doors.append(_door(options, options.port, "port", tls=tls))
+        listeners.endpoints.append(_endpoint(options, options.port, "port", tls=tls))
 
 
-def _door(options: ResolvedOptions, port: int, option: str, *, tls: bool = False) -> Endpoint:
+def _endpoint(options: ResolvedOptions, port: int, option: str, *, tls: bool = False) -> Endpoint:
     """The listeners at one port: a group that the kernel can steer, where it is wanted and there is one."""
     first = _listen(options, port, option)
     accepted_by_master = options.sticky and options.sticky_via == "acceptor"

@@ -46,7 +46,8 @@ class ListenerGuard:
         self._renew = renew
         # Noted now: a socket that was shut down may have lost its address.
         self._places = {
-            sock: ListenerAddress(sock.getsockname(), door.url_of(sock)) for sock, door in listeners.everything()
+            sock: ListenerAddress(sock.getsockname(), endpoint.url_of(sock))
+            for sock, endpoint in listeners.everything()
         }
         self._told: dict[socket.socket, float] = {}  # when the log was told of it last
         self._failing: set[socket.socket] = set()
@@ -82,69 +83,69 @@ class ListenerGuard:
         if self._watch is None:
             return
         shut = self._watch.take_shut()
-        for door in self._listeners.doors:
-            self._mend(door, shut)
+        for endpoint in self._listeners.endpoints:
+            self._mend(endpoint, shut)
 
     def _look_again(self) -> None:
         self._retry = None
-        for door in self._listeners.doors:
-            self._mend(door, ())
+        for endpoint in self._listeners.endpoints:
+            self._mend(endpoint, ())
 
-    def _mend(self, door: Endpoint, shut: Collection[socket.socket]) -> None:
+    def _mend(self, endpoint: Endpoint, shut: Collection[socket.socket]) -> None:
         """Have all its sockets listen: those that were found `shut`, and what is shut by now."""
-        down = [sock for sock in door.sockets if sock in shut or is_shut(sock)]
+        down = [sock for sock in endpoint.sockets if sock in shut or is_shut(sock)]
         self._tell(down)
         if not down:
             return
-        if not door.is_group:
+        if not endpoint.is_group:
             for sock in down:
-                self._reopen(door, sock)
-        elif len(down) > 1 or not self._begin_alone(door, down[0]):
-            self._reset(door)
+                self._reopen(endpoint, sock)
+        elif len(down) > 1 or not self._begin_alone(endpoint, down[0]):
+            self._reset(endpoint)
         self._listeners.attach()
 
     # -- a group -------------------------------------------------------------------------------------------------
 
-    def _begin_alone(self, door: Endpoint, sock: socket.socket) -> bool:
+    def _begin_alone(self, endpoint: Endpoint, sock: socket.socket) -> bool:
         """The others do not notice. False if the order is not known: another one has ceased meanwhile, and which was
         first cannot be told."""
-        slot = door.sockets.index(sock) + 1
-        door.order.ceased(slot)
-        others = [each for each in door.sockets if each is not sock]
-        if len(door.order.slots) < len(others):
+        slot = endpoint.sockets.index(sock) + 1
+        endpoint.order.remove(slot)
+        others = [each for each in endpoint.sockets if each is not sock]
+        if len(endpoint.order.slots) < len(others):
             return False
-        if self._reopen(door, sock):
-            door.order.began(slot)
+        if self._reopen(endpoint, sock):
+            endpoint.order.append(slot)
         return not any(map(is_shut, others))
 
-    def _reset(self, door: Endpoint) -> None:
+    def _reset(self, endpoint: Endpoint) -> None:
         """All begin again, in the order of their slots. That takes microseconds; what waited at any of them is lost."""
-        for sock in door.sockets:
+        for sock in endpoint.sockets:
             with contextlib.suppress(OSError):
                 undo_shutdown(sock)
-        listening = [slot for slot, sock in enumerate(list(door.sockets), 1) if self._reopen(door, sock)]
+        listening = [slot for slot, sock in enumerate(list(endpoint.sockets), 1) if self._reopen(endpoint, sock)]
         # Was one of them shut down meanwhile? The kernel's own hash decides then, until all is put right.
-        door.order = GroupOrder(listening if not any(map(is_shut, door.sockets)) else ())
+        endpoint.order = GroupOrder(listening if not any(map(is_shut, endpoint.sockets)) else ())
 
     # -- one of them ---------------------------------------------------------------------------------------------
 
-    def _reopen(self, door: Endpoint, sock: socket.socket) -> bool:
+    def _reopen(self, endpoint: Endpoint, sock: socket.socket) -> bool:
         """False where neither it nor another one in its place can listen; then that is tried again later."""
         if sock.family == socket.AF_UNIX:
-            return self._replace(door, sock)
+            return self._replace(endpoint, sock)
         try:
-            self._listen_again(door, sock)
+            self._listen_again(endpoint, sock)
         except OSError:
-            return self._replace(door, sock)
+            return self._replace(endpoint, sock)
         self._keep_watching(sock)
         if sock in self._failing:
             self._failing.remove(sock)
             _logger.info("the listener at %s listens again", self._places[sock].url)
         return True
 
-    def _listen_again(self, door: Endpoint, sock: socket.socket) -> None:
+    def _listen_again(self, endpoint: Endpoint, sock: socket.socket) -> None:
         undo_shutdown(sock)
-        self._prepare(door, sock)
+        self._prepare(endpoint, sock)
         try:
             sock.bind(self._places[sock].address)  # a port that the kernel had chosen is lost with the shutdown
         except OSError as error:
@@ -152,12 +153,12 @@ class ListenerGuard:
                 raise
         sock.listen(self._backlog)
 
-    def _prepare(self, door: Endpoint, sock: socket.socket) -> None:
+    def _prepare(self, endpoint: Endpoint, sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if door.is_group:
+        if endpoint.is_group:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
-    def _replace(self, door: Endpoint, sock: socket.socket) -> bool:
+    def _replace(self, endpoint: Endpoint, sock: socket.socket) -> bool:
         """A new one takes its address."""
         assert self._watch is not None
         place = self._places[sock]
@@ -165,7 +166,7 @@ class ListenerGuard:
             self._tell_failure(sock, "it was given to this cluster, which cannot bind it anew; start the cluster again")
             return False
         try:
-            new = self._bind(door, sock)
+            new = self._bind(endpoint, sock)
         except (OSError, OptionsError) as error:
             self._tell_failure(sock, f"{error}; tried every second")
             if self._retry is None:
@@ -180,13 +181,13 @@ class ListenerGuard:
         self._later(REST, lambda: self._keep_watching(new))
         return True
 
-    def _bind(self, door: Endpoint, sock: socket.socket) -> socket.socket:
+    def _bind(self, endpoint: Endpoint, sock: socket.socket) -> socket.socket:
         with contextlib.ExitStack() as on_failure:
             if self._listeners.uds is not None and sock.family == socket.AF_UNIX:
                 new = on_failure.enter_context(bind_uds(self._listeners.uds))
             else:
                 new = on_failure.enter_context(socket.socket(sock.family))
-                self._prepare(door, new)
+                self._prepare(endpoint, new)
                 new.bind(self._places[sock].address)
             new.listen(self._backlog)
             on_failure.pop_all()

@@ -42,12 +42,12 @@ class Endpoint:
     def of_slot(self, slot: int) -> socket.socket:
         return self.sockets[slot - 1] if len(self.sockets) > 1 else self.sockets[0]
 
-    def steer(self, course: SteeringPlan) -> None:
+    def steer(self, plan: SteeringPlan) -> None:
         """Have the kernel follow it; where there is no group, it does nothing. OSError where the kernel refuses."""
         # Of one that a worker has shut down the kernel would make a group of its own, and let it into no other one.
         listening = next((sock for sock in self.sockets if not is_shut(sock)), None)
         if self.is_group and listening is not None:
-            attach_steering(listening, encode(course.program(self.order.index_of)))
+            attach_steering(listening, encode(plan.program(self.order.index_of)))
 
     def share(self) -> None:
         """Give up the group: all workers share the first listener."""
@@ -68,13 +68,13 @@ class Endpoint:
 
 @dataclass
 class Listeners:
-    """Every listening socket, the address that people are told, and the course that new connections take.
+    """Every listening socket, the address that is shown to users, and the plan for new connections.
 
-    The first door is the cluster's own; the debug port is one, too. With `by` "bpf" or "acceptor" each worker can be
-    handed connections that the master has accepted.
+    The first endpoint is the cluster's own; the debug port is one, too. With `by` "bpf" or "acceptor" the master can
+    hand accepted connections to each worker.
     """
 
-    doors: list[Endpoint] = field(default_factory=list)
+    endpoints: list[Endpoint] = field(default_factory=list)
     by: By = "single"
     sticky: bool = False
     refused: str | None = None  # why it is not "bpf"
@@ -94,21 +94,21 @@ class Listeners:
     def of_slot(self, slot: int) -> list[ListenerSpec]:
         """What the worker of `slot` listens at; without a file descriptor where the master accepts in its place."""
         if self.by == "acceptor":
-            return [ListenerSpec(None, door.tls) for door in self.doors]
-        return [ListenerSpec(door.of_slot(slot).fileno(), door.tls) for door in self.doors]
+            return [ListenerSpec(None, endpoint.tls) for endpoint in self.endpoints]
+        return [ListenerSpec(endpoint.of_slot(slot).fileno(), endpoint.tls) for endpoint in self.endpoints]
 
     def address_of(self, slot: int) -> str:
         """The address that the worker of `slot` listens at, as a URL."""
-        return self.doors[0].url(slot)
+        return self.endpoints[0].url(slot)
 
     def everything(self) -> list[tuple[socket.socket, Endpoint]]:
-        """Every listener of the workers, with its door."""
-        return [(sock, door) for door in self.doors for sock in door.sockets]
+        """Every listener of the workers, with its endpoint."""
+        return [(sock, endpoint) for endpoint in self.endpoints for sock in endpoint.sockets]
 
     def replace(self, sock: socket.socket, new: socket.socket) -> None:
         """`new`, at the same address, takes the place of `sock`, which is closed. To be followed by `attach`."""
-        for door in self.doors:
-            door.sockets = [new if each is sock else each for each in door.sockets]
+        for endpoint in self.endpoints:
+            endpoint.sockets = [new if each is sock else each for each in endpoint.sockets]
         self.acceptor.leave(sock)
         sock.close()
         if new.family == socket.AF_UNIX and self.uds is not None:
@@ -116,20 +116,20 @@ class Listeners:
 
     # -- workers ---------------------------------------------------------------------------------------------
 
-    def expect(self, worker: Worker) -> int | None:
+    def open_handover(self, worker: Worker) -> int | None:
         """An app worker is about to be started; gives the file descriptor at which it receives connections that the
         master has accepted, None where that never happens."""
         if self.steering is None:
             return None
         try:
-            return self.acceptor.expect(worker)
+            return self.acceptor.open_handover(worker)
         except OSError as error:
             _logger.warning("%s gets no connections from others: %s", worker, error)
             return None
 
-    def forget(self, worker: Worker) -> None:
-        """It is known dead: connections that were on their way to it go to others."""
-        self.acceptor.forget(worker)
+    def close_handover(self, worker: Worker) -> None:
+        """Close the handover of a dead worker: other workers get the connections that were on their way to it."""
+        self.acceptor.close_handover(worker)
 
     # -- steering --------------------------------------------------------------------------------------------
 
@@ -141,23 +141,28 @@ class Listeners:
         if self.steering is None:
             return
         self._views = slots
-        before = self.steering.course
-        course = self.steering.look(slots, now)
-        if course != before:
+        before = self.steering.plan
+        plan = self.steering.update(slots, now)
+        if plan != before:
             self.attach()
-        self.acceptor.follow(course)
+        self.acceptor.follow(plan)
         if self.by == "acceptor":
-            self.acceptor.start_master_socket_server({sock: door.tls for sock, door in self.everything()})
+            self.acceptor.start_master_socket_server({sock: endpoint.tls for sock, endpoint in self.everything()})
         else:
-            left = [(door.of_slot(slot), door.tls) for door in self.doors if door.is_group for slot in course.abandoned]
+            left = [
+                (endpoint.of_slot(slot), endpoint.tls)
+                for endpoint in self.endpoints
+                if endpoint.is_group
+                for slot in plan.taken_over
+            ]
             self.acceptor.accept_at(dict(left))
         self._wake_at_deadline(now)
 
     def try_kernel(self, steering: Steering) -> None:
         """See whether the kernel takes the longest program there can be; OSError where it does not."""
-        for course in (steering.widest(), steering.course):
-            for door in self.doors:
-                door.steer(course)
+        for plan in (steering.longest(), steering.plan):
+            for endpoint in self.endpoints:
+                endpoint.steer(plan)
 
     def describe(self) -> dict[str, Any]:
         """What the status says of it, as plain values."""
@@ -170,12 +175,12 @@ class Listeners:
         }
 
     def attach(self) -> None:
-        """Give the course to the kernel, where that steers."""
+        """Give the plan to the kernel, where that steers."""
         if self.steering is None or self.by != "bpf":
             return
         try:
-            for door in self.doors:
-                door.steer(self.steering.course)
+            for endpoint in self.endpoints:
+                endpoint.steer(self.steering.plan)
         except OSError as error:  # no memory for it just now: the next change tries again
             _logger.warning("the kernel does not take the steering program (%s): the one before it stays", error)
 

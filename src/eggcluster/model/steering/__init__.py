@@ -1,1 +1,1 @@
-"""Decisions about which worker gets a new connection. Pure."""
+"""Decides which worker gets a new connection. Pure."""

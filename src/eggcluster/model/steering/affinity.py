@@ -1,8 +1,8 @@
-"""Which slot is a client's own: rendezvous hashing over its address, as a function and as a BPF program. Pure.
+"""Affinity: each client address has a slot, by rendezvous hashing, as a function and as a BPF program. Pure.
 
-Every slot gives every client a number; the client belongs to the slot that gives it the greatest. So a slot that comes
-or goes moves only its own clients, spread evenly over the others, and brings the same ones back (Thaler and
-Ravishankar, 1998: "highest random weight").
+Each pair of slot and client has a hash; the client belongs to the slot with the greatest one. When a slot goes, only
+its own clients move, evenly to the other slots; when it comes back, so do the same clients (Thaler and Ravishankar,
+1998: "highest random weight").
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,14 +28,14 @@ from eggcluster.model.steering.reuseport_program import (
     XOR_X,
     IndexOf,
     Instruction,
-    in_order,
+    original_index,
 )
 
 _WORD = 0xFFFFFFFF
-# The finaliser of MurmurHash3 (32 bits, public domain): every bit of the input changes half of the output's.
+# The finaliser of MurmurHash3 (32 bits, public domain): each input bit changes half of the output bits.
 _FIRST, _SECOND = 0x85EBCA6B, 0xC2B2AE35
-_GOLDEN = 0x9E3779B1  # 2**32 / the golden ratio, made odd: slots' seeds far from each other
-_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address in IPv6's clothes: RFC 4291, section 2.5.5.2
+_GOLDEN = 0x9E3779B1  # 2**32 / the golden ratio, made odd: it keeps the seeds of slots far apart
+_MAPPED = bytes(10) + b"\xff\xff"  # prefix of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2)
 
 _KEY, _GREATEST, _INDEX = 0, 1, 2  # cells of the program's memory
 _IPV4_SOURCE = SKF_NET_OFF + 12
@@ -43,7 +43,7 @@ _IPV6_SOURCE = SKF_NET_OFF + 8
 
 
 def mix(number: int) -> int:
-    """Stir the 32 bits of `number`; no two numbers give the same."""
+    """Return a hash of 32 bits, different for each `number` of 32 bits."""
     number ^= number >> 16
     number = number * _FIRST & _WORD
     number ^= number >> 13
@@ -52,7 +52,7 @@ def mix(number: int) -> int:
 
 
 def client_key(address: bytes) -> int:
-    """What of a client's address counts, from its 4 or 16 bytes: of IPv4 all, of IPv6 the /64 that one host has."""
+    """Return the hash key of an address of 4 or 16 bytes: all of IPv4, of IPv6 the /64 that one host has."""
     if address.startswith(_MAPPED):
         address = address[12:]
     first = int.from_bytes(address[:4])
@@ -60,14 +60,14 @@ def client_key(address: bytes) -> int:
 
 
 def home_of(key: int, slots: Iterable[int]) -> int:
-    """The one of `slots` (at least one, in rising order) that this client belongs to."""
+    """Return which of `slots` (at least one, in rising order) the client with this key belongs to."""
     return max(slots, key=lambda slot: mix(key ^ _seed(slot)))
 
 
-def affinity_program(slots: Sequence[int], index_of: IndexOf = in_order) -> list[Instruction]:
-    """`home_of` as the kernel runs it: gives the index of the listener of the client's own slot.
+def affinity_program(slots: Sequence[int], index_of: IndexOf = original_index) -> list[Instruction]:
+    """Return `home_of` as a program for the kernel; its result is the index of the listener of the client's own slot.
 
-    A client's numbers differ from slot to slot (`mix` is one to one, the seeds differ), so there are no ties.
+    The hashes of a client differ from slot to slot (`mix` is one to one, the seeds differ), so there are no ties.
     """
     if len(slots) == 1:
         return [Instruction(RET_K, index_of(slots[0]))]
@@ -99,7 +99,7 @@ _MIX = [
 
 
 def _load_key() -> list[Instruction]:
-    """M[_KEY] = `client_key` of who sent the packet, by its IP version."""
+    """M[_KEY] = `client_key` of the packet's sender, by IP version."""
     ipv6 = [
         Instruction(LD_W_ABS, _IPV6_SOURCE),
         *_MIX,

@@ -1,4 +1,4 @@
-"""How new connections are spread over the open slots: shares that follow the load, and the program for them. Pure."""
+"""Balance: spreads new connections over the open slots, with shares that follow the load. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -22,13 +22,13 @@ from eggcluster.model.steering.reuseport_program import (
     ST,
     IndexOf,
     Instruction,
-    in_order,
+    original_index,
 )
 
-EVEN = 32  # what each slot's weight is while all have as many connections: the finest step is 3 % of a share
-LEAST = 4  # an open slot always gets some: a count may be wrong, and what gets nothing is never seen to work
-# Where one client opens many connections, Linux makes its ports go up by 2, 4, … or 16, at random (secure_seq.c and
-# `get_random_u32_below(8)` in inet_hashtables.c, since 2022): 4.5 pairs of ports from one connection to the next.
+EVEN = 32  # the weight of each slot while all have equally many connections: the finest step is 3 % of a share
+LEAST = 4  # an open slot always gets some: its count may be wrong, and a slot without connections never corrects it
+# If one client opens many connections, its ports rise by 2, 4, … or 16 at random on Linux (secure_seq.c, and
+# `get_random_u32_below(8)` in inet_hashtables.c, since 2022): on average 4.5 pairs of ports between connections.
 PORT_PAIRS = 4.5
 RUN = 2  # connections in a row to one slot before the next slot's turn; see `slot_at`
 
@@ -38,40 +38,41 @@ _START = 0  # cell of the program's memory
 
 
 def weigh(connections: Mapping[int, int], arrivals: float) -> dict[int, int]:
-    """The weight of each slot by its number of connections: evenly, and more for those who have fewer.
+    """Return the weight of each slot by its number of connections: more for a slot that has fewer.
 
-    A slot that lacks ten connections gets ten more of the next `arrivals` than the others: so many come in the time
-    in which a difference is to be made up for. Where they come and go quickly, `arrivals` are many and the weights
-    stay even: a slot that was favoured for a moment's count would be the crowded one at the next look, and so on.
+    A slot that is ten connections short gets ten more of the next `arrivals` than the others. `arrivals` is how many
+    come in the time in which a difference is made up for. If connections come and go quickly, `arrivals` is large and
+    the weights stay even: otherwise a slot that had few at one moment would be overloaded at the next.
     """
     mean = sum(connections.values()) / len(connections)
-    coming = max(arrivals / len(connections), 16.0, mean / 4)  # for each; the least: a burst may follow silence
+    coming = max(arrivals / len(connections), 16.0, mean / 4)  # per slot; at least 16: a burst may follow a quiet time
     return {slot: max(LEAST, round(EVEN * (1 + (mean - own) / coming))) for slot, own in connections.items()}
 
 
 def slot_at(weights: Mapping[int, int], turn: int) -> int:
-    """Whose turn it is at the place `turn` of a circle of 65,536, on which each slot has an arc of its weight.
+    """Return the slot at position `turn` of a circle of 65,536, on which each slot has an arc of its weight.
 
     The kernel's program goes round that circle with the client's port: one round takes two connections for each
-    slot. That spreads what one client opens in a row much more evenly than dice do (32 connections on two slots: at
-    most 20 on one of them in 98 of 100 cases instead of 89), and the connections of many clients as well as dice.
+    slot. That spreads the connections that one client opens in a row much more evenly than a random choice (32
+    connections on two slots: at most 20 on one of them in 98 of 100 cases instead of 89), and those of many clients
+    as evenly.
     """
     return next(slot for slot, end in _ends(weights) if turn < end)
 
 
-def spread_program(weights: Mapping[int, int], index_of: IndexOf = in_order) -> list[Instruction]:
-    """The program that goes round the circle; without any slot the kernel's own hash decides where they wait."""
+def spread_program(weights: Mapping[int, int], index_of: IndexOf = original_index) -> list[Instruction]:
+    """Return the program that goes round the circle. Without any slot, the kernel's own hash decides where to wait."""
     if not weights:
         return [Instruction(RET_K, FALL_BACK)]
     program = _load_turn(len(weights))
     for slot, end in _ends(weights):
         program += [Instruction(JMP_JGE_K, end, 1, 0), Instruction(RET_K, index_of(slot))]
-    del program[-2]  # the last arc needs no question
+    del program[-2]  # the last arc needs no comparison
     return program
 
 
 def turn_of(port: int, source: int, slots: int) -> int:
-    """The place on the circle of a connection from `port`; `source` is the last 32 bits of the client's address."""
+    """Return the position of a connection from `port`; `source` is the last 32 bits of the client's address."""
     return ((port >> 1) * _stride(slots) + source * _GOLDEN & _WORD) >> 16
 
 
@@ -80,7 +81,7 @@ def _stride(slots: int) -> int:
 
 
 def _ends(weights: Mapping[int, int]) -> Iterable[tuple[int, int]]:
-    """Each slot with the place at which its arc ends."""
+    """Return each slot with the position at which its arc ends."""
     total = sum(weights.values())
     return zip(weights, (65_536 * part // total for part in accumulate(weights.values())), strict=True)
 
@@ -105,5 +106,5 @@ def _load_turn(slots: int) -> list[Instruction]:
 
 
 def _source_and_port(source: int, load_port: Sequence[Instruction]) -> list[Instruction]:
-    """M[_START] = where this client starts, A = its port."""
+    """M[_START] = the client's starting position, A = its port."""
     return [Instruction(LD_W_ABS, source), Instruction(MUL_K, _GOLDEN), Instruction(ST, _START), *load_port]

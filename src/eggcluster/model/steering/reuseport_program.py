@@ -1,8 +1,8 @@
-"""Classic BPF for a SO_REUSEPORT group: instructions, and which listener has which index. Pure.
+"""Classic BPF for a SO_REUSEPORT group: instructions, and the index of each listener. Pure.
 
-The kernel numbers the sockets that listen, in the order in which they began to. Where one ceases the last one takes its
-index, and when it begins again it is the last (`reuseport_detach_sock` and `reuseport_add_sock` in
-net/core/sock_reuseport.c).
+The kernel numbers the listening sockets of a group in the order in which they began to listen. When one stops
+listening, the last one takes its index; when it listens again, it is the last (`reuseport_detach_sock` and
+`reuseport_add_sock` in net/core/sock_reuseport.c).
 """
 
 import struct
@@ -47,37 +47,37 @@ class Instruction(NamedTuple):
 
 
 def encode(program: Sequence[Instruction]) -> bytes:
-    """The program as the kernel takes it, an array of `struct sock_filter`."""
+    """Return the program as the kernel takes it: an array of `struct sock_filter`."""
     return b"".join(struct.pack("=HBBI", i.code, i.jump_true, i.jump_false, i.k) for i in program)
 
 
-FALL_BACK = 0xFFFFFFFF  # no listener has this index: the kernel takes its own hash
+FALL_BACK = 0xFFFFFFFF  # no listener has this index: the kernel falls back to its own hash
 
-IndexOf = Callable[[int], int]  # of a slot's listener
+IndexOf = Callable[[int], int]  # slot -> the index of its listener
 
 
-def in_order(slot: int) -> int:
-    """Its index as long as every listener of the group has gone on listening."""
+def original_index(slot: int) -> int:
+    """Return the index of a slot's listener if no listener of the group has ever stopped listening."""
     return slot - 1
 
 
 class GroupOrder:
-    """The slots of a group in the order of their listeners' indexes, as far as it is known."""
+    """The slots of a group in the order of their listeners' indexes, as far as that order is known."""
 
     def __init__(self, slots: Iterable[int]) -> None:
         self.slots = list(slots)
 
     def index_of(self, slot: int) -> int:
-        """`FALL_BACK` for one whose index is not known."""
+        """Return the index of a slot's listener, `FALL_BACK` if it is not known."""
         return self.slots.index(slot) if slot in self.slots else FALL_BACK
 
-    def ceased(self, slot: int) -> None:
-        """Its listener does not listen any more; it may be said again."""
+    def remove(self, slot: int) -> None:
+        """Note that the slot's listener has stopped listening; a second call does nothing."""
         if slot in self.slots:
-            place, last = self.slots.index(slot), self.slots.pop()
+            index, last = self.slots.index(slot), self.slots.pop()
             if last != slot:
-                self.slots[place] = last
+                self.slots[index] = last
 
-    def began(self, slot: int) -> None:
-        """It listens again."""
+    def append(self, slot: int) -> None:
+        """Note that the slot's listener listens again."""
         self.slots.append(slot)
