@@ -258,7 +258,7 @@ class Master:
         self.worker_manager.fork(
             agent,
             listeners,
-            cluster_fd=listeners.cluster_socket.fileno() if listeners.cluster_socket is not None else None,
+            cluster_fd=listeners.cluster_socket.fileno(),
             survivors=[app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None],
             journal=self.requests.journal.entries,
             reloads=self.requests.reloads,

@@ -36,7 +36,7 @@ class MasterResources:
     """
 
     def __init__(self, options: ResolvedOptions, *, owns_process: bool, parent: socket.socket | None) -> None:
-        self.listeners = Listeners()
+        self._listeners: Listeners | None = None
         self._options = options
         self.owns_process = owns_process
         self._parent = parent
@@ -59,7 +59,7 @@ class MasterResources:
             pid_file = PidFile(options.pid_file)
             self._exit_stack.callback(pid_file.release)
             pid_file.claim()
-        self.listeners = detect_ports(options, runtime_dir.cluster_port)
+        self._listeners = detect_ports(options, runtime_dir.cluster_port)
         self._exit_stack.callback(self.close_listeners)
         self._guard = self._guard_listeners(master.inbox, supervisor)
         if self._parent is not None:
@@ -68,6 +68,13 @@ class MasterResources:
             self._set_up_process()
         self._control = await ControlServer.open(runtime_dir.control_socket, master)
         self._exit_stack.callback(self._control.close)
+
+    @property
+    def listeners(self) -> Listeners:
+        """The listening sockets, once they are acquired; also after they were closed."""
+        if self._listeners is None:
+            raise AssertionError("BUG: the listening sockets were used before they were bound")
+        return self._listeners
 
     def close_listeners(self) -> None:
         """Let the kernel refuse new connections from now on; may be called again."""

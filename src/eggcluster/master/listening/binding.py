@@ -12,7 +12,7 @@ from eggcluster.errors import OptionsError
 from eggcluster.kernel.inherited_sockets import SD_LISTEN_FDS_START
 from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.listening.acceptor import Acceptor
-from eggcluster.master.listening.listeners import Endpoint, Listeners
+from eggcluster.master.listening.listeners import By, Endpoint, Listeners, unlink_own
 from eggcluster.model.steering.steering_plan import Steering
 from eggcluster.options import ResolvedOptions
 from eggcluster.runtime.runtime_dir import unusable
@@ -24,92 +24,104 @@ _logger = logging.getLogger("eggcluster.master")
 
 
 def detect_ports(options: ResolvedOptions, cluster_port: str) -> Listeners:
-    """Bind and listen on everything that the options ask for, and at the path `cluster_port` for the agent.
-    OptionsError for what cannot be had; then nothing stays open."""
-    listeners = Listeners(sticky=options.sticky)
-    try:
-        _bind_main(listeners, options)
-        if options.debug_port is not None:
-            listeners.endpoints.append(_endpoint(options, options.debug_port, "debug_port"))
-        listeners.cluster_port, listeners.cluster_socket = cluster_port, _listen_for_agent(cluster_port)
-        listeners.cluster_inode = os.stat(cluster_port).st_ino
-        for sock, _ in listeners.everything():
-            sock.listen(options.backlog)
-        _decide(listeners, options)
-        _note_address(listeners)
-    except OSError as error:
-        listeners.close()
-        raise OptionsError(f"the listening sockets cannot be had: {error.strerror or error}") from None
-    except BaseException:
-        listeners.close()
-        raise
+    """Bind and listen on everything that the options ask for, and on the path `cluster_port` for the agent.
+    OptionsError if something cannot be bound; then nothing stays open."""
+    with contextlib.ExitStack() as on_failure:
+        try:
+            listeners = _bind_all(options, cluster_port, on_failure)
+        except OSError as error:
+            raise OptionsError(f"the listening sockets cannot be had: {error.strerror or error}") from None
+        on_failure.pop_all()
     return listeners
 
 
-def _decide(listeners: Listeners, options: ResolvedOptions) -> None:
-    """Choose how new connections reach the workers: by the kernel, if it can and is wanted."""
-    if options.workers == 1:
-        return
+def _bind_all(options: ResolvedOptions, cluster_port: str, on_failure: contextlib.ExitStack) -> Listeners:
+    endpoints = _bind_main(options, on_failure)
+    if options.debug_port is not None:
+        endpoints.append(_endpoint(options, options.debug_port, "debug_port"))
+        on_failure.callback(endpoints[-1].close)
+    cluster_socket = on_failure.enter_context(_listen_for_agent(cluster_port))
+    for endpoint in endpoints:
+        for sock in endpoint.sockets:
+            sock.listen(options.backlog)
     steering = Steering(options.workers, sticky=options.sticky, hold=options.sticky_hold)
-    if any(endpoint.is_group for endpoint in listeners.endpoints):
+    by, refused = _choose_steering(endpoints, steering, options)
+    return Listeners(
+        endpoints=endpoints,
+        by=by,
+        sticky=options.sticky,
+        refused=refused,
+        steering=steering if by in ("bpf", "acceptor") else None,
+        acceptor=Acceptor(options.backlog),
+        cluster_socket=cluster_socket,
+        cluster_port=cluster_port,
+        uds=options.uds if not options.listen_fds and options.fd is None else None,
+    )
+
+
+def _bind_main(options: ResolvedOptions, on_failure: contextlib.ExitStack) -> list[Endpoint]:
+    """Bind the cluster's own endpoints: all but the debug port."""
+    tls = options.https_cert is not None
+    if options.listen_fds:
+        fds = range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + options.listen_fds)
+        return [Endpoint([on_failure.enter_context(_inherited(fd, "LISTEN_FDS"))], tls) for fd in fds]
+    if options.fd is not None:
+        return [Endpoint([on_failure.enter_context(_inherited(options.fd, "fd"))], tls)]
+    if options.uds is not None:
+        sock = on_failure.enter_context(bind_uds(options.uds))
+        on_failure.callback(unlink_own, options.uds, os.stat(options.uds).st_ino)
+        return [Endpoint([sock], tls)]
+    if options.ports:
+        return [Endpoint([on_failure.enter_context(_listen(options, port, "ports")) for port in options.ports], tls)]
+    assert options.port is not None  # parse_options has filled it in
+    endpoint = _endpoint(options, options.port, "port", tls=tls)
+    on_failure.callback(endpoint.close)
+    return [endpoint]
+
+
+def _choose_steering(endpoints: list[Endpoint], steering: Steering, options: ResolvedOptions) -> tuple[By, str | None]:
+    """Return how connections reach the workers, by the kernel if it can and is wanted; and why not, if it refused."""
+    if options.workers == 1:
+        return "single", None
+    refused = None
+    if any(endpoint.is_group for endpoint in endpoints):
         try:
-            listeners.try_kernel(steering)
-            listeners.by = "bpf"
+            _try_kernel(endpoints, steering)
+            return "bpf", None
         except OSError as error:
-            _refuse(listeners, error.strerror or str(error))
-    if listeners.by != "bpf":
-        listeners.by = "ports" if options.ports else "acceptor" if options.sticky else "shared"
-    if listeners.by == "acceptor":
-        _check_addresses(listeners, options)
-    if listeners.by in ("bpf", "acceptor"):
-        listeners.steering, listeners.acceptor = steering, Acceptor(options.backlog)
+            refused = error.strerror or str(error)
+            _share_all(endpoints, refused, sticky=options.sticky)
+    if options.ports:
+        return "ports", refused
+    if not options.sticky:
+        return "shared", refused
+    _check_addresses(endpoints, options)
+    return "acceptor", refused
 
 
-def _refuse(listeners: Listeners, why: str) -> None:
-    listeners.refused = why
-    for endpoint in listeners.endpoints:
+def _try_kernel(endpoints: list[Endpoint], steering: Steering) -> None:
+    """Attach the longest program there can be, then the first one. OSError if the kernel refuses."""
+    for plan in (steering.longest(), steering.plan):
+        for endpoint in endpoints:
+            endpoint.steer(plan)
+
+
+def _share_all(endpoints: list[Endpoint], why: str, *, sticky: bool) -> None:
+    for endpoint in endpoints:
         if endpoint.is_group:
             endpoint.share()
-    instead = "the master accepts and hands over" if listeners.sticky else "the workers share one listener"
+    instead = "the master accepts and hands over" if sticky else "the workers share one listener"
     _logger.warning("the kernel does not take the steering program (%s): %s", why, instead)
 
 
-def _check_addresses(listeners: Listeners, options: ResolvedOptions) -> None:
-    for sock, _ in listeners.everything():
+def _check_addresses(endpoints: list[Endpoint], options: ResolvedOptions) -> None:
+    for sock in (sock for endpoint in endpoints for sock in endpoint.sockets):
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             given = "LISTEN_FDS" if options.listen_fds else "fd"
             raise OptionsError(
                 f"sticky: the socket of {given} is a Unix socket, whose clients have no address to go by; "
                 "leave sticky out, or let the proxy choose by giving each worker its own port (ports)"
             )
-
-
-def _note_address(listeners: Listeners) -> None:
-    """The cluster's address is its first listener's."""
-    endpoint = listeners.endpoints[0]
-    first = endpoint.of_slot(1)
-    listeners.address = endpoint.url(1)
-    listeners.port = first.getsockname()[1] if first.family != socket.AF_UNIX else None
-
-
-def _bind_main(listeners: Listeners, options: ResolvedOptions) -> None:
-    tls = options.https_cert is not None
-    if options.listen_fds:
-        fds = range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + options.listen_fds)
-        listeners.endpoints += [Endpoint([_inherited(fd, "LISTEN_FDS")], tls) for fd in fds]
-    elif options.fd is not None:
-        listeners.endpoints.append(Endpoint([_inherited(options.fd, "fd")], tls))
-    elif options.uds is not None:
-        listeners.endpoints.append(Endpoint([bind_uds(options.uds)], tls))
-        listeners.uds, listeners.uds_inode = options.uds, os.stat(options.uds).st_ino
-    elif options.ports:
-        own = Endpoint([], tls)
-        listeners.endpoints.append(own)
-        for port in options.ports:
-            own.sockets.append(_listen(options, port, "ports"))
-    else:
-        assert options.port is not None  # parse_options has filled it in
-        listeners.endpoints.append(_endpoint(options, options.port, "port", tls=tls))
 
 
 def _endpoint(options: ResolvedOptions, port: int, option: str, *, tls: bool = False) -> Endpoint:

@@ -55,6 +55,11 @@ class Endpoint:
             self.sockets.pop().close()
         self.is_group = False
 
+    def close(self) -> None:
+        """Close all listeners; may be called again."""
+        for sock in self.sockets:
+            sock.close()
+
     def url(self, slot: int) -> str:
         return self.url_of(self.of_slot(slot))
 
@@ -74,22 +79,29 @@ class Listeners:
     hand accepted connections to each worker.
     """
 
-    endpoints: list[Endpoint] = field(default_factory=list)
-    by: By = "single"
-    sticky: bool = False
-    refused: str | None = None  # why it is not "bpf"
-    cluster_socket: socket.socket | None = None  # the agent's, at the path `cluster_port`
-    cluster_port: str = ""
-    cluster_inode: int = 0  # of its file
-    uds: str | None = None
-    uds_inode: int = 0
-    # Noted once: the status tells them also while closing, when the sockets are no more.
-    address: str = ""
-    port: int | None = None  # None for a Unix socket
-    steering: Steering | None = None
-    acceptor: Acceptor = field(default_factory=lambda: Acceptor(0))
-    _views: Sequence[SlotView] = ()
-    _wake: asyncio.TimerHandle | None = None
+    endpoints: list[Endpoint]
+    by: By
+    sticky: bool
+    refused: str | None  # why the kernel does not steer, if it was asked to
+    steering: Steering | None  # None: the master accepts nothing, and steers nothing
+    acceptor: Acceptor
+    cluster_socket: socket.socket  # the agent's, at the path `cluster_port`
+    cluster_port: str
+    uds: str | None  # the path of the Unix socket that the cluster made
+    # Read once: the agent compares the inode, the status shows the address after the sockets are closed, too.
+    cluster_inode: int = field(init=False)
+    address: str = field(init=False)
+    port: int | None = field(init=False)  # None for a Unix socket
+    _uds_inode: int = field(init=False)
+    _views: Sequence[SlotView] = field(init=False, default=())
+    _wake: asyncio.TimerHandle | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        first = self.endpoints[0].of_slot(1)
+        self.address = self.endpoints[0].url(1)
+        self.port = first.getsockname()[1] if first.family != socket.AF_UNIX else None
+        self.cluster_inode = os.stat(self.cluster_port).st_ino
+        self._uds_inode = os.stat(self.uds).st_ino if self.uds is not None else 0
 
     def of_slot(self, slot: int) -> list[ListenerSpec]:
         """What the worker of `slot` listens at; without a file descriptor where the master accepts in its place."""
@@ -112,7 +124,7 @@ class Listeners:
         self.acceptor.leave(sock)
         sock.close()
         if new.family == socket.AF_UNIX and self.uds is not None:
-            self.uds_inode = os.stat(self.uds).st_ino
+            self._uds_inode = os.stat(self.uds).st_ino
 
     # -- workers ---------------------------------------------------------------------------------------------
 
@@ -158,12 +170,6 @@ class Listeners:
             self.acceptor.accept_at(dict(left))
         self._wake_at_deadline(now)
 
-    def try_kernel(self, steering: Steering) -> None:
-        """See whether the kernel takes the longest program there can be; OSError where it does not."""
-        for plan in (steering.longest(), steering.plan):
-            for endpoint in self.endpoints:
-                endpoint.steer(plan)
-
     def describe(self) -> dict[str, Any]:
         """What the status says of it, as plain values."""
         return {
@@ -200,11 +206,15 @@ class Listeners:
         if self._wake is not None:
             self._wake.cancel()
         self.acceptor.close()
-        for sock, _ in self.everything():
-            sock.close()
-        if self.cluster_socket:
-            self.cluster_socket.close()
-        if self.uds:
-            with contextlib.suppress(FileNotFoundError):
-                if os.stat(self.uds).st_ino == self.uds_inode:
-                    os.unlink(self.uds)
+        for endpoint in self.endpoints:
+            endpoint.close()
+        self.cluster_socket.close()
+        if self.uds is not None:
+            unlink_own(self.uds, self._uds_inode)
+
+
+def unlink_own(path: str, inode: int) -> None:
+    """Remove a Unix socket's file unless another one has taken its path."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
