@@ -468,7 +468,7 @@ def test_who_comes_too_late_takes_over_what_the_others_had(
 def test_an_agent_whose_workers_have_no_copies_begins_with_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eggcluster.worker.sharing.recovery.NOBODY", 0.05)
+    monkeypatch.setattr("eggcluster.worker.sharing.recovery.FIRST_COPY_TIMEOUT", 0.05)
 
     async def scene() -> None:
         async with site(tmp_path) as here:
