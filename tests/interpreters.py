@@ -8,7 +8,16 @@ import eggcluster
 
 EXTENSIONS = ("msgspec", "uvloop", "httptools", "psutil")
 # Run by the master or the command line, or only by a worker that has a process to itself.
-NOT_THERE = ("cli", "cluster", "runtime", "master", "modes", "__main__", "worker.__main__")
+NOT_THERE = (
+    "cli",
+    "cluster",
+    "runtime",
+    "master",
+    "modes",
+    "__main__",
+    "worker.__main__",
+    "worker.lifecycle.worker_process",
+)
 
 # Shadows an extension module for processes that run a worker; everybody else gets the real one.
 SHADOW = """

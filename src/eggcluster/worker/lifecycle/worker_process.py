@@ -5,7 +5,6 @@ import faulthandler
 import os
 import socket
 import sys
-from collections.abc import Callable
 from typing import NoReturn
 
 import setproctitle
@@ -15,37 +14,9 @@ from eggcluster.kernel.descriptors import open_standard_streams
 from eggcluster.kernel.signal_actions import reset_inherited_signals
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import become_worker
-from eggcluster.worker.context.worker_context import WorkerContext
-from eggcluster.worker.lifecycle.close_request import CloseRequest, CloseSignals
-from eggcluster.worker.lifecycle.lifecycle import Lifecycle
+from eggcluster.worker.lifecycle.close_request import CloseSignals
 from eggcluster.worker.lifecycle.lifeline import hold_lifeline
-
-
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop of uvloop; of asyncio where uvloop cannot be loaded, as in a subinterpreter."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
-def add_base_dir(spec: WorkerSpec) -> None:
-    """Put the base directory first on the module path: the application's modules are there."""
-    if spec.options.base_dir not in sys.path:
-        sys.path.insert(0, spec.options.base_dir)
-
-
-def lifecycle_for(
-    spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
-) -> Lifecycle:
-    """Return the lifecycle of the role that `spec` names. A worker imports only what its own role needs."""
-    lifecycle: Callable[..., Lifecycle]
-    if spec.role == Role.AGENT.value:
-        from eggcluster.worker.agent.agent_lifecycle import AgentLifecycle as lifecycle
-    else:
-        from eggcluster.worker.app.app_lifecycle import AppLifecycle as lifecycle
-    return lifecycle(spec, sock, context, close_request)
+from eggcluster.worker.lifecycle.startup import add_base_dir, lifecycle_for, new_event_loop
 
 
 def main(began: float) -> NoReturn:

@@ -24,7 +24,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import become_worker, run_as_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest
-from eggcluster.worker.lifecycle.worker_process import add_base_dir, lifecycle_for, new_event_loop
+from eggcluster.worker.lifecycle.startup import add_base_dir, lifecycle_for, new_event_loop
 from eggcluster.worker.threads.shared_modules import ThreadWorkerContext
 from eggcluster.worker.threads.thread_signals import ThreadSignals
 

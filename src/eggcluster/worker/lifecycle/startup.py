@@ -1,0 +1,42 @@
+"""What the start of every worker needs, whatever the start mode: module path, event loop, lifecycle. Runs in the worker.
+
+It is apart from `worker_process.py`, which imports what a subinterpreter cannot load (faulthandler).
+"""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+
+from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.model.messages.role import Role
+from eggcluster.worker.context.worker_context import WorkerContext
+from eggcluster.worker.lifecycle.close_request import CloseRequest
+from eggcluster.worker.lifecycle.lifecycle import Lifecycle
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop of uvloop; of asyncio where uvloop cannot be loaded, as in a subinterpreter."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def add_base_dir(spec: WorkerSpec) -> None:
+    """Put the base directory first on the module path: the application's modules are there."""
+    if spec.options.base_dir not in sys.path:
+        sys.path.insert(0, spec.options.base_dir)
+
+
+def lifecycle_for(
+    spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
+) -> Lifecycle:
+    """Return the lifecycle of the role that `spec` names. A worker imports only what its own role needs."""
+    lifecycle: Callable[..., Lifecycle]
+    if spec.role == Role.AGENT.value:
+        from eggcluster.worker.agent.agent_lifecycle import AgentLifecycle as lifecycle
+    else:
+        from eggcluster.worker.app.app_lifecycle import AppLifecycle as lifecycle
+    return lifecycle(spec, sock, context, close_request)
