@@ -24,8 +24,8 @@ INT = 4  # bytes
 
 
 def silence_of(sock: Any) -> float | None:
-    """Seconds since data was sent or has come in, or since it was connected. None where the kernel does not say it:
-    on Unix sockets, and not on Linux.
+    """Return the seconds since data was sent or received, or since the connection. None if the kernel does not say it:
+    for Unix sockets, for one that is closed, and elsewhere than on Linux.
 
     `sock` may be the stand-in that a transport gives out.
     """
@@ -33,7 +33,7 @@ def silence_of(sock: Any) -> float | None:
         return None
     try:
         sent, received = LAST_DATA.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA.size))
-    except (OSError, struct.error):
+    except (OSError, ValueError, struct.error):  # ValueError: of a transport that has been closed, as uvloop has it
         return None
     return float(min(sent, received)) / 1000
 
@@ -45,5 +45,5 @@ def has_unread(sock: Any) -> bool:
 
     try:
         return bool(any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(INT))))
-    except OSError:
+    except (OSError, ValueError):
         return False

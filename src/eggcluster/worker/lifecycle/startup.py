@@ -1,4 +1,4 @@
-"""What the start of every worker needs, whatever the start mode: module path, event loop, lifecycle. Runs in the worker.
+"""The start of a worker in every start mode: module path, event loop, lifecycle. Runs in the worker.
 
 It is apart from `worker_process.py`, which imports what a subinterpreter cannot load (faulthandler).
 """
