@@ -341,15 +341,15 @@ def test_a_reload_changes_the_terms_and_another_one_removes_the_task(project: Pr
 BOOT_FAILURES = {
     "a bad expression": (
         {"app": '\n@app.schedule(cron="61 * * * *")\ndef poll(): ...\n'},
-        "schedule app.poll: cron='61 * * * *' is no cron expression: Bad minute",
+        "schedule app.poll: cron='61 * * * *' is not a cron expression: Bad minute",
     ),
     "a bad zone": (
         {"agent": '\n@agent.schedule(cron="1 * * * *", timezone="Mars")\ndef poll(): ...\n'},
-        "schedule agent.poll: timezone='Mars' is no time zone",
+        "schedule agent.poll: timezone='Mars' is not a time zone",
     ),
     "an unknown type": (
         {"app": one(type="redis")},
-        'schedule app.poll: type "redis" is none of "worker", "all"',
+        'schedule app.poll: type "redis" is not one of "worker", "all"',
     ),
     "other terms in another worker": (
         {
@@ -360,7 +360,7 @@ BOOT_FAILURES = {
     "a name of the agent's own": ({"app": one(), "agent": mine()}, 'schedule "poll" is both the agent\'s and app.poll'),
     "a background task's bad restart": (
         {"agent": '\n@agent.background(restart="often")\ndef poll(): ...\n'},
-        'background task agent.poll: restart=\'often\' is none of "always", "on-error", "never"',
+        'background task agent.poll: restart=\'often\' is not one of "always", "on-error", "never"',
     ),
 }
 

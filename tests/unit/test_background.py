@@ -386,9 +386,9 @@ def test_what_is_no_way_to_restart_is_refused_where_it_is_written() -> None:
     async def consume() -> None: ...
 
     where = r"test_background\.test_what_is_no_way_\w+\.<locals>\.consume"
-    with pytest.raises(DeclarationError, match=f'{where}: restart=\'sometimes\' is none of "always", "on-error"'):
+    with pytest.raises(DeclarationError, match=f'{where}: restart=\'sometimes\' is not one of "always", "on-error"'):
         Agent().background(restart="sometimes")(consume)
-    with pytest.raises(DeclarationError, match="background: None is no function"):
+    with pytest.raises(DeclarationError, match="background: None is not a function"):
         Agent().background(restart="always")(None)  # type: ignore[type-var]
 
 

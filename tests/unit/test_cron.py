@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from croniter import CroniterBadDateError, croniter
 
-from eggcluster.worker.schedule.cron import WORDS, Cron
+from eggcluster.worker.schedule.cron import NICKNAMES, Cron
 
 EXPRESSIONS = 3000
 TICKS = 4  # of each expression
@@ -119,7 +119,7 @@ def test_six_fields_have_the_seconds_first() -> None:
         assert by_ours(expression, start) == expected, (expression, start)
 
 
-@pytest.mark.parametrize("word", [*WORDS, "@Daily"])
+@pytest.mark.parametrize("word", [*NICKNAMES, "@Daily"])
 def test_the_words_of_crontab(word: str) -> None:
     start = datetime(2025, 3, 5, 7, 8, 9, tzinfo=UTC)
     assert by_ours(word, start) == list(itertools.islice(by_croniter(word.lower(), start), TICKS))
@@ -127,7 +127,7 @@ def test_the_words_of_crontab(word: str) -> None:
 
 @pytest.mark.parametrize("word", ["@reboot", "@", "@daily *", "daily"])
 def test_no_other_word_is_an_expression(word: str) -> None:
-    with pytest.raises(ValueError, match="is no cron expression"):
+    with pytest.raises(ValueError, match="is not a cron expression"):
         Cron(word)
 
 

@@ -69,16 +69,16 @@ def test_a_generator_is_refused_because_calling_it_runs_nothing(declare: Any, fu
 @declaring
 @pytest.mark.parametrize("wrong", [5, "poll", Stream, ["x\n"] * 1000], ids=["5", "text", "class", "long"])
 def test_what_is_no_function_is_refused(declare: Any, wrong: Any) -> None:
-    assert refusal(declare, wrong).endswith(" is no function")
+    assert refusal(declare, wrong).endswith(" is not a function")
 
 
 @declaring
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        (5, "is no text"),
-        ("", "is no text"),
-        (" ", "is no text"),
+        (5, "is not a non-empty string"),
+        ("", "is not a non-empty string"),
+        (" ", "is not a non-empty string"),
         ("a\nb", "cannot be printed"),
         ("\x1b[2J", "cannot be printed"),
         ("\ud800", "cannot be printed"),
@@ -150,8 +150,8 @@ def test_whatever_a_term_is_given_is_taken_or_refused_in_a_line(owner: Any, term
 
 def test_environments_are_a_list_and_options_a_dictionary_that_can_be_sent() -> None:
     app = Application(print)
-    assert "env=5 is no list of environments" in refusal(lambda: app.schedule("1s", env=5)(poll))  # type: ignore[arg-type]
-    assert "options=[5] is no dictionary" in refusal(lambda: app.schedule("1s", options=[5])(poll))  # type: ignore[arg-type]
+    assert "env=5 is not a list of environments" in refusal(lambda: app.schedule("1s", env=5)(poll))  # type: ignore[arg-type]
+    assert "options=[5] is not a dictionary" in refusal(lambda: app.schedule("1s", options=[5])(poll))  # type: ignore[arg-type]
     assert "MessagePack cannot carry its terms" in refusal(lambda: app.schedule("1s", options={"a": object()})(poll))
 
 

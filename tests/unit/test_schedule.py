@@ -11,7 +11,7 @@ import pytest
 from eggcluster import Agent, Application, DeclarationError, RunFailed, ScheduleStrategy
 from eggcluster.model.schedule.schedule_terms import check_terms
 from eggcluster.worker.schedule.clock import Clock
-from eggcluster.worker.schedule.journal import HERE, Journal
+from eggcluster.worker.schedule.journal import AGENT_ITSELF, Journal
 from eggcluster.worker.schedule.scheduled_task import ScheduledTask
 from tests.unit.clock import in_no_time, now
 
@@ -336,7 +336,7 @@ def test_nothing_begins_before_what_the_next_agent_must_know_has_left_the_proces
     assert watched.runs == [12]  # the tick of 10
     assert len(seen) == 1
     left = Journal(seen[0], lambda key, value: None, drain).of("poll")
-    assert (left.last - 1000, list(left.open.values())) == (10, [[HERE]])
+    assert (left.last - 1000, list(left.open.values())) == (10, [[AGENT_ITSELF]])
 
 
 def test_a_series_with_other_times_begins_anew() -> None:
@@ -424,28 +424,28 @@ def test_an_interval_does_not_mind_the_clock_at_all() -> None:
 @pytest.mark.parametrize(
     ("terms", "why"),
     [
-        ({"interval": "often"}, "interval='often' is no interval"),
+        ({"interval": "often"}, "interval='often' is not an interval"),
         ({}, 'say when: interval="10s", or cron='),
         ({"interval": "1s", "cron": "* * * * *"}, "interval and cron exclude each other"),
         ({"interval": "1s", "timezone": "UTC"}, "timezone belongs to cron"),
-        ({"cron": "* * *"}, "cron='\\* \\* \\*' is no cron expression: Wrong number of fields"),
-        ({"cron": "61 * * * *"}, "is no cron expression: Bad minute"),
-        ({"cron": "0 0 30 2 *"}, "is no cron expression: Bad day-of-month"),
-        ({"cron": "0 0 * * *", "timezone": "Europe/Nowhere"}, "timezone='Europe/Nowhere' is no time zone"),
-        ({"cron": "0 0 * * *", "timezone": "../etc"}, "is no time zone"),
-        ({"cron": "0 0 * * *", "timezone": "Europe"}, "is no time zone"),
-        ({"cron": 5}, "cron=5 is no text"),
+        ({"cron": "* * *"}, "cron='\\* \\* \\*' is not a cron expression: Wrong number of fields"),
+        ({"cron": "61 * * * *"}, "is not a cron expression: Bad minute"),
+        ({"cron": "0 0 30 2 *"}, "is not a cron expression: Bad day-of-month"),
+        ({"cron": "0 0 * * *", "timezone": "Europe/Nowhere"}, "timezone='Europe/Nowhere' is not a time zone"),
+        ({"cron": "0 0 * * *", "timezone": "../etc"}, "is not a time zone"),
+        ({"cron": "0 0 * * *", "timezone": "Europe"}, "is not a time zone"),
+        ({"cron": 5}, "cron=5 is not a non-empty string"),
         ({"interval": "1s", "jitter": "1s"}, "jitter must be less than the interval, 1s"),
-        ({"interval": "1s", "timeout": 0}, "timeout=0 is no interval"),
-        ({"interval": "1s", "overlap": "often"}, "overlap='often' is none of skip, queue, allow"),
-        ({"interval": "1s", "catch_up": "long"}, "catch_up='long' is no interval"),
+        ({"interval": "1s", "timeout": 0}, "timeout=0 is not an interval"),
+        ({"interval": "1s", "overlap": "often"}, "overlap='often' is not one of skip, queue, allow"),
+        ({"interval": "1s", "catch_up": "long"}, "catch_up='long' is not an interval"),
         ({"interval": "1s", "retry": 1}, "retry is for tasks that run in app workers"),
-        ({"interval": "1s", "retry": -1}, "retry=-1 is no number"),
-        ({"interval": "1s", "env": "prod"}, "env='prod' is no list of environments, such as \\[\"prod\"\\]"),
+        ({"interval": "1s", "retry": -1}, "retry=-1 is not a number"),
+        ({"interval": "1s", "env": "prod"}, "env='prod' is not a list of environments, such as \\[\"prod\"\\]"),
         ({"interval": "1s", "immediate": 1}, "immediate=1 is neither True nor False"),
         ({"interval": "1s", "type": "worker"}, 'type="worker" is not for agent.schedule'),
-        ({"interval": "1s", "intervall": 5}, "intervall is none of its terms: interval, cron"),
-        ({"interval": "1s", "name": ""}, "name='' is no text"),
+        ({"interval": "1s", "intervall": 5}, "intervall is not one of its terms: interval, cron"),
+        ({"interval": "1s", "name": ""}, "name='' is not a non-empty string"),
     ],
     ids=str,
 )
@@ -506,11 +506,11 @@ def test_types_are_made_known_once_by_a_class_of_strategies() -> None:
         with pytest.raises(DeclarationError, match=f"schedule type '{taken}': it is there already"):
             agent.schedule.use(taken, Mine)
     for wrong in (print, int, Mine.__new__(Mine)):
-        with pytest.raises(DeclarationError, match="is no class of ScheduleStrategy"):
+        with pytest.raises(DeclarationError, match="is not a subclass of ScheduleStrategy"):
             agent.schedule.use("other", wrong)  # type: ignore[arg-type]
 
 
-def test_a_strategy_that_does_not_let_go_holds_nobody_up(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_strategy_that_ignores_its_cancellation_delays_no_other_task(caplog: pytest.LogCaptureFixture) -> None:
     class Clinging(ScheduleStrategy):
         async def start(self) -> None:
             for _ in range(2):  # the end of the test cancels it again

@@ -237,7 +237,7 @@ def test_a_listener_that_raises_is_logged_and_harms_nobody(
             got = collect(client, "news")
             await client.subscribe("news", print)
             await client.publish(["news", 0])
-            await until(lambda: got == [0] and caplog.text.count("a listener of Registry raised") == 2)
+            await until(lambda: got == [0] and caplog.text.count("a subscriber of Registry raised") == 2)
             assert await client.lookup("still there")
 
     run(scene())
@@ -424,8 +424,8 @@ def test_delegate_maps_other_names(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (lambda sharing: sharing.cluster(Registry(), None, 5.0), "made of a class"),
-        (lambda sharing: sharing.cluster(Registry, None, 0), "timeout: 0 is no time"),
+        (lambda sharing: sharing.cluster(Registry(), None, 5.0), "made from a class"),
+        (lambda sharing: sharing.cluster(Registry, None, 0), "timeout: 0 is not a duration"),
         (lambda sharing: sharing.cluster(Registry, None, 5.0).delegate("close"), "has no method 'close'"),
         (lambda sharing: sharing.cluster(Registry, None, 5.0).delegate("sizes"), "has no method 'sizes'"),
         (lambda sharing: sharing.cluster(Registry, None, 5.0).delegate("size", "call"), "'call' means nothing"),
@@ -441,7 +441,7 @@ def test_who_subscribes_what_cannot_be_called_is_told_at_once(run: Run, tmp_path
         async with site(tmp_path) as here:
             await here.agent(create())
             for client in (await here.worker(create()), create()(LocalSharing())):
-                with pytest.raises(TypeError, match="a listener is a function of one argument, not 5"):
+                with pytest.raises(TypeError, match="a subscriber is a function of one argument, not 5"):
                     client.subscribe("news", 5)
 
     run(scene())

@@ -130,7 +130,7 @@ def test_listeners_hear_of_a_key_or_of_all_with_a_prefix(
             await one.delete("user:1")
             await until(lambda: prefix == ["user:1", "user:2", "user:1"])
             assert key == [Change("user:1", "a", version, False), Change("user:1", None, version + 3, True)]
-            assert "a listener of shared['user:1'] raised" in caplog.text
+            assert "a subscriber of shared['user:1'] raised" in caplog.text
             two.off_change(collect)
             await one.set("user:2", "again")
             await until(lambda: two["user:2"] == "again")
@@ -141,7 +141,7 @@ def test_listeners_hear_of_a_key_or_of_all_with_a_prefix(
 
 @pytest.mark.parametrize("names", [{}, {"key": "k", "prefix": "k"}])
 def test_a_listener_is_for_a_key_or_for_a_prefix(names: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="name a key, or prefix="):
+    with pytest.raises(ValueError, match="give a key or prefix="):
         LocalSharing().shared.on_change(**names)
 
 
@@ -185,7 +185,7 @@ def test_a_key_that_is_no_text_is_refused_in_a_line(tmp_path: Path, where: str, 
             hub = await here.agent(share)
             (worker,) = await workers(here, 1)
             shared = {"worker": worker, "agent": hub.shared, "alone": LocalSharing().shared}[where]
-            with pytest.raises(ValueError, match=r"a key is text, which '.ud800' is not: it has a lone surrogate"):
+            with pytest.raises(ValueError, match=r"the key '.ud800' has a lone surrogate"):
                 await use(shared)
             await shared.set("Grüße", 1)
 
@@ -193,7 +193,7 @@ def test_a_key_that_is_no_text_is_refused_in_a_line(tmp_path: Path, where: str, 
 
 
 def test_what_cannot_be_called_is_no_listener() -> None:
-    with pytest.raises(TypeError, match="a listener is a function of one argument, not 5"):
+    with pytest.raises(TypeError, match="a subscriber is a function of one argument, not 5"):
         LocalSharing().shared.on_change("k", 5)  # type: ignore[call-overload]
 
 
@@ -221,12 +221,12 @@ def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp
         (lambda s: s.set("k", object()), NotSerializable, "cannot carry"),
         (lambda s: s.set("k", bytes(70_000)), SharedFull, "a value of 70005 bytes, the limit is 65536"),
         (lambda s: s.set(1, 1), TypeError, "a key is a string, not 1"),
-        (lambda s: s.set("k", 1, ttl=0), ValueError, "ttl: 0 is no time"),
-        (lambda s: s.set("k", 1, ttl=float("nan")), ValueError, "ttl: nan is no time"),
+        (lambda s: s.set("k", 1, ttl=0), ValueError, "ttl: 0 is not a duration"),
+        (lambda s: s.set("k", 1, ttl=float("nan")), ValueError, "ttl: nan is not a duration"),
         (lambda s: s.increment("k", 10**5000), ValueError, "by: it does not fit 64 bits"),
-        (lambda s: s.increment("k", "1"), TypeError, "by: '1' is no number"),
-        (lambda s: s.compare_and_set("k", None, 1), TypeError, "expected: None is no version"),
-        (lambda s: s.compare_and_set("k", "x", 1), TypeError, "expected: 'x' is no version"),
+        (lambda s: s.increment("k", "1"), TypeError, "by: '1' is not a number"),
+        (lambda s: s.compare_and_set("k", None, 1), TypeError, "expected: None is not a version"),
+        (lambda s: s.compare_and_set("k", "x", 1), TypeError, "expected: 'x' is not a version"),
         (lambda s: s.increment("text"), TypeError, "'text' holds no number to add to, but a str"),
         (lambda s: s.increment("x" * 1025), SharedFull, "a key of 1025 bytes: the limit is 1024"),
     ],
@@ -270,7 +270,7 @@ def test_who_asks_for_it_late_has_to_wait_for_a_copy(run: Run, tmp_path: Path) -
             await here.worker()
             shared = here.uplinks[0].shared
             for read in (lambda: shared["k"], lambda: shared.get("k"), lambda: "k" in shared, lambda: len(shared)):
-                with pytest.raises(SharedNotReady, match=r"name `app.shared` where the module is imported"):
+                with pytest.raises(SharedNotReady, match=r"use `app.shared` where the module is imported"):
                     read()
             await shared.ready()
             assert dict(shared) == {"k": 1}
@@ -440,10 +440,10 @@ def test_a_write_under_way_fails_when_the_agent_goes(run: Run, tmp_path: Path) -
     run(scene())
 
 
-def test_who_comes_too_late_takes_over_what_the_others_had(
+def test_a_worker_that_connects_too_late_gets_the_restored_copy(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eggcluster.worker.sharing.recovery.STRAGGLERS", 0.05)
+    monkeypatch.setattr("eggcluster.worker.sharing.recovery.OTHER_COPIES_TIMEOUT", 0.05)
 
     async def scene() -> None:
         async with site(tmp_path) as here:
@@ -492,7 +492,7 @@ def test_a_copy_that_is_none_is_passed_over(run: Run, tmp_path: Path, caplog: py
             here.kill_agent()
             hub = await here.agent(share, survivors=[1, 2])
             assert dict(hub.shared) == {"k": 1}
-            assert "a copy of what is shared was not to be had" in caplog.text
+            assert "a worker did not send its copy of the shared dictionary" in caplog.text
 
     run(scene())
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.schedule.timetable import LATE, SET_BACK, Grid, Timetable
+from eggcluster.model.schedule.timetable import CLOCK_RESET_AFTER, MISSED_AFTER, Grid, Timetable
 
 INTERVALS = st.floats(0.01, 1e5)
 ANCHORS = st.floats(0, 1e6)
@@ -31,7 +31,7 @@ def test_an_instant_of_a_grid_is_after_the_one_before_it_however_one_gets_there(
 
 @given(
     interval=st.floats(0.5, 100),
-    waits=st.lists(st.floats(-SET_BACK * 2, 1000) | st.floats(0, 2), max_size=30),
+    waits=st.lists(st.floats(-CLOCK_RESET_AFTER * 2, 1000) | st.floats(0, 2), max_size=30),
     allowed=st.floats(0, 100),
 )
 def test_no_tick_is_given_out_twice_or_early_or_later_than_allowed(
@@ -56,10 +56,10 @@ def test_no_tick_is_given_out_twice_or_early_or_later_than_allowed(
 
 def test_of_what_came_due_meanwhile_the_latest_is_given_out_if_it_is_not_too_old() -> None:
     table = Timetable(Grid(0, 10), 0)
-    assert table.take(9, LATE) is None
-    assert table.take(10, LATE) == 10
-    assert table.take(10, LATE) is None
-    assert table.take(47, LATE) == 40
+    assert table.take(9, MISSED_AFTER) is None
+    assert table.take(10, MISSED_AFTER) == 10
+    assert table.take(10, MISSED_AFTER) is None
+    assert table.take(47, MISSED_AFTER) == 40
     assert table.planned == 50
     assert table.take(59, 5) is None  # the one of 50 is left out
     assert table.planned == 60
@@ -67,9 +67,9 @@ def test_of_what_came_due_meanwhile_the_latest_is_given_out_if_it_is_not_too_old
 
 def test_a_clock_that_is_set_back_a_little_is_waited_for_and_further_begins_a_new_series() -> None:
     table = Timetable(Grid(0, 10), 20_000)
-    assert not table.begins_anew(20_000 - SET_BACK)
+    assert not table.begins_anew(20_000 - CLOCK_RESET_AFTER)
     assert table.planned == 20_010
-    assert table.begins_anew(20_000 - SET_BACK - 1)
+    assert table.begins_anew(20_000 - CLOCK_RESET_AFTER - 1)
     assert table.planned == 9_200
 
 
@@ -86,4 +86,4 @@ class Never:
 def test_a_series_may_have_no_instant_at_all() -> None:
     table = Timetable(Never(), 0)
     assert table.planned is None
-    assert table.take(1e9, LATE) is None
+    assert table.take(1e9, MISSED_AFTER) is None

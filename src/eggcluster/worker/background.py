@@ -1,4 +1,4 @@
-"""Background tasks: functions that are started again when they break. Runs in the worker."""
+"""Background tasks: functions that run beside the requests and are restarted when they fail. Runs in the worker."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from eggcluster.worker.function_calls import call_off_loop, function_name, funct
 
 
 class BackgroundTask:
-    """Supervises `function`, async or plain (in a thread). `on_change` is called whenever its state is another one."""
+    """Supervises `function`, async or plain (in a thread). `on_change` is called after each change of its state."""
 
     def __init__(
         self,
@@ -30,11 +30,11 @@ class BackgroundTask:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Run it from now on."""
+        """Start the function as a task of the running loop."""
         self._task = asyncio.get_running_loop().create_task(self.run())
 
     async def stop(self, limit: float) -> None:
-        """Cancel it and wait for its end, for `limit` seconds at most."""
+        """Cancel the function and wait at most `limit` seconds for its end."""
         if self._task is None or self._task.done():
             return
         self._task.cancel()
@@ -44,8 +44,8 @@ class BackgroundTask:
         self._become("abandoned" if running else "stopped")
 
     async def run(self) -> None:
-        """Call the function, again and again as its `restart` says. Returns when that was the last time; when it is
-        cancelled, the function is cancelled and not started again, whatever its cleanup does."""
+        """Call the function, and again as its `restart` says; return after the last time. A cancellation cancels the
+        function and ends the restarts, whatever the function's cleanup does."""
         loop = asyncio.get_running_loop()
         while True:
             self.state.begin(loop.time())
@@ -67,7 +67,7 @@ class BackgroundTask:
             await asyncio.sleep(delay)
 
     async def _once(self) -> str | None:
-        """Call it once; what it raised, as text, is logged with its traceback."""
+        """Call the function once. Log what it raises, and return that as text."""
         try:
             await call_off_loop(self.function)
         except BaseException as error:
@@ -83,7 +83,7 @@ class BackgroundTask:
 
 
 class BackgroundTasks:
-    """`report` gets all their states, as plain values, soon after each change."""
+    """The background tasks of one worker. `report` gets all their states, as plain values, soon after each change."""
 
     def __init__(self, logger: logging.Logger, report: Callable[[list[dict[str, Any]]], None]) -> None:
         self._logger = logger
@@ -93,10 +93,10 @@ class BackgroundTasks:
         self._started = False
 
     def add(self, function: Callable[[], Any], restart: str, name: str | None) -> None:
-        """Register; DeclarationError for what does not run when it is called, for a name or a way to restart that is
-        none, for a name that another one has, and once the tasks have been started."""
+        """Register a function. Raise DeclarationError for an object that does not run when it is called, for an invalid
+        name or `restart`, for a name that is taken, and after the tasks have been started."""
         if not is_function(function):
-            raise DeclarationError(f"background: {short(function)} is no function")
+            raise DeclarationError(f"background: {short(function)} is not a function")
         try:
             check_runs(function)
             name = check_name(function_name(function) if name is None else name)
@@ -106,26 +106,26 @@ class BackgroundTasks:
         self._append(function, name, restart)
 
     def copy_to(self, other: "BackgroundTasks") -> None:
-        """Register the same with `other`."""
+        """Register the same functions with `other`."""
         for task in self._tasks:
             other._append(task.function, task.state.name, task.state.restart)
 
     def start(self) -> None:
-        """Start them in the order of their registration; no more may come."""
+        """Start all tasks in the order of their registration; refuse further registrations."""
         self._started = True
         for task in self._tasks:
             task.start()
 
     async def stop(self, limit: float) -> None:
-        """Stop one after the other, the last registered first, each with time to finish; all of them together get
-        `limit` seconds. Then the rest is cancelled, and not waited for."""
+        """Stop the tasks one after the other, the last registered first, within `limit` seconds in all. After that,
+        cancel the remaining ones without waiting."""
         now = asyncio.get_running_loop().time
         deadline = now() + limit
         for task in reversed(self._tasks):
             await task.stop(max(0.0, deadline - now()))
 
     def plain(self) -> list[dict[str, Any]]:
-        """Their states, as plain values."""
+        """Return their states as plain values."""
         return [task.state.plain() for task in self._tasks]
 
     def _append(self, function: Callable[[], Any], name: str, restart: str) -> None:
@@ -137,7 +137,7 @@ class BackgroundTasks:
             raise ValueError("it comes too late: background tasks are registered until on_start is done")
         if restart not in RESTARTS:
             known = ", ".join(f'"{word}"' for word in RESTARTS)
-            raise ValueError(f"restart={short(restart)} is none of {known}")
+            raise ValueError(f"restart={short(restart)} is not one of {known}")
         for other in self._tasks:
             if other.state.name == name:
                 raise ValueError(
@@ -145,7 +145,7 @@ class BackgroundTasks:
                 )
 
     def _changed(self) -> None:
-        """Several changes of one turn of the loop are one report."""
+        """Report soon: several changes in one turn of the loop make one report."""
         if not self._reporting:
             self._reporting = True
             asyncio.get_running_loop().call_soon(self._tell)

@@ -1,12 +1,12 @@
-"""One background task as the status shows it, and when it is started again. Pure: the clock is an argument."""
+"""The state of one background task as the status shows it, and its restarts. Pure: the clock is an argument."""
 
 from dataclasses import dataclass
 from typing import Any
 
 RESTARTS = ("always", "on-error", "never")
-FIRST_DELAY = 0.5  # seconds
-MAX_DELAY = 30.0  # seconds; as long as a broker's own reconnects take at most
-STEADY_AFTER = 60.0  # seconds of running after which the delays start anew
+FIRST_RESTART_DELAY = 0.5  # seconds
+MAX_RESTART_DELAY = 30.0  # seconds; a usual upper limit of a broker client's own reconnects
+DELAY_RESET_AFTER = 60.0  # seconds of running after which the delays begin anew
 
 
 @dataclass
@@ -20,25 +20,25 @@ class BackgroundState:
     restarts: int = 0
     last_error: str | None = None
     _began: float = 0.0
-    _delay: float = FIRST_DELAY
+    _delay: float = FIRST_RESTART_DELAY
 
     def begin(self, now: float) -> None:
-        """It is started."""
+        """Record a start."""
         self.state, self._began = "running", now
 
     def end(self, now: float, error: str | None) -> float | None:
-        """It returned, or raised `error`: the seconds until its next start, None where that was the last time."""
+        """Record that the function returned or raised `error`. Return the seconds until its restart, or None."""
         self.last_error = error or self.last_error
         if self.restart == "never" or (self.restart == "on-error" and error is None):
             self.state = "failed" if error is not None else "ended"
             return None
-        if now - self._began > STEADY_AFTER:
-            self._delay = FIRST_DELAY
-        delay, self._delay = self._delay, min(self._delay * 2, MAX_DELAY)
+        if now - self._began > DELAY_RESET_AFTER:
+            self._delay = FIRST_RESTART_DELAY
+        delay, self._delay = self._delay, min(self._delay * 2, MAX_RESTART_DELAY)
         self.state = "waiting"
         self.restarts += 1
         return delay
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, for the status."""
+        """Return plain values for the status."""
         return {"name": self.name, "state": self.state, "restarts": self.restarts, "last_error": self.last_error}

@@ -1,4 +1,4 @@
-"""Which app worker has which scheduled tasks, and which of them listen: what the agent knows of them. Pure."""
+"""The directory of the app workers' scheduled tasks, and which workers listen. Pure; runs in the agent."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 
 @dataclass(frozen=True)
 class WorkerTasks:
-    """What one app worker tells the agent. `loaded_at` is when it began to load its code, in seconds of the machine's
-    monotonic clock: of two versions the later one is the newer."""
+    """The report of one app worker. `loaded_at` is the instant at which it began to load its code, by the machine's
+    monotonic clock; the later of two versions is the newer."""
 
     worker_id: int
     slot: int
@@ -18,12 +18,12 @@ class WorkerTasks:
     tasks: tuple[ScheduleTerms, ...]
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         return f"app#{self.slot}"
 
 
 class ScheduleDirectory:
-    """`own` are the names of the agent's own tasks, `types` the types that it knows."""
+    """`own` holds the names of the agent's own tasks, `types` the known types."""
 
     def __init__(self, own: Collection[str], types: Collection[str]) -> None:
         self._own = own
@@ -33,8 +33,8 @@ class ScheduleDirectory:
         self._terms: dict[str, ScheduleTerms] = {}
 
     def problem(self, worker_tasks: WorkerTasks, *, booting: bool) -> str | None:
-        """Why this cannot be; while the cluster boots, also that another worker has other terms. Later on they may
-        differ: the newest win."""
+        """Return what is wrong with a report. While the cluster boots, all workers must have equal terms. Later, the
+        newest terms win."""
         for terms in worker_tasks.tasks:
             if problem := self._own_problem(terms):
                 return problem
@@ -42,17 +42,17 @@ class ScheduleDirectory:
             if other is not None:
                 theirs = next(t for t in other.tasks if t.name == terms.name)
                 return (
-                    f'schedule "{terms.name}" has one meaning in each worker: {worker_tasks.place} has '
-                    f"{terms.describe()}, {other.place} has {theirs.describe()}"
+                    f'schedule "{terms.name}" has one meaning in each worker: {worker_tasks.address} has '
+                    f"{terms.describe()}, {other.address} has {theirs.describe()}"
                 )
         return None
 
     def _own_problem(self, terms: ScheduleTerms) -> str | None:
-        """What the agent alone can tell of one task."""
+        """Return what is wrong with one task in itself, without comparing workers."""
         if terms.type not in self._types:
             known = ", ".join(f'"{name}"' for name in self._types)
             return (
-                f'schedule {terms.function}: type "{terms.type}" is none of {known}; '
+                f'schedule {terms.function}: type "{terms.type}" is not one of {known}; '
                 f"others are made known in the agent, with agent.schedule.use(name, Strategy)"
             )
         if terms.name in self._own:
@@ -64,7 +64,7 @@ class ScheduleDirectory:
         return any(theirs.name == terms.name and theirs != terms for theirs in worker_tasks.tasks)
 
     def report(self, worker_tasks: WorkerTasks) -> None:
-        """A worker told what it has; tasks that cannot be are left out."""
+        """Store a worker's report; leave out the tasks that have a problem."""
         usable = tuple(terms for terms in worker_tasks.tasks if self._own_problem(terms) is None)
         for other in list(self._by_worker.values()):
             if other.slot == worker_tasks.slot and other.generation < worker_tasks.generation:
@@ -73,7 +73,7 @@ class ScheduleDirectory:
         self._renew()
 
     def listen(self, worker_ids: Iterable[int]) -> None:
-        """These app workers listen, and no others."""
+        """Set the app workers that listen; forget those that no longer do."""
         gone = self._listening - set(worker_ids)
         self._listening = set(worker_ids)
         for worker_id in gone:
@@ -82,22 +82,22 @@ class ScheduleDirectory:
 
     @property
     def terms(self) -> dict[str, ScheduleTerms]:
-        """The tasks that there are, by name, each on the terms of the worker that loaded its code last.
+        """The known tasks by name, each on the terms of the worker that loaded its code last.
 
-        While no worker listens they stay: the next worker will have them. One that none of the listening workers has
-        is gone.
+        While no worker listens, the tasks stay, because the next worker will have them. Otherwise a task disappears
+        when no listening worker has it.
         """
         return self._terms
 
     def candidates(self, name: str) -> list[WorkerTasks]:
-        """The listening workers that have the task, on its present terms."""
+        """Return the listening workers that have the task on its present terms."""
         terms = self._terms.get(name)
         return [each for each in self._ready() if terms in each.tasks] if terms is not None else []
 
-    def place_of(self, worker_id: int) -> str:
-        """A worker's name, such as `app#2:4711`."""
+    def name_of(self, worker_id: int) -> str:
+        """Return a worker's name, such as `app#2:4711`."""
         known = self._by_worker.get(worker_id)
-        return f"{known.place if known is not None else 'app'}:{worker_id}"
+        return f"{known.address if known is not None else 'app'}:{worker_id}"
 
     def _ready(self) -> list[WorkerTasks]:
         return [each for each in self._by_worker.values() if each.worker_id in self._listening]

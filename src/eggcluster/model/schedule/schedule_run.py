@@ -1,26 +1,26 @@
-"""One run of a scheduled task, the last ones of each, and whether the next may begin. Pure."""
+"""One run of a scheduled task, the recent runs of each task, and whether the next may begin. Pure."""
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-KEPT = 20  # runs of each task
+HISTORY_LENGTH = 20  # runs of each task
 
-# How a run may end.
+# The outcomes of a run.
 OK = "ok"
 FAILED = "failed"  # the function raised
-TIMEOUT = "timeout"  # it ran longer than its timeout, and was cancelled
-STOPPED = "stopped"  # its worker closed before it had ended
+TIMEOUT = "timeout"  # it ran longer than its timeout and was cancelled
+STOPPED = "stopped"  # its worker closed before the run ended
 LOST = "lost"  # its worker died
-NOBODY = "nobody"  # no worker was there to run it
-SKIPPED = "skipped"  # the one before was still running
-REFUSED = "refused"  # by a worker that is closing, or has no such task: another one gets it
+NO_WORKER = "nobody"  # there was no worker to run it
+SKIPPED = "skipped"  # the previous run was still under way
+REFUSED = "refused"  # by a worker that is closing or does not have the task; another worker gets the run
 
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a run ended, as its worker reports it; `error` is one line."""
+    """The outcome of a run, as its worker reports it; `error` is one line."""
 
     outcome: str
     error: str = ""
@@ -28,8 +28,8 @@ class RunEnd:
 
 @dataclass
 class ScheduleRun:
-    """`due` is its tick; `trigger` what made it: "time", "catch up", "immediate", "hand", or a strategy's "own".
-    `where` is its place, such as "agent", "app#2:4711" or "3 workers"; `outcome` is None while it runs."""
+    """`due` is its tick. `trigger` is its cause: "time", "catch up", "immediate", "hand", or "own" (the strategy).
+    `where` says where it runs, such as "agent", "app#2:4711" or "3 workers". `outcome` is None while it runs."""
 
     name: str
     due: float
@@ -41,39 +41,34 @@ class ScheduleRun:
     error: str = ""
 
     def finish(self, end: RunEnd, now: float) -> None:
-        """It has ended, at `now`."""
+        """Record the outcome; the run ended at `now`."""
         self.outcome, self.error = end.outcome, end.error
         if self.began is not None:
             self.seconds = max(0.0, now - self.began)
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, to be sent."""
+        """Return plain values, to be sent."""
         return asdict(self)
 
 
 @dataclass
 class RunHistory:
-    """The last runs of one task, the newest last, and how many there have been since the agent's start."""
+    """The recent runs of one task, the newest last, and the number of runs by outcome since the agent's start."""
 
-    runs: deque[ScheduleRun] = field(default_factory=lambda: deque(maxlen=KEPT))
+    runs: deque[ScheduleRun] = field(default_factory=lambda: deque(maxlen=HISTORY_LENGTH))
     counts: dict[str, int] = field(default_factory=dict)
 
     def begin(self, run: ScheduleRun) -> None:
         self.runs.append(run)
 
     def count(self, run: ScheduleRun) -> None:
-        """It has ended."""
+        """Count a run that has ended."""
         if run.outcome is not None:
             self.counts[run.outcome] = self.counts.get(run.outcome, 0) + 1
 
-    @property
-    def last(self) -> ScheduleRun | None:
-        """The last one that really began."""
-        return next((run for run in reversed(self.runs) if run.began is not None), None)
-
 
 class Admission(Enum):
-    """What becomes of a run that wants to begin."""
+    """The decision on a run that wants to begin."""
 
     RUN = auto()
     WAIT = auto()
@@ -81,7 +76,8 @@ class Admission(Enum):
 
 
 class OverlapGuard:
-    """One task's. `overlap` is "skip", "queue" (one waits, those beyond it are skipped) or "allow"."""
+    """Decides whether runs of one task may overlap. `overlap` is "skip", "queue" (one run waits, further ones are
+    skipped) or "allow"."""
 
     def __init__(self, overlap: str) -> None:
         self.overlap = overlap
@@ -89,7 +85,7 @@ class OverlapGuard:
         self.waiting = 0
 
     def arrive(self) -> Admission:
-        """A run wants to begin; one that may run, or waits, is counted."""
+        """Decide on a run that wants to begin. Count it if it may run or waits."""
         if not self.running or self.overlap == "allow":
             self.running += 1
             return Admission.RUN
@@ -99,11 +95,11 @@ class OverlapGuard:
         return Admission.SKIP
 
     def adopt(self) -> None:
-        """A run is under way that began before this gate was there."""
+        """Count a run that an earlier agent began."""
         self.running += 1
 
     def leave(self) -> bool:
-        """A run has ended; True where the one that waits may begin now, and is counted as running."""
+        """Count a run as ended. Return True if the waiting run may begin now; it is counted as running then."""
         self.running -= 1
         if self.running or not self.waiting:
             return False

@@ -9,14 +9,14 @@ from eggcluster.wording import short
 
 OVERLAPS = ("skip", "queue", "allow")
 SAY_WHEN = 'say when: interval="10s", or cron="0 3 * * *"'
-MOST_RETRIES = 1000  # a task that has ended so many workers ends the next one, too
-CATCH_UP = 60.0  # seconds of grace where `catch_up` is just True
+MAX_RETRIES = 1000  # a task that has ended this many workers will end the next one, too
+DEFAULT_CATCH_UP = 60.0  # seconds; what `catch_up=True` means
 
 Interval = str | float | timedelta
 
 
 class GivenTerms(TypedDict, total=False):
-    """What may stand beside the interval in `schedule(...)`; docs/schedule.md says what each means."""
+    """The keyword arguments of `schedule(...)`; docs/schedule.md describes each."""
 
     cron: str
     timezone: str
@@ -35,7 +35,7 @@ class GivenTerms(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ScheduleTerms:
-    """Times in seconds. `function` is where it is written. A task is the same one as long as its terms are."""
+    """Times are in seconds. `function` says where the function is defined. Equal terms mean the same task."""
 
     name: str
     function: str
@@ -55,7 +55,7 @@ class ScheduleTerms:
 
     @property
     def when(self) -> str:
-        """The times, in words; as long as they are the same, the series of ticks goes on."""
+        """The times in words. A series of ticks continues as long as this text stays the same."""
         if self.interval is not None:
             return f"every {interval_text(self.interval)}"
         if self.cron is not None:
@@ -63,7 +63,7 @@ class ScheduleTerms:
         return "-"
 
     def describe(self) -> str:
-        """Where it is written, and what differs from the defaults: for telling two tasks of one name apart."""
+        """Return where the function is defined and which terms are not the defaults, for messages about two tasks."""
         told = [self.when, f"type {self.type}"]
         for each in fields(self)[6:]:
             value = getattr(self, each.name)
@@ -72,19 +72,19 @@ class ScheduleTerms:
         return f"{self.function} ({', '.join(told)})"
 
     def runs_in(self, env: str) -> bool:
-        """Whether it comes due by itself in that environment."""
+        """Return whether the task runs at its times in that environment."""
         return not self.disable and (self.env is None or not env or env in self.env)
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, to be sent."""
+        """Return plain values, to be sent."""
         return asdict(self)
 
 
 def check_terms(name: str, function: str, type: str, interval: Interval | None, given: GivenTerms) -> ScheduleTerms:
-    """The terms of what was given; ValueError with the reason. Expression, zone and type are checked elsewhere."""
+    """Return the checked terms; raise ValueError with the reason. Cron, zone and type are checked elsewhere."""
     unknown = set(given) - set(GivenTerms.__annotations__)
     if unknown:
-        raise ValueError(f"{min(unknown)} is none of its terms: interval, {', '.join(GivenTerms.__annotations__)}")
+        raise ValueError(f"{min(unknown)} is not one of its terms: interval, {', '.join(GivenTerms.__annotations__)}")
     cron = given.get("cron")
     if interval is not None and cron is not None:
         raise ValueError("interval and cron exclude each other")
@@ -107,11 +107,11 @@ def check_terms(name: str, function: str, type: str, interval: Interval | None, 
         retry=_retry(given.get("retry", 0)),
         options=_options(given.get("options", {})),
     )
-    return _together(terms)
+    return _check_combination(terms)
 
 
-def _together(terms: ScheduleTerms) -> ScheduleTerms:
-    """What each term alone cannot tell."""
+def _check_combination(terms: ScheduleTerms) -> ScheduleTerms:
+    """Check the terms against each other."""
     if terms.type in ("agent", "worker", "all") and terms.interval is None and terms.cron is None:
         raise ValueError(SAY_WHEN)
     if terms.interval is not None and terms.jitter >= terms.interval:
@@ -123,7 +123,7 @@ def _together(terms: ScheduleTerms) -> ScheduleTerms:
 
 def _text(term: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{term}={short(value)} is no text")
+        raise ValueError(f"{term}={short(value)} is not a non-empty string")
     return value
 
 
@@ -146,29 +146,31 @@ def _env(value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, (list, tuple, set, frozenset)) or not all(isinstance(env, str) for env in value):
-        raise ValueError(f'env={short(value)} is no list of environments, such as ["prod"]')
+        raise ValueError(f'env={short(value)} is not a list of environments, such as ["prod"]')
     return tuple(value)
 
 
 def _overlap(value: Any) -> str:
     if value not in OVERLAPS:
-        raise ValueError(f"overlap={short(value)} is none of {', '.join(OVERLAPS)}")
+        raise ValueError(f"overlap={short(value)} is not one of {', '.join(OVERLAPS)}")
     return str(value)
 
 
 def _catch_up(value: Any) -> float:
     if isinstance(value, bool):
-        return CATCH_UP if value else 0.0
+        return DEFAULT_CATCH_UP if value else 0.0
     return _seconds("catch_up", value) or 0.0
 
 
 def _retry(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
-        raise ValueError(f"retry={short(value)} is no number of further attempts, from 0 to {MOST_RETRIES}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RETRIES:
+        raise ValueError(f"retry={short(value)} is not a number of further attempts, from 0 to {MAX_RETRIES}")
     return value
 
 
 def _options(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f'options={short(value)} is no dictionary of names and values, such as {{"queue": "mails"}}')
+        raise ValueError(
+            f'options={short(value)} is not a dictionary of names and values, such as {{"queue": "mails"}}'
+        )
     return value

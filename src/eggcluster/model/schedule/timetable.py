@@ -1,34 +1,33 @@
-"""When a task comes due: the ticks of its series, one after the other, none twice. Pure: the clock is an argument.
+"""The ticks of a task's series, one after the other, none twice. Pure: the clock is an argument.
 
-A tick is an instant of the series, and that is its identity: what is given out once is never given out again, however
-the clock jumps.
+A tick is identified by its instant in the series. It is given out at most once, however the clock jumps.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-# A tick may come late, because the event loop was held up. Later than this it has been missed: the machine was
-# suspended, or the clock was set forward. As long as the usual step of cron, a minute.
-LATE = 60.0  # seconds
+# A tick may come late because the event loop was blocked. A tick that is later than this has been missed: the machine
+# was suspended, or the clock was set forward. A minute is cron's usual step.
+MISSED_AFTER = 60.0  # seconds
 
-# A clock that is set back by less has been corrected, and the series waits until it is there again; by more it was
-# wrong before, and the series begins anew. As Vixie's cron does it.
-SET_BACK = 3 * 3600.0  # seconds
+# A clock that is set back by less has been corrected: the series waits until the clock is there again. A clock that is
+# set back by more was wrong before, and the series begins anew. Vixie cron has the same limit.
+CLOCK_RESET_AFTER = 3 * 3600.0  # seconds
 
 
 class Times(Protocol):
-    """A series of instants, in seconds of whichever clock it goes by."""
+    """A series of instants, in seconds of its own clock."""
 
     def after(self, instant: float) -> float | None:
-        """The first one later than `instant`; None where none ever comes."""
+        """Return the first instant later than `instant`; None if there is none."""
 
     def latest(self, first: float, now: float) -> float:
-        """The last one up to `now`; `first` is one of them, not later than `now`."""
+        """Return the last instant up to `now`; `first` is an instant of the series, not later than `now`."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every `interval` seconds from `anchor` on. Each instant is a multiple, so that nothing adds up to a drift."""
+    """Every `interval` seconds from `anchor` on. Each instant is computed from `anchor`, so that there is no drift."""
 
     anchor: float
     interval: float
@@ -45,12 +44,12 @@ class Grid:
         return self.anchor + step * self.interval
 
     def _near(self, instant: float) -> int:
-        """The step nearest to an instant: its neighbours are compared as they are, whatever a division rounds to."""
+        """Return the step nearest to an instant. Callers compare it with its neighbours, so rounding does no harm."""
         return round((instant - self.anchor) / self.interval)
 
 
 class Timetable:
-    """`last` is the last tick that was given out, or the instant at which the series began; `planned` is the next."""
+    """Gives out ticks. `last` is the last one, or the instant at which the series began; `planned` is the next."""
 
     def __init__(self, times: Times, last: float) -> None:
         self.times = times
@@ -58,8 +57,8 @@ class Timetable:
         self.planned = times.after(last)
 
     def take(self, now: float, allowed: float) -> float | None:
-        """Give out what has come due: of the ticks up to `now` the latest one, if it is no more than `allowed`
-        seconds late. All others up to `now` are left out."""
+        """Return the latest tick up to `now` if it is at most `allowed` seconds late, else None. Earlier ticks are left
+        out."""
         tick = None
         if self.planned is not None and self.planned <= now:
             tick = self.times.latest(self.planned, now)
@@ -68,8 +67,8 @@ class Timetable:
         return tick if tick is not None and now - tick <= allowed else None
 
     def begins_anew(self, now: float) -> bool:
-        """Whether the clock was set back so far that it was wrong before; then the series begins at `now`."""
-        if now >= self.last - SET_BACK:
+        """Return whether the clock was set back so far that it was wrong before; the series then begins at `now`."""
+        if now >= self.last - CLOCK_RESET_AFTER:
             return False
         self.last = now
         self.planned = self.times.after(now)

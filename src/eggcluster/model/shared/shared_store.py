@@ -9,12 +9,12 @@ from eggcluster.model.shared.shared_table import Change, SharedEntry, Table
 from eggcluster.packing import DecodeError, Meta, Struct, encode
 from eggcluster.packing import decode as unpack
 
-# Every worker holds all of it, and gets it in one frame: a coordination aid, not a database.
+# Every worker holds the whole table and gets it in one frame: it is for coordination, not a database.
 MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1024
 MAX_VALUE_BYTES = 64 * 1024
 MAX_TOTAL_BYTES = 8 * 1024 * 1024
-EPOCH_BITS = 32  # versions of the agent's generation g begin above g << 32: none is ever given twice
+EPOCH_BITS = 32  # versions of the agent's generation g begin above g << 32, so no version is used twice
 
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -28,7 +28,7 @@ class Set(Struct, array_like=True, frozen=True, tag=True):
 
 
 class CompareAndSet(Struct, array_like=True, frozen=True, tag=True):
-    """The same, if the key's version is still `expected`; 0: if there is no such key."""
+    """Set the key if its version is still `expected`; 0 means that there is no such key."""
 
     key: str
     expected: int
@@ -37,7 +37,7 @@ class CompareAndSet(Struct, array_like=True, frozen=True, tag=True):
 
 
 class Increment(Struct, array_like=True, frozen=True, tag=True):
-    """Add to a number; a key that is not there counts as 0, and then lives for `ttl` seconds or for good."""
+    """Add to a number. A missing key counts as 0 and then lives for `ttl` seconds, or for good."""
 
     key: str
     by: int | float
@@ -45,7 +45,7 @@ class Increment(Struct, array_like=True, frozen=True, tag=True):
 
 
 class Delete(Struct, array_like=True, frozen=True, tag=True):
-    """Forget a key."""
+    """Delete a key."""
 
     key: str
 
@@ -54,7 +54,7 @@ Write = Set | CompareAndSet | Increment | Delete
 
 
 class Store(Table):
-    """The table that decides. Each change gets the next version; `changes` holds those that were not published yet."""
+    """The authoritative table. Each change gets the next version; `changes` holds the unpublished ones."""
 
     def __init__(self, generation: int = 0) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Store(Table):
         self._bytes = 0
 
     def restore(self, version: int, entries: Iterable[Change]) -> None:
-        """Go on from what a worker remembers; versions of our own stay above all that were given before."""
+        """Continue from a worker's copy; later versions stay above all earlier ones."""
         ours = self.version
         self.replace(version, entries)
         self.version = max(version, ours)
@@ -72,11 +72,11 @@ class Store(Table):
         self._bytes = sum(_size(key, entry.raw) for key, entry in self.entries.items())
 
     def carry_out(self, write: Write, now: float) -> Any:
-        """Do it and give its result: the new version of `Set` and of `CompareAndSet` (None where it came too late),
-        the new number, whether there was something to delete.
+        """Carry out a write and return its result: the new version for `Set` and `CompareAndSet` (None if another write
+        came first), the new number for `Increment`, whether the key existed for `Delete`.
 
-        SharedFull, TypeError or ValueError where it cannot be, FrameError for what no worker of ours would send;
-        nothing has changed then.
+        Raise SharedFull, TypeError or ValueError if the write is not possible, FrameError for a value that no worker
+        of this version sends. The table is unchanged then.
         """
         match write:
             case Set(key, raw, ttl):
@@ -91,10 +91,10 @@ class Store(Table):
                 found = self.find(key, now) is not None
                 self._drop(key)
                 return found
-        raise AssertionError(f"BUG: {write!r} is no write")
+        raise AssertionError(f"BUG: {write!r} is not a write")
 
     def expire(self, now: float) -> None:
-        """Delete what has outlived its time."""
+        """Delete the entries that have expired."""
         for key in [key for key, end in self.expiring.items() if end <= now]:
             self._drop(key)
 
@@ -139,7 +139,7 @@ class Store(Table):
                 raise SharedFull(f"{key!r} does not fit: {limit} are shared already")
 
     def _exceeded(self, key: str, raw: bytes) -> str:
-        """The limit that this entry would exceed."""
+        """Return the limit that this entry would exceed, "" if none."""
         old = self.entries.get(key)
         if old is None and len(self.entries) >= MAX_KEYS:
             return f"{MAX_KEYS} keys"
@@ -148,7 +148,7 @@ class Store(Table):
 
 
 def check_size(key: str, raw: bytes) -> None:
-    """SharedFull where key or value alone is too large."""
+    """Raise SharedFull if key or value alone is too large."""
     if len(key.encode()) > MAX_KEY_BYTES:
         raise SharedFull(f"a key of {len(key.encode())} bytes: the limit is {MAX_KEY_BYTES}")
     if len(raw) > MAX_VALUE_BYTES:
@@ -156,7 +156,7 @@ def check_size(key: str, raw: bytes) -> None:
 
 
 def decode(raw: bytes) -> Any:
-    """The value behind an entry's bytes; FrameError where it is none."""
+    """Return the value of an entry's bytes; raise FrameError if they are not MessagePack."""
     try:
         return unpack(raw)
     except (DecodeError, ValueError, RecursionError, MemoryError) as error:

@@ -1,7 +1,7 @@
 """What is shared, as one process knows it: entries by key, and how far they are up to date. Pure; in agent and workers.
 
-Every change has a version, and versions grow over all keys together. So a copy that knows version N knows everything
-up to it, and of two copies the one that knows more is the whole truth.
+Every change has a version, and versions grow over all keys together. So a copy at version N contains every
+change up to N, and the copy with the highest version is complete.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class SharedEntry(NamedTuple):
     expires: float | None = None
 
     def lives(self, now: float) -> bool:
-        """Whether there is a value, and its time has not run out."""
+        """Return whether there is a value that has not expired."""
         return self.raw is not None and (self.expires is None or now < self.expires)
 
 
@@ -27,19 +27,19 @@ Change = tuple[str, SharedEntry]
 
 
 class Table:
-    """The entries by key. `version` is that of the last change that is known here."""
+    """The entries by key. `version` is the version of the last known change."""
 
     def __init__(self) -> None:
         self.version = 0
         self.entries: dict[str, SharedEntry] = {}
 
     def find(self, key: str, now: float) -> SharedEntry | None:
-        """The living entry of `key`."""
+        """Return the entry of `key`; None if there is none or it has expired."""
         entry = self.entries.get(key)
         return entry if entry is not None and entry.lives(now) else None
 
     def apply(self, key: str, entry: SharedEntry) -> bool:
-        """Take a change over; False where it is known already."""
+        """Apply a change; return False if it is known already."""
         if entry.version <= self.version:
             return False
         self.version = entry.version
@@ -50,7 +50,7 @@ class Table:
         return True
 
     def replace(self, version: int, entries: Iterable[Change]) -> list[Change]:
-        """Become a copy of another table; gives what is different from before."""
+        """Become a copy of another table; return the differences."""
         before, self.entries, self.version = self.entries, dict(entries), version
         changed = [(key, entry) for key, entry in self.entries.items() if before.get(key) != entry]
         return changed + [(key, SharedEntry(version, None)) for key in before if key not in self.entries]

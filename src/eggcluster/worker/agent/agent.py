@@ -8,7 +8,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.model.schedule.schedule_run import ScheduleRun
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.registrations import AgentRegistrations
-from eggcluster.worker.schedule.run_receiver import ran
+from eggcluster.worker.schedule.run_receiver import require_ok
 from eggcluster.worker.schedule.schedules import AgentSchedules
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Agent(Hooks):
         """
         if self._scheduler is None:
             raise RunFailed("the agent has not started")
-        return ran(name, await self._scheduler.run_by_hand(name))
+        return require_ok(name, await self._scheduler.run_now(name))
 
     # -- called by the worker --------------------------------------------------------------------------
 

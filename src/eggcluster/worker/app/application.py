@@ -9,7 +9,7 @@ from eggcluster.packing import convert
 from eggcluster.worker.app.interface import detect_interface
 from eggcluster.worker.context.hooks import Hooks, call
 from eggcluster.worker.context.registrations import AppRegistrations
-from eggcluster.worker.schedule.run_receiver import ran, run_alone
+from eggcluster.worker.schedule.run_receiver import require_ok, run_locally
 from eggcluster.worker.schedule.schedules import Schedules
 
 _F = TypeVar("_F", bound=Callable[[Any], Any])
@@ -74,9 +74,9 @@ class Application(Hooks):
         the agent died meanwhile. Cancelling ends only the waiting.
         """
         if not self.worker_id:
-            return ran(name, await run_alone(name, args, self.schedule, self.registrations.runner))
+            return require_ok(name, await run_locally(name, args, self.schedule, self.registrations.runner))
         answer = await self.messenger.internal.request("egg-schedule-now", [name, args], "agent")
-        return ran(name, None if answer is None else convert(answer, ScheduleRun))
+        return require_ok(name, None if answer is None else convert(answer, ScheduleRun))
 
     # -- called by the worker --------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
-"""Cron expressions in a time zone. Runs in the worker; loaded only where there is one, and so are cronsim and zoneinfo.
+"""Cron expressions in a time zone. Runs in the worker; loaded, with cronsim and zoneinfo, only for a cron task.
 
-cronsim finds the local times that match. What becomes of the hours that a zone skips or repeats is decided here, the
-same for five fields and for six, as in Debian's cron:
+cronsim finds the local times that match. This module handles the hours that a zone skips or repeats, for five fields
+and for six alike, as Debian's cron does:
 
-- A task at fixed times (neither its minute nor its hour begins with `*`) runs once for each of them: one that falls
-  into a skipped hour runs when the hour is over, one in a repeated hour runs the first time.
-- Any other goes by real time: whenever the local time matches, so twice in a repeated hour and not in a skipped one.
+- A task at fixed times (neither its minute nor its hour begins with `*`) runs once for each of them. In a skipped
+  hour it runs when the hour is over; in a repeated hour it runs the first time.
+- Any other task runs whenever the local time matches: twice in a repeated hour, and not in a skipped one.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from cronsim import CronSim, CronSimError
 
 from eggcluster.wording import short
 
-AHEAD = timedelta(hours=3)  # no zone's clock is set back by more
+MAX_SET_BACK = timedelta(hours=3)  # no zone's clock is set back by more
 MINUTE = timedelta(minutes=1)
 
-# crontab(5) has these words, and @reboot, which is `immediate` here.
-WORDS = {
+# The nicknames of crontab(5), but for @reboot, which is `immediate` here.
+NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -33,31 +33,31 @@ WORDS = {
 
 class Cron:
     """The instants, as Unix seconds, of an expression of five fields, of six with the seconds first, or of a word such
-    as `@daily`. Without a zone it goes by the machine's local time. ValueError for what is no expression or no zone."""
+    as `@daily`. Without a zone it follows local time. Raises ValueError for an invalid one."""
 
     def __init__(self, expression: str, timezone: str | None = None) -> None:
         self._zone = _zone(timezone) if timezone is not None else None
-        self._expression = WORDS.get(expression.lower(), expression)
+        self._expression = NICKNAMES.get(expression.lower(), expression)
         try:
             CronSim(self._expression, datetime(2000, 1, 1))
         except CronSimError as error:
-            raise ValueError(f"cron={short(expression)} is no cron expression: {error}") from None
+            raise ValueError(f"cron={short(expression)} is not a cron expression: {error}") from None
         minute, hour = self._expression.split()[-5:-3]
         self._fixed = not (minute.startswith("*") or hour.startswith("*"))
 
     def after(self, instant: float) -> float | None:
-        """The first instant later than `instant`; None where none comes within 50 years."""
+        """Return the first instant later than `instant`; None if there is none within 50 years."""
         start = self._local(instant)
         if self._fixed:
             return next(self._at_fixed_times(start, instant), None)
         found = [self._by_real_time(start, instant)]
-        set_back = start + AHEAD - self._local(instant + AHEAD.total_seconds())
+        set_back = start + MAX_SET_BACK - self._local(instant + MAX_SET_BACK.total_seconds())
         if set_back > timedelta():  # local times from before `start` are about to come again
             found.append(self._by_real_time(start - set_back, instant))
         return min((each for each in found if each is not None), default=None)
 
     def latest(self, first: float, now: float) -> float:
-        """The last instant up to `now`; `first` is one of them, not later than `now`."""
+        """Return the last instant up to `now`; `first` is an instant of the series, not later than `now`."""
         back = 1.0
         while now - back > first:
             found = self.after(now - back)
@@ -70,7 +70,7 @@ class Cron:
         return first
 
     def _matches(self, start: datetime) -> Iterator[datetime]:
-        """The local times later than `start` that match, without a zone."""
+        """Yield the matching local times later than `start`, without a zone."""
         yield from CronSim(self._expression, start)
 
     def _at_fixed_times(self, start: datetime, instant: float) -> Iterator[float]:
@@ -89,7 +89,7 @@ class Cron:
         return None
 
     def _local(self, instant: float) -> datetime:
-        """The wall clock's time, without zone and fold."""
+        """Return the local time of an instant, without zone and fold."""
         return datetime.fromtimestamp(instant, self._zone).replace(tzinfo=None, fold=0)
 
     def _instant(self, local: datetime) -> float:
@@ -102,5 +102,5 @@ class Cron:
 def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
-    except Exception:  # it raises what the file system does, too, for names such as "..", "Europe" or ""
-        raise ValueError(f'timezone={short(name)} is no time zone, such as "Europe/Berlin" or "UTC"') from None
+    except Exception:  # it also raises the file system's errors, for names such as "..", "Europe" or ""
+        raise ValueError(f'timezone={short(name)} is not a time zone, such as "Europe/Berlin" or "UTC"') from None

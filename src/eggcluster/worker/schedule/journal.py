@@ -1,19 +1,19 @@
-"""What the next agent must know of this one's work: ticks given out, runs under way. The master keeps it. In the agent.
+"""The journal: ticks given out and runs under way, for the next agent. Written in the agent, kept by the master.
 
-Each note has left this process before what it tells of begins. So a tick that began is never begun again, however
-suddenly the agent dies; one that was noted and did not begin before that is lost.
+An entry leaves this process before the tick or run that it records begins. So the next agent never repeats a tick
+that has begun, however suddenly this agent dies. A tick that was recorded but had not begun is lost.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 
 from eggcluster.packing import DecodeError, Struct, decode, encode
 
-HERE = 0  # as a worker id: the agent itself
+AGENT_ITSELF = 0  # the worker id of a run in the agent
 
 
 class JournalEntry(Struct):
-    """One task's. `when` are its times in words, `last` the last tick (or the beginning of the series) by its own
-    clock; `open` has the worker ids of each run that is under way."""
+    """The state of one task. `when` describes its times in words. `last` is the last tick (or the beginning of the
+    series) by the series' own clock. `open` maps the id of each run under way to the ids of its workers."""
 
     when: str = ""
     last: float = 0.0
@@ -21,34 +21,34 @@ class JournalEntry(Struct):
 
 
 class Journal:
-    """`kept` is what the predecessor left. `keep` hands a task's note to the master, `drain` waits until all that was
-    handed over has left this process."""
+    """`kept` is what the predecessor left. `keep` hands a task's entry to the master; `drain` waits until all entries
+    handed over have left this process."""
 
     def __init__(
         self, kept: Mapping[str, bytes], keep: Callable[[str, bytes], None], drain: Callable[[], Awaitable[None]]
     ) -> None:
         self._keep = keep
         self._drain = drain
-        self._notes = {name: note for name, data in kept.items() if (note := _decode(data)) is not None}
+        self._entries = {name: entry for name, data in kept.items() if (entry := _decode(data)) is not None}
 
     def of(self, name: str) -> JournalEntry:
         """Return the task's entry; an empty one for a task that the journal does not know."""
-        return self._notes.setdefault(name, JournalEntry())
+        return self._entries.setdefault(name, JournalEntry())
 
     def tick(self, name: str, when: str, last: float) -> None:
-        """A tick is given out, or a series begins. Any run for it begins with a note of its own, after this one."""
-        note = self.of(name)
-        note.when, note.last = when, last
+        """Record that a tick is given out, or that a series begins. A run for it is recorded later, by `begin`."""
+        entry = self.of(name)
+        entry.when, entry.last = when, last
         self._hand_over(name)
 
     async def begin(self, name: str, run_id: str, worker_ids: list[int]) -> None:
-        """A run is about to begin in these workers; returns when that has left this process."""
+        """Record that a run is about to begin in these workers; return when the entry has left this process."""
         self.of(name).open[run_id] = worker_ids
         self._hand_over(name)
         await self._drain()
 
     def end(self, name: str, run_id: str) -> None:
-        """It has ended, wherever it ran."""
+        """Record that the run has ended."""
         if self.of(name).open.pop(run_id, None) is not None:
             self._hand_over(name)
 
@@ -57,7 +57,7 @@ class Journal:
 
 
 def _decode(data: bytes) -> JournalEntry | None:
-    """A note; None where another version of this code has left something else."""
+    """Return the entry; None if another version of this code has left another format."""
     try:
         return decode(data, type=JournalEntry)
     except DecodeError:

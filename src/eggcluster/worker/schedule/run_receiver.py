@@ -1,4 +1,4 @@
-"""An app worker's end of the schedule, and runs by hand. Runs in the worker."""
+"""The schedule in an app worker: receives run requests from the agent, and runs tasks by hand. Runs in the worker."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ from eggcluster.worker.schedule.schedules import Schedules
 
 
 class RunRequest(Struct):
-    """A run, as the agent orders it."""
+    """The agent's request to run a task once."""
 
     name: str
     run_id: str
@@ -22,7 +22,7 @@ class RunRequest(Struct):
 
 
 class RunReceiver:
-    """From `open` on it answers the agent; the agent learns of the tasks by `report`."""
+    """Answers the agent's requests from `open` on; `report` tells the agent which tasks this worker has."""
 
     def __init__(self, messenger: InternalMessenger, schedules: Schedules, runner: Runner) -> None:
         self._messenger = messenger
@@ -31,17 +31,17 @@ class RunReceiver:
         self._about: dict[str, Any] = {}
 
     def open(self, worker_id: int, slot: int, generation: int, loaded_at: float) -> None:
-        """Listen to the agent, as this incarnation."""
+        """Answer the agent from now on, under this worker id."""
         self._about = {"worker_id": worker_id, "slot": slot, "generation": generation, "loaded_at": loaded_at}
         self._messenger.on("egg-schedule-ask", lambda data: self._tell())
         self._messenger.on("egg-schedule-run", self._run)
         self._messenger.on("egg-schedule-join", self._join)
 
     async def report(self) -> None:
-        """Tell the agent which tasks there are, before this worker reports itself started.
+        """Tell the agent which tasks this worker has, before the worker reports itself started.
 
-        While the cluster boots (the first generation) the agent's answer is waited for: BootError where it cannot
-        be. Later on the agent may be away, and whatever this worker has is the newest: it is told, no more.
+        While the cluster boots (the first generation), wait for the agent's answer; raise BootError if the agent
+        objects. Later the agent may be away, and this worker's terms are the newest: send them without waiting.
         """
         self._schedules.close_registration()
         if self._about["generation"] > 1:
@@ -59,15 +59,15 @@ class RunReceiver:
         return WorkerTasks(**self._about, tasks=tasks)
 
     async def _run(self, data: Any) -> dict[str, str]:
-        """Begin a run and answer with its end. If the requester goes away meanwhile, the run goes on."""
-        order = convert(data, RunRequest)
-        task = self._schedules.tasks.get(order.name)
+        """Run the task and answer with the outcome. The run continues if the agent goes away meanwhile."""
+        request = convert(data, RunRequest)
+        task = self._schedules.tasks.get(request.name)
         if task is None or self._runner.closing:
             return _plain(RunEnd(REFUSED))
-        return _plain(await asyncio.shield(self._runner.begin(task, order.run_id, order.due, order.args)))
+        return _plain(await asyncio.shield(self._runner.begin(task, request.run_id, request.due, request.args)))
 
     async def _join(self, run_id: str) -> dict[str, str] | None:
-        """How a run ends, or has ended, that another agent ordered; None where it never began here."""
+        """Return the outcome of a run that an earlier agent requested; None if it never began here."""
         run = self._runner.find(run_id)
         return None if run is None else _plain(await asyncio.shield(run))
 
@@ -76,8 +76,8 @@ def _plain(end: RunEnd) -> dict[str, str]:
     return {"outcome": end.outcome, "error": end.error}
 
 
-async def run_alone(name: str, args: tuple[Any, ...], schedules: Schedules, runner: Runner) -> ScheduleRun | None:
-    """Where there is no cluster around, such as in a test: call the function in this process."""
+async def run_locally(name: str, args: tuple[Any, ...], schedules: Schedules, runner: Runner) -> ScheduleRun | None:
+    """Call the function in this process, outside of a cluster (in a test, for example); None for an unknown name."""
     task = schedules.tasks.get(name)
     if task is None:
         return None
@@ -88,8 +88,8 @@ async def run_alone(name: str, args: tuple[Any, ...], schedules: Schedules, runn
     return run
 
 
-def ran(name: str, run: ScheduleRun | None) -> ScheduleRun:
-    """The run; RunFailed where there was none, or it did not end well."""
+def require_ok(name: str, run: ScheduleRun | None) -> ScheduleRun:
+    """Return the run; raise RunFailed if no such schedule exists or the run did not succeed."""
     if run is None:
         raise RunFailed(f'no schedule is called "{name}"')
     if run.outcome != OK:

@@ -1,4 +1,4 @@
-"""Brings runs to app workers and their ends back. Runs in the agent."""
+"""Sends runs to app workers and collects their outcomes. Runs in the agent."""
 
 import asyncio
 import logging
@@ -8,15 +8,15 @@ from typing import Any
 from eggcluster.errors import MessengerError, ReceiverDied
 from eggcluster.ipc.internal_messenger import InternalMessenger
 from eggcluster.model.schedule.schedule_directory import ScheduleDirectory, WorkerTasks
-from eggcluster.model.schedule.schedule_run import FAILED, LOST, NOBODY, OK, REFUSED, STOPPED, RunEnd, ScheduleRun
+from eggcluster.model.schedule.schedule_run import FAILED, LOST, NO_WORKER, OK, REFUSED, STOPPED, RunEnd, ScheduleRun
 from eggcluster.packing import convert
 from eggcluster.worker.schedule.journal import Journal
 
-WAIT_FOR_WORKER = 10.0  # seconds that a run waits for a listening worker; a replacement has mostly come by then
+WORKER_TIMEOUT = 10.0  # seconds that a run waits for a listening worker; a replacement usually listens by then
 
 
 class RunSender:
-    """`generation` is the agent's: it makes the ids of its runs its own."""
+    """`generation` is the agent's; it keeps the run ids of different agents apart."""
 
     def __init__(
         self,
@@ -35,25 +35,25 @@ class RunSender:
         self._changed = asyncio.Event()
 
     def new_id(self) -> str:
-        """An id that no run of this cluster has had."""
+        """Return an id that no run of this cluster has had."""
         self._count += 1
         return f"{self._generation}-{self._count}"
 
-    def look_again(self) -> None:
-        """The crew has changed: a worker may be there for what waits."""
+    def workers_changed(self) -> None:
+        """The directory has changed: wake the runs that wait for a worker."""
         self._changed.set()
 
     async def send_one(self, run: ScheduleRun, args: tuple[Any, ...], retry: int) -> RunEnd:
-        """One listening worker, picked at random, runs it. If that one dies or closes meanwhile, another one does,
-        `retry` times at most; a worker that refuses has not begun, and does not count."""
+        """Run it in one listening worker, picked at random. If the worker dies or closes meanwhile, try another one, at
+        most `retry` times. A worker that refuses has not begun the run, so a refusal does not count."""
         refused: set[int] = set()
         while True:
-            workers = await self._workers(run.name, refused)
+            workers = await self._runnable_by(run.name, refused)
             if not workers:
-                return RunEnd(NOBODY, "no app worker was there to run it")
+                return RunEnd(NO_WORKER, "no app worker was there to run it")
             worker = random.choice(workers)
-            run.where = self._directory.place_of(worker.worker_id)
-            end = await self._bring(run, [worker], args)
+            run.where = self._directory.name_of(worker.worker_id)
+            end = await self._send(run, [worker], args)
             if end.outcome == REFUSED:
                 refused.add(worker.worker_id)
             elif end.outcome in (LOST, STOPPED) and retry > 0:
@@ -64,30 +64,30 @@ class RunSender:
                 return end
 
     async def send_all(self, run: ScheduleRun, args: tuple[Any, ...]) -> RunEnd:
-        """Every listening worker that has the task runs it; the end is the worst of theirs."""
-        workers = await self._workers(run.name, set())
+        """Run it in every listening worker that has the task. Return OK only if all runs succeeded."""
+        workers = await self._runnable_by(run.name, set())
         if not workers:
-            return RunEnd(NOBODY, "no app worker was there to run it")
-        run.where = f"{len(workers)} workers" if len(workers) > 1 else self._directory.place_of(workers[0].worker_id)
-        return await self._bring(run, workers, args)
+            return RunEnd(NO_WORKER, "no app worker was there to run it")
+        run.where = f"{len(workers)} workers" if len(workers) > 1 else self._directory.name_of(workers[0].worker_id)
+        return await self._send(run, workers, args)
 
     async def join(self, name: str, run_id: str, worker_ids: list[int]) -> RunEnd:
-        """Wait for the end of a run that a predecessor has ordered."""
+        """Wait for the end of a run that an earlier agent requested."""
         asked = [self._ask(worker_id, "egg-schedule-join", run_id) for worker_id in worker_ids]
-        end = _together(worker_ids, await asyncio.gather(*asked), self._directory)
+        end = _combined(worker_ids, await asyncio.gather(*asked), self._directory)
         self._journal.end(name, run_id)
         return end
 
-    async def _bring(self, run: ScheduleRun, workers: list[WorkerTasks], args: tuple[Any, ...]) -> RunEnd:
+    async def _send(self, run: ScheduleRun, workers: list[WorkerTasks], args: tuple[Any, ...]) -> RunEnd:
         run_id, ids = self.new_id(), [worker.worker_id for worker in workers]
         await self._journal.begin(run.name, run_id, ids)
-        order = {"name": run.name, "run_id": run_id, "due": run.due, "args": args}
-        ends = await asyncio.gather(*(self._ask(worker_id, "egg-schedule-run", order) for worker_id in ids))
+        request = {"name": run.name, "run_id": run_id, "due": run.due, "args": args}
+        ends = await asyncio.gather(*(self._ask(worker_id, "egg-schedule-run", request) for worker_id in ids))
         self._journal.end(run.name, run_id)
-        return _together(ids, ends, self._directory)
+        return _combined(ids, ends, self._directory)
 
     async def _ask(self, worker_id: int, action: str, data: Any) -> RunEnd:
-        """What a worker answers, as an end; it takes as long as the run does."""
+        """Ask one worker and return the outcome. The answer comes when the run has ended."""
         try:
             answer = await self._messenger.request(action, data, worker_id)
         except ReceiverDied as error:
@@ -96,9 +96,9 @@ class RunSender:
             return RunEnd(FAILED, str(error))
         return RunEnd(LOST, "it never began") if answer is None else convert(answer, RunEnd)
 
-    async def _workers(self, name: str, refused: set[int]) -> list[WorkerTasks]:
-        """The workers that can run it now; waits a while where there is none."""
-        deadline = asyncio.get_running_loop().time() + WAIT_FOR_WORKER
+    async def _runnable_by(self, name: str, refused: set[int]) -> list[WorkerTasks]:
+        """Return the workers that can run it now; wait up to WORKER_TIMEOUT until there is one."""
+        deadline = asyncio.get_running_loop().time() + WORKER_TIMEOUT
         while True:
             self._changed.clear()
             if found := [each for each in self._directory.candidates(name) if each.worker_id not in refused]:
@@ -110,12 +110,12 @@ class RunSender:
                 return []
 
 
-def _together(worker_ids: list[int], ends: list[RunEnd], directory: ScheduleDirectory) -> RunEnd:
-    """The end of a run in several workers: well only if all are; one that refused has closed, and does not count."""
+def _combined(worker_ids: list[int], ends: list[RunEnd], directory: ScheduleDirectory) -> RunEnd:
+    """Combine the outcomes of several workers: OK if all are. A worker that refused has closed and does not count."""
     counted = [(worker, end) for worker, end in zip(worker_ids, ends, strict=True) if end.outcome != REFUSED]
     if len(ends) == 1 or not counted:
         return ends[0]
     bad = [(worker, end) for worker, end in counted if end.outcome != OK]
     if not bad:
         return RunEnd(OK)
-    return RunEnd(bad[0][1].outcome, "; ".join(f"{directory.place_of(worker)}: {end.error}" for worker, end in bad))
+    return RunEnd(bad[0][1].outcome, "; ".join(f"{directory.name_of(worker)}: {end.error}" for worker, end in bad))

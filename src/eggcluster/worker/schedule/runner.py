@@ -19,24 +19,24 @@ _due: ContextVar[float | None] = ContextVar("scheduled_for", default=None)
 
 
 def scheduled_for() -> float | None:
-    """In a scheduled function, and in what it calls: the instant for which it runs, in Unix seconds; else None.
+    """Return the instant (Unix seconds) for which the current scheduled function runs; None outside of one.
 
-    Name and instant identify a tick: with them an outside system can tell a repetition (`retry`) from a new one.
+    Name and instant identify a tick, so an external system can tell a repetition (`retry`) from a new tick.
     """
     return _due.get()
 
 
 def set_scheduled_for(due: float) -> None:
-    """What runs in this task from now on runs for that instant."""
+    """Set the instant that `scheduled_for` returns in the current asyncio task."""
     _due.set(due)
 
 
-KEPT = 256  # runs that have ended, for a new agent that asks what became of them
-LAST_MOMENT = 0.5  # seconds that a cancelled run has for its cleanup, before it is given up or complained of
+ENDED_RUNS_KEPT = 256  # ended runs whose outcome a new agent can still ask for
+CLEANUP_TIMEOUT = 0.5  # seconds that a cancelled run has for its cleanup before the runner complains or stops waiting
 
 
 class Runner:
-    """Knows each run by its id. What a function raises is logged with its traceback, and ends nothing."""
+    """Holds each run by its id. An exception in a function is logged with its traceback and ends only that run."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self.closing = False
@@ -44,18 +44,18 @@ class Runner:
         self._runs: OrderedDict[str, asyncio.Task[RunEnd]] = OrderedDict()
 
     def begin(self, task: Task, run_id: str, due: float, args: tuple[Any, ...] = ()) -> "asyncio.Task[RunEnd]":
-        """Start a run for the tick of `due`; the same id is the same run, and is not started again."""
+        """Start a run for the tick at `due`. Return the existing run if this id has been started already."""
         if run_id not in self._runs:
             self._forget_old()
             self._runs[run_id] = asyncio.get_running_loop().create_task(self._run(task, due, args))
         return self._runs[run_id]
 
     def find(self, run_id: str) -> "asyncio.Task[RunEnd] | None":
-        """A run that is under way here, or ended not long ago."""
+        """Return a run that is under way here or has ended recently."""
         return self._runs.get(run_id)
 
     async def close(self, grace: float) -> None:
-        """Begin nothing more; let the runs finish for `grace` seconds, then cancel them."""
+        """Accept no more runs; let those under way finish for `grace` seconds, then cancel them."""
         self.closing = True
         running = {run for run in self._runs.values() if not run.done()}
         if not running:
@@ -64,15 +64,15 @@ class Runner:
         for run in running:
             run.cancel()
         if running:
-            await asyncio.wait(running, timeout=LAST_MOMENT)
-        for _ in range(3):  # what waits for the ends answers in the next turns of the loop
+            await asyncio.wait(running, timeout=CLEANUP_TIMEOUT)
+        for _ in range(3):  # the handlers that await these runs answer in the next turns of the loop
             await asyncio.sleep(0)
 
     async def _run(self, task: Task, due: float, args: tuple[Any, ...]) -> RunEnd:
         name = task.terms.name
         set_scheduled_for(due)
         try:
-            with self._told_if_endless(name, task.terms.timeout):
+            with self._complain_if_endless(name, task.terms.timeout):
                 async with asyncio.timeout(task.terms.timeout) as limit:
                     await call_off_loop(task.function, *args)
         except BaseException as error:
@@ -88,14 +88,14 @@ class Runner:
         return RunEnd(OK)
 
     @contextlib.contextmanager
-    def _told_if_endless(self, name: str, timeout: float | None) -> Iterator[None]:
-        """Say so when what has exceeded its timeout goes on: a thread, or one that keeps its cancellation to itself."""
+    def _complain_if_endless(self, name: str, timeout: float | None) -> Iterator[None]:
+        """Log a warning if the run outlives its timeout: a thread, or a coroutine that swallows its cancellation."""
         if timeout is None:
             yield
             return
         text = "scheduled function %s exceeded its timeout of %s and does not end; it counts as running"
         complaint = asyncio.get_running_loop().call_later(
-            timeout + LAST_MOMENT, self._logger.warning, text, name, interval_text(timeout)
+            timeout + CLEANUP_TIMEOUT, self._logger.warning, text, name, interval_text(timeout)
         )
         try:
             yield
@@ -104,5 +104,5 @@ class Runner:
 
     def _forget_old(self) -> None:
         ended = [run_id for run_id, run in self._runs.items() if run.done()]
-        for run_id in ended[: max(0, len(ended) - KEPT)]:
+        for run_id in ended[: max(0, len(ended) - ENDED_RUNS_KEPT)]:
             del self._runs[run_id]

@@ -1,16 +1,16 @@
-"""One task as the agent keeps it: its times, its runs, its history. Runs in the agent."""
+"""One task in the agent: its times, its runs and its history. Runs in the agent."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from eggcluster.kernel.tasks import is_cancellation
+from eggcluster.kernel.tasks import TaskSet, is_cancellation
 from eggcluster.model.schedule.background_state import BackgroundState
 from eggcluster.model.schedule.schedule_run import (
     LOST,
-    NOBODY,
+    NO_WORKER,
     SKIPPED,
     Admission,
     OverlapGuard,
@@ -25,13 +25,15 @@ from eggcluster.worker.schedule.journal import Journal
 from eggcluster.worker.schedule.strategy import ScheduleStrategy, cause
 from eggcluster.worker.schedule.timeline import Timeline
 
-LET_GO = 1.0  # seconds that a strategy's `start` has to end, and again its `close`: all other tasks wait for it
+STRATEGY_END_TIMEOUT = (
+    1.0  # seconds for a strategy's cancelled `start`, and again for its `close`; all other tasks wait meanwhile
+)
 
 Work = Callable[[ScheduleRun], Awaitable[RunEnd]]
 
 
 class ScheduledTask:
-    """It outlives its terms: a reload may change them while a run of the old ones is under way."""
+    """Outlives its terms: a reload may change them while a run on the old ones is under way."""
 
     def __init__(self, name: str, journal: Journal, clock: Clock, logger: logging.Logger) -> None:
         self.name = name
@@ -45,19 +47,19 @@ class ScheduledTask:
         self._logger = logger
         self._timeline: Timeline | None = None
         self._keeping: list[asyncio.Task[None]] = []
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running = TaskSet()
 
     # -- its terms ---------------------------------------------------------------------------------------
 
     async def arm(self, terms: ScheduleTerms, strategy: ScheduleStrategy, env: str) -> None:
-        """Keep time on these terms from now on, in place of any others; in an environment that is not its own it
-        only runs by hand."""
+        """Replace the terms and keep time on the new ones. In an environment that is not in `env` the task runs by
+        hand only."""
         await self.disarm()
         self.terms, self.strategy, self._overlap_guard.overlap = terms, strategy, terms.overlap
         if not terms.runs_in(env):
             return
-        note = self._journal.of(self.name)
-        self._timeline = timeline = Timeline(terms, note, self._clock, self._logger)
+        entry = self._journal.of(self.name)
+        self._timeline = timeline = Timeline(terms, entry, self._clock, self._logger)
         if not timeline.goes_on:
             self._journal.tick(self.name, terms.when, timeline.now())
         waiting = BackgroundTask(strategy.start, BackgroundState(f"{self.name}.start"), self._logger)
@@ -65,21 +67,21 @@ class ScheduledTask:
         self._keeping = [loop.create_task(self._keep_time(timeline)), loop.create_task(waiting.run())]
 
     async def disarm(self) -> None:
-        """Keep time no more. Runs that are under way go on."""
+        """Stop keeping time. Runs under way continue."""
         for task in self._keeping:
             task.cancel()
-        if self._keeping and (await asyncio.wait(self._keeping, timeout=LET_GO))[1]:
+        if self._keeping and (await asyncio.wait(self._keeping, timeout=STRATEGY_END_TIMEOUT))[1]:
             self._logger.error("the strategy of schedule %s goes on although it was cancelled", self.name)
         strategy, self.terms, self.strategy, self._timeline, self._keeping = self.strategy, None, None, None, []
         if strategy is not None:
-            await self._logged(asyncio.wait_for(strategy.close(), LET_GO), "close")
+            await self._logged(asyncio.wait_for(strategy.close(), STRATEGY_END_TIMEOUT), "close")
 
     async def _keep_time(self, timeline: Timeline) -> None:
         assert self.terms is not None
         assert self.strategy is not None
         async for tick in timeline.ticks():
             self._journal.tick(self.name, self.terms.when, tick.last)
-            self.spawn(self._handle(self.strategy, tick.trigger, tick.due))
+            self._running.start(self._handle(self.strategy, tick.trigger, tick.due))
 
     async def _handle(self, strategy: ScheduleStrategy, trigger: str, due: float) -> None:
         cause.set((trigger, due))
@@ -96,8 +98,8 @@ class ScheduledTask:
     # -- its runs ----------------------------------------------------------------------------------------
 
     async def run(self, work: Work) -> ScheduleRun:
-        """Let `work` do one run, as soon as the task's `overlap` allows it. Cancelling stops the waiting alone."""
-        return await asyncio.shield(self.spawn(self._run(work)))
+        """Let `work` carry out one run as soon as the task's `overlap` allows it. Cancelling ends only the wait."""
+        return await asyncio.shield(self._running.start(self._run(work)))
 
     async def _run(self, work: Work) -> ScheduleRun:
         trigger, due = cause.get()
@@ -115,9 +117,9 @@ class ScheduledTask:
         return run
 
     def adopt(self, run: ScheduleRun, work: Work) -> None:
-        """A run is under way that a predecessor of this agent began: `work` waits for its end."""
+        """Take over a run that an earlier agent began; `work` waits for its end."""
         self._overlap_guard.adopt()
-        self.spawn(self._carry_out(run, work))
+        self._running.start(self._carry_out(run, work))
 
     async def _carry_out(self, run: ScheduleRun, work: Work) -> None:
         run.began = self._clock.wall()
@@ -126,32 +128,24 @@ class ScheduledTask:
             end = await work(run)
             run.finish(end, self._clock.wall())
             self.history.count(run)
-            if end.outcome in (LOST, NOBODY):  # the other outcomes are logged where the run took place
+            if end.outcome in (LOST, NO_WORKER):  # the other outcomes are logged where the run took place
                 text = (self.name, end.outcome, time_text(run.due), end.error)
                 self._logger.warning("schedule %s: %s %s, %s", *text)
         finally:
             if self._overlap_guard.leave() and self._turn is not None:
                 self._turn.set_result(None)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """A task that is not lost to the garbage collector."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
-
     async def close(self) -> None:
-        """The agent closes: nothing comes due any more, and runs elsewhere are not waited for."""
+        """Stop keeping time because the agent closes; do not wait for runs in app workers."""
         await self.disarm()
-        for task in self._running:
-            task.cancel()
+        self._running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    # -- what may be asked -------------------------------------------------------------------------------
+    # -- its state ---------------------------------------------------------------------------------------
 
     def plain(self) -> dict[str, Any]:
-        """Its terms, its next tick and its history, as plain values."""
+        """Return its terms, its next tick and its history as plain values."""
         assert self.terms is not None
         terms = self.terms
         return {

@@ -1,7 +1,7 @@
-"""The scheduler: the one place in the cluster that says "now". Runs in the agent.
+"""The scheduler: the only part of the cluster that decides when a task runs. Runs in the agent.
 
-It keeps the times of the agent's own tasks from the agent's start on, and of the workers' from the cluster's
-readiness on; the strategies decide where a task runs.
+It keeps the times of the agent's own tasks from the agent's start on, and those of the app workers' tasks from the
+moment the cluster is ready. The strategies decide where a task runs.
 """
 
 import asyncio
@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from eggcluster.kernel.tasks import TaskSet
 from eggcluster.model.schedule.schedule_directory import ScheduleDirectory, WorkerTasks
 from eggcluster.model.schedule.schedule_run import LOST, STOPPED, RunEnd, ScheduleRun
 from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 from eggcluster.packing import convert
-from eggcluster.worker.schedule.journal import HERE, Journal
+from eggcluster.worker.schedule.journal import AGENT_ITSELF, Journal
 from eggcluster.worker.schedule.run_sender import RunSender
 from eggcluster.worker.schedule.runner import Runner
 from eggcluster.worker.schedule.scheduled_task import ScheduledTask
@@ -22,7 +23,7 @@ from eggcluster.worker.schedule.strategy import BUILT_IN, Here, ScheduleStrategy
 
 
 class Scheduler:
-    """`agent` is the one it belongs to; `journal` what its predecessor left."""
+    """Belongs to `agent`; `journal` holds what the predecessor left."""
 
     def __init__(self, agent: StrategyAgent, schedule: AgentSchedules, journal: Journal, runner: Runner) -> None:
         self._agent = agent
@@ -38,7 +39,7 @@ class Scheduler:
         self._tasks: dict[str, ScheduledTask] = {}
         self._ready = False
         self._arming = asyncio.Lock()
-        self._renewing: set[asyncio.Task[None]] = set()
+        self._renewing = TaskSet()
         messenger.on("egg-schedule-report", self._on_report)
         messenger.on("egg-schedule-now", self._on_now)
         messenger.on("egg-schedules", lambda data: self.plain())
@@ -46,24 +47,24 @@ class Scheduler:
     # -- the cluster's life --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """The agent starts: keep the time of its own tasks."""
+        """Keep the times of the agent's own tasks, because the agent starts."""
         for task in self._schedule.tasks.values():
             await self._arm(task.terms, Here)
 
     def cluster_ready(self) -> None:
-        """The whole cluster is up, or this agent has taken its place in it: keep the workers' times, too."""
+        """Keep the times of the app workers' tasks, too: the cluster is ready, or this agent has replaced another."""
         self._ready = True
         if self._agent.generation > 1:
             self._agent.messenger.internal.send("egg-schedule-ask", None, "app")
         self._renew()
 
     def listening_workers(self, worker_ids: list[int]) -> None:
-        """These app workers listen now (`egg-pids`)."""
+        """Note which app workers listen now (`egg-pids`)."""
         self._directory.listen(worker_ids)
         self._renew()
 
     async def close(self, grace: float) -> None:
-        """The agent closes: its own runs have `grace` seconds to finish."""
+        """Stop all tasks because the agent closes; its own runs have `grace` seconds to finish."""
         for task in self._tasks.values():
             await task.disarm()
         await self._runner.close(grace)
@@ -82,12 +83,10 @@ class Scheduler:
         return problem
 
     def _renew(self) -> None:
-        """What the crew says may have changed."""
-        self._run_sender.look_again()
+        """Follow the directory, which may have changed."""
+        self._run_sender.workers_changed()
         if self._ready:
-            task = asyncio.get_running_loop().create_task(self._follow_directory())
-            self._renewing.add(task)
-            task.add_done_callback(self._renewing.discard)
+            self._renewing.start(self._follow_directory())
 
     async def _follow_directory(self) -> None:
         async with self._arming:
@@ -101,7 +100,7 @@ class Scheduler:
                     await task.disarm()
 
     def _task(self, name: str) -> ScheduledTask:
-        """What there is of that name, or a new one, with the runs that the predecessor left open."""
+        """Return the task of that name; a new one takes over the runs that the predecessor left open."""
         if name not in self._tasks:
             task = self._tasks[name] = ScheduledTask(name, self._journal, self._clock, self._logger)
             for run_id, worker_ids in list(self._journal.of(name).open.items()):
@@ -110,17 +109,17 @@ class Scheduler:
 
     async def _arm(self, terms: ScheduleTerms, strategy: type[ScheduleStrategy]) -> None:
         task = self._task(terms.name)
-        sender = _Sender(task, terms, self._run_sender, self._run_here)
+        sender = _StrategySender(task, terms, self._run_sender, self._run_here)
         await task.arm(terms, strategy(terms, self._agent, sender), self._agent.env)
 
     def _adopt(self, task: ScheduledTask, run_id: str, worker_ids: list[int]) -> None:
         run = ScheduleRun(task.name, self._clock.wall(), "by the agent before")
 
         async def wait(run: ScheduleRun) -> RunEnd:
-            if HERE in worker_ids:
+            if AGENT_ITSELF in worker_ids:
                 self._journal.end(task.name, run_id)
                 return RunEnd(LOST, "the agent died")
-            run.where = ", ".join(map(self._directory.place_of, worker_ids))
+            run.where = ", ".join(map(self._directory.name_of, worker_ids))
             return await self._run_sender.join(task.name, run_id, worker_ids)
 
         task.adopt(run, wait)
@@ -132,14 +131,14 @@ class Scheduler:
             return RunEnd(STOPPED, "the agent closes")
         run.where, run_id = "agent", self._run_sender.new_id()
         task = self._schedule.tasks[run.name]
-        await self._journal.begin(run.name, run_id, [HERE])
+        await self._journal.begin(run.name, run_id, [AGENT_ITSELF])
         try:
             return await asyncio.shield(self._runner.begin(task, run_id, run.due, args))
         finally:
             self._journal.end(run.name, run_id)
 
-    async def run_by_hand(self, name: str, args: tuple[Any, ...] = ()) -> ScheduleRun | None:
-        """Run a task now, as a tick would; None where there is none of that name."""
+    async def run_now(self, name: str, args: tuple[Any, ...] = ()) -> ScheduleRun | None:
+        """Run a task now, as a tick would; return None if there is no task of that name."""
         task = self._tasks.get(name)
         if task is None or task.strategy is None:
             return None
@@ -151,18 +150,18 @@ class Scheduler:
 
     async def _on_now(self, data: Any) -> dict[str, Any] | None:
         name, args = convert(data, tuple[str, tuple[Any, ...]])
-        run = await self.run_by_hand(name, args)
+        run = await self.run_now(name, args)
         return None if run is None else run.plain()
 
-    # -- what may be asked ---------------------------------------------------------------------------------
+    # -- its state -----------------------------------------------------------------------------------------
 
     def plain(self) -> list[dict[str, Any]]:
-        """All tasks, as plain values, for `eggcluster schedules`."""
+        """Return all tasks as plain values, for `eggcluster schedules`."""
         return [task.plain() for _, task in sorted(self._tasks.items()) if task.terms is not None]
 
 
-class _Sender:
-    """A strategy's way to its task's runs."""
+class _StrategySender:
+    """Carries out the runs that a strategy sends."""
 
     def __init__(
         self,

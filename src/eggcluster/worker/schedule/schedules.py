@@ -25,7 +25,7 @@ class Task(NamedTuple):
 
 
 class Schedules:
-    """A decorator that registers; `type` is the one where none is given."""
+    """A decorator that registers functions; `type` is the default type."""
 
     def __init__(self, type: str) -> None:
         self._type = type
@@ -37,8 +37,8 @@ class Schedules:
         """Call the decorated function, async or plain (in a thread), every `interval` ("500ms", "10s", "5m", "2h",
         "1d", seconds, a timedelta), or at the times of `cron`; docs/schedule.md has all terms.
 
-        DeclarationError, which names the function, for terms that make no sense, for what does not run when it is
-        called, and once the worker has started. The function stays what it was.
+        Raise DeclarationError, which names the function, for invalid terms, for an object that does not run when it
+        is called, and after the worker has started. The function itself is returned unchanged.
         """
         if callable(interval):  # decorated without brackets
             raise DeclarationError(f"schedule {function_place(interval)}: {SAY_WHEN}")
@@ -50,25 +50,25 @@ class Schedules:
         return decorate
 
     def copy(self) -> Self:
-        """The same for another worker, which may register more."""
+        """Return a copy for another worker, which may register more."""
         other = copy(self)
         other.tasks, other._closed = dict(self.tasks), False
         return other
 
     def close_registration(self) -> None:
-        """The tasks are known to others now: no more may come."""
+        """Refuse further registrations: the agent knows the tasks now."""
         self._closed = True
 
     def _add(self, function: Callable[..., Any], interval: Interval | None, given: GivenTerms) -> None:
         if not is_function(function):
-            raise DeclarationError(f"schedule: {short(function)} is no function")
-        place = function_place(function)
+            raise DeclarationError(f"schedule: {short(function)} is not a function")
+        written_at = function_place(function)
         try:
             check_runs(function)
-            terms = check_terms(function_name(function), place, self._type, interval, given)
+            terms = check_terms(function_name(function), written_at, self._type, interval, given)
             self._check(terms)
         except ValueError as error:
-            raise DeclarationError(f"schedule {place}: {error}") from None
+            raise DeclarationError(f"schedule {written_at}: {error}") from None
         self.tasks[terms.name] = Task(terms, function)
 
     def _check(self, terms: ScheduleTerms) -> None:
@@ -85,22 +85,22 @@ class Schedules:
             raise ValueError(f"cron={short(terms.cron)} never comes")
         try:
             encode(terms.plain())
-        except (TypeError, OverflowError, ValueError, RecursionError) as error:  # the agent has to be told of it
+        except (TypeError, OverflowError, ValueError, RecursionError) as error:  # the terms are sent to the agent
             raise ValueError(f"MessagePack cannot carry its terms: {error}") from None
 
 
 class AgentSchedules(Schedules):
-    """The agent's, which also knows the types."""
+    """`agent.schedule`, which also holds the types."""
 
     def __init__(self) -> None:
         super().__init__("agent")
         self.strategies: dict[str, type[ScheduleStrategy]] = {}
 
     def use(self, name: str, strategy: type[ScheduleStrategy] | None = None) -> Any:
-        """Make a type of tasks known, for `@app.schedule(type=name)`; without the class, a decorator for it.
+        """Register a type of tasks for `@app.schedule(type=name)`; without the class, return a decorator for it.
 
-        DeclarationError for a name that has a meaning already or does not fit in a line, for what is no
-        ScheduleStrategy, and once the agent has started.
+        Raise DeclarationError for a name that is taken or not printable, for a class that is not a
+        ScheduleStrategy, and after the agent has started.
         """
         if isinstance(name, type):  # decorated without brackets
             raise DeclarationError(f'schedule type {name.__qualname__}: say its name, agent.schedule.use("name")')
@@ -121,4 +121,4 @@ class AgentSchedules(Schedules):
         if name in ("agent", "worker", "all", *self.strategies):
             raise ValueError("it is there already: choose another name")
         if not (isinstance(strategy, type) and issubclass(strategy, ScheduleStrategy)):
-            raise ValueError(f"{short(strategy)} is no class of ScheduleStrategy")
+            raise ValueError(f"{short(strategy)} is not a subclass of ScheduleStrategy")

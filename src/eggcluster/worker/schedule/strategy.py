@@ -33,22 +33,23 @@ class StrategyAgent(Protocol):
 
 
 class Sender(Protocol):
-    """What runs one task: each waits for the run's end, and gives its record, whatever has become of it."""
+    """Runs one task. Each method waits for the run's end and returns its record, whatever the outcome."""
 
     async def send_one(self, args: tuple[Any, ...]) -> ScheduleRun: ...
     async def send_all(self, args: tuple[Any, ...]) -> ScheduleRun: ...
     async def run_here(self, args: tuple[Any, ...]) -> ScheduleRun: ...
 
 
-# What has brought a run about: the trigger, and its tick in Unix seconds (None: now).
+# The cause of a run: its trigger, and its tick in Unix seconds (None: now).
 cause: ContextVar[tuple[str, float | None]] = ContextVar("cause", default=("own", None))
 
 
 class ScheduleStrategy:
-    """Subclass it and make it known with `agent.schedule.use(name, Strategy)`; tasks choose it with `type=name`.
+    """Decides when and where the tasks of one type run. Register a subclass with `agent.schedule.use(name, Strategy)`;
+    tasks choose it with `type=name`.
 
-    `terms` are the task's, `terms.options` what was given as `options={...}`; `agent` is the agent, `logger` its
-    logger. `interval` and `cron` need not be given for a type of one's own.
+    `terms` are the terms of the task, with its `options={...}` in `terms.options`; `logger` is the agent's logger.
+    A task of a custom type needs neither `interval` nor `cron`.
     """
 
     def __init__(self, terms: ScheduleTerms, agent: StrategyAgent, sender: Sender) -> None:
@@ -58,46 +59,46 @@ class ScheduleStrategy:
         self._sender = sender
 
     async def start(self) -> None:
-        """Awaited as a background task from the cluster's readiness on, and again after it has raised: wait here for
-        whatever brings the task about, and send it. It is cancelled when the task is gone, or its terms change."""
+        """Wait for the events that trigger the task, and send it. Runs as a background task once the cluster is ready,
+        and again after it has raised. It is cancelled when the task disappears or its terms change."""
 
     async def handle(self) -> None:
-        """A tick of the task's interval or cron has come."""
+        """Handle a tick of the task's interval or cron."""
         await self.run()
 
     async def run(self, *args: Any) -> ScheduleRun:
-        """Run it once: what a tick does, and `run_schedule`."""
+        """Run the task once, for a tick or for `run_schedule`."""
         return await self.send_one(*args)
 
     async def close(self) -> None:
-        """Awaited, for a second at most, when the task is gone, its terms change, or the agent closes."""
+        """Release resources, within a second, when the task disappears, its terms change, or the agent closes."""
 
     async def send_one(self, *args: Any) -> ScheduleRun:
         """Run the task in one listening app worker, with these arguments (what MessagePack carries).
 
-        Waits for its end and gives the run, whatever has become of it (`run.outcome`); the task's `overlap` decides
-        whether it begins. Cancelling stops the waiting alone.
+        Wait for its end and return the run, whatever its outcome (`run.outcome`). The task's `overlap` decides
+        whether it begins. Cancelling ends only the wait.
         """
         return await self._sender.send_one(args)
 
     async def send_all(self, *args: Any) -> ScheduleRun:
-        """As `send_one`, in every listening app worker that has the task."""
+        """Run the task as `send_one` does, but in every listening app worker that has it."""
         return await self._sender.send_all(args)
 
 
 class ToOne(ScheduleStrategy):
-    """Type "worker"."""
+    """Type "worker": runs in one app worker."""
 
 
 class ToAll(ScheduleStrategy):
-    """Type "all"."""
+    """Type "all": runs in every app worker."""
 
     async def run(self, *args: Any) -> ScheduleRun:
         return await self.send_all(*args)
 
 
 class Here(ScheduleStrategy):
-    """The agent's own tasks."""
+    """Type "agent": runs in the agent."""
 
     async def run(self, *args: Any) -> ScheduleRun:
         return await self._sender.run_here(args)

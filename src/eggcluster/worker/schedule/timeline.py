@@ -1,4 +1,4 @@
-"""One task's ticks as they come, in real time. Runs in the agent; `model/schedule/timetable.py` decides."""
+"""The ticks of one task in real time. Runs in the agent; `model/schedule/timetable.py` decides."""
 
 import asyncio
 import logging
@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from eggcluster.model.schedule.schedule_terms import ScheduleTerms
-from eggcluster.model.schedule.timetable import LATE, Times, Timetable
+from eggcluster.model.schedule.timetable import MISSED_AFTER, Times, Timetable
 from eggcluster.worker.schedule.clock import Clock, time_text, times_of
 from eggcluster.worker.schedule.journal import JournalEntry
 
-LOOK = 1.0  # seconds between two looks at the wall clock: it may have been set, or the machine suspended
+CLOCK_CHECK_INTERVAL = 1.0  # seconds; the wall clock may be set, or the machine suspended, while a cron task waits
 
 
 class Tick(NamedTuple):
-    """`due` in Unix seconds; `last` is the same instant, or the last one before it, by the series' own clock."""
+    """`due` is in Unix seconds. `last` is the same instant, or the last one before it, by the series' own clock."""
 
     due: float
     trigger: str
@@ -23,29 +23,29 @@ class Tick(NamedTuple):
 
 
 class Timeline:
-    """A series that begins now, or goes on where `note`, the predecessor's, says; `None` from `times_of`: no series."""
+    """A series that begins now, or continues where the predecessor's `entry` ends. `table` is None without a series."""
 
-    def __init__(self, terms: ScheduleTerms, note: JournalEntry, clock: Clock, logger: logging.Logger) -> None:
+    def __init__(self, terms: ScheduleTerms, entry: JournalEntry, clock: Clock, logger: logging.Logger) -> None:
         self._terms = terms
         self._clock = clock
         self._logger = logger
-        self.goes_on = bool(note.when) and note.when == terms.when
-        began = note.last if self.goes_on else self.now()
+        self.goes_on = bool(entry.when) and entry.when == terms.when
+        began = entry.last if self.goes_on else self.now()
         times: Times | None = times_of(terms, began)
         self.table = Timetable(times, began) if times is not None else None
 
     def now(self) -> float:
-        """By the clock that this series goes by."""
+        """Return the time by this series' own clock."""
         return self._clock.wall() if self._terms.cron is not None else self._clock.monotonic()
 
     @property
     def next_due(self) -> float | None:
-        """The next tick in Unix seconds, without its jitter."""
+        """The next tick in Unix seconds, without jitter."""
         planned = self.table.planned if self.table is not None else None
         return None if planned is None else self._to_wall(planned)
 
     async def ticks(self) -> AsyncIterator[Tick]:
-        """Each tick when it has come due."""
+        """Yield each tick when it comes due."""
         table = self.table
         if self._terms.immediate and not (self.goes_on and self._terms.type != "agent"):
             yield Tick(self._clock.wall(), "immediate", table.last if table is not None else 0.0)
@@ -58,24 +58,24 @@ class Timeline:
             if not await self._until(table, table.planned + delay):
                 continue
             planned = table.planned
-            tick = table.take(self.now(), max(LATE, self._terms.catch_up) + delay)
+            tick = table.take(self.now(), max(MISSED_AFTER, self._terms.catch_up) + delay)
             if tick != planned:
-                self._tell_left_out(planned, table.last, tick is None)
+                self._log_left_out(planned, table.last, tick is None)
             if tick is not None:
                 yield Tick(self._to_wall(tick), "time", table.last)
 
-    def _tell_left_out(self, first: float, last: float, last_too: bool) -> None:
-        """The loop was held up, or the clock was set: some ticks are not given out."""
+    def _log_left_out(self, first: float, last: float, last_too: bool) -> None:
+        """Log that ticks were left out, because the loop was blocked or the clock was set."""
         span = (time_text(self._to_wall(first)), "to" if last_too else "until before", time_text(self._to_wall(last)))
         self._logger.warning("schedule %s: left out %s %s %s, it is too late for them", self._terms.name, *span)
 
     async def _until(self, table: Timetable, due: float) -> bool:
-        """Wait; False where the clock was set back, and the series has begun anew."""
+        """Wait until `due`. Return False if the clock was set back and the series has begun anew."""
         while (left := due - self.now()) > 0:
             if table.begins_anew(self.now()):
                 self._logger.warning("schedule %s: the clock was set back, it begins anew", self._terms.name)
                 return False
-            await asyncio.sleep(min(left, LOOK) if self._terms.cron is not None else left)
+            await asyncio.sleep(min(left, CLOCK_CHECK_INTERVAL) if self._terms.cron is not None else left)
         return True
 
     def _to_wall(self, instant: float) -> float:

@@ -1,4 +1,4 @@
-"""A shared client as the application describes it: its class, its options, what its methods mean. Runs anywhere."""
+"""The application's description of a shared client: class, options, meanings of methods. Runs in all workers."""
 
 import inspect
 from collections.abc import Callable
@@ -9,20 +9,20 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 Meaning = Literal["invoke", "subscribe", "unsubscribe", "publish"]
 
-LIFE = ("start", "close")  # the agent's own business: a worker must not close the connection of all
+LIFECYCLE_METHODS = ("start", "close")  # for the agent alone: a worker must not close the connection that all share
 _IDEMPOTENT = "__egg_idempotent__"
 
 
 def idempotent(method: F) -> F:
-    """Mark a client's method as one that may be carried out twice: when the agent goes away during a call, the call
-    is made again to the next agent instead of raising LeaderGone."""
+    """Mark a client's method that may be carried out twice. If the agent goes away during a call, the call is repeated
+    with the next agent instead of raising LeaderGone."""
     setattr(method, _IDEMPOTENT, True)
     return method
 
 
 @dataclass(frozen=True)
 class ClientSpec:
-    """What `create` was told."""
+    """The arguments of `create`, `delegate` and `cluster` for one client."""
 
     cls: type
     name: str
@@ -32,11 +32,11 @@ class ClientSpec:
     timeout: float
 
     def build(self) -> Any:
-        """The real client."""
+        """Return a new real client."""
         return self.cls(*self.args, **self.options)
 
     def differs_in(self, other: "ClientSpec") -> str:
-        """What another one of the same name has otherwise, in words; "" where they are the same client."""
+        """Return what differs in another spec of the same name, in words; "" if they are equal."""
         found = ["class"] if self.cls is not other.cls else []
         found += ["argument"] if not _same(self.args, other.args) else []
         missing = object()
@@ -47,17 +47,21 @@ class ClientSpec:
         return ", ".join(found)
 
     def methods(self) -> dict[str, Meaning]:
-        """What followers have: by name, what it means."""
+        """Return the methods of followers: the meaning of each by name."""
         found: dict[str, Meaning] = {}
         for name in dir(self.cls):
             if name in ("subscribe", "unsubscribe", "publish"):
                 found[name] = name  # type: ignore[assignment]  # it is one of the three
-            elif not name.startswith("_") and name not in LIFE and inspect.iscoroutinefunction(self._attribute(name)):
+            elif (
+                not name.startswith("_")
+                and name not in LIFECYCLE_METHODS
+                and inspect.iscoroutinefunction(self._attribute(name))
+            ):
                 found[name] = "invoke"
         return found | self.delegates
 
     def called(self, meaning: Meaning) -> str | None:
-        """The method that means this."""
+        """Return the name of the method with this meaning; None if there is none."""
         delegated = [name for name, what in self.delegates.items() if what == meaning]
         return next(iter(delegated + [name for name, what in self.methods().items() if what == meaning]), None)
 
@@ -69,15 +73,15 @@ class ClientSpec:
 
 
 class ClusterClient(Generic[T]):
-    """What `app.cluster(RegistryClient)` gives: `delegate` as needed, then `create`."""
+    """The result of `app.cluster(RegistryClient)`: call `delegate` as needed, then `create`."""
 
     def __init__(
         self, cls: type[T], open_client: Callable[[ClientSpec], Any], name: str | None = None, timeout: float = 5.0
     ) -> None:
         if not isinstance(cls, type):
-            raise TypeError(f"a shared client is made of a class, not of {cls!r}")
+            raise TypeError(f"a shared client is made from a class, not from {cls!r}")
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout: {timeout!r} is no time; use seconds above 0")
+            raise ValueError(f"timeout: {timeout!r} is not a duration; use seconds above 0")
         self._cls = cls
         self._open = open_client
         self._name = name or cls.__name__
@@ -89,23 +93,24 @@ class ClusterClient(Generic[T]):
         methods become calls with `delegate("size")`; they run in the agent's event loop and must not block."""
         if to not in get_args(Meaning):
             raise ValueError(f"delegate: {to!r} means nothing; use one of {', '.join(get_args(Meaning))}")
-        if not callable(getattr(self._cls, method, None)) or method in LIFE or method.startswith("_"):
+        if not callable(getattr(self._cls, method, None)) or method in LIFECYCLE_METHODS or method.startswith("_"):
             raise ValueError(f"delegate: {self._cls.__name__} has no method {method!r} for its followers")
         self._delegates[method] = to
         return self
 
     def create(self, *args: Any, **options: Any) -> T:
-        """The client: in the agent the one with the connection, made as `cls(*args, **options)`; in an app worker a
-        follower with its methods, whose arguments are ignored; outside of a cluster one of this process's own.
+        """Return the client. In the agent it is the one with the connection, made as `cls(*args, **options)`; in an app
+        worker it is a follower with the same methods, which ignores the arguments; outside of a cluster it belongs to
+        this process.
 
-        The same name again gives the same client; ValueError, which names them, where its class or options are others.
+        The same name again returns the same client. Raise ValueError if class or options differ then.
         """
         client: T = self._open(ClientSpec(self._cls, self._name, args, options, dict(self._delegates), self._timeout))
         return client
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether they are equal; those that cannot say so, such as arrays, are not."""
+    """Return whether they are equal. Objects whose comparison fails, such as arrays, are not."""
     try:
         return bool(one is other or one == other)
     except Exception:

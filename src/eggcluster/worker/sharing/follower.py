@@ -1,4 +1,4 @@
-"""A follower: a shared client in an app worker, which has the real one's methods and none of its connections."""
+"""A follower: a shared client without a connection of its own, which calls the leader. Runs in an app worker."""
 
 import functools
 from typing import Any, Protocol
@@ -11,17 +11,17 @@ class AgentLink(Protocol):
     """The worker's connection to the agent."""
 
     async def call(self, name: str, action: str, data: Any, timeout: float, *, again: bool) -> Any:
-        """Ask the leader `name`; with `again` once more where the agent goes away meanwhile."""
+        """Call the leader `name`. With `again`, repeat the call if the agent goes away meanwhile."""
 
     def tell(self, action: str, data: Any) -> None:
-        """Tell the agent, if it is there; a worker that reconnects later subscribes anew."""
+        """Send a message to the agent if it is connected. A worker that reconnects later subscribes again."""
 
     def soon(self, function: Any, *args: Any) -> None:
         """Call a function in the worker's event loop."""
 
 
 class Topic:
-    """What listeners of this worker subscribe to, and its latest value: a tuple of one, empty before the first."""
+    """A subscription of this worker. `latest` holds the latest value as a tuple of one, empty before the first."""
 
     def __init__(self, info: Any) -> None:
         self.info = info
@@ -30,25 +30,25 @@ class Topic:
 
 
 class Follower:
-    """Calls go to the leader; it keeps the latest value of each subscription, for subscribers that come later."""
+    """Sends calls to the leader, and keeps the latest value of each subscription for later subscribers."""
 
-    def __init__(self, spec: ClientSpec, wire: AgentLink) -> None:
+    def __init__(self, spec: ClientSpec, link: AgentLink) -> None:
         self.spec = spec
-        self._wire = wire
+        self._link = link
         self._topics: dict[bytes, Topic] = {}
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name, again = self.spec.name, self.spec.is_idempotent(method)
-        return await self._wire.call(name, f"{name}.{method}", (args, kwargs), self.spec.timeout, again=again)
+        return await self._link.call(name, f"{name}.{method}", (args, kwargs), self.spec.timeout, again=again)
 
     def subscribe(self, info: Any, subscriber: Subscriber) -> Established:
         check_subscriber(subscriber)
         key = topic(info)
-        self._wire.soon(self._subscribe, key, info, subscriber)
+        self._link.soon(self._subscribe, key, info, subscriber)
         return Established(functools.partial(self._established, key))
 
     def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
-        self._wire.soon(self._unsubscribe, topic(info), subscriber)
+        self._link.soon(self._unsubscribe, topic(info), subscriber)
 
     def attribute(self, name: str) -> Any:
         cls = self.spec.cls.__name__
@@ -57,15 +57,15 @@ class Follower:
             f"what delegate() names"
         )
 
-    # -- called by the wire ----------------------------------------------------------------------------
+    # -- called by the link ----------------------------------------------------------------------------
 
     def subscribe_again(self) -> None:
-        """There is an agent again, or for the first time: it has to be told."""
+        """Send all subscriptions to an agent that has just been connected."""
         for key, each in self._topics.items():
-            self._wire.tell("subscribe", (self.spec.name, key, each.info))
+            self._link.tell("subscribe", (self.spec.name, key, each.info))
 
     def receive(self, key: bytes, value: Any) -> None:
-        """A value came."""
+        """Pass a value from the leader to the subscribers."""
         if found := self._topics.get(key):
             found.latest = (value,)
             for subscriber in list(found.subscribers):
@@ -77,7 +77,7 @@ class Follower:
         found = self._topics.get(key)
         if found is None:
             found = self._topics[key] = Topic(info)
-        self._wire.tell("subscribe", (self.spec.name, key, info))  # again, too: the first may have failed
+        self._link.tell("subscribe", (self.spec.name, key, info))  # each time: an earlier one may have failed
         found.subscribers.append(subscriber)
         for value in found.latest:
             call_subscriber(subscriber, value, self.spec.name)
@@ -87,8 +87,8 @@ class Follower:
             found.subscribers = [each for each in found.subscribers if subscriber is not None and each != subscriber]
             if not found.subscribers:
                 del self._topics[key]
-                self._wire.tell("unsubscribe", (self.spec.name, key, None))
+                self._link.tell("unsubscribe", (self.spec.name, key, None))
 
     async def _established(self, key: bytes) -> None:
         name, timeout = self.spec.name, self.spec.timeout
-        await self._wire.call(name, "subscribed", (name, key), timeout, again=True)
+        await self._link.call(name, "subscribed", (name, key), timeout, again=True)

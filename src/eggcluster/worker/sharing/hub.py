@@ -1,9 +1,9 @@
-"""The hub: the agent's end of all lines to app workers. It starts the leaders and serves their followers."""
+"""The hub: starts the leaders, and serves their followers over connections from the app workers. Runs in the agent."""
 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import RequestKey
 from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.kernel.tasks import TaskSet
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import AGENT
 from eggcluster.model.shared.shared_store import Write
@@ -25,16 +26,16 @@ from eggcluster.worker.sharing.shared_client import ClientBackend
 from eggcluster.worker.sharing.shared_writer import SharedWriter
 from eggcluster.worker.sharing.sharing import Sharing
 
-FAREWELL = 1.0  # seconds for the calls that are under way when the agent closes
+CLOSE_TIMEOUT = 1.0  # seconds for the calls under way when the agent closes
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class SharingHub(Sharing):
-    """Followers come by `take`, from `open` to `close`.
+    """Takes followers' connections from `open` to `close`.
 
-    They say hello, are welcomed once the agent has booted, and only then ask for anything: so they find all
-    leaders that the agent's module and its `on_start` have created.
+    A follower says hello, is welcomed once the agent has booted, and only then asks for anything. So it finds all
+    leaders that the agent's module and `on_start` have created.
     """
 
     def __init__(self, worker_spec: WorkerSpec) -> None:
@@ -42,10 +43,10 @@ class SharingHub(Sharing):
         self._options = worker_spec.options
         self._cluster_id = worker_spec.cluster_id
         self._leaders: dict[str, Leader] = {}
-        self._handlers = Handlers()  # the leaders' methods, for all lines
+        self._handlers = Handlers()  # the leaders' methods, for all connections
         self._connections: set[DirectConnection] = set()
         self._booted = asyncio.Event()
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running = TaskSet()
         self._shared = Shared(self)
         self._shared_is_used = False
         self._writer = SharedWriter(worker_spec.generation, self._shared.notify)
@@ -72,10 +73,10 @@ class SharingHub(Sharing):
         return self._shared
 
     def open(self) -> None:
-        """Let followers in; may be called again."""
+        """Accept followers from now on. Later calls do nothing."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-            self._run(self._restore())
+            self._running.start(self._restore())
 
     async def start(self) -> None:
         self.open()
@@ -88,20 +89,19 @@ class SharingHub(Sharing):
         self._booted.set()
 
     def agent_gone(self) -> None:
-        """That is this one."""
+        """Do nothing: this is the agent."""
 
     async def close(self) -> bool:
         self._writer.close()
         if under_way := {task for connection in self._connections for task in connection.running}:
-            await asyncio.wait(under_way, timeout=FAREWELL)
+            await asyncio.wait(under_way, timeout=CLOSE_TIMEOUT)
         closed = [await leader.close() for leader in reversed(self._leaders.values())]
         for connection in list(self._connections):
             connection.close()
-        for task in self._running:
-            task.cancel()
+        self._running.cancel()
         return all(closed)
 
-    # -- the dictionary's home -------------------------------------------------------------------------
+    # -- the shared dictionary -------------------------------------------------------------------------
 
     @property
     def table(self) -> Table | None:
@@ -119,10 +119,10 @@ class SharingHub(Sharing):
         finally:
             self._writer.open()
 
-    # -- lines -----------------------------------------------------------------------------------------
+    # -- connections -----------------------------------------------------------------------------------
 
     def take(self, follower: socket.socket) -> None:
-        self._run(self._take(follower))
+        self._running.start(self._take(follower))
 
     async def _take(self, sock: socket.socket) -> None:
         options = self._options
@@ -131,20 +131,20 @@ class SharingHub(Sharing):
         )
         self._connections.add(connection)
 
-    def on_request(self, connection: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
+    def on_request(self, connection: DirectConnection, request_key: RequestKey, action: str, data: Any) -> bool:
         if action == "hello":
-            self._greet(connection, question, *convert(data, tuple[str, int, int | None]))
+            self._greet(connection, request_key, *convert(data, tuple[str, int, int | None]))
         elif action == "write":
-            self._write(connection, question, convert(data, Write))
+            self._write(connection, request_key, convert(data, Write))
         elif action == "subscribed":
-            self._run(self._confirm(connection, question, *convert(data, tuple[str, bytes])))
+            self._running.start(self._confirm(connection, request_key, *convert(data, tuple[str, bytes])))
         else:
             return False
         return True
 
     def on_message(self, connection: DirectConnection, action: str, data: Any) -> None:
         if action == "follow":
-            self._run(self._follow(connection))
+            self._running.start(self._follow(connection))
             return
         name, key, info = convert(data, tuple[str, bytes, Any])
         if leader := self._leaders.get(name):
@@ -160,54 +160,55 @@ class SharingHub(Sharing):
             leader.remove_connection(connection)
 
     def _greet(
-        self, connection: DirectConnection, question: RequestKey, cluster_id: str, worker_id: int, version: int | None
+        self,
+        connection: DirectConnection,
+        request_key: RequestKey,
+        cluster_id: str,
+        worker_id: int,
+        version: int | None,
     ) -> None:
-        if cluster_id != self._cluster_id:  # its runtime directory was emptied, and this cluster has bound its file
+        if (
+            cluster_id != self._cluster_id
+        ):  # the follower's runtime directory was emptied, and this cluster has bound the path
             connection.reply(
-                question, FrameKind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""]
+                request_key, FrameKind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""]
             )
             return
         self._recovery.arrive(worker_id, version, connection)
-        self._run(self._welcome(connection, question))
+        self._running.start(self._welcome(connection, request_key))
 
-    async def _welcome(self, connection: DirectConnection, question: RequestKey) -> None:
+    async def _welcome(self, connection: DirectConnection, request_key: RequestKey) -> None:
         await self._booted.wait()
-        connection.reply(question, FrameKind.REPLY, list(self._leaders))
+        connection.reply(request_key, FrameKind.REPLY, list(self._leaders))
 
     async def _follow(self, connection: DirectConnection) -> None:
         await self._writer.restored.wait()
         if not connection.channel.closed:
             self._writer.add_connection(connection)
 
-    async def _confirm(self, connection: DirectConnection, question: RequestKey, name: str, key: bytes) -> None:
+    async def _confirm(self, connection: DirectConnection, request_key: RequestKey, name: str, key: bytes) -> None:
         try:
             if leader := self._leaders.get(name):
                 await leader.established(key)
         except Exception as error:
-            connection.reply(question, FrameKind.FAILURE, [type(error).__name__, str(error), ""])
+            connection.reply(request_key, FrameKind.FAILURE, [type(error).__name__, str(error), ""])
         else:
-            connection.reply(question, FrameKind.REPLY, None)
+            connection.reply(request_key, FrameKind.REPLY, None)
 
-    def _write(self, connection: DirectConnection, question: RequestKey, write: Write) -> None:
+    def _write(self, connection: DirectConnection, request_key: RequestKey, write: Write) -> None:
         if not self._writer.restored.is_set():
-            self._run(self._write_later(connection, question, write))
+            self._running.start(self._write_later(connection, request_key, write))
             return
         try:
             answer = [self._writer.carry_out(write), None, ""]
         except (SharedFull, TypeError, ValueError) as error:
             answer = [None, type(error).__name__, str(error)]
-        self._writer.after_turn(partial(self._acknowledge, connection, question, answer))
+        self._writer.after_turn(partial(self._acknowledge, connection, request_key, answer))
 
-    async def _write_later(self, connection: DirectConnection, question: RequestKey, write: Write) -> None:
+    async def _write_later(self, connection: DirectConnection, request_key: RequestKey, write: Write) -> None:
         await self._writer.restored.wait()
-        self._write(connection, question, write)
+        self._write(connection, request_key, write)
 
-    def _acknowledge(self, connection: DirectConnection, question: RequestKey, answer: list[Any]) -> None:
+    def _acknowledge(self, connection: DirectConnection, request_key: RequestKey, answer: list[Any]) -> None:
         connection.flush_latest()  # the writer reads its own write
-        connection.reply(question, FrameKind.REPLY, answer)
-
-    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
-        """A task that is not lost to the garbage collector."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        connection.reply(request_key, FrameKind.REPLY, answer)

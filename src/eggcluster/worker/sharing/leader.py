@@ -1,4 +1,4 @@
-"""A leader: the real client with the one connection, and its subscriptions. Runs in the agent (or alone, in a test)."""
+"""A leader: the real client, with the only connection, and its subscriptions. Runs in the agent (in a test: alone)."""
 
 import asyncio
 import functools
@@ -31,7 +31,7 @@ class Subscription:
 
 
 class Leader:
-    """Makes the real client when it is started, and is the only one to use it."""
+    """Makes the real client at the start and is the only user of it."""
 
     def __init__(self, spec: ClientSpec) -> None:
         self.spec = spec
@@ -40,17 +40,18 @@ class Leader:
         self._loop: asyncio.AbstractEventLoop
         self._thread = 0
         self._subscriptions: dict[bytes, Subscription] = {}
-        self._running: set[asyncio.Task[None]] = set()  # a task without a reference may be collected as garbage
+        # The loop holds tasks weakly. A TaskSet needs a running loop, and `unsubscribe` may be called outside of it.
+        self._unsubscribing: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return f"the leader of {self.spec.name}"
 
-    # -- its life --------------------------------------------------------------------------------------
+    # -- lifecycle ------------------------------------------------------------------------------------
 
     def begin(self) -> "asyncio.Task[None]":
-        """Start it in the running loop, once; later calls return the same task."""
+        """Start the real client in the running loop, once; later calls return the same task."""
         loop = asyncio.get_running_loop()
-        if self._starting is None or self._starting.get_loop() is not loop:  # a test after the other, each its own loop
+        if self._starting is None or self._starting.get_loop() is not loop:  # each test may have its own loop
             self._loop, self._thread = loop, threading.get_ident()
             self._starting = loop.create_task(self._start())
             for subscription in self._subscriptions.values():
@@ -63,7 +64,7 @@ class Leader:
             await _awaited(start())
 
     async def close(self) -> bool:
-        """Close the real client, if it was started and can be closed; False where that raised."""
+        """Close the real client if it was started and has a `close`; return False if that raised."""
         if self._starting is None:
             return True
         self._starting.cancel()
@@ -79,7 +80,7 @@ class Leader:
             return False
         return True
 
-    # -- what it can do --------------------------------------------------------------------------------
+    # -- the client's methods--------------------------------------------------------------------------
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not (starting := self.begin()).done():
@@ -88,7 +89,7 @@ class Leader:
         return await _awaited(getattr(self._real, method)(*args, **kwargs))
 
     def serve(self, method: str, data: Any) -> Any:
-        """The same for a follower; `data` is what it sent. Gives the result of a plain method, or a coroutine."""
+        """Call a method for a follower; `data` is its message. Return the result of a plain method, or a coroutine."""
         args, kwargs = data
         if self._starting is None or not self._starting.done():
             return self.call(method, args, kwargs)
@@ -117,7 +118,7 @@ class Leader:
     # -- for followers ---------------------------------------------------------------------------------
 
     def add_connection(self, connection: DirectConnection, key: bytes, info: Any) -> None:
-        """A follower subscribes."""
+        """Subscribe a follower."""
         subscription = self._subscription(key, info)
         is_new = connection not in subscription.connections
         subscription.connections[connection] = None
@@ -125,14 +126,14 @@ class Leader:
             connection.send_latest((self.spec.name, key), subscription.latest[1])
 
     def remove_connection(self, connection: DirectConnection, key: bytes | None = None) -> None:
-        """A follower wants no more of this; None: of anything."""
+        """Unsubscribe a follower from `key`; None: from everything."""
         for each in [key] if key is not None else list(self._subscriptions):
             if subscription := self._subscriptions.get(each):
                 subscription.connections.pop(connection, None)
                 self._tidy(each)
 
     async def established(self, key: bytes) -> None:
-        """Wait until the real client has subscribed; raises what it raised."""
+        """Wait until the real client has subscribed; raise what it raised."""
         self.begin()
         if (subscription := self._subscriptions.get(key)) and subscription.established is not None:
             await asyncio.shield(subscription.established)
@@ -141,14 +142,14 @@ class Leader:
 
     def _subscription(self, key: bytes, info: Any) -> Subscription:
         """Return the subscription for this key. The first call makes the real client subscribe; if that failed, the
-        next."""
+        next call tries again."""
         subscription = self._subscriptions.get(key)
         if subscription is None:
             self._subscriptions[key] = subscription = Subscription(info)
             subscription.upstream = functools.partial(self._on_value, key, subscription)
         elif subscription.established is None or not _has_failed(subscription.established):
             return subscription
-        if self._starting is not None:  # else it will be done when it begins
+        if self._starting is not None:  # otherwise `begin` does it
             self._establish_soon(subscription)
         return subscription
 
@@ -161,7 +162,7 @@ class Leader:
     async def _establish(self, subscription: Subscription) -> None:
         method = self.spec.called("subscribe")
         if method is None:
-            raise TypeError(f"{self.spec.cls.__name__} has no subscribe(info, listener)")
+            raise TypeError(f"{self.spec.cls.__name__} has no subscribe(info, subscriber)")
         try:
             await self.call(method, (subscription.info, subscription.upstream), {})
         except Exception:
@@ -169,7 +170,7 @@ class Leader:
             raise
 
     def _on_value(self, key: bytes, subscription: Subscription, value: Any) -> None:
-        """The real client's listener; a library may call it from a thread of its own."""
+        """Pass a value on. The real client calls this, possibly from a thread of its library."""
         if threading.get_ident() != self._thread:
             self._loop.call_soon_threadsafe(self._on_value, key, subscription, value)
             return
@@ -186,15 +187,15 @@ class Leader:
             call_subscriber(subscriber, value, name)
 
     def _tidy(self, key: bytes) -> None:
-        """The last subscriber is gone: unsubscribe the real client, if it can do that."""
+        """Unsubscribe the real client, if it can, when the last subscriber has gone."""
         subscription, method = self._subscriptions[key], self.spec.called("unsubscribe")
         if subscription.connections or subscription.subscribers or method is None:
             return
         del self._subscriptions[key]
         if subscription.established is not None and not subscription.established.cancel():
             task = self._loop.create_task(self._unsubscribe(method, subscription))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._unsubscribing.add(task)
+            task.add_done_callback(self._unsubscribing.discard)
 
     async def _unsubscribe(self, method: str, subscription: Subscription) -> None:
         try:
@@ -204,7 +205,7 @@ class Leader:
 
 
 async def _awaited(result: Any) -> Any:
-    """What a plain or an async method returned."""
+    """Return the result of a plain or an async method."""
     return await result if isinstance(result, Awaitable) else result
 
 

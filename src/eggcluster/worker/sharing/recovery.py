@@ -1,8 +1,8 @@
-"""Getting back what was shared, from the app workers' copies, after the agent was replaced. Runs in the agent.
+"""Recovery of the shared dictionary from the app workers' copies, after the agent was replaced. Runs in the agent.
 
-An acknowledged write is in the copy of every worker that kept up, and of two copies the one with the higher version
-has seen everything that is in the other: so one copy is the whole truth, the one that has seen the most. A worker that
-comes when the choice has been made takes over what the others had.
+An acknowledged write is in the copy of every worker that kept up. Of two copies, the one with the higher version
+contains every change of the other; so the copy with the highest version is complete. A worker that connects after the
+choice gets the restored table.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from eggcluster.model.shared.shared_store import Store
 from eggcluster.model.shared.shared_table import Change
 from eggcluster.packing import PackingError, convert
 
-STRAGGLERS = 1.0  # seconds that workers with a copy may wait for the others; their loops are blocked, or they share not
-FIRST_COPY_TIMEOUT = 3.0  # seconds in which a worker with a copy has to come, if one that may have it is left
-ANSWER = 5.0  # seconds to hand over a copy
+OTHER_COPIES_TIMEOUT = 1.0  # seconds to wait for the other workers: their loops may be blocked, or they use no sharing
+FIRST_COPY_TIMEOUT = 3.0  # seconds to wait for the first worker with a copy, if a worker that may have one survives
+COPY_TIMEOUT = 5.0  # seconds for a worker to send its copy
 
 _logger = logging.getLogger("eggcluster.shared")
 
 
 class SharedRecovery:
-    """`survivors` are the ids of the workers that may have a copy; `arrive` records each that comes."""
+    """`survivors` are the ids of the workers that may have a copy; `arrive` records each that connects."""
 
     def __init__(self, survivors: Iterable[int]) -> None:
         self._awaited = set(survivors)
@@ -32,18 +32,18 @@ class SharedRecovery:
         self._news = asyncio.Event()
 
     def arrive(self, worker_id: int, version: int | None, connection: DirectConnection) -> None:
-        """A worker has come; its copy has this version. None: it has no copy."""
+        """Record a worker that has connected, and the version of its copy; None means that it has no copy."""
         self._awaited.discard(worker_id)
         if version is not None:
             self._copies[connection] = version
         self._news.set()
 
     async def run(self, store: Store) -> None:
-        """Wait for the survivors, within limits, and restore what the best of them remembers."""
+        """Wait for the survivors, within limits, and restore the copy with the highest version."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while self._awaited:
-            limit = STRAGGLERS if self._copies else FIRST_COPY_TIMEOUT
+            limit = OTHER_COPIES_TIMEOUT if self._copies else FIRST_COPY_TIMEOUT
             self._news.clear()
             try:
                 async with asyncio.timeout_at(began + limit):
@@ -56,9 +56,9 @@ class SharedRecovery:
 
     async def _take(self, connection: DirectConnection, store: Store) -> bool:
         try:
-            version, entries = read_copy(await connection.request("copy", None, ANSWER))
+            version, entries = read_copy(await connection.request("copy", None, COPY_TIMEOUT))
         except (MessengerError, PackingError) as error:
-            _logger.warning("a copy of what is shared was not to be had: %s", error)
+            _logger.warning("a worker did not send its copy of the shared dictionary: %s", error)
             return False
         store.restore(version, entries)
         _logger.info("restored %d shared keys from a worker's copy", len(entries))
@@ -66,5 +66,5 @@ class SharedRecovery:
 
 
 def read_copy(data: Any) -> tuple[int, list[Change]]:
-    """A copy as it travels; ValidationError for what is none."""
+    """Return the version and the entries of a received copy; raise ValidationError if it is malformed."""
     return convert(data, tuple[int, list[Change]])

@@ -1,4 +1,4 @@
-"""`app.shared`, `agent.shared`: the dictionary that every worker may read. Runs in agent and app workers."""
+"""`app.shared`, `agent.shared`: the dictionary that all workers share. Runs in the agent and the app workers."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from eggcluster.worker.sharing.shared_client import call_subscriber, check_subsc
 
 
 class Change(NamedTuple):
-    """What an `on_change` listener gets. `value` is None where the key was deleted or has expired."""
+    """The argument of an `on_change` subscriber. `value` is None if the key was deleted or has expired."""
 
     key: str
     value: Any
@@ -21,7 +21,7 @@ class Change(NamedTuple):
     deleted: bool
 
 
-FOR_GOOD = 100 * 365 * 86400.0  # seconds; no machine runs for so long, and a clock can be added to them
+MAX_TTL = 100 * 365 * 86400.0  # seconds; longer than any machine runs, and small enough to be added to a clock
 
 OnChange = Callable[[Change], Any]
 _L = TypeVar("_L", bound=OnChange)
@@ -30,14 +30,14 @@ _decode = Decoder().decode
 
 
 class SharedBackend(Protocol):
-    """Where the table is kept up to date, and writes are carried out."""
+    """Keeps the table up to date and carries out writes."""
 
     @property
     def table(self) -> Table | None:
-        """None while there is no copy yet."""
+        """The table; None while there is no copy yet."""
 
     def write(self, write: Write) -> Awaitable[Any]:
-        """Carry it out; returns when this process reads it, and every worker that keeps up has it."""
+        """Carry out a write; return when this process and every worker that keeps up can read it."""
         raise NotImplementedError
 
     def ready(self) -> Awaitable[None]:
@@ -49,13 +49,12 @@ class SharedBackend(Protocol):
 
 
 class Shared(Mapping[str, Any]):
-    """A small dictionary of what MessagePack carries. Reading is local and immediate; it gives a new object each time,
-    to do with as one likes. Writes go through the agent, in one order for all; once awaited they are readable here.
+    """A small dictionary of what MessagePack carries. Reading is local and immediate, and returns a new object each
+    time. Writes go through the agent, in one order for all workers; once awaited, they are readable here.
 
-    Writes raise `SharedFull`, `NotSerializable`, `LeaderGone` where the agent went away meanwhile (it may or may not
-    have been done), `RequestTimeout`. `ttl` is in seconds. Readers get `SharedNotReady` where there is no copy yet.
-    A key that is no string is a TypeError everywhere, one with a lone surrogate is a ValueError: it cannot have been
-    set.
+    Writes raise `SharedFull`, `NotSerializable`, `RequestTimeout`, or `LeaderGone` if the agent went away meanwhile
+    (the write may or may not have been carried out). `ttl` is in seconds. Reading raises `SharedNotReady` if there is
+    no copy yet. A key that is not a string raises TypeError; a key with a lone surrogate raises ValueError.
     """
 
     def __init__(self, backend: SharedBackend) -> None:
@@ -64,7 +63,7 @@ class Shared(Mapping[str, Any]):
         self._prefix_subscribers: dict[str, list[OnChange]] = {}
 
     async def ready(self) -> None:
-        """Wait until this worker has a copy. At its start it waits by itself, if it knows of `shared` by then."""
+        """Wait until this worker has a copy. A worker that uses `shared` before its start waits there."""
         await self._backend.ready()
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -86,7 +85,7 @@ class Shared(Mapping[str, Any]):
         return self._table.find(_key(key), time.monotonic()) is not None
 
     def version(self, key: str) -> int:
-        """The number of the key's last change, for `compare_and_set`; 0 where there is no such key."""
+        """Return the version of the key's last change, for `compare_and_set`; 0 if there is no such key."""
         entry = self._table.find(_key(key), time.monotonic())
         return entry.version if entry is not None else 0
 
@@ -95,7 +94,7 @@ class Shared(Mapping[str, Any]):
         table = self._backend.table
         if table is None:
             raise SharedNotReady(
-                "this worker has no copy of what is shared yet: name `app.shared` where the module is imported, "
+                "this worker has no copy of the shared dictionary yet: use `app.shared` where the module is imported, "
                 "or `await app.shared.ready()` first"
             )
         return table
@@ -103,34 +102,36 @@ class Shared(Mapping[str, Any]):
     # -- writing ---------------------------------------------------------------------------------------
 
     async def set(self, key: str, value: Any, *, ttl: float | None = None) -> int:
-        """Set it, for good or for `ttl` seconds; gives the new version."""
+        """Set the key, for good or for `ttl` seconds; return the new version."""
         version: int = await self._backend.write(Set(_key(key), _raw(key, value), _ttl(ttl)))
         return version
 
     async def delete(self, key: str) -> bool:
-        """Delete it; False where there was no such key."""
+        """Delete the key; return False if there was none."""
         found: bool = await self._backend.write(Delete(_key(key)))
         return found
 
     async def compare_and_set(self, key: str, expected: int, value: Any, *, ttl: float | None = None) -> int | None:
-        """Set it only if its version is still `expected` (0: if there is no such key); gives the new version, None
-        if another write came first. TypeError where `expected` is no int."""
+        """Set the key only if its version is still `expected` (0: there is no such key). Return the new version, or
+        None if another write came first. Raise TypeError if `expected` is not an int."""
         if isinstance(expected, bool) or not isinstance(expected, int):
-            raise TypeError(f"expected: {expected!r} is no version; use what version() or a write gave, 0 for no key")
+            raise TypeError(
+                f"expected: {expected!r} is not a version; use the result of version() or of a write, 0 for no key"
+            )
         write = CompareAndSet(_key(key), expected, _raw(key, value), _ttl(ttl))
         version: int | None = await self._backend.write(write)
         return version
 
     async def increment(self, key: str, by: float = 1, *, ttl: float | None = None) -> Any:
-        """Add to a number and give the new one; what is not there counts as 0, and then lives for `ttl` seconds. Of
-        an existing key the time left stays. TypeError where it holds something else."""
+        """Add to a number and return the new one. A missing key counts as 0 and then lives for `ttl` seconds; an
+        existing key keeps its remaining time. Raise TypeError if the value is not a number."""
         if isinstance(by, bool) or not isinstance(by, (int, float)):
-            raise TypeError(f"by: {by!r} is no number")
+            raise TypeError(f"by: {by!r} is not a number")
         if isinstance(by, int) and not -(2**63) <= by < 2**64:
             raise ValueError("by: it does not fit 64 bits")
         return await self._backend.write(Increment(_key(key), by, _ttl(ttl)))
 
-    # -- hearing of changes ----------------------------------------------------------------------------
+    # -- subscriptions ---------------------------------------------------------------------------------
 
     @overload
     def on_change(self, key: str | None = None, *, prefix: str | None = None) -> Callable[[_L], _L]: ...
@@ -138,9 +139,9 @@ class Shared(Mapping[str, Any]):
     def on_change(self, key: str | None = None, subscriber: _L = ..., *, prefix: str | None = None) -> _L: ...
     def on_change(self, key: str | None = None, subscriber: Any = None, *, prefix: str | None = None) -> Any:
         """Call `subscriber` with the `Change` whenever `key` changes, or a key that begins with `prefix` ("" is all),
-        whichever worker changed it. Also a decorator. A worker that is too slow gets the latest change only."""
+        whichever worker changed it. Also a decorator. A slow worker gets only the latest change."""
         if (key is None) == (prefix is None):
-            raise ValueError("on_change: name a key, or prefix=...")
+            raise ValueError("on_change: give a key or prefix=...")
         by_key, name = (self._subscribers, key) if key is not None else (self._prefix_subscribers, prefix)
         _key(name)
 
@@ -153,13 +154,13 @@ class Shared(Mapping[str, Any]):
         return register if subscriber is None else register(subscriber)
 
     def off_change(self, subscriber: OnChange) -> None:
-        """Call it no more, for whichever keys."""
+        """Stop calling `subscriber`, for all keys."""
         for by_key in (self._subscribers, self._prefix_subscribers):
             for name, subscribers in list(by_key.items()):
                 by_key[name] = [each for each in subscribers if each != subscriber]
 
     def notify(self, change: TableChange) -> None:
-        """Tell the subscribers that the table has changed. Called by the keeper of the table."""
+        """Tell the subscribers that the table has changed. The owner of the table calls this."""
         if not self._subscribers and not self._prefix_subscribers:
             return
         key, entry = change
@@ -167,7 +168,7 @@ class Shared(Mapping[str, Any]):
         for prefix, more in self._prefix_subscribers.items():
             if key.startswith(prefix):
                 subscribers += more
-        for subscriber in subscribers:  # each its own value: one may change it
+        for subscriber in subscribers:  # each gets its own object, because it may modify it
             value = _decode(entry.raw) if entry.raw is not None else None
             call_subscriber(subscriber, Change(key, value, entry.version, entry.raw is None), f"shared[{key!r}]")
 
@@ -179,7 +180,7 @@ def _key(key: object) -> str:
         try:
             key.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"a key is text, which {key!r} is not: it has a lone surrogate") from None
+            raise ValueError(f"the key {key!r} has a lone surrogate: use text that UTF-8 can encode") from None
     return key
 
 
@@ -196,5 +197,5 @@ def _ttl(ttl: float | None) -> float | None:
     if ttl is None:
         return None
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not ttl > 0:
-        raise ValueError(f"ttl: {ttl!r} is no time; use seconds above 0")
-    return float(ttl) if ttl < FOR_GOOD else None
+        raise ValueError(f"ttl: {ttl!r} is not a duration; use seconds above 0")
+    return float(ttl) if ttl < MAX_TTL else None

@@ -1,39 +1,36 @@
-"""Calling the application's listeners: whatever they raise is logged and ends nothing. Runs in agent and workers."""
+"""Shared clients as the application sees them, and calls of its subscribers. Runs in the agent and the app workers."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Protocol
 
 from eggcluster.errors import NotSerializable
-from eggcluster.kernel.tasks import is_cancellation
+from eggcluster.kernel.tasks import TaskSet, is_cancellation
 from eggcluster.packing import Encoder
 from eggcluster.worker.sharing.client_spec import ClientSpec, Meaning
 
 Subscriber = Callable[[Any], Any]
 
 _logger = logging.getLogger("eggcluster.cluster_client")
-_running: set[asyncio.Task[None]] = set()  # a task without a reference may be collected as garbage
+_running = TaskSet()
 
 
 def check_subscriber(subscriber: Any) -> None:
-    """TypeError for what cannot be called, where it is handed over and not when the first value comes."""
+    """Raise TypeError for an object that cannot be called, at the subscription and not at the first value."""
     if not callable(subscriber):
-        raise TypeError(f"a listener is a function of one argument, not {subscriber!r}")
+        raise TypeError(f"a subscriber is a function of one argument, not {subscriber!r}")
 
 
 def call_subscriber(subscriber: Subscriber, value: Any, what: str) -> None:
-    """Call a plain listener now, let an async one run. `what` says in the log what it listens to."""
+    """Call a plain subscriber now, start an async one as a task. Log what it raises; `what` names the subscription."""
     try:
         result = subscriber(value)
     except BaseException:
-        _logger.exception("a listener of %s raised", what)
+        _logger.exception("a subscriber of %s raised", what)
         return
     if isinstance(result, Coroutine):
-        task = asyncio.get_running_loop().create_task(_logged(result, what))
-        _running.add(task)
-        task.add_done_callback(_running.discard)
+        _running.start(_logged(result, what))
 
 
 async def _logged(work: Coroutine[Any, Any, Any], what: str) -> None:
@@ -42,41 +39,41 @@ async def _logged(work: Coroutine[Any, Any, Any], what: str) -> None:
     except BaseException as error:
         if is_cancellation(error):
             raise
-        _logger.exception("a listener of %s raised", what)
+        _logger.exception("a subscriber of %s raised", what)
 
 
 _encode = Encoder(order="deterministic").encode
 
 
-# Takes what another worker that shares the module does with its own sharing.
+# Registers a function that each other worker sharing the module calls with its own sharing.
 Declare = Callable[[Callable[[Any], object]], None]
 
 
 class ClientBackend(Protocol):
-    """What stands behind the object: the leader itself, or the follower's way to it."""
+    """The implementation of a shared client: a leader or a follower."""
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a method of the real client."""
 
     def subscribe(self, info: Any, subscriber: Subscriber) -> "Established":
-        """Call `subscriber` with the latest value, now if there is one, and with each that comes."""
+        """Call `subscriber` with the latest value, now if there is one, and with each later value."""
         raise NotImplementedError
 
     def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
-        """Call it no more; None: all of them."""
+        """Stop calling `subscriber`; None stops all subscribers."""
 
     def attribute(self, name: str) -> Any:
-        """Anything else that is asked of the object; AttributeError where there is no such thing."""
+        """Return any other attribute; raise AttributeError if there is none."""
 
 
 class SharedClient:
-    """Has the methods of its blueprint, each meaning what that says."""
+    """Has the methods of its ClientSpec, with the meanings that the spec gives them."""
 
-    def __init__(self, spec: ClientSpec, end: ClientBackend, declare: Declare = lambda repeat: None) -> None:
+    def __init__(self, spec: ClientSpec, backend: ClientBackend, declare: Declare = lambda repeat: None) -> None:
         self._egg_spec = spec
-        self._egg_backend = end
+        self._egg_backend = backend
         for name, meaning in spec.methods().items():
-            setattr(self, name, _method(spec, end, declare, name, meaning))
+            setattr(self, name, _method(spec, backend, declare, name, meaning))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -88,8 +85,8 @@ class SharedClient:
 
 
 class Established:
-    """What `subscribe` gives. Awaiting it waits until the real client has subscribed, and raises what that raised;
-    awaiting it is optional."""
+    """The result of `subscribe`. Awaiting it is optional: it waits until the real client has subscribed, and raises
+    what that raised."""
 
     def __init__(self, wait: Callable[[], Awaitable[None]]) -> None:
         self._wait = wait
@@ -106,22 +103,24 @@ def topic(info: Any) -> bytes:
         raise NotSerializable(f"MessagePack cannot carry what is to be subscribed to: {error}") from None
 
 
-def _method(spec: ClientSpec, end: ClientBackend, declare: Declare, name: str, meaning: Meaning) -> Callable[..., Any]:
+def _method(
+    spec: ClientSpec, backend: ClientBackend, declare: Declare, name: str, meaning: Meaning
+) -> Callable[..., Any]:
     if meaning == "subscribe":
-        return partial(_subscribe, spec, end, declare)
+        return partial(_subscribe, spec, backend, declare)
     if meaning == "unsubscribe":
-        return end.unsubscribe
+        return backend.unsubscribe
 
     def method(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-        return end.call(name, args, kwargs)
+        return backend.call(name, args, kwargs)
 
     method.__name__ = method.__qualname__ = name
     return method
 
 
 def _subscribe(
-    spec: ClientSpec, end: ClientBackend, declare: Declare, info: Any, subscriber: Subscriber
+    spec: ClientSpec, backend: ClientBackend, declare: Declare, info: Any, subscriber: Subscriber
 ) -> Established:
-    established = end.subscribe(info, subscriber)
+    established = backend.subscribe(info, subscriber)
     declare(lambda sharing: sharing.create(spec)._egg_backend.subscribe(info, subscriber))
     return established

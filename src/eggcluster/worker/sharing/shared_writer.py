@@ -1,8 +1,7 @@
-"""The keeper of what is shared: carries writes out and tells the app workers. Runs in the agent (or alone, in a test).
+"""The only writer of the shared dictionary; sends changes to the app workers. Runs in the agent (in a test: alone).
 
-A write is acknowledged only after its change was handed to the kernel for every worker that keeps up. What the kernel
-has it delivers, whatever becomes of the agent: so an acknowledged write survives the agent as long as one of these
-workers lives.
+A write is acknowledged only after its change was handed to the kernel for every worker that keeps up. The kernel
+delivers it even if the agent dies. So an acknowledged write survives the agent as long as one of these workers lives.
 """
 
 import asyncio
@@ -16,12 +15,12 @@ from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.shared.shared_store import Store, Write
 from eggcluster.model.shared.shared_table import Change
 
-SWEEP = 0.05  # seconds between two looks for what has expired, at the least; readers look at the clock themselves
+SWEEP_INTERVAL = 0.05  # seconds at least between two sweeps of expired entries; readers check the clock themselves
 
 
 class SharedWriter:
-    """Owns the store. `on_change` gets each change, after the workers. `restored` says that writes may come. Without
-    `sweeps` (there is no lasting event loop) what has expired is deleted only when the room is needed."""
+    """Owns the store. `on_change` gets each change, after the workers. `restored` is set when writes are allowed.
+    Without `sweeps` (no lasting event loop), expired entries are deleted only when the space is needed."""
 
     def __init__(self, generation: int, on_change: Callable[[Change], None], *, sweeps: bool = True) -> None:
         self.store = Store(generation)
@@ -34,12 +33,12 @@ class SharedWriter:
         self._sweep: asyncio.TimerHandle | None = None
 
     def open(self) -> None:
-        """What was before has been restored, if anything was: writes may come."""
+        """Allow writes: any earlier content has been restored."""
         self.restored.set()
         self._plan_next_sweep()
 
     async def write(self, write: Write) -> Any:
-        """The agent's own writes: as of `Store.carry_out`, and acknowledged like the workers'."""
+        """Carry out a write of the agent, as `Store.carry_out`; return when it is acknowledged like a worker's."""
         await self.restored.wait()
         result = self.carry_out(write)
         if self._connections:
@@ -49,7 +48,7 @@ class SharedWriter:
         return result
 
     def carry_out(self, write: Write) -> Any:
-        """Do it and tell the workers; as of `Store.carry_out`."""
+        """Carry out a write, as `Store.carry_out`, and send the change to the workers."""
         try:
             return self.store.carry_out(write, time.monotonic())
         finally:
@@ -63,17 +62,17 @@ class SharedWriter:
             asyncio.get_running_loop().call_soon(self._end_turn)
 
     def add_connection(self, connection: DirectConnection) -> None:
-        """A worker wants a copy: all there is now, then every change."""
+        """Send a worker the whole table now, and then every change."""
         content = ("copy", (self.store.version, list(self.store.entries.items())))
         connection.write(encode_frame(FrameKind.MESSAGE, Target.APPS, content))
         self._connections[connection] = None
 
     def remove_connection(self, connection: DirectConnection) -> None:
-        """It has closed."""
+        """Send nothing more to a connection that has closed."""
         self._connections.pop(connection, None)
 
     def close(self) -> None:
-        """Look for nothing any more."""
+        """Stop the sweeps."""
         if self._sweep is not None:
             self._sweep.cancel()
 
@@ -100,9 +99,9 @@ class SharedWriter:
             connection.channel.flush()
 
     def _plan_sweep(self, instant: float) -> None:
-        """Look for what has expired at this instant, or earlier."""
+        """Sweep expired entries at this instant, or earlier."""
         loop = asyncio.get_running_loop()
-        when = loop.time() + max(instant - time.monotonic(), SWEEP)
+        when = loop.time() + max(instant - time.monotonic(), SWEEP_INTERVAL)
         if self._sweep is None or self._sweep.when() > when:
             self.close()
             self._sweep = loop.call_at(when, self._expire)

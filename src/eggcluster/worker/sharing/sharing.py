@@ -1,4 +1,4 @@
-"""What a process shares with the others: its clients and the dictionary; and how that is alone. Runs anywhere."""
+"""What a worker shares with others: clients and the dictionary; and both outside of a cluster. Runs in all workers."""
 
 import socket
 from abc import ABC, abstractmethod
@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 
 class Sharing(ABC):
-    """One for each process, made when the application first asks for a client or for `shared`."""
+    """The clients and the dictionary of one worker, made when the application first uses one of them."""
 
     def __init__(self) -> None:
         self._clients: dict[str, tuple[ClientSpec, SharedClient]] = {}
         self.on_declare: Declare = lambda repeat: None
 
     def cluster(self, cls: type[T], name: str | None, timeout: float) -> ClusterClient[T]:
-        """The beginning of a client of that class."""
+        """Begin a client of that class."""
         return ClusterClient(cls, self.create, name, timeout)
 
     def create(self, spec: ClientSpec) -> SharedClient:
-        """The client; the same name again gives the same one, ValueError where its blueprint is another."""
+        """Return the client; the same one for the same name. Raise ValueError if its spec differs."""
         if spec.name in self._clients:
             known, client = self._clients[spec.name]
             if others := known.differs_in(spec):
@@ -46,41 +46,41 @@ class Sharing(ABC):
 
     @abstractmethod
     def _open(self, spec: ClientSpec) -> ClientBackend:
-        """What stands behind a new client."""
+        """Return the implementation of a new client."""
 
     @property
     @abstractmethod
     def shared(self) -> Shared:
-        """The dictionary. Its first use asks for a copy in this process."""
+        """The shared dictionary. The first use requests a copy for this process."""
 
     @abstractmethod
     def open(self) -> None:
-        """Another process needs the sharing of this one."""
+        """Accept connections from other processes."""
 
     def take(self, follower: socket.socket) -> None:
-        """An app worker has connected; only an agent has such."""
+        """Take the connection of an app worker; only an agent gets them."""
         raise AssertionError("BUG: app workers connect to the agent only")
 
     @abstractmethod
     async def start(self) -> None:
-        """Part of the boot: start what was asked for so far. May be called again for what has come since."""
+        """Start the clients and the copy that were requested so far, as part of the boot. May be called again."""
 
     @abstractmethod
     def booted(self) -> None:
-        """The worker's boot is over."""
+        """Note that the worker has booted."""
 
     @abstractmethod
     def agent_gone(self) -> None:
-        """The master says so."""
+        """Note that the agent has died, as the master reports."""
 
     @abstractmethod
     async def close(self) -> bool:
-        """Part of the close, after all hooks; False where something raised."""
+        """Close, after all hooks; return False if something raised."""
 
 
 class LocalSharing(Sharing):
-    """Outside of a cluster, so in an application's own tests: clients are real ones, started at their first use, and
-    the dictionary is this process's own."""
+    """Sharing outside of a cluster, as in an application's tests. Clients are real ones, started at their first use;
+    the dictionary belongs to this process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class LocalSharing(Sharing):
     async def close(self) -> bool:
         return True
 
-    # -- the dictionary's home ---------------------------------------------------------------------------
+    # -- the shared dictionary --------------------------------------------------------------------------
 
     @property
     def table(self) -> Table:

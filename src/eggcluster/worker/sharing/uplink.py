@@ -1,4 +1,4 @@
-"""The uplink: an app worker's one connection to the agent, for its followers and its copy of what is shared."""
+"""The uplink: an app worker's connection to the agent's hub, for followers and the copy of the shared dictionary."""
 
 import asyncio
 import contextlib
@@ -32,9 +32,12 @@ from eggcluster.worker.sharing.shared import Shared
 from eggcluster.worker.sharing.shared_client import ClientBackend
 from eggcluster.worker.sharing.sharing import Sharing
 
-STEADY_AFTER = 1.0  # seconds of a line's life after which the next one is opened at once
-FIRST_DELAY, MAX_DELAY = 0.05, 1.0  # seconds between lines that do not last; without an agent they wait in its queue
-PATIENCE = 24 * 3600.0  # seconds in which an agent comes, after which the next connection is tried
+DELAY_RESET_AFTER = 1.0  # seconds of a connection after which the next one is opened at once
+FIRST_RECONNECT_DELAY, MAX_RECONNECT_DELAY = (
+    0.05,
+    1.0,
+)  # seconds between short connections; without an agent they wait in the backlog
+WELCOME_TIMEOUT = 24 * 3600.0  # seconds; until there is an agent, the connection waits in its backlog
 WRITE_TIMEOUT = 5.0  # seconds, as a request's
 _REFUSALS = {"SharedFull": SharedFull, "TypeError": TypeError, "ValueError": ValueError}
 
@@ -42,9 +45,9 @@ _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class Uplink(Sharing):
-    """Connects at the worker's start, or when something is first asked for, and again whenever the agent is replaced.
+    """Connects when the worker first uses sharing, and again whenever the agent is replaced.
 
-    `loop` is the worker's own; what is asked from another one is done there.
+    `loop` is the worker's own loop; calls from other loops and threads are carried out in it.
     """
 
     def __init__(self, worker_spec: WorkerSpec, loop: asyncio.AbstractEventLoop, worker_id: int) -> None:
@@ -91,7 +94,7 @@ class Uplink(Sharing):
         return True
 
     def agent_gone(self) -> None:
-        """An agent that is a thread may hang, and keep its end of the line; it no longer reads there. What it has
+        """Close the connection. A dead agent that is a hung thread may keep its socket without reading it. What it has
         written is still read here."""
         if self._latest is not None:
             self._latest.channel.close()
@@ -100,16 +103,16 @@ class Uplink(Sharing):
 
     def booted(self) -> None: ...
 
-    # -- the followers' wire ---------------------------------------------------------------------------
+    # -- the followers' link ---------------------------------------------------------------------------
 
     async def call(self, name: str, action: str, data: Any, timeout: float, *, again: bool) -> Any:
         if asyncio.get_running_loop() is not self._loop:
-            return await self._at_home(self.call(name, action, data, timeout, again=again))
+            return await self._in_own_loop(self.call(name, action, data, timeout, again=again))
         try:
             return await self._ask(action, data, timeout, again=again, leader=name)
         except RemoteError as error:
             if error.kind == "NoHandler":
-                raise NoLeader(f"{name} in the agent is another one than here: it has no {action}") from None
+                raise NoLeader(f"the agent's client {name} differs from this worker's: it has no {action}") from None
             raise
 
     def tell(self, action: str, data: Any) -> None:
@@ -125,17 +128,17 @@ class Uplink(Sharing):
         else:
             self._loop.call_soon_threadsafe(function, *args)
 
-    # -- the dictionary's home -------------------------------------------------------------------------
+    # -- the shared dictionary ------------------------------------------------------------------------
 
     @property
     def table(self) -> Table | None:
         return self._copy if self._has_copy.is_set() else None
 
     def write(self, write: Write) -> Awaitable[Any]:
-        return self._write(write) if _is_running(self._loop) else self._at_home(self._write(write))
+        return self._write(write) if _is_running(self._loop) else self._in_own_loop(self._write(write))
 
     def ready(self) -> Awaitable[Any]:
-        return self._has_copy.wait() if _is_running(self._loop) else self._at_home(self._has_copy.wait())
+        return self._has_copy.wait() if _is_running(self._loop) else self._in_own_loop(self._has_copy.wait())
 
     async def _write(self, write: Write) -> Any:
         result, kind, text = await self._ask("write", write, WRITE_TIMEOUT)
@@ -157,7 +160,7 @@ class Uplink(Sharing):
             try:
                 return await connection.request(action, data, left)
             except MessengerClosed:
-                self.on_closed(connection)  # it has just closed, and nothing was sent: the next one will do
+                self.on_closed(connection)  # just closed, and nothing was sent: use the next one
             except LeaderGone:
                 if not again:
                     raise
@@ -180,11 +183,11 @@ class Uplink(Sharing):
                 f'the agent has no client "{name}": put the same line, agent.cluster({cls}).create(...), into agent.py'
             )
 
-    async def _at_home(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Await it in the worker's loop, from another one."""
+    async def _in_own_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await `work` in the worker's loop, from another one."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
-    # -- the line --------------------------------------------------------------------------------------
+    # -- the connection --------------------------------------------------------------------------------
 
     def _connect(self) -> None:
         if self._connecting is None:
@@ -196,22 +199,22 @@ class Uplink(Sharing):
             began = self._loop.time()
             try:
                 await self._stay_with()
-            # The runtime directory has been removed, thousands wait already, or it is another cluster's agent.
+            # The runtime directory was removed, the backlog is full, or the agent belongs to another cluster.
             except (OSError, RemoteError) as error:
                 _logger.log(logging.DEBUG if unreachable else logging.WARNING, "the agent cannot be reached: %s", error)
                 unreachable = True
             except MessengerError as error:
-                _logger.debug("the line to the agent has ended: %s", error)
+                _logger.debug("the connection to the agent has ended: %s", error)
             except Exception:
-                _logger.exception("BUG: the line to the agent is opened anew")
+                _logger.exception("BUG: the connection to the agent is opened again")
             else:
                 unreachable = False
-            lasted = self._loop.time() - began > STEADY_AFTER
-            delay = 0.0 if lasted else min(max(delay * 2, FIRST_DELAY), MAX_DELAY)
+            lasted = self._loop.time() - began > DELAY_RESET_AFTER
+            delay = 0.0 if lasted else min(max(delay * 2, FIRST_RECONNECT_DELAY), MAX_RECONNECT_DELAY)
             await asyncio.sleep(delay)
 
     async def _stay_with(self) -> None:
-        """From connecting to the line's end. Where there is no agent, the connection waits for one in its queue."""
+        """Connect, and stay until the connection ends. Without an agent the connection waits in the backlog."""
         options = self._worker_spec.options
         sock = connect_unix(self._worker_spec.cluster_port, blocking=False)
         limits = options.max_message_bytes, options.max_queue_bytes
@@ -222,7 +225,9 @@ class Uplink(Sharing):
             version = self._copy.version if self._has_copy.is_set() else None
             self._welcome(
                 connection,
-                await connection.request("hello", (self._worker_spec.cluster_id, self.worker_id, version), PATIENCE),
+                await connection.request(
+                    "hello", (self._worker_spec.cluster_id, self.worker_id, version), WELCOME_TIMEOUT
+                ),
             )
             await connection.gone.wait()
         finally:
@@ -241,11 +246,11 @@ class Uplink(Sharing):
             with contextlib.suppress(MessengerClosed):
                 self._connection.send(action, data)
 
-    def on_request(self, connection: DirectConnection, question: RequestKey, action: str, data: Any) -> bool:
+    def on_request(self, connection: DirectConnection, request_key: RequestKey, action: str, data: Any) -> bool:
         if action != "copy":
             return False
         copy = self._copy.version, list(self._copy.entries.items())
-        connection.reply(question, FrameKind.REPLY, copy, limited=False)
+        connection.reply(request_key, FrameKind.REPLY, copy, limited=False)
         return True
 
     def on_message(self, connection: DirectConnection, action: str, data: Any) -> None:

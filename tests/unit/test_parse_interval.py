@@ -35,7 +35,7 @@ def test_intervals(text: Any, seconds: float) -> None:
     ["", "10", "s", "-1s", "0s", "10 sec", "1h30m", 0, -1, True, None, float("nan"), float("inf"), timedelta(0), []],
 )
 def test_what_is_no_interval_is_told_with_what_would_be_one(text: Any) -> None:
-    with pytest.raises(ValueError, match='is no interval: use "500ms", "10s"'):
+    with pytest.raises(ValueError, match='is not an interval: use "500ms", "10s"'):
         parse_interval(text)
 
 

@@ -8,19 +8,19 @@ from eggcluster.model.schedule.schedule_run import Admission, OverlapGuard
 
 
 @pytest.mark.parametrize(
-    ("overlap", "verdicts"),
+    ("overlap", "admissions"),
     [
         ("skip", [Admission.RUN, Admission.SKIP, Admission.SKIP]),
         ("queue", [Admission.RUN, Admission.WAIT, Admission.SKIP]),
         ("allow", [Admission.RUN, Admission.RUN, Admission.RUN]),
     ],
 )
-def test_three_that_come_at_once(overlap: str, verdicts: list[Admission]) -> None:
+def test_three_runs_at_once(overlap: str, admissions: list[Admission]) -> None:
     guard = OverlapGuard(overlap)
-    assert [guard.arrive() for _ in range(3)] == verdicts
+    assert [guard.arrive() for _ in range(3)] == admissions
 
 
-def test_one_that_waits_begins_when_the_last_one_before_it_has_ended() -> None:
+def test_a_waiting_run_begins_when_the_last_run_before_it_has_ended() -> None:
     guard = OverlapGuard("queue")
     guard.adopt()
     guard.adopt()
@@ -32,7 +32,7 @@ def test_one_that_waits_begins_when_the_last_one_before_it_has_ended() -> None:
 
 
 @given(st.sampled_from(["skip", "queue"]), st.lists(st.booleans()))
-def test_never_two_at_once_and_never_two_that_wait(overlap: str, comings: list[bool]) -> None:
+def test_at_most_one_run_is_under_way_and_one_waits(overlap: str, comings: list[bool]) -> None:
     guard = OverlapGuard(overlap)
     for coming in comings:
         if coming:

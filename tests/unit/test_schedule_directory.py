@@ -1,4 +1,4 @@
-"""What the agent knows of the workers' tasks: who has them, on which terms, and what cannot be."""
+"""The schedule directory: which worker has which task, on which terms, and what is refused."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ def worker(slot: int, *tasks: ScheduleTerms, loaded_at: float = 0, generation: i
     return WorkerTasks(slot * 100 + generation, slot, generation, loaded_at or slot, tasks)
 
 
-def directory(*announcements: WorkerTasks, listen: bool = True) -> ScheduleDirectory:
+def directory(*reports: WorkerTasks, listen: bool = True) -> ScheduleDirectory:
     known = ScheduleDirectory({"mine"}, ["worker", "all"])
-    for each in announcements:
+    for each in reports:
         known.report(each)
     if listen:
-        known.listen([each.worker_id for each in announcements])
+        known.listen([each.worker_id for each in reports])
     return known
 
 
@@ -32,13 +32,13 @@ def test_only_workers_that_listen_and_have_the_task_run_it() -> None:
     assert known.candidates("other") == []
 
 
-def test_one_that_boots_is_asked_for_nothing() -> None:
+def test_a_booting_worker_gets_no_runs() -> None:
     known = directory(worker(1, poll()), listen=False)
     assert known.terms == {}
     assert known.candidates("poll") == []
 
 
-def test_while_nobody_listens_the_tasks_stay() -> None:
+def test_without_a_listening_worker_the_tasks_stay() -> None:
     known = directory(worker(1, poll()))
     known.listen([])
     assert list(known.terms) == ["poll"]
@@ -74,11 +74,11 @@ def test_different_terms_are_a_problem_while_the_cluster_boots_that_names_both()
     assert known.problem(worker(2, poll(10, overlap="queue")), booting=True) is None
 
 
-def test_a_type_that_nobody_knows_is_a_problem_and_such_a_task_is_left_out() -> None:
+def test_an_unknown_type_is_a_problem_and_such_a_task_is_left_out() -> None:
     known = directory()
     strange = worker(1, poll(type="redis"), poll(name="good"))
     assert known.problem(strange, booting=False) == (
-        'schedule jobs.poll: type "redis" is none of "worker", "all"; '
+        'schedule jobs.poll: type "redis" is not one of "worker", "all"; '
         "others are made known in the agent, with agent.schedule.use(name, Strategy)"
     )
     known.report(strange)
@@ -91,14 +91,14 @@ def test_a_name_of_the_agents_own_is_a_problem() -> None:
     assert problem == 'schedule "mine" is both the agent\'s and jobs.poll: give one another name='
 
 
-def test_those_that_died_while_booting_are_forgotten_with_their_slots_next_one() -> None:
+def test_a_worker_that_died_while_booting_is_forgotten_when_its_slot_has_the_next() -> None:
     known = directory()
     for generation in range(1, 100):
         known.report(worker(1, poll(), generation=generation))
     assert len(known._by_worker) == 1
 
 
-def test_places_have_their_name() -> None:
+def test_a_worker_has_a_name() -> None:
     known = directory(worker(1, poll()))
-    assert known.place_of(101) == "app#1:101"
-    assert known.place_of(999) == "app:999"
+    assert known.name_of(101) == "app#1:101"
+    assert known.name_of(999) == "app:999"
