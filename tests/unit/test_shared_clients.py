@@ -38,15 +38,15 @@ class Registry:
     async def close(self) -> None:
         self.life.append("close")
 
-    async def subscribe(self, info: Any, subscriber: Any) -> None:
+    async def subscribe(self, info: Any, listener: Any) -> None:
         if info in self.forbids:
             raise PermissionError(info)
         self.life.append(f"subscribe {info}")
-        self.subscribers[str(info)] = subscriber
+        self.subscribers[str(info)] = listener
 
-    async def unsubscribe(self, info: Any, subscriber: Any) -> None:
+    async def unsubscribe(self, info: Any, listener: Any) -> None:
         self.life.append(f"unsubscribe {info}")
-        assert self.subscribers.pop(str(info)) == subscriber
+        assert self.subscribers.pop(str(info)) == listener
 
     async def publish(self, info: Any) -> None:
         topic, value = info
@@ -386,20 +386,20 @@ def test_a_follower_has_the_async_methods_and_says_what_it_has_not(run: Run, tmp
 def test_delegate_maps_other_names(run: Run, tmp_path: Path) -> None:
     class Watcher:
         def __init__(self) -> None:
-            self.subscriber: Any = None
+            self.listener: Any = None
 
-        def watch(self, info: Any, subscriber: Any) -> None:
-            subscriber(["watched", info])
-            self.subscriber = subscriber
+        def watch(self, info: Any, listener: Any) -> None:
+            listener(["watched", info])
+            self.listener = listener
 
-        def unwatch(self, info: Any, subscriber: Any) -> None:
-            self.subscriber = None
+        def unwatch(self, info: Any, listener: Any) -> None:
+            self.listener = None
 
         def send(self, info: Any) -> None:
-            self.subscriber(info)
+            self.listener(info)
 
         def is_watched(self) -> bool:
-            return self.subscriber is not None
+            return self.listener is not None
 
     def connection(sharing: Sharing) -> Any:
         builder = sharing.cluster(Watcher, None, 5.0).delegate("watch", "subscribe").delegate("unwatch", "unsubscribe")

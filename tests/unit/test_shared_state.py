@@ -1,6 +1,7 @@
 """`shared`: written through the agent, read by every worker from its own memory, restored from their copies."""
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,8 @@ import pytest
 
 from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, SharedFull, SharedNotReady
 from eggcluster.ipc.direct_connection import DirectConnection
+from eggcluster.worker.sharing.follower import Follower
+from eggcluster.worker.sharing.leader import Leader
 from eggcluster.worker.sharing.recovery import SharedRecovery
 from eggcluster.worker.sharing.shared import Change, Shared
 from eggcluster.worker.sharing.sharing import LocalSharing, Sharing
@@ -362,7 +365,7 @@ def test_of_the_copies_the_one_that_has_seen_the_most_wins(run: Run, tmp_path: P
             await here.agent()
             behind, ahead = await workers(here, 2)
             for shared in (behind, ahead):
-                shared.on_change(prefix="", subscriber=lambda change: None)
+                shared.on_change(prefix="", listener=lambda change: None)
             await ahead.set("k", "old")
             await ahead.set("deleted", 1)
             await until(lambda: "deleted" in behind)
@@ -373,7 +376,7 @@ def test_of_the_copies_the_one_that_has_seen_the_most_wins(run: Run, tmp_path: P
             await ahead.delete("deleted")
             here.kill_agent()
             heard: list[Change] = []
-            behind.on_change(prefix="", subscriber=heard.append)
+            behind.on_change(prefix="", listener=heard.append)
             hub = await here.agent(share, survivors=[1, 2])
             assert dict(hub.shared) == {"k": "new"}
             await until(lambda: dict(behind) == {"k": "new"})
@@ -562,3 +565,11 @@ def test_a_restoration_ends_when_all_have_come() -> None:
         await running
 
     asyncio.run(asyncio.wait_for(scene(), 1))
+
+
+def test_the_public_methods_call_their_argument_a_listener() -> None:
+    """As docs/shared-state.md and docs/shared-clients.md do: callers may pass it by name."""
+    for owner in (Shared, Leader, Follower):
+        methods = ("on_change", "off_change") if owner is Shared else ("subscribe", "unsubscribe")
+        for method in methods:
+            assert "listener" in inspect.signature(getattr(owner, method)).parameters, (owner, method)

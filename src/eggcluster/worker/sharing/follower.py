@@ -41,14 +41,14 @@ class Follower:
         name, again = self.spec.name, self.spec.is_idempotent(method)
         return await self._link.call(name, f"{name}.{method}", (args, kwargs), self.spec.timeout, again=again)
 
-    def subscribe(self, info: Any, subscriber: Subscriber) -> Established:
-        check_subscriber(subscriber)
+    def subscribe(self, info: Any, listener: Subscriber) -> Established:
+        check_subscriber(listener)
         key = topic(info)
-        self._link.soon(self._subscribe, key, info, subscriber)
+        self._link.soon(self._subscribe, key, info, listener)
         return Established(functools.partial(self._established, key))
 
-    def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
-        self._link.soon(self._unsubscribe, topic(info), subscriber)
+    def unsubscribe(self, info: Any, listener: Subscriber | None = None) -> None:
+        self._link.soon(self._unsubscribe, topic(info), listener)
 
     def attribute(self, name: str) -> Any:
         cls = self.spec.cls.__name__
@@ -68,23 +68,23 @@ class Follower:
         """Pass a value from the leader to the subscribers."""
         if found := self._topics.get(key):
             found.latest = (value,)
-            for subscriber in list(found.subscribers):
-                call_subscriber(subscriber, value, self.spec.name)
+            for listener in list(found.subscribers):
+                call_subscriber(listener, value, self.spec.name)
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _subscribe(self, key: bytes, info: Any, subscriber: Subscriber) -> None:
+    def _subscribe(self, key: bytes, info: Any, listener: Subscriber) -> None:
         found = self._topics.get(key)
         if found is None:
             found = self._topics[key] = Topic(info)
         self._link.tell("subscribe", (self.spec.name, key, info))  # each time: an earlier one may have failed
-        found.subscribers.append(subscriber)
+        found.subscribers.append(listener)
         for value in found.latest:
-            call_subscriber(subscriber, value, self.spec.name)
+            call_subscriber(listener, value, self.spec.name)
 
-    def _unsubscribe(self, key: bytes, subscriber: Subscriber | None) -> None:
+    def _unsubscribe(self, key: bytes, listener: Subscriber | None) -> None:
         if found := self._topics.get(key):
-            found.subscribers = [each for each in found.subscribers if subscriber is not None and each != subscriber]
+            found.subscribers = [each for each in found.subscribers if listener is not None and each != listener]
             if not found.subscribers:
                 del self._topics[key]
                 self._link.tell("unsubscribe", (self.spec.name, key, None))

@@ -97,18 +97,18 @@ class Leader:
         result = getattr(self._real, method)(*args, **kwargs)
         return _awaited(result) if isinstance(result, Awaitable) and not isinstance(result, Coroutine) else result
 
-    def subscribe(self, info: Any, subscriber: Subscriber) -> Established:
-        check_subscriber(subscriber)
+    def subscribe(self, info: Any, listener: Subscriber) -> Established:
+        check_subscriber(listener)
         key = topic(info)
         subscription = self._subscription(key, info)
-        subscription.subscribers.append(subscriber)
+        subscription.subscribers.append(listener)
         if subscription.latest is not None:
-            self._loop.call_soon_threadsafe(call_subscriber, subscriber, subscription.latest[0], self.spec.name)
+            self._loop.call_soon_threadsafe(call_subscriber, listener, subscription.latest[0], self.spec.name)
         return Established(lambda: self.established(key))
 
-    def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
+    def unsubscribe(self, info: Any, listener: Subscriber | None = None) -> None:
         if subscription := self._subscriptions.get(key := topic(info)):
-            kept = [each for each in subscription.subscribers if subscriber is not None and each != subscriber]
+            kept = [each for each in subscription.subscribers if listener is not None and each != listener]
             subscription.subscribers = kept
             self._tidy(key)
 
@@ -162,7 +162,7 @@ class Leader:
     async def _establish(self, subscription: Subscription) -> None:
         method = self.spec.called("subscribe")
         if method is None:
-            raise TypeError(f"{self.spec.cls.__name__} has no subscribe(info, subscriber)")
+            raise TypeError(f"{self.spec.cls.__name__} has no subscribe(info, listener)")
         try:
             await self.call(method, (subscription.info, subscription.upstream), {})
         except Exception:
@@ -183,8 +183,8 @@ class Leader:
         subscription.latest = value, frame
         for connection in subscription.connections:
             connection.send_latest((name, key), frame)
-        for subscriber in list(subscription.subscribers):
-            call_subscriber(subscriber, value, name)
+        for listener in list(subscription.subscribers):
+            call_subscriber(listener, value, name)
 
     def _tidy(self, key: bytes) -> None:
         """Unsubscribe the real client, if it can, when the last subscriber has gone."""

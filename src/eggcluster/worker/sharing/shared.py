@@ -136,9 +136,9 @@ class Shared(Mapping[str, Any]):
     @overload
     def on_change(self, key: str | None = None, *, prefix: str | None = None) -> Callable[[_L], _L]: ...
     @overload
-    def on_change(self, key: str | None = None, subscriber: _L = ..., *, prefix: str | None = None) -> _L: ...
-    def on_change(self, key: str | None = None, subscriber: Any = None, *, prefix: str | None = None) -> Any:
-        """Call `subscriber` with the `Change` whenever `key` changes, or a key that begins with `prefix` ("" is all),
+    def on_change(self, key: str | None = None, listener: _L = ..., *, prefix: str | None = None) -> _L: ...
+    def on_change(self, key: str | None = None, listener: Any = None, *, prefix: str | None = None) -> Any:
+        """Call `listener` with the `Change` whenever `key` changes, or a key that begins with `prefix` ("" is all),
         whichever worker changed it. Also a decorator. A slow worker gets only the latest change."""
         if (key is None) == (prefix is None):
             raise ValueError("on_change: give a key or prefix=...")
@@ -151,13 +151,13 @@ class Shared(Mapping[str, Any]):
             self._backend.declare(lambda sharing: sharing.shared.on_change(key, function, prefix=prefix))
             return function
 
-        return register if subscriber is None else register(subscriber)
+        return register if listener is None else register(listener)
 
-    def off_change(self, subscriber: OnChange) -> None:
-        """Stop calling `subscriber`, for all keys."""
+    def off_change(self, listener: OnChange) -> None:
+        """Stop calling `listener`, for all keys."""
         for by_key in (self._subscribers, self._prefix_subscribers):
             for name, subscribers in list(by_key.items()):
-                by_key[name] = [each for each in subscribers if each != subscriber]
+                by_key[name] = [each for each in subscribers if each != listener]
 
     def notify(self, change: TableChange) -> None:
         """Tell the subscribers that the table has changed. The owner of the table calls this."""
@@ -168,9 +168,9 @@ class Shared(Mapping[str, Any]):
         for prefix, more in self._prefix_subscribers.items():
             if key.startswith(prefix):
                 subscribers += more
-        for subscriber in subscribers:  # each gets its own object, because it may modify it
+        for listener in subscribers:  # each gets its own object, because it may modify it
             value = _decode(entry.raw) if entry.raw is not None else None
-            call_subscriber(subscriber, Change(key, value, entry.version, entry.raw is None), f"shared[{key!r}]")
+            call_subscriber(listener, Change(key, value, entry.version, entry.raw is None), f"shared[{key!r}]")
 
 
 def _key(key: object) -> str:

@@ -16,16 +16,16 @@ _logger = logging.getLogger("eggcluster.cluster_client")
 _running = TaskSet()
 
 
-def check_subscriber(subscriber: Any) -> None:
+def check_subscriber(listener: Any) -> None:
     """Raise TypeError for an object that cannot be called, at the subscription and not at the first value."""
-    if not callable(subscriber):
-        raise TypeError(f"a subscriber is a function of one argument, not {subscriber!r}")
+    if not callable(listener):
+        raise TypeError(f"a subscriber is a function of one argument, not {listener!r}")
 
 
-def call_subscriber(subscriber: Subscriber, value: Any, what: str) -> None:
+def call_subscriber(listener: Subscriber, value: Any, what: str) -> None:
     """Call a plain subscriber now, start an async one as a task. Log what it raises; `what` names the subscription."""
     try:
-        result = subscriber(value)
+        result = listener(value)
     except BaseException:
         _logger.exception("a subscriber of %s raised", what)
         return
@@ -55,12 +55,12 @@ class ClientBackend(Protocol):
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Carry out a method of the real client."""
 
-    def subscribe(self, info: Any, subscriber: Subscriber) -> "Established":
-        """Call `subscriber` with the latest value, now if there is one, and with each later value."""
+    def subscribe(self, info: Any, listener: Subscriber) -> "Established":
+        """Call `listener` with the latest value, now if there is one, and with each later value."""
         raise NotImplementedError
 
-    def unsubscribe(self, info: Any, subscriber: Subscriber | None = None) -> None:
-        """Stop calling `subscriber`; None stops all subscribers."""
+    def unsubscribe(self, info: Any, listener: Subscriber | None = None) -> None:
+        """Stop calling `listener`; None stops all subscribers."""
 
     def attribute(self, name: str) -> Any:
         """Return any other attribute; raise AttributeError if there is none."""
@@ -119,8 +119,8 @@ def _method(
 
 
 def _subscribe(
-    spec: ClientSpec, backend: ClientBackend, declare: Declare, info: Any, subscriber: Subscriber
+    spec: ClientSpec, backend: ClientBackend, declare: Declare, info: Any, listener: Subscriber
 ) -> Established:
-    established = backend.subscribe(info, subscriber)
-    declare(lambda sharing: sharing.create(spec)._egg_backend.subscribe(info, subscriber))
+    established = backend.subscribe(info, listener)
+    declare(lambda sharing: sharing.create(spec)._egg_backend.subscribe(info, listener))
     return established
