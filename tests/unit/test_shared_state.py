@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, SharedFull, SharedNotReady
+from eggcluster.errors import LeaderGone, MessengerClosed, NotSerializable, RemoteError, SharedFull, SharedNotReady
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.leader import Leader
@@ -20,6 +21,7 @@ from eggcluster.worker.sharing.sharing import LocalSharing, Sharing
 from tests.unit.conftest import Run
 from tests.unit.site import Site, raw_follower, site
 from tests.unit.wires import until
+from tests.waiting import DEADLINE
 
 
 def share(sharing: Sharing) -> Shared:
@@ -565,6 +567,58 @@ def test_a_restoration_ends_when_all_have_come() -> None:
         await running
 
     asyncio.run(asyncio.wait_for(scene(), 1))
+
+
+class Copy:
+    """A worker's connection, as the recovery uses it."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    async def request(self, action: str, data: Any, timeout: float) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_a_worker_whose_connection_closes_after_its_hello_is_awaited_again() -> None:
+    """It hears late of the former agent's end, closes the connection to the new one, and connects once more."""
+
+    async def scene() -> None:
+        restored: list[int] = []
+        store: Any = SimpleNamespace(restore=lambda version, entries: restored.append(version))
+        recovery = SharedRecovery([1])
+        cut: Any = Copy(MessengerClosed("closed"))
+        recovery.arrive(1, 7, cut)
+        recovery.leave(cut)
+        recovery.leave(cut)
+        running = asyncio.create_task(recovery.run(store))
+        await asyncio.sleep(0.01)
+        assert not running.done()
+        whole: Any = Copy((7, []))
+        recovery.arrive(1, 7, whole)
+        await running
+        assert restored == [7]
+
+    asyncio.run(asyncio.wait_for(scene(), DEADLINE))
+
+
+def test_a_copy_that_fails_while_it_is_fetched_is_awaited_again() -> None:
+    async def scene() -> None:
+        restored: list[int] = []
+        store: Any = SimpleNamespace(restore=lambda version, entries: restored.append(version))
+        recovery = SharedRecovery([1])
+        cut: Any = Copy(MessengerClosed("closed"))
+        recovery.arrive(1, 7, cut)
+        running = asyncio.create_task(recovery.run(store))
+        await asyncio.sleep(0.01)
+        assert not running.done()
+        whole: Any = Copy((7, []))
+        recovery.arrive(1, 7, whole)
+        await running
+        assert restored == [7]
+
+    asyncio.run(asyncio.wait_for(scene(), DEADLINE))
 
 
 def test_the_public_methods_call_their_argument_a_listener() -> None:

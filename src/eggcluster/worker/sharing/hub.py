@@ -155,6 +155,7 @@ class SharingHub(Sharing):
 
     def on_closed(self, connection: DirectConnection) -> None:
         self._connections.discard(connection)
+        self._recovery.leave(connection)
         self._writer.remove_connection(connection)
         for leader in self._leaders.values():
             leader.remove_connection(connection)

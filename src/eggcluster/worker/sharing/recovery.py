@@ -29,6 +29,7 @@ class SharedRecovery:
     def __init__(self, survivors: Iterable[int]) -> None:
         self._awaited = set(survivors)
         self._copies: dict[DirectConnection, int] = {}
+        self._owners: dict[DirectConnection, int] = {}  # worker ids
         self._news = asyncio.Event()
 
     def arrive(self, worker_id: int, version: int | None, connection: DirectConnection) -> None:
@@ -36,12 +37,29 @@ class SharedRecovery:
         self._awaited.discard(worker_id)
         if version is not None:
             self._copies[connection] = version
+            self._owners[connection] = worker_id
         self._news.set()
+
+    def leave(self, connection: DirectConnection) -> None:
+        """Record that a connection has closed: its worker, if it lives, connects again, and is awaited until then.
+
+        A worker that hears late of the former agent's end closes the connection that it has made to this one.
+        """
+        if self._copies.pop(connection, None) is not None:
+            self._awaited.add(self._owners.pop(connection))
 
     async def run(self, store: Store) -> None:
         """Wait for the survivors, within limits, and restore the copy with the highest version."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = asyncio.get_running_loop().time()
+        await self._wait_for_copies(began)
+        while self._copies:
+            connection = max(self._copies, key=lambda connection: self._copies[connection])
+            if await self._take(connection, store):
+                return
+            self.leave(connection)
+            await self._wait_for_copies(began)
+
+    async def _wait_for_copies(self, began: float) -> None:
         while self._awaited:
             limit = OTHER_COPIES_TIMEOUT if self._copies else FIRST_COPY_TIMEOUT
             self._news.clear()
@@ -49,9 +67,6 @@ class SharedRecovery:
                 async with asyncio.timeout_at(began + limit):
                     await self._news.wait()
             except TimeoutError:
-                break
-        for connection in sorted(self._copies, key=lambda connection: self._copies[connection], reverse=True):
-            if await self._take(connection, store):
                 return
 
     async def _take(self, connection: DirectConnection, store: Store) -> bool:
