@@ -304,7 +304,8 @@ def test_a_closed_connection_leaves_no_file_descriptor_open(run: Run) -> None:
         before = len(os.listdir("/dev/fd"))
         for end in ("close", "fail", "other side"):
             await end_one(end)
-        await until(lambda: len(os.listdir("/dev/fd")) == before)
+        # Fewer, if one that an earlier test left to the garbage collector is closed meanwhile.
+        await until(lambda: len(os.listdir("/dev/fd")) <= before)
 
     async def end_one(end: str) -> None:
         a, b = await pair()
