@@ -183,12 +183,7 @@ def test_rate_limiter_counts_over_all_workers(project: Project, mode: str) -> No
     assert counts == {"requests:a": 10, "requests:b": 1, "requests:c": 1}
 
 
-def test_broker_consumer_loses_no_order_when_the_agent_is_replaced(
-    request: pytest.FixtureRequest, project: Project, mode: str, tmp_path: Path
-) -> None:
-    if mode == "thread":
-        why = "a known defect: on a busy machine an increment around the agent's reload may be lost (1 run of 8)"
-        request.applymarker(pytest.mark.xfail(strict=False, reason=why))
+def test_broker_consumer_loses_no_order_when_the_agent_is_replaced(project: Project, mode: str, tmp_path: Path) -> None:
     with redis_server(tmp_path) as broker:
         orders = [*map(str, range(100)), "the moon"]
         broker.rpush("orders", *orders[:50])

@@ -11,9 +11,10 @@ def test_the_agent_is_stopped_then_started_and_then_come_the_slots() -> None:
     world = booted(workers=1)
     old, app = world.agent, world.app(1)
     assert world.reload(agent=True).stopped() == [old]
-    assert PublishPids() in world.commands, "the app workers hear that there is none"
+    assert not world.given(PublishPids), "it still writes to the workers' copies of what is shared"
     assert not world.forked()
     new = world.exits(old, DONE).forked()[0]
+    assert world.given(PublishPids), "the app workers hear that there is none"
     assert not new.slot
     assert not world.apps()[1:]
     (successor,) = world.started(new).forked()

@@ -7,7 +7,7 @@ from typing import Any
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.supervisor import Supervisor
-from eggcluster.model.lives.worker import AppWorker, ExitReport, Worker
+from eggcluster.model.lives.worker import AppWorker, ExitReport, Worker, WorkerState
 from eggcluster.model.messages.role import AGENT, PARENT, Role
 
 _logger = logging.getLogger("eggcluster.master")
@@ -37,7 +37,9 @@ class Notifier:
     def pids(self) -> None:
         """Send `egg-pids`: the agent or the set of listening app workers has changed."""
         agent = self._supervisor.agent
-        agents = [agent.current.worker_id] if agent.current is not None and agent.listening else []
+        # A closing agent is still there: the workers leave it when it is dead, or its last writes would reach no copy.
+        there = (WorkerState.LISTENING, WorkerState.STOPPING)
+        agents = [worker.worker_id for worker in agent.living() if worker.state in there]
         apps = [address for address in self._switchboard.live_addresses() if address.role is Role.APP]
         workers = self._workers()
         self._switchboard.tell([AGENT], "egg-pids", [worker["worker_id"] for worker in workers])

@@ -67,7 +67,7 @@ class Rollout:
         if old is None:
             return [self._fork(slot, now)] if not slot.retiring else []
         slot.retire(old)
-        return [Stop((old,), self._grace(slot.number)), PublishPids()]
+        return [Stop((old,), self._grace(slot.number))]  # it goes on until it is dead: `retired` publishes that
 
     def started(self, slot: Slot, worker: Worker, now: float) -> list[Command]:
         """A worker has started. If the rollout waits for it, stop its predecessor, or go on to the next slot."""
@@ -88,7 +88,7 @@ class Rollout:
         if not self._is_under_way(slot) or slot.successor is not None:
             return []
         if slot.number == 0:
-            return [self._fork(slot, now)] if slot.current is None and not slot.retiring else []
+            return [PublishPids(), self._fork(slot, now)] if slot.current is None and not slot.retiring else []
         if not slot.listening:
             return []  # the new worker died meanwhile; its replacement ends this step
         return self._next(now)

@@ -168,12 +168,10 @@ class SharingHub(Sharing):
         worker_id: int,
         version: int | None,
     ) -> None:
-        if (
-            cluster_id != self._cluster_id
-        ):  # the follower's runtime directory was emptied, and this cluster has bound the path
-            connection.reply(
-                request_key, FrameKind.FAILURE, ["WrongCluster", "the agent at this path is another cluster's", ""]
-            )
+        # The follower's runtime directory was emptied, and this cluster has bound the path since.
+        if cluster_id != self._cluster_id:
+            why = ["WrongCluster", "the agent at this path is another cluster's", ""]
+            connection.reply(request_key, FrameKind.FAILURE, why)
             return
         self._recovery.arrive(worker_id, version, connection)
         self._running.start(self._welcome(connection, request_key))
