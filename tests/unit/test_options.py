@@ -381,6 +381,14 @@ def test_a_change_to_what_holds_is_given(base: Path) -> None:
     assert (again.backlog, again.workers) == (7, 3)
 
 
+def test_what_followed_from_others_gives_way_to_a_change(base: Path) -> None:
+    options = parse(base)
+    assert options.port == 7001
+    elsewhere = parse_options(dataclasses.replace(options, uds="s"), environ={})
+    assert (elsewhere.port, elsewhere.uds) == (None, str(Path.cwd() / "s"))
+    assert parse_options(dataclasses.replace(options, port=7002), environ={"PORT": "7003"}).port == 7002
+
+
 def test_what_was_given_and_what_holds_are_told_apart() -> None:
     assert given_fields(ClusterOptions()) == {}
     assert ClusterOptions(workers=2) != ClusterOptions()

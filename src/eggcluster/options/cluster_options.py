@@ -23,6 +23,9 @@ class Default:
     def __repr__(self) -> str:
         return f"<default: {self.value!r}>"
 
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
 
 def _default(value: T) -> T:
     # The checker sees the field's own type: only `given_fields` and `ResolvedOptions` look at the stand-in.
@@ -116,10 +119,12 @@ class ResolvedOptions(ClusterOptions):
 
     Paths are absolute; `base_dir`, `name`, `env`, `workers` and `access_log` hold what is used. `agent` is None for an
     empty agent, `port` is None where no TCP port of the cluster's own is bound (`uds`, `fd`, `ports`, `listen_fds`).
-    `named` are the fields that any source has named: resolving the value again keeps those.
+    `named` are the fields that any source has named: resolving the value again keeps those. `derived` are the values
+    that followed from others, such as the port: a replaced option that excludes one of them wins.
     """
 
-    named: tuple[str, ...] = field(default=(), compare=False)
+    named: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, value in _values(self):
@@ -128,10 +133,11 @@ class ResolvedOptions(ClusterOptions):
 
 
 def given_fields(options: ClusterOptions) -> dict[str, Any]:
-    """Return what was given, by field: of resolved options what a source has named, and what is not the default."""
+    """Return what was given, by field: of resolved options what a source has named, and what was replaced since."""
     if isinstance(options, ResolvedOptions):
-        values = ((name, value) for name, value in _values(options) if name != "named")
-        return {name: value for name, value in values if name in options.named or value != default_of(name)}
+        assumed = {name: default_of(name) for name in ClusterOptions.__dataclass_fields__} | options.derived
+        values = ((name, getattr(options, name)) for name in assumed)
+        return {name: value for name, value in values if name in options.named or value != assumed[name]}
     return {name: value for name, value in _values(options) if not isinstance(value, Default)}
 
 

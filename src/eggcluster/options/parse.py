@@ -8,7 +8,7 @@ from eggcluster.options.checks import files, listening, target, tls
 from eggcluster.options.cluster_options import ClusterOptions, ResolvedOptions
 from eggcluster.options.merge import merge, read, settle
 from eggcluster.options.resolve import resolve
-from eggcluster.options.sources import Naming, Source, from_caller, from_environment, from_file
+from eggcluster.options.sources import Naming, Source, from_caller, from_environment, from_file, from_resolution
 
 Check = Callable[[ResolvedOptions, Naming], Iterable[str]]
 
@@ -53,7 +53,7 @@ def parse_options(
     environ = os.environ if environ is None else environ
     caller = from_caller(given, options)
     base_dir = _base_dir(caller)
-    sources = (from_file(base_dir), from_environment(environ), caller)
+    sources = (from_file(base_dir), from_environment(environ), from_resolution(given), caller)
     entries, quarrels = settle(merge(sources))
     values, wrong = read(entries)
     resolved = resolve(values, entries, base_dir=base_dir, environ=environ, default_env=default_env)

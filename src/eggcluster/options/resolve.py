@@ -40,7 +40,9 @@ def resolve(
         "close_timeout": _close_timeout(given),
         **{field: _hang_timeout(given, field) for field in ("worker_timeout", "agent_timeout")},
     }
-    return ResolvedOptions(**settled, named=tuple(sorted({*entries, "base_dir", "env"})))
+    named = {*entries, "base_dir", "env"}
+    derived = {field: value for field, value in settled.items() if field not in named}
+    return ResolvedOptions(**settled, named=tuple(sorted(named)), derived=derived)
 
 
 def default_name(base_dir: str) -> str:

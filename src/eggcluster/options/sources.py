@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eggcluster.errors import OptionsError
-from eggcluster.options.cluster_options import ClusterOptions, given_fields
+from eggcluster.options.cluster_options import ClusterOptions, ResolvedOptions, given_fields
 from eggcluster.options.table import BY_FIELD, OPTIONS
 from eggcluster.wording import near_miss, shown
 
@@ -47,6 +47,16 @@ def from_environment(environ: Mapping[str, str]) -> Source:
         if found is not None:
             names[option.field] = found
     return Source({name: environ[variable] for name, variable in names.items()}, names, is_text=True)
+
+
+def from_resolution(given: object) -> Source:
+    """Return what followed from other options when `given` was resolved.
+
+    It outlives a change of the environment, and gives way to a replaced option that excludes it.
+    """
+    if not isinstance(given, ResolvedOptions):
+        return Source({})
+    return Source({name: value for name, value in given.derived.items() if name in BY_FIELD})
 
 
 def from_table(table: Mapping[str, object], file: str, directory: str) -> Source:
