@@ -168,8 +168,8 @@ def test_where_none_of_them_can_listen_there_is_one_next_try(
             tries, timers = counted(monkeypatch, "_look_again"), counted(monkeypatch, "_later")
             for sock in listeners.endpoints[0].sockets:
                 shut_down(sock)
-            await until(lambda: len(tries) == 20)
-            assert len(timers) <= 21
+            await until(lambda: len(tries) >= 20)
+            assert len(timers) <= len(tries) + 1
 
     run(work())
 
