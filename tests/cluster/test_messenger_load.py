@@ -52,7 +52,7 @@ return busy
 """
 # The restart budget makes a seat that dies again and again wait for minutes. Its patience is not what is tested here.
 IMPATIENT = """
-from eggcluster.model.lives.restart_budget import RestartBudget
+from eggcluster.model.lives.roster import RestartBudget
 RestartBudget.delay = lambda self, chance: 0.02
 """
 

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from eggcluster.cli.flags import cluster_flags, given_flags
+from eggcluster.cli.main import cluster_flags, given_flags
 from eggcluster.options import ClusterOptions, CommandLine
 from eggcluster.options.table import BY_FIELD, OPTIONS, options_markdown
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from eggcluster.errors import OptionsError
+import eggcluster
+from eggcluster.errors import MessengerClosed, OptionsError
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.model.messages.role import Role
 from eggcluster.options import parse_options
-from eggcluster.worker.context.current import current_context, run_as_worker
+from eggcluster.worker.context.current import current_context, leave_worker, run_as_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.context.worker_proxy import WorkerProxy
 from eggcluster.worker.threads.shared_modules import ThreadWorkerContext
@@ -220,3 +221,25 @@ def test_nobody_lives_outside(village: Village) -> None:
     village.settle(Role.APP, "theirs")
     assert current_context().role is None
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_a_process_whose_worker_threads_have_left_runs_no_cluster_any_more() -> None:
+    context, other = WorkerContext(Role.AGENT), WorkerContext(Role.APP)
+
+    def why_closed() -> str:
+        with pytest.raises(MessengerClosed) as caught:
+            eggcluster.messenger.send_to_agent("hello")
+        return str(caught.value)
+
+    def live_and_leave() -> None:
+        run_as_worker(context)
+        run_as_worker(other)
+        leave_worker(context)
+        found.append(in_thread(why_closed))
+        leave_worker(other)
+
+    found: list[str] = []
+    assert "no cluster runs here" in why_closed()
+    in_thread(live_and_leave)
+    assert "this thread belongs to no worker" in found[0]
+    assert "no cluster runs here" in why_closed()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from eggcluster.model.lives.commands import Log, ReloadEnded
-from eggcluster.model.lives.recycling import EARLY_SHARE, RECYCLE_PAUSE_AFTER_FAILURE, RecycleLimits, recycle_reason
+from eggcluster.model.lives.settings import EARLY_SHARE, RECYCLE_PAUSE_AFTER_FAILURE, RecycleLimits, recycle_reason
 from eggcluster.model.lives.worker import AppWorker, ExitReport, Heartbeat, Worker
 from tests.unit.world import FAILED, World, booted
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.model.lives.restart_budget import HEALTHY_AFTER, MAX_DELAY, RestartBudget
+from eggcluster.model.lives.roster import HEALTHY_AFTER, MAX_DELAY, RestartBudget
 
 
 def delays(budget: RestartBudget, count: int) -> list[float]:

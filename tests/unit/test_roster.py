@@ -1,7 +1,6 @@
 """A slot's bookkeeping: who sits there, who comes next, who is on the way out."""
 
-from eggcluster.model.lives.restart_budget import RestartBudget
-from eggcluster.model.lives.roster import Slot
+from eggcluster.model.lives.roster import RestartBudget, Slot
 from eggcluster.model.lives.worker import AgentWorker, AppWorker, WorkerState
 
 

@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from eggcluster.model.lives.health import IDLE_CHECK_INTERVAL
 from eggcluster.model.lives.phase import Phase
-from eggcluster.model.lives.recycling import RecycleLimits
+from eggcluster.model.lives.settings import RecycleLimits
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerState
 from tests.unit.world import World
 

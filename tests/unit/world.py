@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from eggcluster.model.lives.commands import Abort, CheckHealth, Command, Fork, Kill, Log, ReloadEnded, Stop
+from eggcluster.model.lives.commands import Abort, Command, Fork, Kill, Log, ReadHeartbeats, ReloadEnded, Stop
 from eggcluster.model.lives.phase import Phase
 from eggcluster.model.lives.settings import SupervisorSettings
 from eggcluster.model.lives.supervisor import Supervisor
@@ -109,9 +109,9 @@ class World:
 
     def _carry_out(self, commands: list[Command]) -> "World":
         commands = commands + self.supervisor.tick(self.now)
-        if CheckHealth() in commands:
-            commands.remove(CheckHealth())  # of no interest to those who ask what an event led to
-            commands += self.supervisor.health_checked(self._signs(), self.now)
+        if ReadHeartbeats() in commands:
+            commands.remove(ReadHeartbeats())  # of no interest to those who ask what an event led to
+            commands += self.supervisor.heartbeats_read(self._signs(), self.now)
         self.commands = commands
         for command in commands:
             match command:

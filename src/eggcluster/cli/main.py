@@ -1,20 +1,63 @@
 """The command `eggcluster` and its subcommands. Runs in the user's shell; `start` becomes the master."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from eggcluster import __version__
-from eggcluster.cli.flags import cluster_flags, given_flags
 from eggcluster.errors import EggclusterError, OptionsError
 from eggcluster.model.lives.phase import ExitCode
+from eggcluster.options.sources import CommandLine
+from eggcluster.options.table import OPTIONS, Option, default_text
 
 if TYPE_CHECKING:
     from eggcluster.runtime.runtime_dir import Description
 
-_C = TypeVar("_C", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def cluster_flags(command: Command) -> Command:
+    """Give a click command all of a cluster's flags, and `TARGET`; each arrives under its field's name.
+
+    Values arrive as the text that was given, and None (or an empty tuple) where nothing was: reading
+    and checking is `parse_options`'s, so that there is one wording for each mistake.
+    """
+    for option in reversed(OPTIONS):  # click shows the last decorator first
+        if option.flags:
+            command = click.option(*option.flags, option.field, **_attributes(option))(command)
+        elif option.field == "app":
+            command = click.argument("app", metavar="[TARGET]", required=False)(command)
+    return command
+
+
+def given_flags(parameters: Mapping[str, object]) -> CommandLine:
+    """Of a command's parameters those that are a cluster's options and were really given."""
+    fields = {option.field for option in OPTIONS}
+    named = {name: value for name, value in parameters.items() if name in fields}
+    return CommandLine({name: value for name, value in named.items() if value not in (None, ())})
+
+
+def _attributes(option: Option) -> dict[str, Any]:
+    words = f"do not {option.help}" if option.is_turned_off else option.help
+    help = f"{words[:1].upper()}{words[1:]}.{_default_help(option)}".replace("`", "")
+    if not option.is_switch:
+        return {
+            "type": str,
+            "default": None,
+            "multiple": option.is_many,
+            "metavar": option.metavar,
+            "help": help,
+        }
+    if "/" in option.flags[0]:
+        return {"default": None, "help": help}
+    return {"is_flag": True, "flag_value": not option.is_turned_off, "default": None, "help": help}
+
+
+def _default_help(option: Option) -> str:
+    default = default_text(option)
+    return f" [default: {default}]" if default and not (option.is_switch and default in ("on", "off")) else ""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,7 +88,7 @@ def _start(parameters: dict[str, Any], default_env: str) -> int:
     return start_daemon(options) if options.daemon else start_foreground(options)
 
 
-def _which(command: _C) -> _C:
+def _which(command: Command) -> Command:
     """The ways to name a running cluster."""
     base_dir = click.option("--base-dir", help="The cluster of this base directory [default: the current one].")
     pid_file = click.option("--pid-file", help="The cluster whose master's pid is in this file.")

@@ -34,6 +34,8 @@ _ADDRESS, _AGENT, _ALL, _APPS, _RANDOM = Target.ADDRESS, Target.AGENT, Target.AL
 _H = TypeVar("_H", bound=Handler)
 _DEFAULT_TARGETS = {Role.APP: Target.AGENT, Role.AGENT: Target.APPS, Role.PARENT: Target.MASTER}
 
+NO_CLUSTER = "no cluster runs here: the messenger works in an agent, an app worker or a Cluster"
+
 
 class Messenger:
     """Sends to and receives from the other workers of the cluster.
@@ -49,7 +51,7 @@ class Messenger:
     """
 
     def __init__(self, role: Role = Role.APP, handlers: Handlers | None = None) -> None:
-        self.why_closed = "no cluster runs here: the messenger works in an agent, an app worker or a Cluster"
+        self.why_closed = NO_CLUSTER
         self.standalone = False  # True: outside of a cluster sending does nothing, instead of raising MessengerClosed
         self._role = role
         self._handlers = handlers or Handlers()

@@ -40,7 +40,6 @@ from eggcluster.master.resources import FINAL_MESSAGES_TIMEOUT, MasterResources
 from eggcluster.master.worker_manager import WorkerManager
 from eggcluster.model.lives.commands import (
     Abort,
-    CheckHealth,
     CloseListeners,
     Command,
     Fork,
@@ -48,15 +47,15 @@ from eggcluster.model.lives.commands import (
     Log,
     NotifyReady,
     PublishPids,
+    ReadHeartbeats,
     ReloadEnded,
     ReportDeath,
     Steer,
     Stop,
 )
 from eggcluster.model.lives.phase import ExitCode, Phase
-from eggcluster.model.lives.recycling import RecycleLimits
 from eggcluster.model.lives.roster import Slot
-from eggcluster.model.lives.settings import SupervisorSettings
+from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, WorkerState
 from eggcluster.model.steering.steering_plan import SlotView
@@ -159,9 +158,9 @@ class Master:
                 case PublishPids():
                     self._steer()
                     self.notifier.pids()
-                case CheckHealth():
+                case ReadHeartbeats():
                     heartbeats = self.worker_manager.read_heartbeats(memory=bool(self.options.max_rss))
-                    self._carry_out(self.supervisor.health_checked(heartbeats, self._now()))
+                    self._carry_out(self.supervisor.heartbeats_read(heartbeats, self._now()))
                 case Steer():
                     self._steer()
                 case ReportDeath(worker, exit, state):

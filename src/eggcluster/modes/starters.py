@@ -31,6 +31,7 @@ def starter_of(start_mode: str) -> Starter:
         from eggcluster.modes.interpreter import start_by_interpreters
 
         return start_by_interpreters
+    assert start_mode == "process"
     from eggcluster.modes.process import start_by_process
 
     return start_by_process

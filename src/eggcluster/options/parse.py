@@ -1,14 +1,29 @@
 """`parse_options`: from all the sources to one checked value. Runs in the process that starts a cluster."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from eggcluster.errors import OptionsError
+from eggcluster.kernel.cpus import available_cpus
 from eggcluster.options.checks import files, listening, target, tls
-from eggcluster.options.cluster_options import ClusterOptions, ResolvedOptions
-from eggcluster.options.merge import merge, read, settle
-from eggcluster.options.resolve import resolve
-from eggcluster.options.sources import Naming, Source, from_caller, from_environment, from_file, from_resolution
+from eggcluster.options.cluster_options import AUTO, ClusterOptions, ResolvedOptions, default_of
+from eggcluster.options.sources import (
+    LISTENING,
+    Naming,
+    Source,
+    SourcedValue,
+    from_caller,
+    from_environment,
+    from_file,
+    from_resolution,
+    is_chosen,
+    merge,
+    read,
+    resolve_conflicts,
+)
+from eggcluster.options.table import BY_FIELD
 
 Check = Callable[[ResolvedOptions, Naming], Iterable[str]]
 
@@ -54,10 +69,10 @@ def parse_options(
     caller = from_caller(given, options)
     base_dir = _base_dir(caller)
     sources = (from_file(base_dir), from_environment(environ), from_resolution(given), caller)
-    entries, quarrels = settle(merge(sources))
+    entries, conflicts = resolve_conflicts(merge(sources))
     values, wrong = read(entries)
     resolved = resolve(values, entries, base_dir=base_dir, environ=environ, default_env=default_env)
-    problems = [line for source in sources for line in source.problems] + quarrels + list(wrong.values())
+    problems = [line for source in sources for line in source.problems] + conflicts + list(wrong.values())
     problems += _check(resolved, {**caller.names, **{field: entry.name for field, entry in entries.items()}}, wrong)
     if problems:
         raise OptionsError(*dict.fromkeys(problems))
@@ -78,3 +93,103 @@ def _check(options: ResolvedOptions, names: Mapping[str, str], wrong: Iterable[s
 
     known = {*wrong} if os.path.isdir(options.base_dir) else {*wrong, "base_dir"}
     return [line for check, fields in CHECKS if not fields & known for line in check(options, name)]
+
+
+PORT_DEFAULT = 7001  # Egg's
+TLS_PORT_DEFAULT = 8443  # Egg's
+CLOSE_MARGIN_MS = 5000
+
+
+def resolve(
+    values: Mapping[str, Any],
+    entries: Mapping[str, SourcedValue],
+    *,
+    base_dir: str,
+    environ: Mapping[str, str],
+    default_env: str,
+) -> ResolvedOptions:
+    """Return what was given, made complete. It holds what any source named: resolving it again changes nothing."""
+    given = {**values, "base_dir": base_dir, "env": values.get("env", default_env)}
+    for field in values:
+        if BY_FIELD[field].is_path:
+            given[field] = _absolute(values[field], entries[field].directory)
+    fds = 0 if _asks_to_listen(values) else systemd_sockets(environ)
+    complete = {
+        **given,
+        "agent": _agent(given),
+        "workers": _workers(given),
+        "port": None if fds else _port(given),
+        "listen_fds": fds,
+        "access_log": _access_log(given),
+        "name": given.get("name") or default_name(base_dir),
+        "close_timeout": _close_timeout(given),
+        **{field: _hang_timeout(given, field) for field in ("worker_timeout", "agent_timeout")},
+    }
+    named = {*entries, "base_dir", "env"}
+    derived = {field: value for field, value in complete.items() if field not in named}
+    return ResolvedOptions(**complete, named=tuple(sorted(named)), derived=derived)
+
+
+def default_name(base_dir: str) -> str:
+    """The base directory's own name, in the characters that a cluster's name may have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.basename(base_dir))[:64].strip("-") or "eggcluster"
+
+
+def systemd_sockets(environ: Mapping[str, str]) -> int:
+    """How many sockets systemd handed to this very process (sd_listen_fds(3)); they begin at descriptor 3."""
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return 0
+    count = environ.get("LISTEN_FDS", "")
+    return int(count) if re.fullmatch("[0-9]{1,4}", count) else 0
+
+
+def has_agent_file(base_dir: str) -> bool:
+    """Whether the base directory has a module `agent`."""
+    return any(os.path.isfile(os.path.join(base_dir, file)) for file in ("agent.py", "agent/__init__.py"))
+
+
+def _agent(given: Mapping[str, Any]) -> str | None:
+    if given.get("no_agent"):
+        return None
+    return given.get("agent") or ("agent:agent" if has_agent_file(given["base_dir"]) else None)
+
+
+def _workers(given: Mapping[str, Any]) -> int:
+    workers: int = given.get("workers", AUTO)
+    if workers == AUTO:
+        return len(given.get("ports", ())) or available_cpus()
+    return workers
+
+
+def _port(given: Mapping[str, Any]) -> int | None:
+    if given.get("port") is not None:
+        port: int = given["port"]
+        return port
+    if any(is_chosen(given.get(field)) for field in ("uds", "fd", "ports")):
+        return None
+    return TLS_PORT_DEFAULT if given.get("https_key") else PORT_DEFAULT
+
+
+def _access_log(given: Mapping[str, Any]) -> bool:
+    return bool(given.get("access_log", given["env"] == "local"))
+
+
+def _hang_timeout(given: Mapping[str, Any], field: str) -> float:
+    # A developer stops in the debugger for as long as it takes.
+    timeout: float = given.get(field, 0.0 if given["env"] == "local" else default_of(field))
+    return timeout
+
+
+def _close_timeout(given: Mapping[str, Any]) -> int:
+    # One that was named is meant; the default leaves both roles their time and the master some for itself.
+    roles = sum(given.get(field, default_of(field)) for field in ("app_close_timeout", "agent_close_timeout"))
+    timeout: int = given.get("close_timeout", max(default_of("close_timeout"), roles + CLOSE_MARGIN_MS))
+    return timeout
+
+
+def _asks_to_listen(values: Mapping[str, Any]) -> bool:
+    return any(is_chosen(values.get(field)) for field in LISTENING)
+
+
+def _absolute(path: str, directory: str) -> str:
+    return os.path.abspath(os.path.join(directory, path))

@@ -6,8 +6,7 @@ from typing import Any
 from eggcluster import __version__
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.switchboard import Switchboard
-from eggcluster.model.lives.restart_budget import MINUTE
-from eggcluster.model.lives.roster import Slot
+from eggcluster.model.lives.roster import MINUTE, Slot
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import Worker, WorkerState
 from eggcluster.options import ResolvedOptions

@@ -1,8 +1,8 @@
 """Links: the master's ends of the channels; messages kept, slowed down, and lost on the way. Runs in the master.
 
 A sender that is faster than its receiver is slowed down: the master reads nothing from it for a while. A receiver that
-stops reading altogether must not hold up senders that also send to others. After 2 s it counts as stalled: no sender
-waits for it, and what does not fit its queue is dropped.
+stops reading altogether must not hold up senders that also send to others. After 2 s it counts as not reading: no
+sender waits for it, and what does not fit its queue is dropped.
 """
 
 import asyncio
@@ -72,8 +72,8 @@ class Link:
     """The master's end of one channel. `worker` is None for the parent. A link is live once its worker has started;
     until then frames for it wait in its mailbox.
 
-    `slowed_by` are the congested receivers for which nothing is read from this link. `stalled` says that this link's
-    own process has stopped reading, so that no sender waits for it.
+    `slowed_by` are the congested receivers for which nothing is read from this link. `not_reading` says that this
+    link's own process has stopped reading, so that no sender waits for it.
     """
 
     def __init__(self, address: Address, worker: Worker | None = None, max_queue_bytes: int = MAX_QUEUE_BYTES) -> None:
@@ -86,7 +86,7 @@ class Link:
         self.gone = asyncio.Event()
         self.failure: FrameError | None = None
         self.slowed_by: set[Link] = set()
-        self.stalled = False
+        self.not_reading = False
         self.sent = 0
         self.relayed = 0
         self.dropped = 0
@@ -152,7 +152,7 @@ class Link:
             "relayed": self.relayed,
             "dropped": self.dropped,
             "queued_bytes": self.queued_bytes,
-            "stalled": self.stalled,
+            "stalled": self.not_reading,
         }
 
 
@@ -165,7 +165,7 @@ class FlowControl:
 
     def congested(self, sender: Link, receiver: Link) -> None:
         """Slow `sender` down: it has just sent to `receiver`, for which too much is waiting already."""
-        if receiver.stalled:
+        if receiver.not_reading:
             return
         sender.slow_down(receiver)
         if receiver not in self._watched:
@@ -174,9 +174,9 @@ class FlowControl:
 
     def relieved(self, receiver: Link) -> None:
         """Speed up the senders of `receiver`, which has caught up or is gone."""
-        if receiver.stalled:
+        if receiver.not_reading:
             _logger.info("%s reads again", receiver)
-        receiver.stalled = False
+        receiver.not_reading = False
         self._speed_up_senders(receiver)
 
     def _speed_up_senders(self, receiver: Link) -> None:
@@ -196,7 +196,7 @@ class FlowControl:
         if idle_checks < STALLED_CHECKS:
             self._check_later(receiver, now, idle_checks)
             return
-        receiver.stalled = True
+        receiver.not_reading = True
         _logger.warning("%s has stopped reading its messages", receiver)
         self._speed_up_senders(receiver)
 

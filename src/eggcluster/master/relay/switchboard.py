@@ -247,7 +247,7 @@ class Switchboard:
             return True
         # While the receiver reads, its queue is bounded by slowing its senders down: each of them may have sent
         # something large in the same turn, and none of that may be lost.
-        if not receiver.write(frame.raw, bounded=sender is None or receiver.stalled):
+        if not receiver.write(frame.raw, bounded=sender is None or receiver.not_reading):
             self._requests.cancelled(frame.request_key)
             self._drop(receiver, frame, sender, f"{receiver} does not read")
             return True
@@ -296,7 +296,7 @@ class Switchboard:
         asker = self._requests.answered(frame.reply_key, link)
         if asker is None:
             return  # it is late, or was never asked for
-        if not asker.write(frame.raw, bounded=asker.stalled):
+        if not asker.write(frame.raw, bounded=asker.not_reading):
             self._drop(asker, frame, None, f"{asker} does not read")
         else:
             self._on_written(link, frame, asker)

@@ -47,8 +47,8 @@ class PublishPids:
 
 
 @dataclass(frozen=True)
-class CheckHealth:
-    """See how the workers are, and tell it with `health_checked`."""
+class ReadHeartbeats:
+    """See how the workers are, and tell it with `heartbeats_read`."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ Command = (
     | Abort
     | NotifyReady
     | PublishPids
-    | CheckHealth
+    | ReadHeartbeats
     | Steer
     | ReportDeath
     | CloseListeners

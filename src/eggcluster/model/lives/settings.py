@@ -1,8 +1,24 @@
-"""The settings that the supervisor decides by. Pure."""
+"""The settings that the supervisor decides by, and when a worker is due for recycling. Pure."""
 
 from dataclasses import dataclass, field
 
-from eggcluster.model.lives.recycling import RecycleLimits
+from eggcluster.model.lives.worker import Worker
+
+# The share of a limit by which a worker may be early: otherwise workers that start together are replaced together.
+EARLY_SHARE = 0.1
+# Without it, a memory limit that a fresh worker exceeds would make the cluster replace workers without end.
+MEMORY_GRACE = 5.0  # seconds of listening before memory counts
+RECYCLE_PAUSE = 1.0  # seconds between two replacements
+RECYCLE_PAUSE_AFTER_FAILURE = 60.0  # seconds, if the successor did not start; the worn worker goes on meanwhile
+
+
+@dataclass(frozen=True)
+class RecycleLimits:
+    """What a worker may do before it is recycled; 0: no limit. `rss` in bytes, `lifetime` in seconds."""
+
+    requests: int = 0
+    lifetime: float = 0.0
+    rss: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,3 +49,23 @@ class SupervisorSettings:
     def hang_timeout(self, slot: int) -> float:
         """Return after how long without a heartbeat the worker of this slot counts as hung; 0: never."""
         return self.worker_timeout if slot else self.agent_timeout
+
+
+def recycle_pause(*, failed: bool) -> float:
+    """Return the seconds until the next recycling; `failed`: the last successor did not start."""
+    return RECYCLE_PAUSE_AFTER_FAILURE if failed else RECYCLE_PAUSE
+
+
+def recycle_reason(worker: Worker, limits: RecycleLimits, now: float) -> str | None:
+    """Return why this worker is to be replaced; None while it is not."""
+    if worker.listening_since is None:
+        return None
+    share = 1 - EARLY_SHARE * worker.jitter
+    age = now - worker.listening_since
+    if limits.requests and worker.heartbeat.requests >= limits.requests * share:
+        return f"{worker.heartbeat.requests} requests"
+    if limits.lifetime and age >= limits.lifetime * share:
+        return f"{age:.0f}s of age"
+    if limits.rss and worker.rss > limits.rss and age >= MEMORY_GRACE:
+        return f"{worker.rss / 1024 / 1024:.0f} MiB of memory"
+    return None

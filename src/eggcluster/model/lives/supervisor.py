@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from eggcluster.model.lives.commands import (
     Abort,
-    CheckHealth,
     CloseListeners,
     Command,
     Fork,
@@ -17,6 +16,7 @@ from eggcluster.model.lives.commands import (
     Log,
     NotifyReady,
     PublishPids,
+    ReadHeartbeats,
     ReloadEnded,
     ReportDeath,
     Steer,
@@ -24,10 +24,9 @@ from eggcluster.model.lives.commands import (
 )
 from eggcluster.model.lives.health import HangDetector, HealthCheck, has_slept, next_heartbeat_check
 from eggcluster.model.lives.phase import ExitCode, Phase
-from eggcluster.model.lives.recycling import RECYCLE_PAUSE, RECYCLE_PAUSE_AFTER_FAILURE, recycle_reason
 from eggcluster.model.lives.rollout import Recycling, Rollout
 from eggcluster.model.lives.roster import Roster, Slot
-from eggcluster.model.lives.settings import SupervisorSettings
+from eggcluster.model.lives.settings import SupervisorSettings, recycle_pause, recycle_reason
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerState
 
 
@@ -75,7 +74,7 @@ class Supervisor:
             return self._ready(now) if all(slot.listening for slot in self.slots) else []
         if self.phase is Phase.SERVING:
             taken_over = self._rollout.started(self.roster.slot_of(worker), worker, now) if self._rollout else []
-            return [NotifyReady(worker), *self._rolled(taken_over, now), PublishPids()]
+            return [NotifyReady(worker), *self._after_step(taken_over, now), PublishPids()]
         return []
 
     def boot_failed(self, worker: Worker, report: str, bad_option: bool) -> list[Command]:
@@ -97,7 +96,7 @@ class Supervisor:
         slot.remove_dead(worker)
         if before is WorkerState.STOPPING:
             rolled = self._rollout.retired(slot, now) if self._rollout else []
-            return [*self._check_close(worker, exit), *self._next_stop(now), *self._rolled(rolled, now)]
+            return [*self._check_close(worker, exit), *self._next_stop(now), *self._after_step(rolled, now)]
         if before is WorkerState.STARTING or self.phase < Phase.SERVING:
             worker.failure = worker.failure or f"{worker} died while {before.value} ({worker.kill_reason or exit})"
         report = ReportDeath(worker, exit, before.value)
@@ -108,7 +107,7 @@ class Supervisor:
             return [report, *self._next_stop(now)]
         rolled = self._rollout.died(slot, worker, before, self._stays_empty(slot)) if self._rollout else []
         replaced = [] if was_successor else [*self._replace(slot, worker, now), PublishPids()]
-        return [report, *self._rolled(rolled, now), *replaced]
+        return [report, *self._after_step(rolled, now), *replaced]
 
     def close(self, now: float, code: ExitCode = ExitCode.CLOSED) -> list[Command]:
         """Close in order: app workers, agent, master. A second call changes nothing."""
@@ -146,10 +145,10 @@ class Supervisor:
             return [Log(logging.INFO, f"{what} follows it", progress=True)]
         slots = [self.agent, *self.slots] if agent else self.slots
         rollout = Rollout(slots, now, self._fork, self.settings.grace)
-        return [Log(logging.INFO, "reload started", progress=True), *self._roll(rollout, now)]
+        return [Log(logging.INFO, "reload started", progress=True), *self._begin_rollout(rollout, now)]
 
-    def health_checked(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
-        """The heartbeats that `CheckHealth` asked for have been read."""
+    def heartbeats_read(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
+        """The heartbeats that `ReadHeartbeats` asked for have been read."""
         loaded, idle = False, True
         for worker, seen in heartbeats.items():
             loaded = loaded or seen.load != worker.heartbeat.load
@@ -220,7 +219,7 @@ class Supervisor:
         if self._next_check is None or now < self._next_check:
             return []
         late, self._next_check = now - self._next_check, next_heartbeat_check(now)
-        return [*(self.master_slept(late, now) if has_slept(late) else []), CheckHealth()]
+        return [*(self.master_slept(late, now) if has_slept(late) else []), ReadHeartbeats()]
 
     def _ready(self, now: float) -> list[Command]:
         self.phase = Phase.SERVING
@@ -290,17 +289,17 @@ class Supervisor:
 
     # -- reload and recycling --------------------------------------------------------------------------------
 
-    def _roll(self, rollout: Rollout, now: float) -> list[Command]:
+    def _begin_rollout(self, rollout: Rollout, now: float) -> list[Command]:
         self._rollout = rollout
-        return self._rolled(rollout.step(now), now)
+        return self._after_step(rollout.step(now), now)
 
-    def _rolled(self, commands: list[Command], now: float) -> list[Command]:
+    def _after_step(self, commands: list[Command], now: float) -> list[Command]:
         """After a step of the rollout: if it is over, begin the reload that was requested meanwhile."""
         rollout = self._rollout
         if rollout is None or not rollout.over:
             return commands
-        self._rollout, recycling = None, isinstance(rollout, Recycling)
-        self._next_recycling = now + (RECYCLE_PAUSE_AFTER_FAILURE if rollout.failed and recycling else RECYCLE_PAUSE)
+        self._rollout = None
+        self._next_recycling = now + recycle_pause(failed=rollout.failed and isinstance(rollout, Recycling))
         wanted, self._reload_wanted = self._reload_wanted, None
         if wanted is None:
             return commands
@@ -319,7 +318,7 @@ class Supervisor:
             if why is not None:
                 text = f"recycling {worker} after {why}"
                 rollout = Recycling([self.roster.slot_of(worker)], now, self._fork, self.settings.grace)
-                return [Log(logging.INFO, text), *self._roll(rollout, now)]
+                return [Log(logging.INFO, text), *self._begin_rollout(rollout, now)]
         return []
 
     # -- hung workers ----------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class AppLifecycle(Lifecycle):
             lost.append(handover)
         return lost
 
-    def load_now(self) -> Load:
+    def current_load(self) -> Load:
         load = self.engine.load
         return load._replace(accepting=False) if self._cut_off else load
 

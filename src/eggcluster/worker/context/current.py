@@ -6,7 +6,7 @@ so that tests and tools can import modules that register handlers; sending raise
 
 from typing import TYPE_CHECKING, Any
 
-from eggcluster.ipc.messenger import Messenger
+from eggcluster.ipc.messenger import NO_CLUSTER, Messenger
 from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.worker_context import WorkerContext
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     messenger: Messenger
 
 
+NO_WORKER_THREAD = (
+    "this thread belongs to no worker: start it with contextvars.copy_context().run, or with asyncio.to_thread"
+)
+
 _context = PerWorker("eggcluster.context", WorkerContext())
+_worker_threads: list[WorkerContext] = []
+"""The contexts of the workers that are threads of this process."""
 
 
 def current_context() -> WorkerContext:
@@ -32,11 +38,22 @@ def become_worker(role: Role) -> WorkerContext:
 
 
 def run_as_worker(context: WorkerContext) -> None:
-    """Make this thread a worker, one of several in its process."""
+    """Make this thread a worker, one of several in its process, until `leave_worker`."""
     _context.bind(context)
-    _context.default.messenger.why_closed = (
-        "this thread belongs to no worker: start it with contextvars.copy_context().run, or with asyncio.to_thread"
-    )
+    _worker_threads.append(context)
+    _context.default.messenger.why_closed = NO_WORKER_THREAD
+
+
+def leave_worker(context: WorkerContext) -> None:
+    """End what `run_as_worker` began.
+
+    The thread keeps an empty context: the one that it was bound to outlives it, and so would all that belongs to a
+    full one.
+    """
+    _context.bind(WorkerContext(context.role))
+    _worker_threads.remove(context)
+    if not _worker_threads:
+        _context.default.messenger.why_closed = NO_CLUSTER
 
 
 def messenger_for(role: Role) -> Messenger:

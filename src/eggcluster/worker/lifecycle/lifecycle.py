@@ -42,7 +42,7 @@ class Lifecycle(ABC):
         self.context = context
         self.messenger = context.messenger
         self._sock = sock
-        self._record = HeartbeatPage(spec.heartbeat_fd)
+        self._page = HeartbeatPage(spec.heartbeat_fd)
         self._channel: Channel | None = None
         self.has_master = True
         self._close_request = close_request
@@ -97,7 +97,7 @@ class Lifecycle(ABC):
         try:
             self._configure_logs(runner.get_loop())
             with self._close_request.interruptible():
-                self._hooks = self._load()
+                self._hooks = self._import_application()
         except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
             if self._close_request.is_set:
                 self._stop_watch()
@@ -106,7 +106,7 @@ class Lifecycle(ABC):
         try:
             return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
         except BaseException:
-            self._let_go(self._hooks)
+            self._abort(self._hooks)
             raise
 
     async def _serve(self) -> int:
@@ -126,12 +126,12 @@ class Lifecycle(ABC):
         """Return the details of the start report."""
         return {"address": self.spec.listening_at}
 
-    def load_now(self) -> Load:
+    def current_load(self) -> Load:
         """Return what this worker serves at the moment."""
         return Load()
 
     async def _live(self) -> ExitCode:
-        HeartbeatWriter(self._record, self.load_now).start()
+        HeartbeatWriter(self._page, self.current_load).start()
         self._report(self.start_report, self.start_details())
         await self._closing.wait()
         self._close_began = asyncio.get_running_loop().time()
@@ -150,9 +150,9 @@ class Lifecycle(ABC):
             self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
         )
         address, room = Address(role, self.spec.slot), self.options.max_queue_bytes
-        self.messenger.attach(self._channel, address, limit, room, self._on_event, self._record.write_messages_read)
+        self.messenger.attach(self._channel, address, limit, room, self._on_event, self._page.write_messages_read)
 
-    def _load(self) -> Hooks:
+    def _import_application(self) -> Hooks:
         """Import what the options name. A signal ends the process here: an import cannot be awaited."""
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             for module in self.options.require:
@@ -215,7 +215,7 @@ class Lifecycle(ABC):
         elapsed = asyncio.get_running_loop().time() - self._close_began
         return max(0.0, timeout / 1000 - min(CLOSE_RESERVE / 2, timeout / 4000) - elapsed)
 
-    def _let_go(self, hooks: Hooks) -> None:
+    def _abort(self, hooks: Hooks) -> None:
         """The event loop was ended from within, for instance by SystemExit: nothing closes in order any more. If a
         plain background task ignores `closing`, the master ends the worker, because its channel is closed."""
         hooks.closing.set()

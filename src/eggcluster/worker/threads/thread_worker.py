@@ -21,7 +21,7 @@ from eggcluster.kernel.threads import accept_daemons
 from eggcluster.logs import set_speaker
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.role import Role
-from eggcluster.worker.context.current import become_worker, run_as_worker
+from eggcluster.worker.context.current import become_worker, leave_worker, run_as_worker
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.startup import add_base_dir, lifecycle_for, new_event_loop
@@ -73,9 +73,7 @@ def _context(spec: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStac
         return own
     context = ThreadWorkerContext(role, spec)
     run_as_worker(context)
-    at_end.callback(
-        run_as_worker, WorkerContext(role)
-    )  # this thread's context outlives it, and so would all that belongs to it
+    at_end.callback(leave_worker, context)
     at_end.callback(context.leave)
     return context
 
