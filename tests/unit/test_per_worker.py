@@ -110,9 +110,10 @@ def village(tmp_path: Path) -> Iterator[Village]:
     context = contextvars.copy_context()  # in which this thread may be one worker after the other
     thread = ThreadPoolExecutor(1)
     yield InThread(found, thread, context)  # type: ignore[misc]
-    thread.shutdown()
     for place in found.places:
+        thread.submit(context.run, leave_worker, place).result(10)
         place.leave()
+    thread.shutdown()
     assert str(tmp_path) not in sys.path
     assert not [name for name in ("both", "mine", "theirs", "one") if name in sys.modules]
 

@@ -1,5 +1,4 @@
-"""The sources of options: the call, the environment, files; and which of two values wins. Runs in the process that
-starts a cluster."""
+"""The sources of options, and which of two values wins. Runs in the process that starts a cluster."""
 
 import dataclasses
 import os
