@@ -212,6 +212,7 @@ def test_a_module_of_the_same_name_elsewhere_is_refused_in_a_line(village: Villa
         with pytest.raises(OptionsError, match="workers that are threads share this process's modules, and") as refused:
             elsewhere.settle(Role.APP, "theirs")
         assert len(str(refused.value).splitlines()) == 1
+        leave_worker(elsewhere.places[0])
         elsewhere.places[0].leave()
 
     in_thread(settle)
