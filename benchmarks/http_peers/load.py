@@ -14,6 +14,7 @@ CONNECTIONS = 32
 SOURCES = 32  # client addresses: one for each connection, or in turn for one connection a request
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+REPORT = HERE / "report.lua"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,13 @@ class Result:
     failed: int = 0
 
 
-def under_wrk(server: Server, seconds: int, *, close: bool) -> Load:
-    """32 connections that stay, or a new one for each request (`close`); all from one address."""
+def under_wrk(server: Server, seconds: int, *, close: bool, path: str = "/", script: Path = REPORT) -> Load:
+    """32 connections that stay, or a new one for each request (`close`); all from one address.
+
+    `script` tells the result as report.lua does.
+    """
     command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={seconds}s", "--latency"]
-    command += [f"--script={HERE / 'report.lua'}", *(["--header=Connection: close"] if close else [])]
+    command += [f"--script={script}", *(["--header=Connection: close"] if close else [])]
 
     def read(text: str) -> Result:
         line = next(line for line in text.splitlines() if line.startswith("RESULT "))
@@ -49,7 +53,7 @@ def under_wrk(server: Server, seconds: int, *, close: bool) -> Load:
         p50, p99, p999 = (cut / 1e6 for cut in cuts)
         return Result(requests, microseconds / 1e6, (p50, p99, p999), failed)
 
-    return _run(server, [*command, f"http://{HOST}:{server.port}/"], read, seconds)
+    return run_generator(server, [*command, f"http://{HOST}:{server.port}{path}"], read, seconds)
 
 
 def under_clients(server: Server, seconds: float, first: int, *, close: bool) -> Load:
@@ -61,10 +65,11 @@ def under_clients(server: Server, seconds: float, first: int, *, close: bool) ->
         said = json.loads(text)
         return Result(said["requests"], said["seconds"], (said["p50"], said["p99"], said["p99.9"]))
 
-    return _run(server, command, read, seconds)
+    return run_generator(server, command, read, seconds)
 
 
-def _run(server: Server, command: list[str], read: Callable[[str], Result], seconds: float) -> Load:
+def run_generator(server: Server, command: list[str], read: Callable[[str], Result], seconds: float) -> Load:
+    """Run a generator in the repository's root to its end; `read` understands what it prints."""
     before = server.cpu_seconds()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 30)
     spent = server.cpu_seconds() - before
