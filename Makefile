@@ -40,7 +40,7 @@ long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garba
 soak: $(VENV)/test  ## random faults under load: an hour (EGG_CHAOS_SECONDS=, EGG_CHAOS_SEED=)
 	EGG_CHAOS_SECONDS=$${EGG_CHAOS_SECONDS:-3600} $(BIN)/pytest -s tests/chaos/test_chaos.py
 
-bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
+bench: $(VENV)/test $(VENV)/bench  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/boot.py
 	$(BIN)/python benchmarks/messenger.py
 	$(BIN)/python benchmarks/shared.py
@@ -48,6 +48,7 @@ bench: $(VENV)/test  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/faults.py
 	$(BIN)/python benchmarks/modes.py
 	$(BIN)/python benchmarks/http.py --faults
+	$(BIN)/python benchmarks/engines.py
 
 clean:  ## remove .venv and what the tools have cached
 	rm -rf $(VENV) $(VENV)-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -60,7 +61,7 @@ python:
 	{ echo "eggcluster needs Python 3.11 or later; $$python is not: $$how" >&2; exit 1; }
 
 # The package is installed as its users get it, a built wheel, and not as a link to the sources: the tests test that.
-$(VENV)/demo $(VENV)/test: $(VENV)/%: pyproject.toml $(shell find src -name '*.py' 2>/dev/null) | python
+$(VENV)/demo $(VENV)/test $(VENV)/bench: $(VENV)/%: pyproject.toml $(shell find src -name '*.py' 2>/dev/null) | python
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[$*]'
 	touch $@
