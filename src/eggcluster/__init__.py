@@ -5,8 +5,8 @@
       command line ──control      ├──► App worker #2
                                   └──► ...  #N          one Messenger between all of them, through the master
 
-The names below are the whole public interface. Each is imported at its first use: the master does not pay for what only
-a worker needs, nor a worker for the master.
+Runs in all processes. The names below are the whole public interface. Each is imported at its first use: the master
+does not import what only a worker needs, and a worker does not import the master.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""A cluster in a program: `Cluster` runs the master as a child process, `start_cluster` in this process.
+"""A cluster inside a program: `Cluster` runs the master as a child process, `start_cluster` runs it in this process.
 
 Runs in the parent, which is a user's program or integration test.
 """
@@ -47,18 +47,18 @@ class _ClusterHandle:
         self._boot_result: asyncio.Future[None] | None = None
 
     async def status(self) -> dict[str, Any]:
-        """Return the cluster's state, as `eggcluster status --json` prints it."""
+        """Return the cluster's state, as `eggcluster status --json` prints it. RequestTimeout after 5 seconds."""
         status: dict[str, Any] = await self.messenger.request("status", to="master")
         return status
 
     async def reload(self, timeout: float = 300.0, *, agent: bool | None = None) -> None:
         """Replace the app workers, one slot after the other, new before old; return when all are replaced.
 
-        With `agent` the agent is replaced before them, the new one started once the old one is gone. None: only if
-        one of the files that the agent's code came from has changed.
+        If `agent` is true, the agent is replaced before them; the new agent starts once the old one is gone. If `agent`
+        is None, the agent is replaced only if one of the files that its code came from has changed.
 
-        ControlError if a new worker does not boot; the old ones go on then. RequestTimeout after `timeout` seconds;
-        the reload goes on. Cancelling it stops the waiting alone.
+        ControlError if a new worker does not boot; the old workers stay. RequestTimeout after `timeout` seconds; the
+        reload goes on. Cancelling ends only the waiting.
         """
         await self._request("reload", timeout, agent)
 
@@ -116,12 +116,12 @@ class _ClusterHandle:
 
 
 class Cluster(_ClusterHandle):
-    """A cluster whose master is a child of this process, for the time of an `async with` block.
+    """A cluster whose master is a child of this process. It runs for the time of an `async with` block.
 
     Takes the application's target or a `ClusterOptions`, and options by name. Inside the block `address` is the
-    cluster's URL, `workers` the list of listening workers, and `messenger` sends to all of them. Entering waits until
-    the cluster is ready; it raises OptionsError or BootError. Leaving closes the cluster in order; then `exit_code`
-    is the master's. If this process dies, the cluster closes.
+    cluster's URL, `workers` is the list of listening workers, and `messenger` sends to all of them. Entering the block
+    waits until the cluster is ready; it raises OptionsError or BootError. Leaving it closes the cluster in order; then
+    `exit_code` is the master's exit code. If this process dies, the cluster closes.
     """
 
     def __init__(self, options: ClusterOptions | str | None = None, /, **more: Any) -> None:
@@ -150,8 +150,8 @@ class Cluster(_ClusterHandle):
     async def start(self, *, detached: bool = False, output: int | None = None) -> None:
         """Start the master and wait until the cluster is ready; after a failure or a cancellation nothing is left.
 
-        `detached` puts the master into a session of its own; `output` is a file descriptor for its log. RuntimeError
-        when called again: make a new object.
+        `detached` puts the master into a session of its own; `output` is a file descriptor for its log. Raises
+        OptionsError or BootError; RuntimeError if it was called before: make a new object.
         """
         if self._process is not None:
             raise RuntimeError("this Cluster was started before; make a new one")
@@ -167,7 +167,10 @@ class Cluster(_ClusterHandle):
             raise
 
     async def close(self) -> int | None:
-        """Close the cluster in order and wait for the master's end; return its exit code. May be called again."""
+        """Close the cluster in order and wait for the master's end; return its exit code, None before the start.
+
+        May be called again. Cancelling ends only the waiting.
+        """
         if self._process is not None and self.exit_code is None:
             if not self._close_requested:  # a second signal would cut the closing short
                 self._close_requested = True
@@ -177,7 +180,10 @@ class Cluster(_ClusterHandle):
         return self.exit_code
 
     async def wait_closed(self) -> int:
-        """Wait until the cluster has ended, for any reason; return the master's exit code."""
+        """Wait until the cluster has ended, for any reason; return the master's exit code.
+
+        RuntimeError before the start. Cancelling ends only the waiting.
+        """
         if self._process is None:
             raise RuntimeError("the cluster has not been started")
         if self.exit_code is None:
@@ -186,7 +192,7 @@ class Cluster(_ClusterHandle):
 
 
 class LocalCluster(_ClusterHandle):
-    """A cluster whose master runs in this process; `start_cluster` makes it."""
+    """A cluster whose master runs in this process. `start_cluster` makes it; leaving `async with` closes it."""
 
     def __init__(self, master: "Master", task: "asyncio.Task[int]") -> None:
         super().__init__()
@@ -195,13 +201,16 @@ class LocalCluster(_ClusterHandle):
         self._task = task
 
     async def close(self) -> int:
-        """Close the cluster in order and wait for its end; return the exit code. May be called again."""
+        """Close the cluster in order and wait for its end; return the exit code.
+
+        May be called again. Cancelling ends only the waiting.
+        """
         if not self._task.done():
             self.master.close()
         return await self.wait_closed()
 
     async def wait_closed(self) -> int:
-        """Wait until the cluster has ended, for any reason; return the exit code."""
+        """Wait until the cluster has ended, for any reason; return the exit code. Cancelling ends only the waiting."""
         return int(await asyncio.shield(self._task))
 
     async def __aenter__(self) -> "LocalCluster":
@@ -217,8 +226,8 @@ async def start_cluster(options: ClusterOptions | str | None = None, /, **more: 
     """Run the master in this process and event loop; return when the cluster is ready (as Egg's `startCluster`).
 
     The master handles the process's signals until the cluster has closed: SIGTERM, SIGINT and SIGQUIT close it. Wait
-    for the cluster's end with `wait_closed()`, or end it with `close()`. After OptionsError or BootError nothing is
-    left. Cancelling it closes what has been started.
+    for the cluster's end with `wait_closed()`, or end it with `close()`. Raises OptionsError or BootError; nothing is
+    left then. Cancelling closes what has been started.
     """
     from eggcluster.master.master import Master
 
@@ -240,7 +249,7 @@ async def start_cluster(options: ClusterOptions | str | None = None, /, **more: 
         with contextlib.suppress(OptionsError):
             await cluster.close()
         cluster._cancel_boot_result()
-        theirs.close()  # a master that could not bind has not taken it over
+        theirs.close()  # a master that could not bind its listeners has not taken it over
         raise
     return cluster
 
@@ -261,8 +270,8 @@ def _spawn_master(
             [sys.executable, "-P", "-m", "eggcluster.master", str(theirs.fileno())],
             pass_fds=(theirs.fileno(), *inherited),
             start_new_session=detached,
-            # Ctrl-C at the terminal is for this program, which closes the cluster with SIGTERM. If the master got it,
-            # too, the SIGTERM would be a second signal, which cuts the closing short.
+            # Ctrl-C at the terminal is for this program, which closes the cluster with SIGTERM. If the master got the
+            # SIGINT, too, that SIGTERM would be a second signal, which cuts the closing short.
             process_group=None if detached else 0,
             stdin=subprocess.DEVNULL if detached else None,
             stdout=output,

@@ -1,8 +1,8 @@
 """The log handler of master, agent and app workers: it never blocks, and a failed write never ends the process.
 
-Standard error may be a pipe that is not read, a terminal under Ctrl-S, a full disk. A master that blocks there
-supervises nothing. So lines that cannot be written at once wait in memory. Writing is tried again with each line, by a
-timer of the event loop, and for a moment at the end of the process.
+Standard error may be a pipe that is not read, a terminal under Ctrl-S, or a full disk. A master that blocks there
+supervises nothing, so lines that cannot be written at once wait in memory. Writing is tried again with each new line,
+by a timer of the event loop, and for a moment at the end of the process.
 """
 
 import atexit
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 MAX_WAITING_BYTES = 1024 * 1024  # some ten thousand lines
 FINAL_FLUSH_TIMEOUT = 1.0  # seconds that the end of the process waits for a slow reader
-FIRST_RETRY_DELAY, MAX_RETRY_DELAY = 0.02, 1.0  # seconds; doubled each time
+FIRST_RETRY_DELAY, MAX_RETRY_DELAY = 0.02, 1.0  # seconds; the delay doubles each time
 TEMPORARY_ERRNOS = (errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS, errno.ENOMEM)
 
 
 class LogHandler(logging.Handler):
-    """Writes to `output`. Made once per process; `run_in` sets the loop whose timer repeats failed writes."""
+    """Writes log lines to `output`. Made once per process; `run_in` sets the loop whose timer repeats failed writes."""
 
     def __init__(self, output: NonblockingOutput, max_bytes: int = MAX_WAITING_BYTES) -> None:
         super().__init__()
@@ -60,12 +60,12 @@ class LogHandler(logging.Handler):
             self._write()
 
     def finish(self) -> None:
-        """Write the rest at the end of the process; wait a moment for a slow reader."""
+        """Write the rest at the end of the process; wait up to FINAL_FLUSH_TIMEOUT for a slow reader."""
         deadline = time.monotonic() + FINAL_FLUSH_TIMEOUT
         with self.lock or contextlib.nullcontext():
             self._write()
             while self._buffer.size and (left := deadline - time.monotonic()) > 0:
-                if not (self._full and self._output.wait(left)):  # a full disk is always ready, and takes nothing
+                if not (self._full and self._output.wait(left)):  # a full disk is always ready but takes nothing
                     return
                 self._write()
 
@@ -73,7 +73,7 @@ class LogHandler(logging.Handler):
 
     def _write(self) -> None:
         """Write as much as the output takes; schedule a retry for the rest."""
-        if self._writing:  # a signal handler logs in the middle of this: its line is in the buffer already
+        if self._writing:  # a signal handler logs in the middle of a write: its line is already in the buffer
             return
         self._writing = True
         try:
@@ -91,10 +91,8 @@ class LogHandler(logging.Handler):
     def _failed(self, error: OSError) -> None:
         self._full = isinstance(error, BlockingIOError)
         self._trouble = "standard error was not read" if self._full else f"standard error: {error.strerror}"
-        if error.errno not in (
-            None,
-            *TEMPORARY_ERRNOS,
-        ):  # a broken pipe or a closed descriptor: it will never be written
+        # Any other error is a broken pipe or a closed descriptor: the lines can never be written.
+        if error.errno not in (None, *TEMPORARY_ERRNOS):
             self._buffer.drop_all()
 
     def _retry_later(self) -> None:
@@ -126,8 +124,8 @@ class LogHandler(logging.Handler):
         return _encode(self._format("eggcluster.logs", logging.WARNING, text))
 
     def _misuse(self, record: logging.LogRecord, error: Exception) -> str:
-        """Return one line on a wrong logging call. logging itself would print it to standard error, and block there."""
-        text = f"logged wrongly at {record.pathname}:{record.lineno}: {type(error).__name__}"
+        """Return one line on an invalid logging call. logging itself would print to standard error, and block there."""
+        text = f"invalid logging call at {record.pathname}:{record.lineno}: {type(error).__name__}"
         with contextlib.suppress(Exception):
             text += f": {error}: {record.msg!r} with {record.args!r}"
         return self._format(record.name, logging.ERROR, text)
@@ -136,7 +134,7 @@ class LogHandler(logging.Handler):
         return self.format(logging.LogRecord(name, level, __file__, 0, text, None, None))
 
     def _after_fork(self) -> None:
-        """Start anew in a forked child: the parent writes the waiting lines, and its loop does not run here."""
+        """Reset in a forked child: the parent writes the waiting lines, and its loop does not run here."""
         self._buffer.clear()
         self._loop, self._writing, self._retry_delay = None, False, 0.0
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Speaker(NamedTuple):
-    """The source of log lines, for workers that share a process: the name in brackets, worker id, lowest level."""
+    """The source of log lines, where workers share a process: the name in brackets, the worker id, the lowest level."""
 
     name: str
     worker_id: int
@@ -26,7 +26,7 @@ _speaker: PerWorker[Speaker | None] = PerWorker("eggcluster.speaker", None)
 
 
 def set_speaker(name: str, worker_id: int, level: str) -> None:
-    """Log in the name of that worker from now on, in this thread and the context that it passes on."""
+    """Log in that worker's name from now on, in this thread and in contexts that are copied from its own."""
     _speaker.bind(Speaker(name, worker_id, logging.getLevelNamesMapping()[level]))
 
 
@@ -39,7 +39,7 @@ def _add_speaker(record: logging.LogRecord, default: str) -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-11-22 11:42:07,123 INFO 4711 [app_worker#2] text`."""
+    """Formats a record as `2026-11-22 11:42:07,123 INFO 4711 [app_worker#2] text`."""
 
     def __init__(self, speaker: str) -> None:
         super().__init__("%(asctime)s %(levelname)s %(process)d [%(speaker)s] %(message)s")
@@ -51,7 +51,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, pid, speaker, logger, message, traceback."""
+    """Formats a record as one line of JSON: time (UTC), level, pid, speaker, logger, message, traceback."""
 
     def __init__(self, speaker: str) -> None:
         super().__init__()
@@ -91,10 +91,10 @@ class _LevelFilter(logging.Filter):
 
 
 def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogHandler:
-    """Send this process's log to standard error, or where `log_config` says. Call it once, before the first log line.
+    """Send this process's log to standard error, then apply `log_config`. Call it once, before the first log line.
 
-    `speaker` is the name in brackets: `master`, `agent_worker`, `app_worker#2`. Raises OptionsError if `log_config` is
-    wrong. Return the handler of standard error; give it the loop (`run_in`) once that runs.
+    `speaker` is the name in brackets: `master`, `agent_worker`, `app_worker#2`. Return the handler of standard error;
+    call its `run_in` once the event loop runs. OptionsError if `log_config` is wrong.
     """
     handler = LogHandler(NonblockingOutput(2))
     handler.setFormatter((JsonFormatter if options.log_format == "json" else TextFormatter)(speaker))
@@ -103,7 +103,7 @@ def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogH
         levels = logging.getLevelNamesMapping()
         level = min(level, options.agent_log_level, options.app_log_level, key=lambda each: levels[each])
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # uvicorn repeats at INFO what our own lines say; its warnings stay.
+    # uvicorn repeats at INFO what our own lines say. Its warnings stay.
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger().level))
     if options.log_config:
@@ -119,7 +119,7 @@ def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogH
 
 
 def _load(path: str) -> None:
-    """Load a dictConfig as JSON, or an ini file, as uvicorn does."""
+    """Apply a logging configuration: a dictConfig in a JSON file, or an ini file, as uvicorn does."""
     import logging.config
 
     if path.endswith(".json"):

@@ -1,4 +1,4 @@
-"""Shows foreign text in one line: values, errors and names that come from outside. Runs in every process.
+"""Makes values, errors and names that come from outside fit for a message or a log line. Runs in every process.
 
 Imports the standard library alone, so every layer may import it.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 MAX_SHOWN = 80  # characters of a value in an error message of the options: one line of a terminal
 MAX_SHORT = 100  # characters of a value in an error message of a declaration
-MAX_ERROR = 300  # characters of an exception in the status; the log has it whole
+MAX_ERROR = 300  # characters of an exception in the status; the log has the whole text
 MAX_PRINTABLE = 64 * 1024  # characters of a traceback or report in a message
 
 
@@ -29,7 +29,7 @@ def shown(value: object) -> str:
 
 
 def short(value: Any) -> str:
-    """Return the `repr` of any object as one short line; its type's name where its `repr` raises."""
+    """Return the `repr` of any object as one short line, or its type's name if `repr` raises."""
     try:
         text = " ".join(repr(value).split())
     except Exception:  # an object of the application, or a number with more digits than Python writes
@@ -38,7 +38,7 @@ def short(value: Any) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return an exception as one short line; its class's name alone where its `__str__` raises."""
+    """Return an exception as one short line, or only its class's name if `str` raises."""
     try:
         text = " ".join(str(error).split())
     except Exception:  # an exception class of the application
@@ -48,6 +48,7 @@ def described(error: BaseException) -> str:
 
 
 def printable(text: str, limit: int = MAX_PRINTABLE) -> str:
-    """Return `text` as MessagePack and a log can carry it: no lone surrogates, and the middle cut out above `limit`."""
+    """Return `text` as MessagePack and a log can carry it: without lone surrogates, its middle cut out if it is longer
+    than `limit` characters."""
     whole = text.encode("utf-8", "backslashreplace").decode()
     return whole if len(whole) <= limit else f"{whole[: limit // 2]}\n[...]\n{whole[-limit // 2 :]}"

@@ -251,7 +251,7 @@ def test_the_port_of_another_cluster_is_refused(project: Project, hello: Launche
 
 def test_a_second_cluster_of_the_same_name_is_refused(project: Project, hello: Launched) -> None:
     line = project.refused("--port", "0")
-    assert f'name: a cluster "{project.folder.name}" is running already (pid {hello.pid}, {project.folder})' in line
+    assert f'name: a cluster "{project.folder.name}" is already running (pid {hello.pid}, {project.folder})' in line
     assert "--name" in line
     assert hello.get().status_code == 200
 

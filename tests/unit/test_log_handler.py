@@ -224,7 +224,7 @@ def test_a_wrong_logging_call_is_one_line_with_its_place(pipe: End, capfd: pytes
     log = Log(pipe[0])
     log.logger.info("%d apples", "many")
     line = read_all(pipe[1], b"('many',)").decode()
-    assert line.startswith(f"logged wrongly at {__file__}:")
+    assert line.startswith(f"invalid logging call at {__file__}:")
     assert line.endswith("TypeError: %d format: a real number is required, not str: '%d apples' with ('many',)\n")
     assert not capfd.readouterr().err
 
@@ -235,7 +235,7 @@ def test_an_argument_whose_repr_raises_ends_nothing(pipe: End) -> None:
             raise RecursionError
 
     Log(pipe[0]).logger.info("%s", Odd())
-    assert b"logged wrongly" in read_all(pipe[1], b"RecursionError")
+    assert b"invalid logging call" in read_all(pipe[1], b"RecursionError")
 
 
 def test_odd_text_is_escaped(pipe: End) -> None:

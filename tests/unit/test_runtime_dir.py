@@ -42,7 +42,7 @@ def test_a_second_cluster_of_the_same_name_is_refused_in_one_line(claimed: Runti
     with pytest.raises(OptionsError) as caught:
         RuntimeDir("shop", root).claim("/elsewhere")
     (line,) = caught.value.problems
-    assert line.startswith(f'name: a cluster "shop" is running already (pid {os.getpid()}, /srv/shop)')
+    assert line.startswith(f'name: a cluster "shop" is already running (pid {os.getpid()}, /srv/shop)')
     assert "--name" in line
     assert claimed.describe() is not None
 

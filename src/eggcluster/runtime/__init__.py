@@ -1,1 +1,1 @@
-"""What the command line and the master share: the runtime directory and the pid file."""
+"""What the command line and the master share: runtime directory and pid file. Runs in the shell and the master."""

@@ -1,4 +1,4 @@
-"""The pid file: checked before it is written, written atomically, removed by its owner alone. Runs in the master."""
+"""The pid file: checked before it is written, written atomically, removed only by its owner. Runs in the master."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ class PidFile:
 
     def claim(self) -> None:
         """Write the pid; OptionsError if the file holds a running process's pid, or cannot be written."""
-        # os.replace would turn a device into a file. A directory it refuses, with a good error.
+        # os.replace would replace a device with a file. It refuses a directory, with a clear error.
         if os.path.exists(self.path) and not os.path.isfile(self.path) and not os.path.isdir(self.path):
             raise OptionsError(f'pid_file: "{self.path}" is not a regular file; use another path')
         other = read_pid(self.path)
@@ -38,7 +38,7 @@ class PidFile:
 
 
 def read_pid(path: str) -> int | None:
-    """Return the pid in the file, None if there is no such file or no number in it."""
+    """Return the pid in the file, None if there is no such file or it holds no number."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return int(file.read(32).strip())

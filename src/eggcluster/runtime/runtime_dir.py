@@ -2,7 +2,7 @@
 
 $EGG_RUNTIME_DIR, $XDG_RUNTIME_DIR/eggcluster or /tmp/eggcluster-UID
   NAME/             0700
-    lock            held by a living master with flock(2); the other files may be left from a dead one
+    lock            held by a living master with flock(2); the other files may be left over from a dead master
     cluster.json    pid, name, base directory
     control.sock
     agent.sock      the cluster port: where app workers reach the agent past the master
@@ -21,7 +21,7 @@ import msgspec
 from eggcluster.errors import OptionsError
 from eggcluster.wording import shown
 
-MAX_TRIES = 100  # a cluster that ends may remove the directory between two steps; no other reason needs many
+MAX_TRIES = 100  # a cluster that ends may remove the directory between two steps; nothing else needs a second try
 
 
 class Description(msgspec.Struct, frozen=True):
@@ -88,18 +88,18 @@ class RuntimeDir:
         """Lock the directory: systemd-tmpfiles(8) removes files in /tmp that were not used for days, but not those in
         a locked directory."""
         self._locked_directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # a cleaner holds the lock just now
+        with contextlib.suppress(OSError):  # a cleaner holds the lock at the moment
             fcntl.flock(self._locked_directory, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def _is_still_ours(self, lock: int) -> bool:
-        """Return whether the lock file is still in place. If it was removed, the next cluster has another one."""
+        """Return whether the lock file is still in place. If it was removed, the next cluster has made another one."""
         try:
             return os.path.samestat(os.fstat(lock), os.stat(self._lock_path))
         except OSError:
             return False
 
     def describe(self) -> Description | None:
-        """Return the description of the running cluster of that name, None if there is none."""
+        """Return the description of the running cluster of that name, None if it is not running."""
         if not self.is_held():
             return None
         with contextlib.suppress(OSError, msgspec.MsgspecError), open(self._description_path, "rb") as file:
@@ -121,7 +121,7 @@ class RuntimeDir:
         return False
 
     def _make_and_lock(self) -> int:
-        """Make the directory and lock it. A cluster of the same name that ends may remove it meanwhile: try again."""
+        """Make the directory and lock it. Try again if a cluster of the same name, which ends, removes it meanwhile."""
         for _ in range(MAX_TRIES):
             _make_own(self.root, forbidden=0o022)
             _make_own(self.path, forbidden=0o077)
@@ -152,7 +152,7 @@ class RuntimeDir:
     def _already_running(self) -> str:
         description = self.describe()
         pid = f" (pid {description.pid}, {description.base_dir})" if description else ""
-        return f'name: a cluster "{self._name}" is running already{pid}; stop it or use another --name'
+        return f'name: a cluster "{self._name}" is already running{pid}; stop it or use another --name'
 
 
 def running_clusters(root: str | None = None) -> Iterator[Description]:
@@ -165,7 +165,7 @@ def running_clusters(root: str | None = None) -> Iterator[Description]:
 
 
 def write_atomically(path: str, content: bytes) -> None:
-    """Write a file so that a reader finds the old content or the new one, never a part."""
+    """Write a file so that a reader finds either the old content or the new one, never a part of it."""
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
@@ -178,13 +178,13 @@ def write_atomically(path: str, content: bytes) -> None:
 
 
 def storable(text: str) -> str:
-    """Return a path or a name as JSON can hold it: bytes that are not UTF-8 are escaped."""
+    """Return a path or a name in a form that JSON can hold: bytes that are not UTF-8 are escaped."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def unusable(path: str, error: OSError) -> OptionsError:
-    """Return the error for an `error` of the operating system in the runtime directory `path`."""
-    why = f"{error.strerror or error}; set EGG_RUNTIME_DIR to another one"
+    """Return the OptionsError for an OSError in the runtime directory `path`."""
+    why = f"{error.strerror or error}; set EGG_RUNTIME_DIR to another directory"
     return OptionsError(f"the runtime directory {storable(path)} cannot be used: {why}")
 
 
