@@ -30,13 +30,13 @@ def project(project: Project) -> Iterator[Project]:
 
 def test_an_unknown_module_is_refused_with_its_near_miss(project: Project) -> None:
     line = project.refused("ap:app")
-    assert 'TARGET: "ap:app" is not there: no module "ap"' in line
+    assert 'TARGET: "ap:app" does not exist: no module "ap"' in line
     assert 'did you mean "app"?' in line
 
 
 def test_an_unknown_attribute_is_refused_with_its_near_miss(project: Project) -> None:
     line = project.refused("app:ap")
-    assert 'TARGET: "app:ap" is not there: module "app" has no attribute "ap"' in line
+    assert 'TARGET: "app:ap" does not exist: module "app" has no attribute "ap"' in line
     assert 'did you mean "app"?' in line or 'did you mean "api"?' in line
 
 
@@ -50,7 +50,7 @@ def test_an_attribute_that_is_no_application_is_a_bad_option_found_at_the_boot(p
 
 def test_an_unknown_agent_is_refused(project: Project) -> None:
     line = project.write(agent=AGENT).refused("--agent", "agent:agnt")
-    assert '--agent: "agent:agnt" is not there' in line
+    assert '--agent: "agent:agnt" does not exist' in line
     assert 'did you mean "agent"?' in line
 
 
@@ -85,7 +85,7 @@ def test_a_framework_without_an_agent_is_refused(project: Project) -> None:
 
 
 def test_an_unknown_required_module_is_refused(project: Project) -> None:
-    assert '--require: "no_such" is not there: no module "no_such"' in project.refused("--require", "no_such")
+    assert '--require: "no_such" does not exist: no module "no_such"' in project.refused("--require", "no_such")
 
 
 # -- numbers and words -----------------------------------------------------------------------------------
@@ -103,12 +103,15 @@ def test_an_unknown_required_module_is_refused(project: Project) -> None:
         (["--start-mode", "fibre"], '--start-mode: "fibre" is not one of process, thread, interpreter'),
         (["--start-mode", "proces"], 'did you mean "process"?'),
         (["--uds", "egg.sock", "--port", "8000"], "exclude each other; give one of them"),
-        (["--ports", "7001,7002,7003", "-w", "2"], "--ports: 7001,7002,7003 is 3 ports for 2 workers; give one port"),
+        (
+            ["--ports", "7001,7002,7003", "-w", "2"],
+            "--ports: 7001,7002,7003 gives 3 ports for 2 workers; give one port",
+        ),
         (["--sticky", "--uds", "egg.sock"], "--sticky: with --uds all clients come from the proxy and have no address"),
-        (["--sticky", "--ports", "7001,7002"], "--sticky: with --ports each port is one worker already"),
+        (["--sticky", "--ports", "7001,7002"], "--sticky: with --ports each port belongs to one worker"),
         (["--sticky", "--sticky-via", "bfp"], '--sticky-via: "bfp" is not one of bpf, acceptor; did you mean "bpf"?'),
         (["--sticky-hold", "0"], "--sticky-hold: 0.0 is not a number of seconds above 0"),
-        (["--ports", "7001,7001", "-w", "2"], "--ports: 7001 is there more than once"),
+        (["--ports", "7001,7001", "-w", "2"], "--ports: 7001 is given more than once"),
         (["--log-level", "loud"], '--log-level: "loud" is not one of DEBUG, INFO'),
         (["--name", "a/b"], '--name: "a/b" is not 1 to 64 letters'),
         (["--header", "nonsense"], '--header: "nonsense" is not'),
@@ -139,12 +142,12 @@ def test_several_bad_options_have_one_line_each(project: Project) -> None:
 
 def test_an_unknown_key_in_a_configuration_file_is_refused_with_its_near_miss(project: Project) -> None:
     (project.folder / "eggcluster.toml").write_text("worker = 2\n")
-    assert 'eggcluster.toml: worker: is no option; did you mean "workers"?' in project.refused()
+    assert 'eggcluster.toml: worker: is not an option; did you mean "workers"?' in project.refused()
 
 
 def test_an_unknown_key_in_pyproject_is_refused(project: Project) -> None:
     (project.folder / "pyproject.toml").write_text("[tool.eggcluster]\nworker = 2\n")
-    assert 'pyproject.toml: worker: is no option; did you mean "workers"?' in project.refused()
+    assert 'pyproject.toml: worker: is not an option; did you mean "workers"?' in project.refused()
 
 
 def test_a_configuration_file_that_does_not_parse_is_refused_with_the_place(project: Project) -> None:
@@ -192,7 +195,7 @@ def test_the_pid_file_of_a_living_process_is_refused_and_kept(project: Project) 
 
 def test_a_key_without_a_certificate_is_refused(project: Project) -> None:
     key, _ = key_pair(project.folder, "own")
-    assert f"--https-key: {shown(key)} needs https_cert beside it" in project.refused("--https-key", key).replace(
+    assert f"--https-key: {shown(key)} needs https_cert, too" in project.refused("--https-key", key).replace(
         "--https-cert", "https_cert"
     )
 
@@ -207,7 +210,7 @@ def test_a_key_that_does_not_fit_is_refused(project: Project) -> None:
 def test_a_missing_key_file_is_refused(project: Project) -> None:
     _, certificate = key_pair(project.folder, "own")
     line = project.refused("--https-key", "gone.key", "--https-cert", certificate)
-    assert f"--https-key: {shown(f'{project.folder}/gone.key')} is not there; name an existing file" in line
+    assert f"--https-key: {shown(f'{project.folder}/gone.key')} does not exist; name an existing file" in line
 
 
 def test_a_debug_port_without_tls_is_refused(project: Project) -> None:

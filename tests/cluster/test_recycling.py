@@ -51,8 +51,8 @@ def test_a_worker_of_a_certain_age_is_replaced(project: Project) -> None:
     [
         ("--max-rss", "lots", "is not an amount of memory in bytes, or with a unit: 512MiB, 2GiB"),
         ("--max-requests", "-1", "is not a number of requests from 0 to"),
-        ("--worker-timeout", "soon", "is not a number of seconds from 1 on, or 0 for never"),
-        ("--agent-timeout", "0.5", "is not a number of seconds from 1 on, or 0 for never"),
+        ("--worker-timeout", "soon", "is not a number of seconds, at least 1, or 0 for never"),
+        ("--agent-timeout", "0.5", "is not a number of seconds, at least 1, or 0 for never"),
         ("--max-lifetime", "inf", "is not a number of seconds, or 0 for never"),
     ],
 )

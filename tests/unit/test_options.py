@@ -158,7 +158,7 @@ def test_base_dir_that_is_none(tmp_path: Path) -> None:
 
 
 def test_unknown_option_with_a_near_miss(base: Path) -> None:
-    assert problems(base, worker=3) == ['worker: is no option; did you mean "workers"?']
+    assert problems(base, worker=3) == ['worker: is not an option; did you mean "workers"?']
 
 
 def test_a_zero_byte_is_no_traceback(base: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_zero_byte_is_no_traceback(base: Path) -> None:
 
 
 def test_nobody_sets_listen_fds(base: Path) -> None:
-    assert problems(base, listen_fds=3) == ["listen_fds: is no option"]
+    assert problems(base, listen_fds=3) == ["listen_fds: is not an option"]
 
 
 # -- which source wins
@@ -291,7 +291,7 @@ def test_an_overruled_option_overrules_nothing(base: Path) -> None:
 
 def test_ports_of_the_wrong_length(base: Path) -> None:
     lines = command_line_problems(base, ports="7001,7002", workers="3")
-    assert lines == ["--ports: 7001,7002 is 2 ports for 3 workers; give one port for each worker"]
+    assert lines == ["--ports: 7001,7002 gives 2 ports for 3 workers; give one port for each worker"]
 
 
 def test_a_repeated_flag_shows_what_was_given(base: Path) -> None:
@@ -299,7 +299,7 @@ def test_a_repeated_flag_shows_what_was_given(base: Path) -> None:
 
 
 def test_ports_twice_and_ports_that_are_none(base: Path) -> None:
-    assert problems(base, ports=(1, 2, 1)) == ["ports: 1 is there more than once; give each worker its own port"]
+    assert problems(base, ports=(1, 2, 1)) == ["ports: 1 is given more than once; give each worker its own port"]
     assert command_line_problems(base, ports="7001,,7002") == [
         '--ports: "7001,,7002" is not a list of port numbers from 1 to 65535'
     ]
@@ -327,7 +327,7 @@ def test_a_socket_path_that_is_too_long(base: Path) -> None:
 
 def test_a_socket_path_without_a_directory(base: Path) -> None:
     [line] = problems(base, uds=str(base / "run" / "sock"))
-    assert line.endswith(f"cannot be made: {base}/run is not a directory")
+    assert line.endswith(f"cannot be created: {base}/run is not a directory")
 
 
 def test_sockets_from_systemd(base: Path) -> None:

@@ -34,7 +34,7 @@ def test_keys_with_dashes_and_underscores(base: Path, file: str, head: str) -> N
 
 def test_unknown_key_with_a_near_miss(base: Path) -> None:
     (base / "pyproject.toml").write_text("[tool.eggcluster]\nworker = 3\n")
-    assert problems(base) == ['pyproject.toml: worker: is no option; did you mean "workers"?']
+    assert problems(base) == ['pyproject.toml: worker: is not an option; did you mean "workers"?']
 
 
 @pytest.mark.parametrize("value", ["0", '"4"', "true", "[4]", "1.5"])
@@ -59,7 +59,7 @@ def test_a_file_that_is_not_utf8(base: Path) -> None:
 
 def test_a_file_that_is_nested_without_end(base: Path) -> None:
     (base / "eggcluster.toml").write_text(f"name = {'[' * 100_000}")
-    assert problems(base) == ["eggcluster.toml: is not TOML that can be read: it is nested too deeply"]
+    assert problems(base) == ["eggcluster.toml: cannot be read: its TOML is nested too deeply"]
 
 
 def test_a_file_with_a_number_without_end(base: Path) -> None:
@@ -77,7 +77,7 @@ def test_both_files(base: Path) -> None:
     (base / "pyproject.toml").write_text("[tool.eggcluster]\nworkers = 3\n")
     (base / "eggcluster.toml").write_text("workers = 3\n")
     [line] = problems(base)
-    assert line == "pyproject.toml has [tool.eggcluster] and there is eggcluster.toml too; keep one of them"
+    assert line == "pyproject.toml has [tool.eggcluster], and eggcluster.toml exists, too; keep one of them"
 
 
 def test_a_project_file_without_our_table_is_no_rival(base: Path) -> None:
@@ -94,12 +94,15 @@ def test_our_name_for_something_else(base: Path) -> None:
 def test_a_key_twice(base: Path) -> None:
     (base / "eggcluster.toml").write_text("log-level = 'INFO'\nlog_level = 'INFO'\n")
     [line] = problems(base)
-    assert line == "eggcluster.toml: log_level: is there twice, with dashes and with underscores"
+    assert line == "eggcluster.toml: log_level: is given twice, with dashes and with underscores; give it once"
 
 
 def test_base_dir_cannot_come_from_the_file_it_leads_to(base: Path) -> None:
     (base / "eggcluster.toml").write_text("base_dir = '/'\n")
-    assert problems(base) == ["eggcluster.toml: base_dir: cannot be set in a file, which is found by it"]
+    [line] = problems(base)
+    assert (
+        line == "eggcluster.toml: base_dir: cannot be set in a file, because it says where the file is; use --base-dir"
+    )
 
 
 def test_relative_paths_begin_at_the_file(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,17 +64,17 @@ def test_a_fitting_pair_moves_the_port(base: Path) -> None:
 
 
 def test_one_without_the_other(base: Path) -> None:
-    assert problems(base, https_key="key.pem") == [f'--https-key: "{base}/key.pem" needs --https-cert beside it']
-    assert problems(base, https_cert="cert.pem") == [f'--https-cert: "{base}/cert.pem" needs --https-key beside it']
+    assert problems(base, https_key="key.pem") == [f'--https-key: "{base}/key.pem" needs --https-cert, too']
+    assert problems(base, https_cert="cert.pem") == [f'--https-cert: "{base}/cert.pem" needs --https-key, too']
     [line] = problems(base, https_ca="cert.pem")
-    assert line.endswith("needs --https-key and --https-cert beside it")
+    assert line.endswith("needs --https-key and --https-cert, too")
 
 
 def test_files_that_are_missing(base: Path) -> None:
     lines = problems(base, https_key="nokey.pem", https_cert="nocert.pem")
     assert lines == [
-        f'--https-key: "{base}/nokey.pem" is not there; name an existing file',
-        f'--https-cert: "{base}/nocert.pem" is not there; name an existing file',
+        f'--https-key: "{base}/nokey.pem" does not exist; name an existing file',
+        f'--https-cert: "{base}/nocert.pem" does not exist; name an existing file',
     ]
 
 
@@ -97,10 +97,10 @@ def test_a_weak_certificate_is_not_blamed_on_the_key(base: Path) -> None:
 def test_files_that_are_no_pem(base: Path) -> None:
     [line] = problems(base, https_key="text.pem", https_cert="cert.pem")
     assert "--https-key" in line
-    assert "holds no private key" in line
+    assert "contains no readable private key" in line
     [line] = problems(base, https_key="key.pem", https_cert="text.pem")
     assert "--https-cert" in line
-    assert "holds no certificate" in line
+    assert "contains no readable certificate" in line
     [line] = problems(base, https_key="key.pem", https_cert="cert.pem", https_ca="text.pem")
     assert "--https-ca" in line
 
@@ -120,4 +120,4 @@ def test_debug_port(base: Path) -> None:
     [line] = problems(base, debug_port="7002")
     assert line.startswith("--debug-port: 7002 is for plain HTTP beside HTTPS")
     [line] = problems(base, **pair, debug_port="8443")
-    assert line == "--debug-port: 8443 is already the port for HTTPS; give another one"
+    assert line == "--debug-port: 8443 is already the port for HTTPS; give another port"

@@ -36,7 +36,7 @@ def judged(base: Path, line: str, target: str = "app:app", **options: Any) -> li
 
 def test_unknown_module_with_a_near_miss(base: Path) -> None:
     [line] = problems(base, "ap:app")
-    assert line == (f'app: "ap:app" is not there: no module "ap" in {base} or on Python\'s path; did you mean "app"?')
+    assert line == (f'app: "ap:app" does not exist: no module "ap" in {base} or on Python\'s path; did you mean "app"?')
 
 
 def test_unknown_submodule_with_a_near_miss(base: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_default_target_says_that_it_is_one(tmp_path: Path) -> None:
     with pytest.raises(OptionsError) as caught:
         parse_options(environ={}, base_dir=str(tmp_path))
     [line] = caught.value.problems
-    assert line.startswith('app: "app:app" is not there')
+    assert line.startswith('app: "app:app" does not exist')
     assert line.endswith("name yours as module:attribute")
 
 
@@ -70,7 +70,7 @@ def test_a_package_that_finds_its_modules_elsewhere_is_trusted(base: Path) -> No
 
 def test_unknown_attribute_with_a_near_miss(base: Path) -> None:
     [line] = problems(base, "app:aap")
-    assert line == 'app: "app:aap" is not there: module "app" has no attribute "aap"; did you mean "app"?'
+    assert line == 'app: "app:aap" does not exist: module "app" has no attribute "aap"; did you mean "app"?'
 
 
 @pytest.mark.parametrize("target", ["app", "app:", ":app", "app:a-b", "a b:c", "app:app:app"])
@@ -174,8 +174,8 @@ def test_agent_package_makes_the_default_agent(base: Path) -> None:
 def test_an_agent_file_that_is_somebody_elses(base: Path) -> None:
     (base / "agent.py").write_text("def chat(): ...\n")
     [line] = problems(base)
-    assert line.startswith('agent: "agent:agent" is not there: module "agent" has no attribute "agent"')
-    assert line.endswith("if there is none, say no_agent")
+    assert line.startswith('agent: "agent:agent" does not exist: module "agent" has no attribute "agent"')
+    assert line.endswith("to run without an agent, use no_agent")
     assert problems(base, no_agent=True) == []
 
 
@@ -191,13 +191,13 @@ def test_a_framework_without_agent(base: Path) -> None:
 
 def test_a_framework_that_is_not_there(base: Path) -> None:
     [line] = problems(base, framework="fraem")
-    assert line.startswith('framework: "fraem" is not there: no module "fraem"')
+    assert line.startswith('framework: "fraem" does not exist: no module "fraem"')
 
 
 def test_required_modules_exist(base: Path) -> None:
     assert problems(base, require=("app", "json", "os.path")) == []
     [line] = problems(base, require=("app", "apq"))
-    assert line.startswith('require: "apq" is not there')
+    assert line.startswith('require: "apq" does not exist')
     assert 'did you mean "app"?' in line
 
 

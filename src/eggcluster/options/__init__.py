@@ -1,7 +1,7 @@
 """Options: what can be set, where it comes from, and whether it is right. Runs in the process that starts a cluster.
 
-The other processes only receive `ResolvedOptions`, and do not pay for the rest (10 ms): it is imported at its
-first use.
+The other processes only receive `ResolvedOptions`. They do not pay for the rest (10 ms), which is imported at its first
+use.
 """
 
 from typing import TYPE_CHECKING

@@ -1,9 +1,9 @@
-"""The options of a cluster: what was given (`ClusterOptions`), what holds (`ResolvedOptions`). In all processes."""
+"""The options of a cluster as given (`ClusterOptions`) and as resolved (`ResolvedOptions`). Runs in all processes."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeVar
 
-# `Any`, so that `workers` is a plain number to all who read it: only before `parse_options` may it be "auto".
+# `Any`, so that the type checker takes `workers` for a plain number. It can be "auto" only before `parse_options`.
 AUTO: Final[Any] = "auto"
 
 Interface = Literal["auto", "asgi", "wsgi"]
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """Stands in a field that was not given, for the value that the field has then."""
+    """The content of a field that was not given: it holds the field's default."""
 
     value: Any
 
@@ -28,17 +28,17 @@ class Default:
 
 
 def _default(value: T) -> T:
-    # The checker sees the field's own type: only `given_fields` and `ResolvedOptions` look at the stand-in.
+    # The type checker sees the field's own type. Only `given_fields` and `ResolvedOptions` handle the stand-in.
     return Default(value)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterOptions:
-    """What a program says of its cluster. A field that is not given holds a `Default`: lower sources (the environment,
-    a file) may fill it.
+    """The options that a program gives. A field that is not given holds a `Default`: lower sources (the environment, a
+    file) may fill it.
 
-    Nothing is checked before `parse_options` makes `ResolvedOptions` of it. Close timeouts are milliseconds, all other
-    times are seconds.
+    Nothing is checked before `parse_options` turns them into `ResolvedOptions`. Close timeouts are in milliseconds, all
+    other times are in seconds.
     """
 
     app: str = field(default=_default("app:app"), kw_only=False)
@@ -57,7 +57,7 @@ class ClusterOptions:
     sticky: bool = _default(False)
     sticky_via: StickyVia = _default("bpf")
     sticky_hold: float = _default(5.0)
-    listen_fds: int = _default(0)  # systemd's sockets, counted by `parse_options`; not an option
+    listen_fds: int = _default(0)  # the number of systemd's sockets, counted by `parse_options`; not an option
 
     https_key: str | None = _default(None)
     https_cert: str | None = _default(None)
@@ -65,7 +65,7 @@ class ClusterOptions:
     https_key_password: str | None = field(default=_default(None), repr=False)
     debug_port: int | None = _default(None)
 
-    # As uvicorn's Config has them (0.54), written down here because importing it would cost every process.
+    # The defaults of uvicorn's Config (0.54), copied because every process would pay for the import.
     interface: Interface = _default("auto")
     backlog: int = _default(2048)
     keep_alive_timeout: int = _default(5)
@@ -115,12 +115,13 @@ class ClusterOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResolvedOptions(ClusterOptions):
-    """What holds: every field has its value. `parse_options` makes it; it travels to every process of the cluster.
+    """The options that are in force: every field has its value. `parse_options` makes them, and every process of the
+    cluster receives them.
 
     Paths are absolute; `base_dir`, `name`, `env`, `workers` and `access_log` hold what is used. `agent` is None for an
-    empty agent, `port` is None where no TCP port of the cluster's own is bound (`uds`, `fd`, `ports`, `listen_fds`).
-    `named` are the fields that any source has named: resolving the value again keeps those. `derived` are the values
-    that followed from others, such as the port: a replaced option that excludes one of them wins.
+    empty agent. `port` is None if the cluster binds no TCP port of its own (`uds`, `fd`, `ports`, `listen_fds`).
+    `named` holds the fields that a source named: resolving the options again keeps them. `derived` holds the values
+    that followed from others, such as the port: they give way to a replaced option that excludes them.
     """
 
     named: tuple[str, ...] = field(default=(), compare=False, repr=False)
@@ -133,7 +134,8 @@ class ResolvedOptions(ClusterOptions):
 
 
 def given_fields(options: ClusterOptions) -> dict[str, Any]:
-    """Return what was given, by field: of resolved options what a source has named, and what was replaced since."""
+    """Return the values that were given, by field. Of `ResolvedOptions`: the values that a source named, and those that
+    were replaced since."""
     if isinstance(options, ResolvedOptions):
         assumed = {name: default_of(name) for name in ClusterOptions.__dataclass_fields__} | options.derived
         values = ((name, getattr(options, name)) for name in assumed)
@@ -142,7 +144,7 @@ def given_fields(options: ClusterOptions) -> dict[str, Any]:
 
 
 def default_of(name: str) -> Any:
-    """Return the value of a field that is not given."""
+    """Return the value that a field has if it is not given."""
     return ClusterOptions.__dataclass_fields__[name].default.value
 
 

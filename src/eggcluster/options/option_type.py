@@ -1,4 +1,7 @@
-"""The kinds of values that options have: how each is read and what is right. Pure functions, no I/O."""
+"""The types of option values: how each is read from text, and which values are right. Pure functions, without I/O.
+
+Runs in the process that starts a cluster.
+"""
 
 import math
 import re
@@ -10,14 +13,17 @@ from eggcluster.wording import near_miss, shown
 
 
 class BadValue(ValueError):
-    """A value is not of its kind. The text goes on after the value; without one it is "is not <expected>"."""
+    """A value is not right for its type. The text follows the value in the error line; an empty text stands for
+    "is not <expected>"."""
 
 
 @dataclass(frozen=True)
 class OptionType:
-    """`expected` says what is right; `read` makes a plain value of text; `take` lets only right ones pass.
+    """How the values of one kind of option are read and checked.
 
-    Both raise `BadValue`. Text is what command line and environment give; a file and Python give plain values.
+    `expected` says in an error line what is right. `read` converts text to a plain value. `take` checks a plain value
+    and returns it in its final form. Both raise BadValue. The command line and the environment give text; a file and
+    Python give plain values.
     """
 
     expected: str
@@ -26,7 +32,10 @@ class OptionType:
 
 
 def convert(kind: OptionType, raw: object, *, is_text: bool, is_secret: bool = False) -> object:
-    """The value that `raw` stands for. `BadValue` is raised with what goes behind the option's name."""
+    """Return the value that `raw` stands for. BadValue has the text that follows the option's name in the error line.
+
+    `is_text`: `raw`, if it is a string, is read first. `is_secret`: the error line does not show the value.
+    """
     value = raw
     try:
         if is_text and isinstance(raw, str):
@@ -38,7 +47,7 @@ def convert(kind: OptionType, raw: object, *, is_text: bool, is_secret: bool = F
 
 
 def text(expected: str, pattern: str = r"[^\0]+") -> OptionType:
-    """Text that matches `pattern` as a whole."""
+    """Return the type of text that `pattern` matches as a whole."""
 
     def take(value: object) -> str:
         if isinstance(value, str) and re.fullmatch(pattern, value):
@@ -49,7 +58,7 @@ def text(expected: str, pattern: str = r"[^\0]+") -> OptionType:
 
 
 def whole(expected: str, least: int, most: int) -> OptionType:
-    """A whole number from `least` to `most`."""
+    """Return the type of a whole number from `least` to `most`."""
 
     def take(value: object) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
@@ -60,7 +69,7 @@ def whole(expected: str, least: int, most: int) -> OptionType:
 
 
 def whole_or(word: str, kind: OptionType) -> OptionType:
-    """That whole number, or this one word."""
+    """Return the type of a value that is of type `kind`, or is this one word."""
     return OptionType(
         f'{kind.expected}, or "{word}"',
         lambda raw: raw if raw == word else kind.read(raw),
@@ -69,7 +78,7 @@ def whole_or(word: str, kind: OptionType) -> OptionType:
 
 
 def seconds(expected: str = "a number of seconds above 0") -> OptionType:
-    """A time above zero and short of forever; whole numbers will do."""
+    """Return the type of a duration: finite, above zero, as a float; a whole number is accepted."""
 
     def read(raw: str) -> float:
         try:
@@ -86,8 +95,8 @@ def seconds(expected: str = "a number of seconds above 0") -> OptionType:
 
 
 def seconds_or_never(least: float = 0.0) -> OptionType:
-    """A time above zero, at least `least`, and short of forever; zero stands for never."""
-    positive = seconds("a number of seconds" + (f" from {least:g} on" if least else "") + ", or 0 for never")
+    """Return the type of a duration that is finite and at least `least`, or 0 for never."""
+    positive = seconds("a number of seconds" + (f", at least {least:g}" if least else "") + ", or 0 for never")
 
     def take(value: object) -> object:
         if value == 0 and not isinstance(value, bool):
@@ -101,7 +110,7 @@ def seconds_or_never(least: float = 0.0) -> OptionType:
 
 
 def size(expected: str, least: int, most: int) -> OptionType:
-    """A number of bytes; text may have a unit: KiB, MiB, GiB, or K, M, G for the same."""
+    """Return the type of a number of bytes. Text may have a unit: KiB, MiB, GiB, or K, M, G for the same."""
     number = whole(expected, least, most)
     units = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -118,7 +127,7 @@ def size(expected: str, least: int, most: int) -> OptionType:
 
 
 def switch() -> OptionType:
-    """On or off."""
+    """Return the type of an option that is on or off."""
 
     def take(value: object) -> bool:
         if isinstance(value, bool):
@@ -129,7 +138,7 @@ def switch() -> OptionType:
 
 
 def choice(*words: str) -> OptionType:
-    """One of these words."""
+    """Return the type of a value that is one of these words."""
 
     def take(value: object) -> str:
         if isinstance(value, str) and value in words:
@@ -140,7 +149,7 @@ def choice(*words: str) -> OptionType:
 
 
 def log_level() -> OptionType:
-    """A level of Python's logging, in either case; WARN as Egg writes it."""
+    """Return the type of a level of Python's logging, in upper or lower case. WARN is accepted, as Egg writes it."""
     levels = choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
     def take(value: object) -> object:
@@ -151,7 +160,7 @@ def log_level() -> OptionType:
 
 
 def start_mode() -> OptionType:
-    """The ways of having a worker."""
+    """Return the type of a start mode; `interpreter` is accepted from Python 3.14 on."""
     modes = choice("process", "thread", "interpreter")
 
     def take(value: object) -> object:
@@ -164,7 +173,7 @@ def start_mode() -> OptionType:
 
 
 def many(expected: str, item: OptionType, *, separator: str | None = None) -> OptionType:
-    """Several values of one kind, as a tuple; in text they stand between separators, if there is one."""
+    """Return the type of a tuple of `item` values. Text is split at `separator`; without one it is a single value."""
 
     def read(raw: str) -> object:
         return [item.read(part.strip()) for part in raw.split(separator)] if separator else [item.read(raw)]
@@ -178,7 +187,7 @@ def many(expected: str, item: OptionType, *, separator: str | None = None) -> Op
 
 
 def _read_whole(raw: str) -> int:
-    # int() alone would also take "1_000", and digits of any script.
+    # int() alone would also accept "1_000", and digits of any script.
     if not re.fullmatch(r"[+-]?[0-9]{1,19}", raw.strip()):
         raise BadValue
     return int(raw)

@@ -1,4 +1,4 @@
-"""`parse_options`: from all the sources to one checked value. Runs in the process that starts a cluster."""
+"""`parse_options` makes one checked value of all sources. Runs in the process that starts a cluster."""
 
 import os
 import re
@@ -14,20 +14,21 @@ from eggcluster.options.sources import (
     Naming,
     Source,
     SourcedValue,
+    convert_values,
     from_caller,
     from_environment,
     from_file,
     from_resolution,
     is_chosen,
     merge,
-    read,
     resolve_conflicts,
 )
 from eggcluster.options.table import BY_FIELD
 
 Check = Callable[[ResolvedOptions, Naming], Iterable[str]]
 
-# A check is left out when a field it looks at is already known to be wrong: one line for each mistake.
+# Each check, and the fields that it looks at. It is skipped if one of them is already known to be wrong: each mistake
+# gets one line.
 CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (files.check_text, frozenset()),
     (files.check_base_dir, frozenset()),
@@ -54,23 +55,23 @@ def parse_options(
     default_env: str = "prod",
     **options: object,
 ) -> ResolvedOptions:
-    """Merge all sources, check the result as a whole, and answer with `ResolvedOptions`.
+    """Merge all sources, check the result as a whole, and return `ResolvedOptions`.
 
-    Later sources win: defaults, `[tool.eggcluster]` in the base directory's pyproject.toml (or
-    eggcluster.toml), `environ` (that of this process if None), and last the call itself: `given` and,
-    over it, `options`. A `str` is the application's target; a `CommandLine` holds text that is still to be
-    read. An option that excludes one of a later source is dropped; within one source that is a problem.
-    No module of the user is imported, no socket bound.
-    May be called again on its own result, which changes nothing.
+    Later sources win: the defaults; `[tool.eggcluster]` in the base directory's pyproject.toml, or eggcluster.toml;
+    `environ` (None: this process's environment); and last the call itself, in which `options` win over `given`. A `str`
+    is the application's target. A `CommandLine` holds text that is not converted yet. An option that excludes one of a
+    later source is dropped; within one source, that is a problem. `default_env` is used if no source names `env`.
 
-    Raises `OptionsError` with one line in `problems` for each bad option.
+    No module of the user is imported, and no socket is bound. A call on its own result changes nothing.
+
+    OptionsError, with one line in `problems` for each bad option.
     """
     environ = os.environ if environ is None else environ
     caller = from_caller(given, options)
     base_dir = _base_dir(caller)
     sources = (from_file(base_dir), from_environment(environ), from_resolution(given), caller)
     entries, conflicts = resolve_conflicts(merge(sources))
-    values, wrong = read(entries)
+    values, wrong = convert_values(entries)
     resolved = resolve(values, entries, base_dir=base_dir, environ=environ, default_env=default_env)
     problems = [line for source in sources for line in source.problems] + conflicts + list(wrong.values())
     problems += _check(resolved, {**caller.names, **{field: entry.name for field, entry in entries.items()}}, wrong)
@@ -84,7 +85,7 @@ def _base_dir(caller: Source) -> str:
     try:
         return os.path.abspath(given if isinstance(given, str) else "")
     except FileNotFoundError:
-        raise OptionsError("base_dir: the current directory no longer exists; name another one") from None
+        raise OptionsError("base_dir: the current directory no longer exists; name an existing directory") from None
 
 
 def _check(options: ResolvedOptions, names: Mapping[str, str], wrong: Iterable[str]) -> list[str]:
@@ -108,13 +109,13 @@ def resolve(
     environ: Mapping[str, str],
     default_env: str,
 ) -> ResolvedOptions:
-    """Return what was given, made complete. It holds what any source named: resolving it again changes nothing."""
+    """Fill in the fields that no source named, and make paths absolute. Resolving the result again changes nothing."""
     given = {**values, "base_dir": base_dir, "env": values.get("env", default_env)}
     for field in values:
         if BY_FIELD[field].is_path:
             given[field] = _absolute(values[field], entries[field].directory)
     fds = 0 if _asks_to_listen(values) else systemd_sockets(environ)
-    complete = {
+    resolved = {
         **given,
         "agent": _agent(given),
         "workers": _workers(given),
@@ -126,17 +127,17 @@ def resolve(
         **{field: _hang_timeout(given, field) for field in ("worker_timeout", "agent_timeout")},
     }
     named = {*entries, "base_dir", "env"}
-    derived = {field: value for field, value in complete.items() if field not in named}
-    return ResolvedOptions(**complete, named=tuple(sorted(named)), derived=derived)
+    derived = {field: value for field, value in resolved.items() if field not in named}
+    return ResolvedOptions(**resolved, named=tuple(sorted(named)), derived=derived)
 
 
 def default_name(base_dir: str) -> str:
-    """The base directory's own name, in the characters that a cluster's name may have."""
+    """Return the base directory's own name, reduced to the characters that a cluster's name may have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.basename(base_dir))[:64].strip("-") or "eggcluster"
 
 
 def systemd_sockets(environ: Mapping[str, str]) -> int:
-    """How many sockets systemd handed to this very process (sd_listen_fds(3)); they begin at descriptor 3."""
+    """Return how many sockets systemd passed to this very process (sd_listen_fds(3)); they begin at descriptor 3."""
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return 0
     count = environ.get("LISTEN_FDS", "")
@@ -144,7 +145,7 @@ def systemd_sockets(environ: Mapping[str, str]) -> int:
 
 
 def has_agent_file(base_dir: str) -> bool:
-    """Whether the base directory has a module `agent`."""
+    """Return whether the base directory has a module `agent`."""
     return any(os.path.isfile(os.path.join(base_dir, file)) for file in ("agent.py", "agent/__init__.py"))
 
 
@@ -175,13 +176,13 @@ def _access_log(given: Mapping[str, Any]) -> bool:
 
 
 def _hang_timeout(given: Mapping[str, Any], field: str) -> float:
-    # A developer stops in the debugger for as long as it takes.
+    # In the env `local` a worker may stand in the debugger for any time.
     timeout: float = given.get(field, 0.0 if given["env"] == "local" else default_of(field))
     return timeout
 
 
 def _close_timeout(given: Mapping[str, Any]) -> int:
-    # One that was named is meant; the default leaves both roles their time and the master some for itself.
+    # A value that was named is used as it is. The default leaves both roles their time, and the master some of its own.
     roles = sum(given.get(field, default_of(field)) for field in ("app_close_timeout", "agent_close_timeout"))
     timeout: int = given.get("close_timeout", max(default_of("close_timeout"), roles + CLOSE_MARGIN_MS))
     return timeout

@@ -1,4 +1,4 @@
-"""The sources of options, and which of two values wins. Runs in the process that starts a cluster."""
+"""The sources of options, and the rules by which one value wins. Runs in the process that starts a cluster."""
 
 import dataclasses
 import os
@@ -13,14 +13,15 @@ from eggcluster.wording import near_miss, shown
 
 
 class CommandLine(dict[str, object]):
-    """What the command line gave, by field name: text still to be read, named by its flag when wrong."""
+    """The options given on the command line, by field. Values are text that is not converted yet; error lines name the
+    flag."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One place's options as they were given there, by field name, and how it calls each of them.
+    """The options that one place gives, by field, and the name that this place uses for each field.
 
-    `problems` are those of the place itself: a file that does not parse, an unknown key.
+    `problems` are the mistakes in the place itself: a file that does not parse, an unknown key.
     """
 
     values: dict[str, object]
@@ -31,17 +32,18 @@ class Source:
 
 
 def from_caller(given: ClusterOptions | Mapping[str, object] | str | None, options: Mapping[str, object]) -> Source:
-    """What stands in the call of `parse_options`; `options` win over `given`."""
+    """Return the options in a call of `parse_options`; `options` win over `given`."""
     if isinstance(given, CommandLine):
         flags = {name: option.flag for name, option in BY_FIELD.items() if option.flag}
         return Source({**given, **options}, flags, is_text=True)
     values = {**_plain(given), **options}
-    problems = tuple(f"{name}: is no option{near_miss(name, BY_FIELD)}" for name in values if name not in BY_FIELD)
+    problems = tuple(f"{name}: is not an option{near_miss(name, BY_FIELD)}" for name in values if name not in BY_FIELD)
     return Source({name: value for name, value in values.items() if name in BY_FIELD}, problems=problems)
 
 
 def from_environment(environ: Mapping[str, str]) -> Source:
-    """The environment's variables. An empty one counts as not set, as shells and container files mean it."""
+    """Return the options in environment variables. An empty variable counts as not set, as in shells and container
+    files."""
     names = {}
     for option in OPTIONS:
         found = next((variable for variable in option.env if environ.get(variable)), None)
@@ -51,9 +53,9 @@ def from_environment(environ: Mapping[str, str]) -> Source:
 
 
 def from_resolution(given: object) -> Source:
-    """Return what followed from other options when `given` was resolved.
+    """Return the values that followed from other options when `given` was resolved.
 
-    It outlives a change of the environment, and gives way to a replaced option that excludes it.
+    They outlive a change of the environment, and give way to a replaced option that excludes them.
     """
     if not isinstance(given, ResolvedOptions):
         return Source({})
@@ -61,14 +63,14 @@ def from_resolution(given: object) -> Source:
 
 
 def from_table(table: Mapping[str, object], file: str, directory: str) -> Source:
-    """A file's keys, written with dashes or underscores."""
+    """Return the options in the table of a file. Its keys may be written with dashes or underscores."""
     values: dict[str, object] = {}
     names: dict[str, str] = {}
     problems = []
     for key, value in table.items():
         name = key.replace("-", "_")
         if name in values:
-            problems.append(f"{file}: {key}: is there twice, with dashes and with underscores")
+            problems.append(f"{file}: {key}: is given twice, with dashes and with underscores; give it once")
         elif name in BY_FIELD and BY_FIELD[name].in_file:
             values[name], names[name] = value, f"{file}: {key}"
         else:
@@ -83,7 +85,7 @@ def _plain(given: ClusterOptions | Mapping[str, object] | str | None) -> dict[st
         case str():
             return {"app": given}
         case ClusterOptions():
-            # `listen_fds` is an answer of `parse_options`, never a wish.
+            # Without `listen_fds`, which `parse_options` counts itself.
             return {name: value for name, value in given_fields(given).items() if name in BY_FIELD}
         case _:
             return dict(given)
@@ -91,12 +93,13 @@ def _plain(given: ClusterOptions | Mapping[str, object] | str | None) -> dict[st
 
 def _no_key(name: str) -> str:
     if name in BY_FIELD:
-        return "cannot be set in a file, which is found by it"
-    return "is no option" + near_miss(name, [key for key, option in BY_FIELD.items() if option.in_file])
+        return "cannot be set in a file, because it says where the file is; use --base-dir"
+    return "is not an option" + near_miss(name, [key for key, option in BY_FIELD.items() if option.in_file])
 
 
 Naming = Callable[[str], str]
-"""The name that the source of a field uses for it; for a field without a source, the caller's name."""
+"""Returns the name of a field for an error line: `--port`, `PORT` or `pyproject.toml: port`, by the source that gave
+it. If no source gave the field, it is the name that the caller of `parse_options` would use."""
 
 
 PROJECT_FILE = "pyproject.toml"
@@ -104,11 +107,12 @@ OWN_FILE = "eggcluster.toml"
 
 
 def from_file(base_dir: str) -> Source:
-    """What the files in `base_dir` say: `[tool.eggcluster]` in one, the whole of the other, never both."""
+    """Return the options in the files of `base_dir`: the table `[tool.eggcluster]` of pyproject.toml, or the whole of
+    eggcluster.toml. Both together are a problem."""
     try:
         project, own = _project_table(base_dir), _load(os.path.join(base_dir, OWN_FILE))
         if project is not None and own:
-            raise OptionsError(f"{PROJECT_FILE} has [tool.eggcluster] and there is {OWN_FILE} too; keep one of them")
+            raise OptionsError(f"{PROJECT_FILE} has [tool.eggcluster], and {OWN_FILE} exists, too; keep one of them")
     except OptionsError as error:
         return Source({}, problems=tuple(error.problems))
     if project is not None:
@@ -126,7 +130,7 @@ def _project_table(base_dir: str) -> dict[str, Any] | None:
 
 
 def _load(path: str, *, only_with: bytes = b"") -> dict[str, Any] | None:
-    # `only_with`: a pyproject.toml that does not speak of us is neither parsed (4 ms) nor criticised.
+    # `only_with`: a pyproject.toml that does not mention eggcluster is neither parsed (4 ms) nor checked.
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -138,7 +142,7 @@ def _load(path: str, *, only_with: bytes = b"") -> dict[str, Any] | None:
 
 
 def _parse(content: bytes, file: str) -> dict[str, Any]:
-    import tomllib  # most base directories have no table of ours
+    import tomllib  # most base directories have no table for eggcluster
 
     try:
         return tomllib.loads(content.decode())
@@ -149,13 +153,13 @@ def _parse(content: bytes, file: str) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError, or a number that is too long for int()
         raise OptionsError(f"{file}: is not TOML: {error}") from None
     except RecursionError:
-        raise OptionsError(f"{file}: is not TOML that can be read: it is nested too deeply") from None
+        raise OptionsError(f"{file}: cannot be read: its TOML is nested too deeply") from None
 
 
 ROLE_LEVELS = ("master_log_level", "agent_log_level", "app_log_level")
 LISTENING = ("host", "port", "uds", "fd", "ports")
 
-# Each of these cannot stand beside those.
+# The options on the left exclude those on the right: only one of them can be given.
 EXCLUSIONS = {
     "uds": ("host", "port", "fd", "ports"),
     "fd": ("host", "port", "ports"),
@@ -165,7 +169,7 @@ EXCLUSIONS = {
 
 
 class SourcedValue(NamedTuple):
-    """One field's value, where it stands in the order of sources, and how its source calls it."""
+    """One field's value, the rank of its source (a higher rank wins), and the name that its source uses for it."""
 
     value: object
     rank: int
@@ -175,7 +179,7 @@ class SourcedValue(NamedTuple):
 
 
 def merge(sources: Iterable[Source]) -> dict[str, SourcedValue]:
-    """The winning value of each field: that of the last source which has one."""
+    """Return the winning value of each field: that of the last source that has one."""
     entries: dict[str, SourcedValue] = {}
     for rank, source in enumerate(sources):
         for field, value, named_by in _with_role_levels(source.values):
@@ -185,8 +189,8 @@ def merge(sources: Iterable[Source]) -> dict[str, SourcedValue]:
 
 
 def resolve_conflicts(entries: Mapping[str, SourcedValue]) -> tuple[dict[str, SourcedValue], list[str]]:
-    """Return what is left when later sources have overruled what excludes theirs, and a line for each conflict within
-    one source."""
+    """Apply EXCLUSIONS: drop each value that excludes one of a later source. Return the values that are left, and an
+    error line for each two values of the same source that exclude each other."""
     kept: dict[str, SourcedValue] = {}
     problems = []
     for field, entry in sorted(entries.items(), key=lambda item: -item[1].rank):
@@ -199,14 +203,14 @@ def resolve_conflicts(entries: Mapping[str, SourcedValue]) -> tuple[dict[str, So
     return kept, problems
 
 
-def read(entries: Mapping[str, SourcedValue]) -> tuple[dict[str, object], dict[str, str]]:
-    """The values, each of its option's kind; and for each field that is wrong the line that says so."""
+def convert_values(entries: Mapping[str, SourcedValue]) -> tuple[dict[str, object], dict[str, str]]:
+    """Convert each value to its option's type. Return the values by field, and the error lines of wrong fields."""
     values: dict[str, object] = {}
     wrong: dict[str, str] = {}
     for field, entry in entries.items():
         option = BY_FIELD[field]
         if not is_chosen(entry.value) and entry.value == default_of(field):
-            continue  # the default, said aloud: what it stands for is found out later
+            continue  # the default, given explicitly: `resolve` finds the value that it stands for
         try:
             values[field] = convert(option.kind, entry.value, is_text=entry.is_text, is_secret=option.is_secret)
         except BadValue as problem:
@@ -215,7 +219,7 @@ def read(entries: Mapping[str, SourcedValue]) -> tuple[dict[str, object], dict[s
 
 
 def is_chosen(value: object) -> bool:
-    """Whether it asks for something: `ports=()` and `no_agent=False` do not, port 0 does."""
+    """Return whether a value asks for something: `ports=()` and `no_agent=False` do not, port 0 does."""
     return value not in (None, "", (), []) and value is not False
 
 
@@ -224,7 +228,7 @@ def _exclude(one: str, other: str) -> bool:
 
 
 def _with_role_levels(values: Mapping[str, object]) -> Iterable[tuple[str, object, str]]:
-    # `log_level` stands for all three roles, but within one source what is said of a single role counts more.
+    # `log_level` stands for all three roles. Within one source, the level of a single role wins over it.
     if "log_level" in values:
         yield from ((role, values["log_level"], "log_level") for role in ROLE_LEVELS)
     yield from ((field, value, field) for field, value in values.items())

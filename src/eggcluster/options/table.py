@@ -1,4 +1,7 @@
-"""The table of options: where each can be given, and what is right. Flags and docs come from it."""
+"""The table of options: where each can be given, and which values are right. Runs in the process that starts a cluster.
+
+The command's flags and the table in docs/options.md are made from it.
+"""
 
 from dataclasses import dataclass
 
@@ -26,7 +29,8 @@ MODULE = r"(?:[^\W\d]\w*)(?:\.[^\W\d]\w*)*"
 
 @dataclass(frozen=True)
 class Option:
-    """One row. `flags` are as click takes them; without any the command line does not have this option."""
+    """One row of the table. `flags` are as click takes them; `default` is text for documents, if the field's own value
+    does not say enough."""
 
     field: str
     kind: OptionType
@@ -42,18 +46,18 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """How a message names it when it came from the command line."""
+        """The option's name in an error line, if it came from the command line."""
         long = [flag for flag in self.flags if flag.startswith("--")]
         return long[0].partition("/")[0] if long else self.metavar
 
     @property
     def is_turned_off(self) -> bool:
-        """Whether its flag only turns it off."""
+        """Whether the flag can only turn the option off."""
         return self.is_switch and self.flag.startswith("--no-") and not self.field.startswith("no_")
 
     @property
     def is_switch(self) -> bool:
-        """Whether its flag takes no value."""
+        """Whether the flag takes no value."""
         return self.kind is SWITCH
 
 
@@ -69,7 +73,7 @@ CLOSE_MS = whole("a number of milliseconds", 0, DAY_MS)
 PATH = text("the path of a file")
 LEVEL = log_level()
 HEADER = text("NAME:VALUE", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5
-# What `ps`, a directory name and a shell take without quoting.
+# Characters that `ps`, a directory name and a shell take without quoting.
 CLUSTER_NAME = text("1 to 64 letters, digits, dots, dashes and underscores", r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
 ENV_NAME = text("a word of letters, digits, dots, dashes and underscores", r"[A-Za-z0-9._-]{1,64}")
 
@@ -89,11 +93,11 @@ OPTIONS = (
         "MODULE:ATTRIBUTE",
         default="`agent:agent` if the base directory has it, else an empty agent",
     ),
-    _option("no_agent", SWITCH, "an empty agent, even if there is an `agent.py`"),
+    _option("no_agent", SWITCH, "run an empty agent, even if `agent.py` exists"),
     _option(
         "base_dir",
         text("a directory", r"[^\0]*"),
-        "where the application lives; imports begin there",
+        "the application's directory; modules are looked up there first",
         "DIR",
         default="the current directory",
         in_file=False,
@@ -102,7 +106,7 @@ OPTIONS = (
     _option(
         "workers",
         WORKERS,
-        "how many app workers; `auto`: CPU affinity and cgroup quota",
+        "the number of app workers; `auto`: as many as CPU affinity and cgroup quota allow",
         "N",
         flags=("-w", "--workers"),
         env=("EGG_WORKERS", "WEB_CONCURRENCY"),
@@ -117,15 +121,20 @@ OPTIONS = (
     _option(
         "port",
         PORT,
-        "the port to listen on; 0: any free one",
+        "the port to listen on; 0: any free port",
         "PORT",
         flags=("-p", "--port"),
         env=("PORT",),
         default="7001; 8443 with TLS",
     ),
-    _option("uds", PATH, "a Unix socket to listen on instead", "PATH", is_path=True),
-    _option("fd", whole("a file descriptor", 0, 1_048_576), "an inherited socket to listen on instead", "FD"),
-    _option("ports", OWN_PORTS, "one port for each worker, for a balancer before them", "PORT,PORT,…"),
+    _option("uds", PATH, "a Unix socket to listen on, instead of host and port", "PATH", is_path=True),
+    _option(
+        "fd",
+        whole("a file descriptor", 0, 1_048_576),
+        "an inherited socket to listen on, instead of host and port",
+        "FD",
+    ),
+    _option("ports", OWN_PORTS, "one port for each app worker, for a balancer in front of them", "PORT,PORT,…"),
     _option(
         "sticky",
         SWITCH,
@@ -137,23 +146,23 @@ OPTIONS = (
         choice("bpf", "acceptor"),
         "how a client's worker is found: by a kernel program (bpf), or by the master, which accepts (acceptor)",
         "HOW",
-        default="`bpf`; `acceptor` where the kernel has no steering",
+        default="`bpf`; `acceptor` if the kernel has no steering",
     ),
-    _option("sticky_hold", seconds(), "seconds that a dead worker's clients wait for its replacement", "SECONDS"),
+    _option("sticky_hold", seconds(), "seconds that the clients of a dead worker wait for its replacement", "SECONDS"),
     _option("https_key", PATH, "the private key for TLS (PEM)", "FILE", is_path=True),
     _option("https_cert", PATH, "the certificate chain for TLS (PEM)", "FILE", is_path=True),
     _option("https_ca", PATH, "the CA that client certificates must come from (PEM)", "FILE", is_path=True),
     _option(
         "https_key_password",
         text("text"),
-        "the key's passphrase; has no flag, because every user of the machine can read a command line",
+        "the key's passphrase; it has no flag, because every user of the machine can read a command line",
         flags=(),
         env=("EGG_HTTPS_KEY_PASSWORD",),
         is_secret=True,
     ),
-    _option("debug_port", PORT, "plain HTTP on this port, beside HTTPS", "PORT"),
+    _option("debug_port", PORT, "a port for plain HTTP, beside HTTPS", "PORT"),
     _option("interface", choice("auto", "asgi", "wsgi"), "what the application speaks: auto, asgi or wsgi", "KIND"),
-    _option("backlog", whole("a number of connections", 1, 65535), "connections that may wait to be accepted", "N"),
+    _option("backlog", whole("a number of connections", 1, 65535), "how many connections may wait to be accepted", "N"),
     _option(
         "keep_alive_timeout",
         whole("a number of seconds", 0, 86_400),
@@ -163,7 +172,7 @@ OPTIONS = (
     _option(
         "forwarded_allow_ips",
         text("a list of addresses, or *", r"[^\0]*"),
-        "proxies whose X-Forwarded headers are believed",
+        "proxies whose X-Forwarded headers are trusted",
         "LIST",
         env=("FORWARDED_ALLOW_IPS",),
     ),
@@ -171,14 +180,14 @@ OPTIONS = (
     _option(
         "limit_concurrency",
         whole("a number of connections", 1, 1_000_000),
-        "answer 503 above so many connections in one worker",
+        "answer 503 above this number of connections in one app worker",
         "N",
         default="no limit",
     ),
     _option(
         "headers",
         many("a list of NAME:VALUE", HEADER),
-        "a header for every response; may be given again and again",
+        "a header for every response; may be repeated",
         "NAME:VALUE",
         flags=("--header",),
         is_many=True,
@@ -193,12 +202,12 @@ OPTIONS = (
         default="on in the env `local`, else off",
     ),
     _option("log_format", choice("text", "json"), "log lines as text or json", "FORMAT"),
-    _option("log_config", PATH, "a logging configuration instead of the built-in one", "FILE", is_path=True),
+    _option("log_config", PATH, "a logging configuration that replaces the built-in one", "FILE", is_path=True),
     _option("log_level", LEVEL, "the log level of all three roles", "LEVEL"),
-    _option("master_log_level", LEVEL, "the master's", flags=(), env=("EGG_MASTER_LOGGER_LEVEL",)),
-    _option("agent_log_level", LEVEL, "the agent's", flags=(), env=("EGG_AGENT_WORKER_LOGGER_LEVEL",)),
-    _option("app_log_level", LEVEL, "the app workers'", flags=(), env=("EGG_APP_WORKER_LOGGER_LEVEL",)),
-    _option("start_mode", start_mode(), "what a worker is: process, thread or interpreter", "MODE"),
+    _option("master_log_level", LEVEL, "the master's log level", flags=(), env=("EGG_MASTER_LOGGER_LEVEL",)),
+    _option("agent_log_level", LEVEL, "the agent's log level", flags=(), env=("EGG_AGENT_WORKER_LOGGER_LEVEL",)),
+    _option("app_log_level", LEVEL, "the app workers' log level", flags=(), env=("EGG_APP_WORKER_LOGGER_LEVEL",)),
+    _option("start_mode", start_mode(), "what a worker is made of: process, thread or interpreter", "MODE"),
     _option(
         "env",
         ENV_NAME,
@@ -210,61 +219,61 @@ OPTIONS = (
     _option(
         "require",
         many("a list of module names", MODULE_NAME),
-        "a module that agent and workers import first; may be given again and again",
+        "a module that the agent and the app workers import first; may be repeated",
         "MODULE",
         is_many=True,
     ),
-    _option("pid_file", PATH, "where the master's pid is written", "FILE", is_path=True),
-    _option("name", CLUSTER_NAME, "the cluster's name", "NAME", default="the base directory's"),
-    _option("daemon", SWITCH, "go to the background once the cluster is ready"),
-    _option("strict", SWITCH, "end with exit code 1 when the agent stays away"),
+    _option("pid_file", PATH, "the file to write the master's pid to", "FILE", is_path=True),
+    _option("name", CLUSTER_NAME, "the cluster's name", "NAME", default="the base directory's name"),
+    _option("daemon", SWITCH, "run in the background; the command returns once the cluster is ready"),
+    _option("strict", SWITCH, "close with exit code 1 if the agent is missing for three checks in a row"),
     _option(
         "app_close_timeout",
         CLOSE_MS,
-        "milliseconds an app worker has to close",
+        "milliseconds in which an app worker must close",
         "MS",
         env=("EGG_APP_CLOSE_TIMEOUT", "EGG_MASTER_CLOSE_TIMEOUT"),
     ),
     _option(
         "agent_close_timeout",
         CLOSE_MS,
-        "milliseconds the agent has to close",
+        "milliseconds in which the agent must close",
         "MS",
         env=("EGG_AGENT_CLOSE_TIMEOUT", "EGG_MASTER_CLOSE_TIMEOUT"),
     ),
     _option(
         "close_timeout",
         CLOSE_MS,
-        "milliseconds the whole cluster has to close",
+        "milliseconds in which the whole cluster must close",
         "MS",
-        default="15000, or both others and 5000 if that is more",
+        default="15000, or the sum of the other two and 5000 if that is more",
     ),
-    _option("app_start_timeout", seconds(), "seconds an app worker has to start", "SECONDS"),
-    _option("agent_start_timeout", seconds(), "seconds the agent has to start", "SECONDS"),
+    _option("app_start_timeout", seconds(), "seconds in which an app worker must start", "SECONDS"),
+    _option("agent_start_timeout", seconds(), "seconds in which the agent must start", "SECONDS"),
     _option(
         "worker_timeout",
         seconds_or_never(MIN_HANG_TIMEOUT),
-        "seconds an app worker's event loop may stand still before the worker is replaced; 0: for ever",
+        "seconds without a heartbeat until an app worker counts as hung and is replaced; 0: never",
         "SECONDS",
         default="`30`; `0` in the env `local`",
     ),
     _option(
         "agent_timeout",
         seconds_or_never(MIN_HANG_TIMEOUT),
-        "seconds the agent's event loop may stand still before it is replaced; 0: for ever",
+        "seconds without a heartbeat until the agent counts as hung and is replaced; 0: never",
         "SECONDS",
         default="`30`; `0` in the env `local`",
     ),
     _option(
         "max_requests",
         whole("a number of requests", 0, 10**12),
-        "replace an app worker after so many requests, or up to 10 % earlier; 0: never",
+        "replace an app worker after this number of requests, or up to 10 % earlier; 0: never",
         "N",
     ),
     _option(
         "max_lifetime",
         seconds_or_never(),
-        "replace an app worker after so many seconds, or up to 10 % earlier; 0: never",
+        "replace an app worker after this number of seconds, or up to 10 % earlier; 0: never",
         "SECONDS",
     ),
     _option(
@@ -274,14 +283,14 @@ OPTIONS = (
         "SIZE",
     ),
     _option("max_message_bytes", BYTES, "the largest message between processes, in bytes", "BYTES"),
-    _option("max_queue_bytes", BYTES, "how much may wait for a receiver, or in a sender, in bytes", "BYTES"),
+    _option("max_queue_bytes", BYTES, "how many bytes may wait for a receiver, or in a sender", "BYTES"),
 )
 
 BY_FIELD = {option.field: option for option in OPTIONS}
 
 
 def default_text(option: Option) -> str:
-    """The default as documents show it."""
+    """Return the default as documents show it."""
     if option.default:
         return option.default
     default = default_of(option.field)
@@ -291,7 +300,7 @@ def default_text(option: Option) -> str:
 
 
 def options_markdown() -> str:
-    """The table of `docs/options.md`; a test holds that page in step."""
+    """Return the table of `docs/options.md`; a test checks that the page has it."""
     lines = [
         "| command line | environment | file key | default | meaning |",
         "| --- | --- | --- | --- | --- |",

@@ -8,11 +8,13 @@ from eggcluster.options.sources import Naming
 from eggcluster.options.table import BY_FIELD
 from eggcluster.wording import shown
 
+NOT_READABLE = "is not readable by this user; change its permissions"
+
 
 def check_text(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """Everything can be sent to the workers: as text, which a file name need not be."""
+    """Check that all values can be sent to the workers as UTF-8 text, which a file name need not be."""
     odd = [field for field in BY_FIELD if not _is_text(getattr(options, field))]
-    for field in ["base_dir"] if "base_dir" in odd else odd:  # the other paths may be odd for its sake only
+    for field in ["base_dir"] if "base_dir" in odd else odd:  # other paths may be odd only because they begin with it
         yield f"{name(field)}: {shown(getattr(options, field))} is not UTF-8; use a name that is"
 
 
@@ -31,15 +33,15 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def check_base_dir(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """It is there and can be entered."""
+    """Check that the base directory exists and can be read."""
     if not os.path.isdir(options.base_dir):
         yield f"{name('base_dir')}: {shown(options.base_dir)} is not a directory"
     elif not os.access(options.base_dir, os.R_OK | os.X_OK):
-        yield f"{name('base_dir')}: {shown(options.base_dir)} may not be read by this user"
+        yield f"{name('base_dir')}: {shown(options.base_dir)} {NOT_READABLE}"
 
 
 def check_files(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """The logging configuration can be read; the pid file has a directory that takes it."""
+    """Check that the logging configuration can be read, and that the pid file can be created."""
     if options.log_config is not None and (why := unreadable(options.log_config)):
         yield f"{name('log_config')}: {shown(options.log_config)} {why}"
     if options.pid_file is not None and (why := no_place_for(options.pid_file)):
@@ -47,19 +49,19 @@ def check_files(options: ResolvedOptions, name: Naming) -> Iterator[str]:
 
 
 def unreadable(path: str) -> str:
-    """Why this file cannot be read, or nothing."""
+    """Return why this file cannot be read, "" if it can."""
     if not os.path.exists(path):
-        return "is not there; name an existing file"
+        return "does not exist; name an existing file"
     if not os.path.isfile(path):
         return "is not a file"
-    return "" if os.access(path, os.R_OK) else "may not be read by this user"
+    return "" if os.access(path, os.R_OK) else NOT_READABLE
 
 
 def no_place_for(path: str) -> str:
-    """Why no file can be made at this path, or nothing."""
+    """Return why no file can be created at this path, "" if one can."""
     directory = os.path.dirname(path)
     if os.path.isdir(path):
         return "is a directory; name a file"
     if not os.path.isdir(directory):
-        return f"cannot be made: {directory} is not a directory"
-    return "" if os.access(directory, os.W_OK | os.X_OK) else f"cannot be made: {directory} is not writable"
+        return f"cannot be created: {directory} is not a directory"
+    return "" if os.access(directory, os.W_OK | os.X_OK) else f"cannot be created: {directory} is not writable"

@@ -1,4 +1,4 @@
-"""Checks of where a cluster listens, and of what a start mode cannot do. In the process that starts a cluster."""
+"""Checks of where a cluster listens, and of recycling by memory. Runs in the process that starts a cluster."""
 
 import os
 import stat
@@ -15,50 +15,50 @@ UDS_MOST_BYTES = 107 if sys.platform == "linux" else 103
 
 
 def check_ports(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """One port for each worker, and each once."""
+    """Check that each worker has its own port."""
     ports = options.ports
     if len(set(ports)) != len(ports):
         twice = sorted({port for port in ports if ports.count(port) > 1})
-        yield f"{name('ports')}: {_listed(twice)} is there more than once; give each worker its own port"
+        yield f"{name('ports')}: {_listed(twice)} is given more than once; give each worker its own port"
     elif ports and len(ports) != options.workers:
-        given = f"{len(ports)} ports for {options.workers} workers"
-        yield f"{name('ports')}: {_listed(ports)} is {given}; give one port for each worker"
+        counts = f"{_counted(len(ports), 'port')} for {_counted(options.workers, 'worker')}"
+        yield f"{name('ports')}: {_listed(ports)} gives {counts}; give one port for each worker"
 
 
 def check_fd(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """It is open, and a stream socket."""
+    """Check that the descriptor is an open stream socket."""
     if options.fd is not None and (why := not_a_socket(options.fd)):
         yield f"{name('fd')}: {options.fd} {why}; name an inherited stream socket"
 
 
 def check_uds(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """The kernel takes the path, and there is a directory for it."""
+    """Check that the socket's path is short enough for the kernel, and that its directory exists."""
     if options.uds is None:
         return
     if (length := len(os.fsencode(options.uds))) > UDS_MOST_BYTES:
-        yield f"{name('uds')}: {shown(options.uds)} has {length} bytes; a socket's path has {UDS_MOST_BYTES}"
+        yield f"{name('uds')}: {shown(options.uds)} has {length} bytes; use a path of at most {UDS_MOST_BYTES}"
     elif why := no_place_for(options.uds):
         yield f"{name('uds')}: {shown(options.uds)} {why}"
 
 
 def check_sticky(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """Clients have an address of their own, and the choice is ours."""
+    """Check that clients have addresses, and that the cluster chooses the worker."""
     if not options.sticky:
         return
     if options.uds is not None:
         yield (
-            f"{name('sticky')}: with {name('uds')} all clients come from the proxy and have no address to go by; "
-            "leave sticky out, or let the proxy choose by giving each worker its own port (ports)"
+            f"{name('sticky')}: with {name('uds')} all clients come from the proxy and have no address of their own; "
+            "leave sticky out, or give each worker its own port (ports) and let the proxy choose"
         )
     elif options.ports:
         yield (
-            f"{name('sticky')}: with {name('ports')} each port is one worker already, and the client chooses the port; "
+            f"{name('sticky')}: with {name('ports')} each port belongs to one worker, and the client chooses the port; "
             "leave sticky out"
         )
 
 
 def not_a_socket(fd: int) -> str:
-    """Why nothing can be accepted from this descriptor, or nothing."""
+    """Return why connections cannot be accepted from this descriptor, "" if they can."""
     import socket
 
     try:
@@ -77,10 +77,14 @@ def _listed(ports: Sequence[int]) -> str:
     return ",".join(map(str, ports)) if len(ports) <= 8 else f"{ports[0]},…,{ports[-1]}"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def check_recycling(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """Memory is known of whole processes only."""
+    """Check that `max_rss` is used only in process mode: the system knows the memory of a process, not of a thread."""
     if options.max_rss and options.start_mode != "process":
         yield (
             f"{name('max_rss')}: with {name('start_mode')} {options.start_mode} all workers share one process, and "
-            "memory is known of whole processes only; use max_lifetime or max_requests"
+            "the memory of a single worker is unknown; use max_lifetime or max_requests"
         )

@@ -1,6 +1,6 @@
-"""The names that a module binds, by reading its source. Pure; runs in the process that starts a cluster.
+"""Finds the names that a module's source binds. Pure; runs in the process that starts a cluster.
 
-Only the names: what their values are, the worker tells for certain when it has loaded the module.
+Only the names: their values are known when a worker has loaded the module.
 """
 
 import ast
@@ -12,14 +12,14 @@ DYNAMIC_CALLS = frozenset({"globals", "vars", "locals", "exec", "eval", "setattr
 
 @dataclass
 class ModuleNames:
-    """The names that are bound at a module's top level. `is_dynamic`: there may be others."""
+    """The names that are bound at a module's top level. `is_dynamic`: the module may bind others."""
 
     names: set[str] = field(default_factory=set)
     is_dynamic: bool = False
 
 
 def module_names(source: bytes) -> ModuleNames | None:
-    """Return what this source binds; None if it does not parse, which the boot will report."""
+    """Return the names that this source binds; None if it does not parse, which the worker's boot reports."""
     try:
         tree = ast.parse(source)
         collector = _Collector()
@@ -42,8 +42,8 @@ def _is_dynamic(node: ast.AST) -> bool:
 
 
 class _Collector(ast.NodeVisitor):
-    # Every statement at the top level counts, also inside of if, try, with and for; the bodies of functions and classes
-    # do not.
+    # Every statement at the top level counts, also inside if, try, with and for. The bodies of functions and classes do
+    # not count.
     def __init__(self) -> None:
         self.found = ModuleNames()
 

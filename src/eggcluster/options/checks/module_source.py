@@ -1,6 +1,6 @@
-"""The finding of a module's source without importing anything. Runs in the process that starts a cluster.
+"""Finds a module's source without importing anything. Runs in the process that starts a cluster.
 
-No package on the way is imported either, and neither `sys.path` nor the import caches learn of the search.
+The packages that contain the module are not imported either, and `sys.path` and the import caches stay as they are.
 """
 
 import os
@@ -26,26 +26,26 @@ LOADERS = (
 
 
 class Found(NamedTuple):
-    """A module that is there: its source file, if it has one, and the directories of its submodules."""
+    """A module that exists: its source file, if it has one, and the directories of its submodules."""
 
     source: str | None
     locations: Sequence[str]
 
     @property
     def is_bare_directory(self) -> bool:
-        """Whether it is a namespace package: a directory without `__init__.py`."""
+        """Whether the module is a namespace package: a directory without `__init__.py`."""
         return self.source is None and bool(self.locations)
 
 
 class Absent(NamedTuple):
-    """The first part of a dotted name that is not there, and its neighbours that are."""
+    """The first part of a dotted name that does not exist, and the modules beside it that do."""
 
     name: str
     neighbours: Sequence[str]
 
 
 def find_module(name: str, base_dir: str) -> Found | Absent:
-    """Where `name` would be imported from, with `base_dir` before Python's own path."""
+    """Find where `name` would be imported from, with `base_dir` before Python's own path."""
     locations: Sequence[str] = [base_dir, *(entry or os.curdir for entry in sys.path)]
     found = Found(None, locations)
     prefix = ""
@@ -66,7 +66,7 @@ def _found(spec: ModuleSpec) -> Found:
 
 
 def _may_hide_modules(parent: Found) -> bool:
-    # os.path and six.moves are modules without a file of that name: their parents tell the import system so.
+    # os.path and six.moves are modules without a file of that name: their parent modules register them.
     if parent.source is None:
         return False
     try:
@@ -78,7 +78,7 @@ def _may_hide_modules(parent: Found) -> bool:
 
 
 def _find(name: str, locations: Iterable[str]) -> ModuleSpec | None:
-    # Fresh finders: those of the import system remember a directory's content, and would remember ours.
+    # Fresh finders: those of the import system would cache what this search has read.
     portions: list[str] = []
     for location in locations:
         spec = FileFinder(location, *LOADERS).find_spec(name)
@@ -93,8 +93,8 @@ def _find(name: str, locations: Iterable[str]) -> ModuleSpec | None:
 
 
 def _find_otherwise(name: str) -> ModuleSpec | None:
-    # Built-in and frozen modules, zip files, packages installed in editable mode. Top level only: to
-    # these finders the question is harmless, below it they would need the parent imported.
+    # Built-in and frozen modules, zip files, packages installed in editable mode. Only for the top level, where asking
+    # these finders has no side effects; below it, they would need the parent to be imported.
     for finder in sys.meta_path:
         find_spec = getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find_spec(name, None) if find_spec else None

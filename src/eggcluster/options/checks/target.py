@@ -1,4 +1,4 @@
-"""The checks of `module:attribute`, without importing user code. Runs in the process that starts a cluster."""
+"""Checks of `module:attribute`, without importing user code. Runs in the process that starts a cluster."""
 
 import os
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 def check_app(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """The module is there and has the attribute. Whether that is an application, only the worker can tell."""
+    """Check that the module exists and has the attribute. Only a worker can tell whether that is an application."""
     for problem in _check_target(name("app"), options.app, options.base_dir):
         yield problem if "app" in options.named else f"{problem}; name yours as module:attribute"
 
 
 def check_agent(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """The module is there and has the attribute."""
+    """Check that the agent's module exists and has the attribute."""
     if options.agent is None:
         return
     for problem in _check_target(name("agent"), options.agent, options.base_dir):
-        yield problem if "agent" in options.named else f"{problem}; if there is none, say {name('no_agent')}"
+        yield problem if "agent" in options.named else f"{problem}; to run without an agent, use {name('no_agent')}"
 
 
 def check_framework(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """The module is there and defines both classes."""
+    """Check that the framework's module exists and defines both classes."""
     if options.framework == "eggcluster":
         return
     names, why = _names_of(options.framework, options.base_dir)
@@ -40,7 +40,7 @@ def check_framework(options: ResolvedOptions, name: Naming) -> Iterator[str]:
 
 
 def check_require(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """Each module is there."""
+    """Check that each module exists."""
     from eggcluster.options.checks.module_source import Found, find_module
 
     for module in options.require:
@@ -59,7 +59,8 @@ def _check_target(name: str, target: str, base_dir: str) -> Iterator[str]:
 
 
 def _names_of(module: str, base_dir: str) -> "tuple[ModuleNames | None, str]":
-    """The names of a module, or why it has none; neither, if nothing can be said of it."""
+    """Return the names that a module binds, or None and why they cannot be read; None and "" if the source does not
+    tell."""
     from eggcluster.options.checks.module_names import module_names
     from eggcluster.options.checks.module_source import Found, find_module
 
@@ -84,14 +85,14 @@ def _missing_attribute(names: "ModuleNames", module: str, path: str, base_dir: s
     if first in names.names or names.is_dynamic or isinstance(find_module(f"{module}.{first}", base_dir), Found):
         return ""
     public = [each for each in names.names if not each.startswith("__")]
-    return f'is not there: module "{module}" has no attribute "{first}"{near_miss(first, public)}'
+    return f'does not exist: module "{module}" has no attribute "{first}"{near_miss(first, public)}'
 
 
 def _not_there(absent: "Absent", base_dir: str) -> str:
     hint = near_miss(absent.name, absent.neighbours)
     if absent.name.endswith(".py"):
         hint = f'; a module is named without ".py": "{absent.name[:-3]}"'
-    return f'is not there: no module "{absent.name}" in {base_dir} or on Python\'s path{hint}'
+    return f'does not exist: no module "{absent.name}" in {base_dir} or on Python\'s path{hint}'
 
 
 def _bare_directory(module: str, found: "Found") -> str:
@@ -103,4 +104,4 @@ def _bare_directory(module: str, found: "Found") -> str:
         if entry.endswith(".py")
     }
     example = f', for instance "{module}.{min(files)}"' if files else ""
-    return f'is not there: "{module}" is a directory without __init__.py; name a module in it{example}'
+    return f'does not exist: "{module}" is a directory without __init__.py; name a module in it{example}'
