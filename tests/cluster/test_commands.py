@@ -83,7 +83,7 @@ def test_status_tells_of_a_booting_agent(project: Project) -> None:
 @pytest.mark.parametrize("command", ["status", "stop", "reload"])
 def test_a_command_to_nobody_is_one_line_and_code_1(project: Project, command: str) -> None:
     assert f"no cluster in {project.folder} is running" in complaint(project.command(command))
-    assert 'no cluster of the name "egg" is running' in complaint(project.command(command, "--name", "egg"))
+    assert 'no cluster named "egg" is running' in complaint(project.command(command, "--name", "egg"))
 
 
 def test_what_a_killed_master_left_behind_is_no_cluster(hello: Launched) -> None:
@@ -277,7 +277,7 @@ def test_a_reload_whose_master_is_killed_has_failed(project: Project) -> None:
     wait_until(lambda: successor(launched), "a new worker starts beside the old one")
     launched.process.kill()
     assert reload.wait(20) == 1
-    assert b"ended before it had answered" in reload.communicate()[1]
+    assert b"ended before it answered" in reload.communicate()[1]
 
 
 def test_a_reload_of_a_booting_cluster_is_refused(project: Project) -> None:
@@ -343,7 +343,7 @@ def test_a_daemon_whose_log_cannot_be_written_is_refused(project: Project) -> No
     log = Path(project.environ["XDG_STATE_HOME"], "eggcluster", f"{project.folder.name}.log")
     log.mkdir(parents=True)
     line = project.write(app=HELLO).refused("--daemon", "--port", "0")
-    assert f"daemon: no log can be written to {log}: Is a directory; set XDG_STATE_HOME" in line
+    assert f"daemon: the log {log} cannot be written: Is a directory; set XDG_STATE_HOME" in line
     assert not Path(project.environ["EGG_RUNTIME_DIR"]).exists()
 
 
@@ -371,10 +371,10 @@ def test_clusters_are_told_apart_by_name_and_pid_file(project: Project, pair: tu
     elsewhere = project.folder / "elsewhere"
     elsewhere.mkdir()
     text = complaint(project.command("status"), code=2)
-    assert f"several clusters run in {project.folder}: left, right; say which with --name" in text
+    assert f"several clusters run in {project.folder}: left, right; choose one with --name" in text
     assert json.loads(said(project.command("status", "--json", "--name", "right")))["pid"] == right.pid
     assert json.loads(said(project.command("status", "--json", "--pid-file", "left.pid")))["pid"] == left.pid
-    assert "is running; say which is meant with --name: " in complaint(
+    assert "is running; choose a running one with --name: " in complaint(
         project.command("status", "--base-dir", str(elsewhere))
     )
     said(project.command("stop", "--pid-file", "left.pid"))
@@ -388,7 +388,7 @@ def test_a_command_in_a_directory_that_is_gone_is_one_line(project: Project) -> 
     gone.mkdir()
     script = f"rmdir {gone}; exec {sys.executable} -m eggcluster status"
     answer = subprocess.run(["sh", "-c", script], cwd=gone, env=project.environ, capture_output=True, text=True)
-    assert "the current directory no longer exists; say which with --name" in complaint(answer, code=2)
+    assert "the current directory no longer exists; choose a cluster with --name" in complaint(answer, code=2)
 
 
 # -- files ---------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tests.unit.conftest import Run
 from tests.unit.test_control_server import controlled
 
 BOARD = Description(os.getpid(), "board", "/")
-SILENT = "runs and does not answer; was it stopped"
+SILENT = "runs but does not answer; was it stopped"
 
 
 @pytest.fixture

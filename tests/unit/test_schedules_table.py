@@ -76,5 +76,5 @@ def test_nothing_is_scheduled(capsys: pytest.CaptureFixture[str], answer: list[A
 @pytest.mark.parametrize("wrong", [5, {"name": 1}, {**POLL, "history": [5]}])
 def test_what_is_no_list_of_schedules_is_told_in_one_line(wrong: Any, answer: list[Any]) -> None:
     answer[0] = wrong
-    with pytest.raises(ControlError, match="the agent's answer is no list of schedules"):
+    with pytest.raises(ControlError, match="the agent's answer is not a list of schedules"):
         schedules.show_schedules(CLUSTER, None, as_json=False)

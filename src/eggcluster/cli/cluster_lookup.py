@@ -1,4 +1,4 @@
-"""Finding a running cluster by its name, its pid file or its base directory. Runs in the user's shell."""
+"""Finds a running cluster by its name, its pid file or its base directory. Runs in the user's shell."""
 
 import contextlib
 import os
@@ -12,16 +12,17 @@ Wanted = Callable[[Description], bool]
 
 
 def find_cluster(name: str | None = None, pid_file: str | None = None, base_dir: str | None = None) -> Description:
-    """The one cluster that is meant. ClusterNotRunning where none is, OptionsError where several are."""
+    """Return the one running cluster with this name, else with this pid file, else in this base directory (None: the
+    current directory). ClusterNotRunning if none is running, OptionsError if several are."""
     if name is not None:
-        return _one(lambda cluster: cluster.name == name, f'of the name "{name}"')
+        return _one(lambda cluster: cluster.name == name, f'named "{name}"')
     if pid_file is not None:
         pid = read_pid(pid_file)
-        return _one(lambda cluster: cluster.pid == pid, f'of the pid file "{pid_file}"')
+        return _one(lambda cluster: cluster.pid == pid, f'with the pid file "{pid_file}"')
     try:
         folder = storable(os.path.realpath(base_dir or os.curdir))
     except FileNotFoundError:
-        raise OptionsError("base_dir: the current directory no longer exists; say which with --name") from None
+        raise OptionsError("base_dir: the current directory no longer exists; choose a cluster with --name") from None
     return _one(lambda cluster: storable(os.path.realpath(cluster.base_dir)) == folder, f"in {folder}")
 
 
@@ -32,9 +33,9 @@ def _one(wanted: Wanted, which: str) -> Description:
         return matching[0]
     if matching:
         names = ", ".join(cluster.name for cluster in matching)
-        raise OptionsError(f"several clusters run {which}: {names}; say which with --name")
+        raise OptionsError(f"several clusters run {which}: {names}; choose one with --name")
     names = ", ".join(cluster.name for cluster in running)
-    others = f"say which is meant with --name: {names}" if names else f"none is, by {runtime_root()}"
+    others = f"choose a running one with --name: {names}" if names else f"{runtime_root()} has no running cluster"
     text = f"no cluster {which} is running; {others}"
     if lost := next(filter(wanted, _without_directory()), None):
         gone = RuntimeDir(lost.name).path
@@ -43,7 +44,7 @@ def _one(wanted: Wanted, which: str) -> Description:
 
 
 def _without_directory() -> list[Description]:
-    """Return this user's clusters whose runtime directory was removed: their masters still hold its lock."""
+    """Return this user's clusters whose runtime directory was removed while their masters hold its lock."""
     import psutil
 
     found = []
@@ -61,7 +62,8 @@ def _removed_lock(name: str) -> str:
 
 
 def _open_files(pid: int) -> set[str]:
-    """Linux: as the links in /proc show them. OSError for a process that is another user's."""
+    """Return the paths of a process's open files, from its links in /proc (Linux). OSError if the process belongs to
+    another user."""
     folder = f"/proc/{pid}/fd"
     found = set()
     for fd in os.listdir(folder):

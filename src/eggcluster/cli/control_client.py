@@ -1,4 +1,4 @@
-"""Talking to a running master over its control socket; `stop` and `reload`. Runs in the user's shell."""
+"""Sends commands to a running master over its control socket: `stop`, `reload` and others. Runs in the user's shell."""
 
 import contextlib
 from collections.abc import Generator
@@ -17,32 +17,32 @@ ANSWER_TIMEOUT = 10.0  # seconds for an answer of the master, or of the agent, w
 
 
 def ask(cluster: Description, command: str, timeout: float | None = None, **details: Any) -> Generator[Any, None, Any]:
-    """Send a command; yields what it tells on the way. The generator's value is the answer.
+    """Send a command and yield its progress. The generator's return value is the answer.
 
-    ControlError if the master refuses, or does not answer for `timeout` seconds; ClusterNotRunning if no master
-    answers, or no longer.
+    ControlError if the master refuses, or does not answer for `timeout` seconds (None: no limit). ClusterNotRunning if
+    no master answers; ClusterEnded if it ends before its answer.
     """
     try:
         sock = connect_unix(RuntimeDir(cluster.name).control_socket, blocking=timeout is None)
-    except BlockingIOError:  # as many wait already as can
+    except BlockingIOError:  # the queue of the master's listener is full
         raise _silent(cluster) from None
     except OSError as error:
         text = f'"{cluster.name}" (pid {cluster.pid}) does not answer: {error.strerror}'
         raise ClusterNotRunning(text) from None
     with sock, contextlib.suppress(ConnectionError, EOFError):
         sock.settimeout(timeout)
-        with contextlib.suppress(BrokenPipeError):  # refused already: what it said of that is there to be read
+        with contextlib.suppress(BrokenPipeError):  # the master has refused already, and its reason can be read
             sock.sendall(msgspec.json.encode({"command": command, **details}) + b"\n")
         try:
             with sock.makefile("rb") as lines:
                 return (yield from _follow(lines))
         except TimeoutError:
             raise _silent(cluster) from None
-    raise ClusterEnded(f'"{cluster.name}" (pid {cluster.pid}) ended before it had answered')
+    raise ClusterEnded(f'"{cluster.name}" (pid {cluster.pid}) ended before it answered')
 
 
 def _silent(cluster: Description) -> ControlError:
-    return ControlError(f'"{cluster.name}" (pid {cluster.pid}) runs and does not answer; was it stopped (Ctrl-Z)?')
+    return ControlError(f'"{cluster.name}" (pid {cluster.pid}) runs but does not answer; was it stopped (Ctrl-Z)?')
 
 
 def _follow(lines: BinaryIO) -> Generator[Any, None, Any]:
@@ -58,7 +58,7 @@ def _follow(lines: BinaryIO) -> Generator[Any, None, Any]:
 
 
 def answer_to(cluster: Description, command: str) -> Any:
-    """The answer to a command that has no progress to tell."""
+    """Return the answer to a command without progress. ControlError after ANSWER_TIMEOUT seconds."""
     talk = ask(cluster, command, ANSWER_TIMEOUT)
     while True:
         try:
@@ -68,8 +68,8 @@ def answer_to(cluster: Description, command: str) -> Any:
 
 
 def stop_cluster(cluster: Description) -> int:
-    """Close the cluster and wait until its master has ended."""
-    with contextlib.suppress(ClusterNotRunning):  # then it is on its way to what was asked for
+    """Close the cluster and wait until its master has ended; return the exit code."""
+    with contextlib.suppress(ClusterNotRunning):  # it is already ending, as asked for
         for line in ask(cluster, "stop"):
             click.echo(line)
     wait_until_gone(cluster.pid)
@@ -78,14 +78,14 @@ def stop_cluster(cluster: Description) -> int:
 
 
 def reload_cluster(cluster: Description, *, agent: bool | None) -> int:
-    """Reload the cluster; the lines of its progress are printed as they come."""
+    """Reload the cluster and print its progress as it comes; return the exit code. ControlError if the reload fails."""
     began = False
     try:
         for line in ask(cluster, "reload", agent=agent):
             began = True
             click.echo(line)
     except ControlError as error:
-        if not began:  # the master would not even start
+        if not began:  # the master refused the reload
             raise
         raise ControlError(f"reload stopped: {error}") from None
     return ExitCode.CLOSED

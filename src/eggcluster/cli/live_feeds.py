@@ -23,7 +23,7 @@ def follow_events(cluster: Description, *, as_json: bool) -> int:
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """One event for people: `12:00:01.250 app#2:4711 gen 3  died (signal: SIGKILL, state: listening)`."""
+    """Format an event for people: `12:00:01.250 app#2:4711 gen 3  died (signal: SIGKILL, state: listening)`."""
     clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
     worker = f"{event['who']}:{event['worker_id']} gen {event['generation']}" if "who" in event else "cluster"
     details = {name: event[name] for name in ("code", "signal", "state", "grace") if name in event}

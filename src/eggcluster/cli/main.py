@@ -19,10 +19,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def cluster_flags(command: Command) -> Command:
-    """Give a click command all of a cluster's flags, and `TARGET`; each arrives under its field's name.
+    """Give a click command all of a cluster's flags, and `TARGET`. Each arrives under its field's name.
 
-    Values arrive as the text that was given, and None (or an empty tuple) where nothing was: reading
-    and checking is `parse_options`'s, so that there is one wording for each mistake.
+    Values arrive as text, or as None or an empty tuple if the flag was not given. `parse_options` converts and checks
+    them, so that each mistake has one wording.
     """
     for option in reversed(OPTIONS):  # click shows the last decorator first
         if option.flags:
@@ -33,7 +33,7 @@ def cluster_flags(command: Command) -> Command:
 
 
 def given_flags(parameters: Mapping[str, object]) -> CommandLine:
-    """Of a command's parameters those that are a cluster's options and were really given."""
+    """Return those of a command's parameters that are options of a cluster and were given."""
     fields = {option.field for option in OPTIONS}
     named = {name: value for name, value in parameters.items() if name in fields}
     return CommandLine({name: value for name, value in named.items() if value not in (None, ())})
@@ -76,7 +76,7 @@ def start(**parameters: Any) -> int:
 @command.command()
 @cluster_flags
 def dev(**parameters: Any) -> int:
-    """As start, in env local: access log on, and a worker that died waits for its fix."""
+    """Like start, in the env local: the access log is on, and a dead app worker is replaced at the next reload."""
     return _start(parameters, "local")
 
 
@@ -89,10 +89,10 @@ def _start(parameters: dict[str, Any], default_env: str) -> int:
 
 
 def _which(command: Command) -> Command:
-    """The ways to name a running cluster."""
-    base_dir = click.option("--base-dir", help="The cluster of this base directory [default: the current one].")
+    """Give a command the flags that choose a running cluster."""
+    base_dir = click.option("--base-dir", help="The cluster in this base directory [default: the current directory].")
     pid_file = click.option("--pid-file", help="The cluster whose master's pid is in this file.")
-    name = click.option("--name", help="The cluster of this name.")
+    name = click.option("--name", help="The cluster with this name.")
     return name(pid_file(base_dir(command)))
 
 
@@ -100,7 +100,7 @@ def _which(command: Command) -> Command:
 @_which
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def status(as_json: bool, **which: str | None) -> int:
-    """Show what the cluster looks like right now, also while it boots."""
+    """Show the cluster's current state, also while it boots."""
     from eggcluster.cli.status_table import show_status
 
     return show_status(_find(which), as_json=as_json)
@@ -120,10 +120,10 @@ def stop(**which: str | None) -> int:
 @click.option(
     "--agent/--no-agent",
     default=None,
-    help="Restart the agent, too, before them [default: if its code has changed].",
+    help="Replace the agent, too, before the app workers [default: only if its code has changed].",
 )
 def reload(agent: bool | None, **which: str | None) -> int:
-    """Replace the app workers by new ones, one slot after the other, new before old."""
+    """Replace the app workers, one slot after the other, new before old."""
     from eggcluster.cli.control_client import reload_cluster
 
     return reload_cluster(_find(which), agent=agent)
@@ -134,7 +134,7 @@ def reload(agent: bool | None, **which: str | None) -> int:
 @click.argument("schedule", required=False)
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 def schedules(schedule: str | None, as_json: bool, **which: str | None) -> int:
-    """List what is scheduled; with the name of one, its last runs."""
+    """List the scheduled tasks; with the name of a task, list its last runs."""
     from eggcluster.cli.schedules_table import show_schedules
 
     return show_schedules(_find(which), schedule, as_json=as_json)
@@ -142,8 +142,8 @@ def schedules(schedule: str | None, as_json: bool, **which: str | None) -> int:
 
 @command.command()
 @_which
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--payload", is_flag=True, help="Show the data, too; it may hold secrets.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@click.option("--payload", is_flag=True, help="Show the data, too; it may contain secrets.")
 def messages(as_json: bool, payload: bool, **which: str | None) -> int:
     """Follow the messages between agent, app workers and parent, live."""
     from eggcluster.cli.live_feeds import follow_messages
@@ -153,7 +153,7 @@ def messages(as_json: bool, payload: bool, **which: str | None) -> int:
 
 @command.command()
 @_which
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def events(as_json: bool, **which: str | None) -> int:
     """Follow deaths, starts and reloads, live."""
     from eggcluster.cli.live_feeds import follow_events
@@ -168,7 +168,7 @@ def _find(which: dict[str, str | None]) -> "Description":
 
 
 def main() -> NoReturn:
-    """Run the command line; every error of ours is its lines on standard error and an exit code."""
+    """Run the command line and exit. An error of this package becomes lines on standard error and an exit code."""
     try:
         code = command.main(standalone_mode=False)
     except click.ClickException as error:

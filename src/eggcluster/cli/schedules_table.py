@@ -1,4 +1,4 @@
-"""`eggcluster schedules`: what is scheduled, when it runs next, how it went. Runs in the user's shell."""
+"""`eggcluster schedules`: the scheduled tasks, their next runs and their last ones. Runs in the user's shell."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ COLOURS = {"ok": "green", "running": "yellow", "-": ""}
 
 
 class Run(msgspec.Struct):
-    """A run, as the agent tells of it."""
+    """A run, as the agent reports it. Times are in seconds since the epoch."""
 
     due: float
     trigger: str
@@ -35,7 +35,7 @@ class Run(msgspec.Struct):
 
 
 class Schedule(msgspec.Struct):
-    """A task, as the agent tells of it."""
+    """A scheduled task, as the agent reports it."""
 
     name: str
     type: str
@@ -47,12 +47,15 @@ class Schedule(msgspec.Struct):
 
 
 def show_schedules(cluster: Description, name: str | None, *, as_json: bool) -> int:
-    """Print all tasks of a running cluster, or the last runs of the one called `name`."""
+    """Print all scheduled tasks of a running cluster, or the last runs of the one called `name`.
+
+    ControlError if there is no such task, or if the cluster does not answer.
+    """
     answer = answer_to(cluster, "schedules")
     try:
         tasks = msgspec.convert(answer, list[Schedule])
     except msgspec.ValidationError as error:
-        raise ControlError(f"the agent's answer is no list of schedules: {error}") from None
+        raise ControlError(f"the agent's answer is not a list of schedules: {error}") from None
     if name is not None:
         chosen = [task for task in tasks if task.name == name]
         if not chosen:
@@ -79,7 +82,7 @@ def _print(headings: tuple[str, ...], rows: list[list[str]]) -> None:
         table.add_column(heading, no_wrap=heading not in ("result", "when"))
     for row in rows:
         cells = zip(headings, row, strict=True)
-        # Text and not str, which rich would read as its markup: an error's text may be anything.
+        # Text, not str, in which rich would look for its markup: an error's text may be anything.
         table.add_row(
             *(Text(_line(cell), COLOURS.get(cell, "red") if heading == "result" else "") for heading, cell in cells)
         )
@@ -87,7 +90,7 @@ def _print(headings: tuple[str, ...], rows: list[list[str]]) -> None:
 
 
 def _line(text: str) -> str:
-    """The text without what moves a terminal's cursor, or does worse."""
+    """Replace what cannot be printed by blanks: it could move the terminal's cursor, or do worse."""
     return "".join(each if each.isprintable() else " " for each in text)
 
 
@@ -101,7 +104,7 @@ def _row(task: Schedule, now: float) -> list[str]:
 
 
 def _counts(task: Schedule) -> str:
-    """All that ended, and in brackets what did not end well: `12 (1 failed, 3 skipped)`."""
+    """Return the number of runs that ended, and in brackets those that did not end well: `12 (1 failed, 3 skipped)`."""
     bad = ", ".join(f"{count} {outcome}" for outcome, count in sorted(task.counts.items()) if outcome != "ok")
     return f"{sum(task.counts.values())} ({bad})" if bad else str(sum(task.counts.values()))
 

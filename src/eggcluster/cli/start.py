@@ -1,4 +1,4 @@
-"""`eggcluster start`: the master in this process, or as a daemon. Runs in the user's shell."""
+"""`eggcluster start`: runs the master in this process, or as a daemon. Runs in the user's shell."""
 
 import asyncio
 import os
@@ -11,19 +11,19 @@ from eggcluster.options import ResolvedOptions
 
 
 def start_foreground(options: ResolvedOptions) -> int:
-    """Be the master until the cluster ends; gives the exit code."""
+    """Run the master in this process until the cluster ends; return the exit code."""
     from eggcluster.master.master_process import run_master
 
     return run_master(options)
 
 
 def start_daemon(options: ResolvedOptions) -> int:
-    """Start a master that outlives this command; returns once the cluster is ready, or has failed."""
+    """Start a master that outlives this command. Return the exit code once the cluster is ready or has failed."""
     path = _log_path(options.name)
     try:
         output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise OptionsError(f"daemon: no log can be written to {path}: {error.strerror}; set XDG_STATE_HOME") from None
+        raise OptionsError(f"daemon: the log {path} cannot be written: {error.strerror}; set XDG_STATE_HOME") from None
     begin = os.fstat(output).st_size
     try:
         pid, address = asyncio.run(_wait_ready(options, output))
@@ -48,11 +48,11 @@ async def _wait_ready(options: ResolvedOptions, output: int) -> tuple[int, str]:
 
 
 def _log_path(name: str) -> str:
-    """Where a daemon's log goes: the place of the XDG base directory specification for state."""
+    """Return the path of a daemon's log: where the XDG base directory specification puts state. Make its directory."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     folder = os.path.join(home, "eggcluster")
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise OptionsError(f"daemon: no log can be written in {folder}: {error.strerror}; set XDG_STATE_HOME") from None
+        raise OptionsError(f"daemon: no log can be created in {folder}: {error.strerror}; set XDG_STATE_HOME") from None
     return os.path.join(folder, f"{name}.log")

@@ -13,16 +13,16 @@ from eggcluster.runtime.runtime_dir import Description
 HEADINGS = ("who", "worker id", "gen", "state", "age", "requests", "conns", "delay", "memory", "deaths", "last death")
 RIGHT = ("worker id", "gen", "age", "requests", "conns", "delay", "memory")
 COLOURS = {"listening": "green", "starting": "yellow", "stopping": "yellow", "dead": "red"}
-WIDE = 240  # columns where there is no terminal to ask: a log or a pipe wants one line for each worker
+WIDE = 240  # columns if standard output is not a terminal: a log or a pipe needs one line for each worker
 _EXIT = re.compile(r"code: (?:None, signal: (?P<signal>SIG\w+)|(?P<code>-?\d+), signal: None)")
 
 
 def show_status(cluster: Description, *, as_json: bool) -> int:
-    """Print the state of a running cluster."""
+    """Print the state of a running cluster; return the exit code. ControlError if the cluster does not answer."""
     status = answer_to(cluster, "status")
     status["rss"] = _rss(status["pid"])
     for worker in (status["agent"], *status["workers"]):
-        # Of a thread the system would tell the whole process's.
+        # For a thread, the system would report the memory of the whole process.
         worker["rss"] = _rss(worker["worker_id"]) if status["start_mode"] == "process" else None
     if as_json:
         import msgspec
@@ -34,7 +34,7 @@ def show_status(cluster: Description, *, as_json: bool) -> int:
 
 
 def print_table(status: dict[str, Any]) -> None:
-    """Print a status as the master gives it, with an `rss` for each process; colours only on a terminal."""
+    """Print a status as the master gives it, with an `rss` for each process. Colours appear only on a terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -48,7 +48,7 @@ def print_table(status: dict[str, Any]) -> None:
     rows = [("agent", status["agent"]), *((f"app#{worker['slot']}", worker) for worker in status["workers"])]
     for name, worker in rows:
         colour = COLOURS.get(worker["state"], "")
-        # Text and not str, which rich would read as its markup: a death's reason may be any exception's text.
+        # Text, not str, in which rich would look for its markup: a death's reason may be any exception's text.
         cells = zip(HEADINGS, (name, *_row(worker)), strict=True)
         table.add_row(*(Text(cell, colour if heading == "state" else "") for heading, cell in cells))
     console.print(table)
@@ -76,7 +76,7 @@ def _headline(status: dict[str, Any]) -> str:
 
 
 def _steering(steering: dict[str, Any]) -> list[str]:
-    """What is worth a word: a cluster that steers without sticky is as it should be."""
+    """Return what is worth a word about steering. A cluster that steers without sticky is the normal case."""
     sticky = [f"sticky by {steering['by']}"] if steering["sticky"] and steering["by"] != "single" else []
     refused = [f"the kernel does not steer: {steering['refused']}"] if steering["refused"] else []
     return sticky + refused
@@ -119,12 +119,12 @@ def _deaths(count: int) -> str:
 
 
 def short_death(text: str) -> str:
-    """`code: None, signal: SIGKILL` as `SIGKILL`, `code: 1, signal: None` as `exit 1`; what is more stays."""
+    """Shorten `code: None, signal: SIGKILL` to `SIGKILL`, `code: 1, signal: None` to `exit 1`; keep all other text."""
     return _EXIT.sub(lambda found: found["signal"] or f"exit {found['code']}", text)
 
 
 def age(seconds: float) -> str:
-    """Two units at most: `4.2s`, `3m07s`, `5h12m`, `9d03h`."""
+    """Format a duration with two units at most: `4.2s`, `3m07s`, `5h12m`, `9d03h`."""
     if seconds < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(int(seconds), 60)
@@ -135,7 +135,7 @@ def age(seconds: float) -> str:
 
 
 def _rss(pid: int | None) -> int | None:
-    """Resident memory in bytes; read here, so that the master need not load psutil."""
+    """Return a process's resident memory in bytes. It is read here, so that the master need not load psutil."""
     if pid is None:
         return None
     import psutil
