@@ -1,1 +1,1 @@
-"""What we ask of the operating system: CPUs, process trees, signals of parents. Runs in every process."""
+"""What eggcluster asks of the operating system: CPUs, sockets, processes, signals. Runs in every process."""

@@ -1,4 +1,4 @@
-"""File descriptors: how many may still be opened, and the standard ones that were closed. Runs in all."""
+"""File descriptors: how many may still be opened, and the standard ones that were closed. Runs in all processes."""
 
 import os
 import resource
@@ -8,19 +8,19 @@ import sys
 def open_standard_streams() -> None:
     """Open the null device on each of the descriptors 0 to 2 that is closed.
 
-    Else the next file or socket that is opened takes its number: log lines would go into it, and uvloop aborts when
-    it closes one.
+    Else the next file or socket that is opened takes the number: log lines would go into it, and uvloop aborts when it
+    closes such a descriptor.
     """
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # Python found it closed
-            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  # for good
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115  # stays open
 
 
-RESERVE = 16  # descriptors left to the application: what it is serving wants to open files, too
-SHARE = 16  # of a small limit the reserve is at most one part in so many
+RESERVE = 16  # descriptors left to the application, which opens files while it serves
+SHARE = 16  # the reserve is at most this fraction (1/16) of the limit
 
 
 class Descriptors:
@@ -32,7 +32,7 @@ class Descriptors:
         self._read_limit()
 
     def have_room(self) -> bool:
-        """Whether twice the reserve is free: some room to go on with. Opens as many for a moment."""
+        """Return whether twice the reserve is free, which is enough to continue. Opens that many for a moment."""
         self._read_limit()  # prlimit(1) may have changed it
         opened: list[int] = []
         try:
@@ -46,7 +46,7 @@ class Descriptors:
         return max(opened) < self.ceiling
 
     def have_one(self) -> bool:
-        """Return whether a descriptor is free below the reserve, for one that is sent. Opens it for a moment."""
+        """Return whether a descriptor is free below the reserve, so that one can be sent. Opens it for a moment."""
         self._read_limit()
         try:
             descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -56,7 +56,7 @@ class Descriptors:
         return descriptor < self.ceiling
 
     def is_reserve(self, descriptor: int) -> bool:
-        """Whether one that was just opened, the lowest that was free (open(2)), is one of the reserve."""
+        """Return whether a descriptor that was just opened is one of the reserve. It was the lowest free (open(2))."""
         self._read_limit()
         return descriptor >= self.ceiling
 

@@ -1,4 +1,4 @@
-"""Sockets that a worker inherited from its master. Runs in agent and app workers."""
+"""Sockets that a worker inherits from its master. Runs in agent and app workers."""
 
 import fcntl
 import os
@@ -6,14 +6,14 @@ import socket
 from collections.abc import Iterable
 
 SD_LISTEN_FDS_START = 3  # the first socket that systemd passes: sd_listen_fds(3)
-_waiting: set[int] = set()  # descriptors of workers that are threads, until they are taken
+_waiting: set[int] = set()  # descriptors for workers that are threads, until the workers take them
 
 
 class InheritedFiles:
-    """What inherited file descriptors meant when this was made, until `close`. It keeps a copy of each.
+    """Remembers the files of inherited file descriptors, and keeps a copy of each descriptor until `close`.
 
-    A library that closes a file descriptor twice closes another one the second time. The event loop is not told
-    then: the number is gone, and what comes in is never read.
+    A library that closes a file descriptor twice closes another file the second time. The event loop does not notice:
+    the number is gone, and incoming data is never read.
     """
 
     def __init__(self, fds: Iterable[int]) -> None:
@@ -22,14 +22,14 @@ class InheritedFiles:
         self._copies = {fd: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, behind) for fd in self._files}
 
     def put_back(self) -> tuple[list[int], list[int]]:
-        """Those that were closed and could be put back, as if nothing had been, and those that are lost: something
-        else has their number now. A microsecond for each."""
+        """Put back what was closed. Return the descriptors that are as before, and those that are lost because
+        something else has their number now. Takes a microsecond for each."""
         gone = [fd for fd, file in self._files.items() if not _is(fd, file)]
         back = [fd for fd in gone if self._put_back(fd)]
         return back, [fd for fd in gone if fd not in back]
 
     def close(self) -> None:
-        """May be called again."""
+        """Close the copies. May be called again."""
         while self._copies:
             fd, copy = self._copies.popitem()
             if _is(copy, self._files[fd]):
@@ -40,7 +40,7 @@ class InheritedFiles:
         if copy is None or not _is(copy, self._files[fd]):
             return False
         try:
-            # Not dup2: a thread may have got that number a moment ago.
+            # Not dup2: another thread may have got that number a moment ago.
             lowest = fcntl.fcntl(copy, fcntl.F_DUPFD_CLOEXEC, fd)
         except OSError:
             return False
@@ -57,20 +57,20 @@ def _is(fd: int, file: os.stat_result) -> bool:
 
 
 class InheritedSocket(socket.socket):
-    """The socket behind an inherited file descriptor, as long as that number is its own."""
+    """The socket of an inherited file descriptor, as long as that number is its own."""
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
-        super().__init__(family, type, proto, fileno)  # all of it, for `dup`
+        super().__init__(family, type, proto, fileno)  # `dup` passes all four
         self._file = os.fstat(self.fileno())
 
     @property
     def is_lost(self) -> bool:
-        """Whether something else, or nothing, has its number now."""
+        """Whether its number is closed now, or belongs to something else."""
         return not _is(self.fileno(), self._file)
 
     @property
     def is_taken(self) -> bool:
-        """Whether something else has its number now."""
+        """Whether its number belongs to something else now."""
         try:
             os.fstat(self.fileno())
         except OSError:
@@ -78,14 +78,14 @@ class InheritedSocket(socket.socket):
         return self.is_lost
 
     def close(self) -> None:
-        """Close it; what has its number now stays open."""
+        """Close the socket. If its number belongs to something else now, that stays open."""
         if self.is_lost:
             self.detach()
         super().close()
 
 
 def inherited_socket(fd: int) -> InheritedSocket:
-    """The socket behind an inherited file descriptor, non-blocking; what the application starts does not get it."""
+    """Return the socket of an inherited file descriptor. It is non-blocking, and child processes do not inherit it."""
     _waiting.discard(fd)
     sock = InheritedSocket(fileno=fd)
     sock.set_inheritable(False)
@@ -94,12 +94,12 @@ def inherited_socket(fd: int) -> InheritedSocket:
 
 
 def hand_down(fds: Iterable[int]) -> None:
-    """Register descriptors of a worker that is a thread: no process end closes those that are not taken."""
+    """Register the descriptors of a worker that is a thread. `close_untaken` closes those that it does not take."""
     _waiting.update(fds)
 
 
 def close_untaken(fds: Iterable[int]) -> None:
-    """The worker ends: close those of `fds` that were not taken."""
+    """Close those of `fds` that the worker, which ends, has not taken."""
     for fd in _waiting.intersection(fds):
         _waiting.discard(fd)
         os.close(fd)

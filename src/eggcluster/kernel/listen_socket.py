@@ -1,4 +1,4 @@
-"""Listening sockets: steering a SO_REUSEPORT group, and noticing a shutdown(2). Linux; in master and agent."""
+"""Listening sockets: steering a SO_REUSEPORT group, and noticing a shutdown(2). Linux; runs in master and agent."""
 
 import os
 import select
@@ -10,7 +10,7 @@ INSTRUCTION_BYTES = 8  # sizeof(struct sock_filter)
 
 
 def attach_steering(listener: socket.socket, program: bytes) -> None:
-    """Replace the program of the group that `listener` belongs to; takes microseconds, OSError where refused."""
+    """Replace the program of the group that `listener` belongs to. Takes microseconds. OSError if refused."""
     import ctypes  # only the master needs it
 
     buffer = ctypes.create_string_buffer(program, len(program))
@@ -19,23 +19,23 @@ def attach_steering(listener: socket.socket, program: bytes) -> None:
     listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, fprog)
 
 
-# Nothing but these wakes: EPOLLHUP, which is always reported, of a TCP socket that does not listen any more, and
-# EPOLLRDHUP of a Unix socket. New connections do not.
+# Only two events wake the watch: EPOLLHUP, which is always reported, of a TCP socket that no longer listens, and
+# EPOLLRDHUP of a Unix socket. New connections do not wake it.
 _SHUT = getattr(select, "EPOLLRDHUP", 0)
 
 
 def is_shut(listener: socket.socket) -> bool:
-    """Whether it is shut down; False where the kernel does not say it."""
+    """Return whether a listener is shut down; False if the kernel does not tell."""
     look = select.poll()
     look.register(listener, _SHUT)
     return bool(look.poll(0))
 
 
 def undo_shutdown(sock: socket.socket) -> None:
-    """Make a TCP socket that is shut down as good as new; if it listens, it ceases to. OSError of connect(2).
+    """Reset a TCP socket that is shut down to a new state; it no longer listens then. OSError of connect(2).
 
-    Where it was shut down twice, listen(2) alone would accept connections that are shut down from the beginning: they
-    inherit that. To connect to AF_UNSPEC dissolves everything (tcp_disconnect, net/ipv4/tcp.c).
+    After two shutdowns, listen(2) alone would accept connections that inherit the shutdown and so are shut down from
+    the beginning. A connect to AF_UNSPEC resets everything (tcp_disconnect, net/ipv4/tcp.c).
     """
     import ctypes  # only the master needs it
 
@@ -45,7 +45,7 @@ def undo_shutdown(sock: socket.socket) -> None:
 
 
 class ShutdownWatch:
-    """To be waited for by its `fileno`: it is readable while one of the sockets is shut down."""
+    """Watches sockets for a shutdown. Its `fileno` is for an event loop: it is readable while one is shut down."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -55,25 +55,26 @@ class ShutdownWatch:
         return self._epoll.fileno()
 
     def add(self, sock: socket.socket) -> None:
-        """Watch this one, if it is not watched already; OSError where the kernel has no room for it."""
+        """Watch a socket, unless it is watched already. OSError if the kernel has no room for it."""
         if self._sockets.get(sock.fileno()) is not sock:
             self._epoll.register(sock.fileno(), _SHUT)
             self._sockets[sock.fileno()] = sock
 
     def remove(self, sock: socket.socket) -> None:
-        """Watch it no more, if it is; before it is closed, or the copies that others have of it stay watched."""
+        """Stop watching a socket, if it is watched. Call it before the socket is closed: else the copies that other
+        processes have of it stay watched."""
         if self._sockets.get(sock.fileno()) is sock:
             del self._sockets[sock.fileno()]
             self._epoll.unregister(sock.fileno())
 
     def take_shut(self) -> list[socket.socket]:
-        """Those that are shut down; they are watched no more."""
+        """Return the sockets that are shut down, and stop watching them."""
         shut = [self._sockets[fd] for fd, _ in self._epoll.poll(0)]
         for sock in shut:
             self.remove(sock)
         return shut
 
     def close(self) -> None:
-        """May be called again."""
+        """Stop watching. May be called again."""
         self._epoll.close()
         self._sockets.clear()

@@ -7,10 +7,10 @@ import tempfile
 
 
 def memory_file(name: str, size: int) -> int:
-    """A new one of so many zero bytes; gives its file descriptor, which children do not inherit unless told so. `name`
-    is for people who look at /proc. OSError where the system refuses.
+    """Make a file of `size` zero bytes in memory; return its file descriptor, which is not inheritable. `name` appears
+    in /proc. OSError if the system refuses.
 
-    On Linux it cannot be made shorter: a process that has mapped it would die of SIGBUS.
+    On Linux the file cannot be made shorter, because a process that has mapped it would die of SIGBUS.
     """
     fd = _create(name)
     try:
@@ -25,7 +25,7 @@ def memory_file(name: str, size: int) -> int:
 def _create(name: str) -> int:
     try:
         return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except AttributeError:  # macOS: a file without a name is as good, but there are no seals
+    except AttributeError:  # macOS: an unnamed file serves as well, but has no seals
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
 
@@ -39,7 +39,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_bytes(pid: int) -> int:
-    """Its resident set (proc(5), statm); 0 where it has gone."""
+    """Return the size of a process's resident set (proc(5), statm); 0 if the process has gone."""
     if not os.path.isdir("/proc/self"):
         return _ask_psutil(pid)
     try:

@@ -1,7 +1,7 @@
-"""Writing to a file descriptor without ever waiting, whatever is at its other end. Runs in all processes.
+"""Writes to a file descriptor without ever waiting, whatever is at its other end. Runs in all processes.
 
-Its mode is never changed: O_NONBLOCK belongs to the open file description, so to every process that shares it
-(open(2)), the user's shell among them.
+The descriptor's mode is never changed: O_NONBLOCK belongs to the open file description, and so to every process that
+shares it (open(2)), such as the user's shell.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ import select
 import socket
 import stat
 
-ATOMIC = 4096  # bytes: PIPE_BUF of Linux; what is not longer is written in one piece (pipe(7))
+ATOMIC = 4096  # bytes: PIPE_BUF of Linux; up to this length, data is written in one piece (pipe(7))
 
 
 class NonblockingOutput:
-    """A file descriptor that others have, too. `write` may be called from any thread; `close` keeps `fd` itself."""
+    """Writes to a file descriptor that other processes have, too. `write` may be called from any thread."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -29,16 +29,17 @@ class NonblockingOutput:
             self._guarded = self._own is None
 
     def write(self, data: bytes) -> int:
-        """Write what can be written at once; gives how much that was. BlockingIOError: nothing. OSError: it failed."""
+        """Write what can be written at once; return the number of bytes. BlockingIOError if nothing can be written now;
+        another OSError if the write failed."""
         if self._sock is not None:
             return self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         if self._own is not None:
             return os.write(self._own, data)
         if not self._guarded:
-            return os.write(self._fd, data)  # a file: it fails, but does not wait
+            return os.write(self._fd, data)  # a file: a write may fail, but does not wait
         if not self.wait(0):
             raise BlockingIOError
-        return os.write(self._fd, data[:ATOMIC])  # room for as much is what POLLOUT promises
+        return os.write(self._fd, data[:ATOMIC])  # POLLOUT promises room for this much
 
     def wait(self, limit: float) -> bool:
         """Wait until something can be written, for `limit` seconds at most; False if nothing can."""
@@ -47,6 +48,7 @@ class NonblockingOutput:
         return bool(poll.poll(limit * 1000))
 
     def close(self) -> None:
+        """Close what this object has opened. The file descriptor itself stays open."""
         if self._sock is not None:
             self._sock.close()
         if self._own is not None:
@@ -54,10 +56,10 @@ class NonblockingOutput:
 
 
 def _reopen(fd: int) -> int | None:
-    """The same pipe or terminal as an open file description of our own; None where that is not allowed.
+    """Open the same pipe or terminal again, for an open file description of our own; None if that is not allowed.
 
-    That is so after `su`: the terminal or the pipe belongs to another user. O_NOCTTY: a worker leads a session and
-    has no terminal, so it would become its controlling one, Ctrl-C and all.
+    It is not allowed after `su`, when the pipe or the terminal belongs to another user. O_NOCTTY: a worker leads a
+    session without a terminal, so this one would become its controlling terminal, which sends Ctrl-C.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
@@ -67,7 +69,7 @@ def _reopen(fd: int) -> int | None:
 
 
 def write_at_once(fd: int, data: bytes) -> None:
-    """Write `data` to `fd` if that can be done at once, else not at all or in part."""
+    """Write as much of `data` to `fd` as can be written at once, and drop the rest. Raises nothing."""
     with contextlib.suppress(OSError, ValueError):
         output = NonblockingOutput(fd)
         try:

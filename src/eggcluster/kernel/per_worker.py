@@ -1,4 +1,4 @@
-"""A value for each worker where several share a process. Runs anywhere."""
+"""A value for each worker, where several workers share a process. Runs in all processes."""
 
 import threading
 from contextvars import ContextVar
@@ -8,9 +8,11 @@ T = TypeVar("T")
 
 
 class PerWorker(Generic[T]):
-    """Found by the running code: by its context, which tasks and `asyncio.to_thread` carry along; else by its thread,
-    since some libraries run a callback in an empty context; else `default`, which is all there is where each worker has
-    a process of its own."""
+    """A value that running code finds for its own worker.
+
+    It is looked up in the context, which tasks and `asyncio.to_thread` copy; then by thread, because some libraries run
+    a callback in an empty context. Else it is `default`, as always where each worker has its own process.
+    """
 
     def __init__(self, name: str, default: T) -> None:
         self.default = default
@@ -28,7 +30,7 @@ class PerWorker(Generic[T]):
             return getattr(self._thread, "value", self.default)
 
     def bind(self, value: T) -> None:
-        """From now on, for this thread and for every context that is copied from its own."""
+        """Set the value from now on, for this thread and for every context that is copied from its own."""
         self._bound = True
         self._thread.value = value
         self._context.set(value)

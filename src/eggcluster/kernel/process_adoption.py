@@ -1,4 +1,4 @@
-"""prctl(2): orphans become children of the master, a worker is woken when its parent dies. Linux only."""
+"""prctl(2): orphans become children of the master, and a worker wakes when its parent dies. Runs in all; Linux only."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def wake_when_parent_dies() -> None:
-    """SIGCONT when the parent dies: a worker that was stopped (SIGSTOP) could not end itself otherwise.
+    """Get SIGCONT when the parent dies: a worker that was stopped (SIGSTOP) could not end itself otherwise.
 
-    Not SIGKILL: a worker that can still run ends its own children first, and chooses its exit code.
+    It is not SIGKILL, because a worker that can still run ends its own children first, and chooses its exit code.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -26,7 +26,7 @@ PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 
 
 def become_subreaper() -> bool:
-    """Adopt orphaned descendants from now on; False where the system has no such thing."""
+    """Adopt orphaned descendants from now on. Return False if the system does not support it."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes  # 1 MB and 5 ms that only the master has to pay
@@ -36,17 +36,17 @@ def become_subreaper() -> bool:
 
 
 def reap_adopted(own: set[int]) -> None:
-    """Reap all zombies among our children that are not in `own` (those are waited for elsewhere)."""
+    """Reap all zombie children of this process that are not in `own`; those in `own` are waited for elsewhere."""
     while (zombie := _first_zombie()) is not None:
         if zombie in own:
-            # The kernel goes on showing this one first, until its own watcher has reaped it.
+            # The kernel shows this one first until the code that waits for it has reaped it.
             _reap_behind(own)
             return
         _reap(zombie)
 
 
 def _first_zombie() -> int | None:
-    """The zombie child that the kernel shows first; it stays one."""
+    """Return the zombie child that the kernel shows first, without reaping it; None if there is no zombie."""
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -55,7 +55,7 @@ def _first_zombie() -> int | None:
 
 
 def _reap_behind(own: set[int]) -> None:
-    """A look through /proc: only at the death of a child of our own, which is rare."""
+    """Find the other zombies in /proc. This happens only at the death of a child in `own`, which is rare."""
     for zombie in zombies_of(os.getpid()):
         if zombie not in own:
             _reap(zombie)

@@ -1,4 +1,4 @@
-"""Waiting for another process to end, without polling where the kernel can tell. Runs in master and children."""
+"""Waits for another process to end, without polling where the kernel can tell. Runs in all processes."""
 
 import asyncio
 import os
@@ -13,7 +13,10 @@ FALLBACK_INTERVAL = 0.25  # seconds; well within the second that a child has to 
 
 
 async def wait_exited(process: "subprocess.Popen[bytes]") -> int:
-    """Wait until the child has exited and reap it; gives Popen's return code (negative: the signal)."""
+    """Wait until the child has exited, and reap it. Return Popen's return code (negative: the signal).
+
+    Cancelling ends only the waiting.
+    """
     try:
         fd = os.pidfd_open(process.pid)  # Linux 5.3 and later
     except (AttributeError, OSError):
@@ -30,7 +33,7 @@ async def wait_exited(process: "subprocess.Popen[bytes]") -> int:
 
 
 async def _wait_in_thread(process: "subprocess.Popen[bytes]") -> int:
-    """For kernels without pidfd: a daemon thread, so that an abandoned wait does not hold up the interpreter."""
+    """Wait in a daemon thread, for kernels without pidfd: an abandoned wait does not delay the interpreter's end."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[int] = loop.create_future()
 
@@ -46,7 +49,7 @@ async def _wait_in_thread(process: "subprocess.Popen[bytes]") -> int:
 
 
 def wait_until_gone(pid: int) -> None:
-    """Block until the process `pid`, which need not be a child, has ended."""
+    """Block until the process `pid` has ended. It need not be a child."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -68,7 +71,7 @@ def _wait_readable(fd: int) -> None:
 def block_until_parent_exits(parent: int) -> None:
     """Block the calling thread until the parent process `parent` is gone.
 
-    A pidfd and not a pipe: a copy of a pipe's other end in some forked grandchild would keep it open for ever.
+    It uses a pidfd, not a pipe: a forked grandchild with a copy of the pipe's other end would keep it open for ever.
     """
     try:
         fd = os.pidfd_open(parent)

@@ -1,7 +1,7 @@
-"""Which processes belong to a worker, and their end. Runs in the master, and in a child whose master vanished.
+"""Finds the processes that belong to a worker, and ends them. Runs in the master, and in a child without a master.
 
-Every child of the master leads a session of its own, and its environment carries two marks: so its children and
-grandchildren are found even where they left its session, or outlived it.
+Every child of the master leads a session of its own, and its environment carries two marks. So its children and
+grandchildren are found even if they have left its session or outlived it.
 """
 
 import contextlib
@@ -15,23 +15,22 @@ WORKER_MARK = "EGG_WORKER_MARK"
 
 
 def session_members(leader: int, mark: str = "") -> list[int]:
-    """The living processes of the session that `leader` leads or led, and those that carry `mark`, oldest first.
+    """Return the living processes of the session that `leader` leads or led, and those that carry `mark`, by pid.
 
-    `mark` is `NAME=value` as it stands in the environment with which a process was started. The caller is never
-    among them.
+    `mark` is `NAME=value` as in the environment with which a process was started. The caller is left out.
     """
     wanted = mark.encode()
     return _select(lambda pid: _session(pid) == leader or (bool(wanted) and _carries(pid, wanted)))
 
 
 def marked(mark: str) -> list[int]:
-    """The living processes that carry `mark`, without the caller."""
+    """Return the living processes that carry `mark`, without the caller."""
     wanted = mark.encode()
     return _select(lambda pid: _carries(pid, wanted))
 
 
 def children_of(parent: int) -> list[int]:
-    """The living children of a process, adopted ones included."""
+    """Return the living children of a process, adopted ones included."""
     return _select(lambda pid: _parent(pid) == parent)
 
 
@@ -41,24 +40,24 @@ def identified_children(parent: int) -> frozenset[tuple[int, bytes]]:
 
 
 def children_but(strangers: frozenset[tuple[int, bytes]], parent: int) -> list[int]:
-    """The living children of a process without these."""
+    """Return the living children of a process that are not among `strangers`."""
     return [pid for pid in children_of(parent) if (pid, _birth(pid)) not in strangers]
 
 
 def zombies_of(parent: int) -> list[int]:
-    """The children of a process that have ended and were not reaped yet; none where there is no /proc."""
+    """Return the children of a process that have ended and are not reaped yet; nothing if there is no /proc."""
     return [pid for pid in _all_pids() if _stat(pid)[:2] == [b"Z", b"%d" % parent]]
 
 
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal to each that still exists and may be signalled."""
+    """Send a signal to each process that still exists and may be signalled."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
 
 
 def is_out_of_reach(pid: int) -> bool:
-    """Return whether a living process belongs to another user and may not be signalled; `sudo` starts such ones."""
+    """Return whether a living process belongs to another user, as after `sudo`, and so may not be signalled."""
     try:
         os.kill(pid, 0)
     except PermissionError:
@@ -69,9 +68,9 @@ def is_out_of_reach(pid: int) -> bool:
 
 
 def kill_until_gone(find: Callable[[], list[int]], limit: float = 2.0) -> list[int]:
-    """SIGKILL what `find` finds until it finds nothing (a process may fork while it is being killed).
+    """SIGKILL what `find` finds until it finds nothing, because a process may fork while it is being killed.
 
-    Blocks for up to `limit` seconds; gives the pids that are still there, which only the kernel can hold.
+    Blocks for up to `limit` seconds. Return the pids that are left, which only the kernel can keep alive.
     """
     deadline = time.monotonic() + limit
     while (left := find()) and time.monotonic() < deadline:
@@ -81,7 +80,7 @@ def kill_until_gone(find: Callable[[], list[int]], limit: float = 2.0) -> list[i
 
 
 def is_running(pid: int) -> bool:
-    """Whether `pid` is a process that is no zombie."""
+    """Return whether `pid` is a process that is not a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
@@ -109,7 +108,7 @@ _keepers = 0
 
 @contextlib.contextmanager
 def reserve_kept() -> Iterator[None]:
-    """Keep one file descriptor back for searches: a master that has none left must still be able to kill."""
+    """Reserve one file descriptor for searches: a master that has no other left must still be able to kill."""
     global _keepers
     _keepers += 1
     _refill()
@@ -122,7 +121,7 @@ def reserve_kept() -> Iterator[None]:
 
 
 def _refill() -> None:
-    """Also where it was once not to be had."""
+    """Open the reserve again if it is wanted and not open; it may have failed to open before."""
     global _reserve
     if _keepers and _reserve is None:
         with contextlib.suppress(OSError):
@@ -160,7 +159,7 @@ def _parent(pid: int) -> int:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """Of /proc/PID/stat the fields behind the name: state, parent, …; nothing where it is gone (proc(5))."""
+    """Return the fields of /proc/PID/stat behind the name (proc(5)): state, parent, …; [] if the process is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()
@@ -169,7 +168,7 @@ def _stat(pid: int) -> list[bytes]:
 
 
 def _birth(pid: int) -> bytes:
-    """When it was started: field 22 of /proc/PID/stat (proc(5)), nothing where there is none."""
+    """Return when a process was started: field 22 of /proc/PID/stat (proc(5)); b"" if there is none."""
     return b"".join(_stat(pid)[19:20])
 
 

@@ -1,6 +1,6 @@
-"""Signals as the kernel has them: inherited settings, actions, the two meanings of SIGHUP. In master and workers.
+"""Signals in the kernel: inherited settings, actions, the two meanings of SIGHUP. Runs in master and workers.
 
-uvloop, which waits for child processes by SIGCHLD, sets its handler in C.
+The kernel is asked for the actions, because uvloop, which waits for child processes by SIGCHLD, sets its handler in C.
 
 The kernel sends SIGHUP to the owner of a terminal that closes, and a shell passes it on to its jobs. From any other
 sender it asks for a reload. A signal handler does not learn the sender; sigwaitinfo(2) returns it.
@@ -14,17 +14,17 @@ from collections.abc import Callable
 
 
 def reset_inherited_signals() -> None:
-    """Block no signal, and have SIGCHLD as it is by default; nothing else is touched.
+    """Unblock all signals, and give SIGCHLD its default action. Other actions stay as they are.
 
-    A blocked SIGTERM would close nothing, an ignored SIGCHLD takes the exit codes of all children away (waitpid(2)):
-    both outlive execve(2). What else is ignored stays so: nohup's SIGHUP is meant.
+    A blocked SIGTERM would close nothing, and an ignored SIGCHLD takes the exit codes of all children away
+    (waitpid(2)); both survive execve(2). Other ignored signals stay ignored: nohup ignores SIGHUP on purpose.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def is_ignored(number: int) -> bool:
-    """Whether the kernel drops it (sigaction(2), SIG_IGN)."""
+    """Return whether the kernel drops the signal (sigaction(2), SIG_IGN)."""
     mask = _mask("SigIgn")
     return bool(mask & _bit(number)) if mask is not None else signal.getsignal(number) is signal.SIG_IGN
 
@@ -40,7 +40,7 @@ def _bit(number: int) -> int:
 
 
 def _mask(name: str) -> int | None:
-    """proc_pid_status(5); None where there is no /proc."""
+    """Return a signal mask of this process (proc_pid_status(5)); None if there is no /proc."""
     try:
         with open("/proc/self/status", "rb") as status:
             for line in status:
@@ -51,12 +51,12 @@ def _mask(name: str) -> int | None:
     return None
 
 
-SI_KERNEL = 0x80  # sigaction(2); "the terminal has gone" is all that the kernel says with a SIGHUP
-SHELLS_END = 0.5  # seconds: a shell that ends tells its jobs first, and takes its session's terminal with it then
+SI_KERNEL = 0x80  # sigaction(2); with a SIGHUP from the kernel, it can only mean that the terminal has gone
+SHELLS_END = 0.5  # seconds: a shell that ends signals its jobs first; its end then takes the session's terminal away
 
 
 def has_terminal() -> bool:
-    """Whether this process has a controlling terminal."""
+    """Return whether this process has a controlling terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
@@ -65,10 +65,10 @@ def has_terminal() -> bool:
 
 
 def follow_hang_ups(tell: Callable[[bool], None]) -> bool:
-    """From now on a thread calls `tell` for each SIGHUP: whether it is the terminal's end. It has to be blocked for
-    that in this thread, and in those that it starts, for the rest of the process. To be called in the main thread.
+    """Start a thread that calls `tell` for each SIGHUP, with whether it means the terminal's end. Call it in the main
+    thread: SIGHUP is blocked there, and in threads that it starts later, for the rest of the process.
 
-    False: SIGHUP is left alone, because there is no terminal that could go, or no sigwaitinfo(2) (macOS).
+    Return False, with SIGHUP left alone, if there is no terminal that could go, or no sigwaitinfo(2) (macOS).
     """
     if not hasattr(signal, "sigwaitinfo") or not has_terminal():
         return False
@@ -86,8 +86,9 @@ def _is_terminals_end(info: signal.struct_siginfo) -> bool:
     if info.si_code == SI_KERNEL:
         return True
     if info.si_pid != os.getsid(0):
-        return False  # also where the terminal has gone long ago, and the process was to stay
-    deadline = time.monotonic() + SHELLS_END  # the leader of the session, so the shell; or its `kill -HUP %1`
+        return False  # also if the terminal has gone long ago, and the process was to stay
+    # The sender leads the session, so it is the shell. It ends, or its user has typed `kill -HUP %1`.
+    deadline = time.monotonic() + SHELLS_END
     while has_terminal():
         if time.monotonic() > deadline:
             return False

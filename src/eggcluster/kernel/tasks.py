@@ -1,7 +1,7 @@
 """Tasks of an event loop: kept until they end, and told apart by why they are cancelled. Runs in all processes.
 
-What a handler, hook or task of the application raises is logged and ends nothing of ours, SystemExit and the like
-included. Only the cancellation of our own task ends it.
+An exception of the application's handlers, hooks or tasks is logged and ends no task of eggcluster, not even SystemExit
+and the like. Only its own cancellation ends such a task.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class TaskSet:
-    """Tasks that run beside their starter. The event loop itself holds tasks weakly (asyncio.create_task): one that is
-    stored nowhere may be collected before it ends.
+    """Tasks that run beside the code that starts them. The event loop holds tasks only weakly (asyncio.create_task): a
+    task that is stored nowhere may be collected before it ends.
 
-    The work handles its own exceptions; asyncio logs one that escapes when the task is collected.
+    The work handles its own exceptions. If one escapes, asyncio logs it when the task is collected.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class TaskSet:
         return task
 
     async def wait(self, timeout: float) -> None:
-        """Wait until all tasks have ended, for `timeout` seconds at most. Cancelling it stops the waiting alone."""
+        """Wait until all tasks have ended, for `timeout` seconds at most. Cancelling ends only the waiting."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
 
@@ -44,7 +44,7 @@ class TaskSet:
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task is being cancelled: it must end then, even if its cleanup raised another error.
+    """Return whether the current task is being cancelled. It must end then, even if its cleanup raised another error.
 
     A CancelledError alone is no proof: it may come from a future that other code has cancelled.
     """

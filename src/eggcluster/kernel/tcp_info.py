@@ -1,4 +1,4 @@
-"""What the kernel knows of a TCP socket: connections that wait to be accepted, silence, unread data. In app workers."""
+"""What the kernel knows of a TCP socket: waiting connections, silence, unread data. Runs in app workers."""
 
 import socket
 import struct
@@ -9,7 +9,8 @@ UNACKED = struct.Struct("=24xI")  # struct tcp_info, <linux/tcp.h>, up to tcpi_u
 
 
 def waiting_connections(listener: socket.socket) -> int:
-    """0 where the kernel does not say it: of Unix sockets, and not on Linux. It costs less than an accept in vain."""
+    """Return how many connections wait to be accepted; 0 if the kernel does not tell: for Unix sockets, and elsewhere
+    than on Linux. Costs less than an accept in vain."""
     if sys.platform != "linux":
         return 0
     try:
@@ -24,23 +25,23 @@ INT = 4  # bytes
 
 
 def silence_of(sock: Any) -> float | None:
-    """Return the seconds since data was sent or received, or since the connection. None if the kernel does not say it:
-    for Unix sockets, for one that is closed, and elsewhere than on Linux.
+    """Return the seconds since data was last sent or received, or since the connection was made. None if the kernel
+    does not tell: for Unix sockets, for a closed socket, and elsewhere than on Linux.
 
-    `sock` may be the stand-in that a transport gives out.
+    `sock` may be the stand-in for a socket that a transport gives out.
     """
     if not sys.platform.startswith("linux"):
         return None
     try:
         sent, received = LAST_DATA.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA.size))
-    except (OSError, ValueError, struct.error):  # ValueError: of a transport that has been closed, as uvloop has it
+    except (OSError, ValueError, struct.error):  # ValueError: uvloop raises it for a closed transport
         return None
     return float(min(sent, received)) / 1000
 
 
 def has_unread(sock: Any) -> bool:
     """Return whether unread data has come in: closing now would reset the connection (RFC 2525, 2.17)."""
-    import fcntl  # only a worker that drains needs them
+    import fcntl  # only a worker that drains needs these two
     import termios
 
     try:

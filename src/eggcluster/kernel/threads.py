@@ -1,7 +1,7 @@
-"""Daemon threads, and waits that do not count the time in which the machine slept. Runs in all.
+"""Daemon threads, and waits that do not count the time in which the process could not run. Runs in all processes.
 
-CLOCK_MONOTONIC stands still while the machine is suspended, but it goes on while processes are stopped (SIGSTOP,
-Ctrl-Z), frozen (a paused container) or starved. A deadline that has passed meanwhile proves nothing.
+CLOCK_MONOTONIC stands still while the machine is suspended, but runs on while processes are stopped (SIGSTOP, Ctrl-Z),
+frozen (a paused container) or starved. A deadline that passes meanwhile proves nothing.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from eggcluster.model.lives.health import MASTER_SLEPT_AFTER
 
 
 def accept_daemons() -> None:
-    """In a subinterpreter, which refuses daemon threads: give libraries that ask for one an ordinary thread. They are
-    joined at the interpreter's end, which is theirs, too."""
+    """Give libraries that ask for a daemon thread an ordinary one, in a subinterpreter, which refuses daemon threads.
+    The interpreter's end waits for ordinary threads."""
     init = threading.Thread.__init__
 
     def ordinary(self: threading.Thread, *args: Any, daemon: bool | None = None, **kwargs: Any) -> None:
@@ -27,8 +27,8 @@ def accept_daemons() -> None:
 
 
 def start_daemon(target: Callable[..., Any], *args: Any, name: str) -> threading.Thread:
-    """Start a thread that does not hold up the end of the process. A subinterpreter has no such threads: there its end
-    waits for this one, too, so its starter should tell it when it is over."""
+    """Start a thread that does not delay the end of the process. A subinterpreter has no such threads: its end waits
+    for this one, too, so the caller should tell the thread to end."""
     thread = threading.Thread(target=target, args=args, name=name)
     with contextlib.suppress(RuntimeError):
         thread.daemon = True
@@ -36,11 +36,11 @@ def start_daemon(target: Callable[..., Any], *args: Any, name: str) -> threading
     return thread
 
 
-SLICE = 1.0  # seconds of one wait: one that took much longer counts as no more than that
+SLICE = 1.0  # seconds of one part of a wait; a part that took much longer counts as no more than its length
 
 
 def wait_steadily(event: threading.Event, seconds: float, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Wait for `event`, for as long; False: in vain."""
+    """Wait for `event`, for `seconds` in which the process could run; return whether it is set."""
     while seconds > 0:
         part, began = min(SLICE, seconds), clock()
         if event.wait(part):
@@ -50,7 +50,7 @@ def wait_steadily(event: threading.Event, seconds: float, clock: Callable[[], fl
 
 
 async def await_steadily(event: asyncio.Event, seconds: float) -> bool:
-    """As `wait_steadily`, in an event loop."""
+    """Do the same as `wait_steadily` in an event loop."""
     while seconds > 0 and not event.is_set():
         part, began = min(SLICE, seconds), time.monotonic()
         try:

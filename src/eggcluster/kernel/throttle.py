@@ -1,11 +1,11 @@
-"""Throttling: a complaint about a lasting trouble is repeated at most every so often. Runs in all processes."""
+"""Throttling: a complaint about a lasting trouble is repeated at most once per interval. Runs in all processes."""
 
 import time
 from collections.abc import Hashable
 
 
 class Throttle:
-    """Lets one event per key through in each `interval` of seconds, by the monotonic clock; the first one at once."""
+    """Lets one event per key through in each `interval` (seconds of the monotonic clock), the first one at once."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -20,5 +20,5 @@ class Throttle:
         return True
 
     def reset(self, key: Hashable = None) -> None:
-        """The trouble has passed: report the next one at once."""
+        """Let the next event through at once, because the trouble has passed."""
         self._last.pop(key, None)

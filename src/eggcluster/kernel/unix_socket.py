@@ -1,4 +1,4 @@
-"""Unix sockets whose path may be longer than the 107 bytes that `sun_path` holds (unix(7)). Runs in all."""
+"""Unix sockets whose path may be longer than the 107 bytes that `sun_path` holds (unix(7)). Runs in all processes."""
 
 import contextlib
 import os
@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 
 
 def bind_unix(path: str) -> socket.socket:
-    """A socket bound at `path`; OSError as of bind(2)."""
+    """Return a socket that is bound to `path`. OSError of bind(2)."""
     return _open(path, socket.socket.bind)
 
 
 def connect_unix(path: str, *, blocking: bool = True) -> socket.socket:
-    """A socket connected to the one at `path`; OSError as of connect(2).
+    """Return a socket that is connected to the one at `path`. OSError of connect(2).
 
-    It waits in the listener's queue. One that is not `blocking` raises BlockingIOError where that queue is full.
+    The connection waits in the listener's queue. If that queue is full, the call waits for room; without `blocking` it
+    raises BlockingIOError.
     """
     return _open(path, socket.socket.connect, blocking=blocking)
 
@@ -33,7 +34,7 @@ def _open(path: str, act: Callable[[socket.socket, str], None], *, blocking: boo
 
 @contextlib.contextmanager
 def _short(path: str) -> Iterator[str]:
-    """Another name of the same file: by way of its directory's file descriptor, where there is /proc."""
+    """Yield a short name of the same file: through its directory's file descriptor, if there is /proc."""
     if len(os.fsencode(path)) <= 107 or not os.path.isdir("/proc/self/fd"):
         yield path
         return

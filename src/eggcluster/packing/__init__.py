@@ -1,8 +1,8 @@
 """MessagePack, and the typed values in it, by msgspec or by its replacement. Runs in the master and in every worker.
 
-msgspec is used if it can be loaded. A subinterpreter cannot load it, nor any other extension module for MessagePack so
-far. There, the modules beside this one do the same in Python: the same bytes, the same values, the same errors. They
-support only the types that are sent over a channel.
+msgspec is used if it can be loaded. A subinterpreter can load neither msgspec nor, so far, any other extension module
+for MessagePack. There, the modules beside this one do the same in Python: the same bytes, the same values, the same
+errors. They support only the types that are sent over a channel.
 """
 
 try:

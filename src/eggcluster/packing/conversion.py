@@ -22,7 +22,7 @@ def convert(value: Any, type: Any) -> Any:
 
 
 def decode(packed: bytes | memoryview, *, type: Any = Any) -> Any:
-    """Return `packed` as a `type`; raises what `decode_any` and `convert` raise."""
+    """Return the value in `packed` as a `type`; raise what `decode_any` and `convert` raise."""
     return _converter(type)(decode_any(packed))
 
 
@@ -66,7 +66,7 @@ def _mismatch(expected: str, value: Any) -> ValidationError:
 
 def _scalar(kind: type) -> _Convert:
     def check(value: Any) -> Any:
-        if type(value) is not kind:  # a bool is no int
+        if type(value) is not kind:  # a bool is not accepted as an int
             raise _mismatch(kind.__name__, value)
         return value
 
