@@ -141,7 +141,7 @@ class Workshop:
             await worker.exit
         while worker.handle.lives_on:
             await asyncio.sleep(0.01)
-        worker.handle.page.close()
+        worker.handle.heartbeat_page.close()
 
     async def _open(self, spec: WorkerSpec, fds: Sequence[int] = ()) -> Worker:
         worker = Worker(self._start(spec, fds))
@@ -382,7 +382,7 @@ def test_an_aborted_worker_says_where_it_was_and_is_gone_or_abandoned(shop: Work
             await asyncio.sleep(0.01)
         await worker.handle.abort()
         assert await worker.exit == (ExitReport(signal="SIGABRT") if shop.kills else shop.forced_exit)
-        assert 'agent.py", line' in worker.handle.page.final_message()
+        assert 'agent.py", line' in worker.handle.heartbeat_page.final_message()
 
     shop.run(work())
 
@@ -392,7 +392,7 @@ def test_a_workers_pulse_beats_while_its_loop_moves_and_no_longer(shop: Workshop
         block = f"@agent.messenger.on('block')\ndef block(data):\n    {UNTIL_RELEASED}time.sleep(0.01)\n"
         worker = await shop.agent(PLAIN + block)
         assert (await worker.report())[0] == "agent-start"
-        record, first = worker.handle.page, worker.handle.page.read().beat
+        record, first = worker.handle.heartbeat_page, worker.handle.heartbeat_page.read().beat
         assert first > 0
         while record.read().beat == first:
             await asyncio.sleep(0.01)

@@ -93,7 +93,7 @@ def header(length: int, kind: int = 1, target: int = 1) -> bytes:
 
 
 def test_a_length_above_the_limit_is_refused_before_its_body_is_waited_for() -> None:
-    with pytest.raises(FrameError, match="a frame of 101 bytes, the limit is 100"):
+    with pytest.raises(FrameError, match="a frame has a body of 101 bytes; the limit is 100"):
         read([header(101)], max_bytes=100)
     assert read([header(100)], max_bytes=100) == []
     assert len(read([header(100), b"\xc0" * 100], max_bytes=100)) == 1

@@ -1,1 +1,1 @@
-"""Two ends of a socket pair talking: frames, channels, the messenger. Runs in master, agent, workers and parent."""
+"""The two ends of a socket pair: frames, channels, the messenger. Runs in the master, all workers and the parent."""

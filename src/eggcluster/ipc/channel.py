@@ -1,8 +1,8 @@
-"""A channel: one end of a stream socket between the master and a child. Runs in an event loop, at both ends.
+"""A channel: frames over one end of a stream socket. Runs in the master, all workers and the parent, in an event loop.
 
-Two asyncio protocols share one socket. `Channel` receives small reads as bytes objects, which asyncio makes for each
-read. When a read is large, the transport is switched to `BulkProtocol`, which reads straight into the frame reader's
-buffer without a copy; after a few small reads it is switched back.
+Two asyncio protocols share one socket. `Channel` gets each read as a new bytes object from asyncio. After a large read
+the transport is switched to `BulkProtocol`, which reads straight into the frame reader's buffer, without a copy. After
+a few small reads it is switched back.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import cast
 from eggcluster.errors import FrameError, MessengerClosed
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, ROUTE, Frame, FrameReader
 
-ShortCut = Callable[[bytes], bool]  # takes one small frame; False: the frame must go the long way
+ShortCut = Callable[[bytes], bool]  # takes one small frame; returns False if the frame must go the long way
 
 SOCKET_BUFFER_BYTES = 2 * 1024 * 1024  # the kernel takes what it allows (net.core.wmem_max)
 BULK_READ_BYTES = 16 * 1024  # a read of this size or more begins bulk mode
@@ -29,13 +29,13 @@ SHORT_CUTS = os.environ.get("EGG_NO_SHORT_CUTS") != "1"
 class Channel(asyncio.Protocol):
     """Frames in, frames out. All writes of one turn of the event loop leave in one system call.
 
-    `on_frames` gets the frames of each read. `on_closed` is called once: with None when the other side has closed the
-    connection, with the FrameError when it has sent bytes that are no frame. `high_water` is the number of bytes that
-    may wait here before the channel is `congested`; `on_relieved` is called when it no longer is. With 0 it is
-    congested as long as anything waits.
+    `on_frames` gets the frames of each read; `max_bytes` and `runs` are the frame reader's. `on_closed` is called once,
+    when the connection has ended: with the FrameError if the other side sent bytes that are not a frame, else with
+    None. `high_water` is the number of bytes that may wait here before the channel is `congested`; `on_relieved` is
+    called when it no longer is. With 0 it is congested as long as the kernel has not taken everything.
 
     `short_cuts` maps the route of a header to a function. A read that brings one small frame and nothing else goes to
-    the short cut of its route; without one, or if it returns False, the frame goes to `on_frames`.
+    the short cut of its route. If there is none, or it returns False, the frame goes to `on_frames`.
     """
 
     def __init__(
@@ -104,11 +104,12 @@ class Channel(asyncio.Protocol):
 
     @property
     def closed(self) -> bool:
+        """Whether nothing can be written: the channel is closed, or not connected yet."""
         return not self._open
 
     @property
     def queued_bytes(self) -> int:
-        """The bytes that wait here because the other side does not read."""
+        """How many bytes wait here because the other side does not read."""
         return self._outgoing_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     @property
@@ -117,13 +118,13 @@ class Channel(asyncio.Protocol):
         return self._paused or self._outgoing_bytes > self._high_water > 0
 
     def exceeds(self, limit: int) -> bool:
-        """Return whether more than `limit` bytes wait here. Asked for each message, so the cheap test comes first."""
+        """Return whether more than `limit` bytes wait here. Called for each message, so the cheap test comes first."""
         return self._outgoing_bytes > limit or (self._paused and self.queued_bytes > limit)
 
     def write(self, data: bytes | bytearray) -> None:
         """Queue the bytes of whole frames, and return at once. Raises MessengerClosed if the channel is closed."""
         if not self._open:
-            raise MessengerClosed("the channel to the master is closed")
+            raise MessengerClosed("the channel is closed")
         self.written += len(data)
         self._outgoing.append(data)
         self._outgoing_bytes += len(data)
@@ -142,7 +143,7 @@ class Channel(asyncio.Protocol):
         return True
 
     def flush_soon(self) -> None:
-        """Flush after the callbacks that are scheduled now: their writes leave in the same turn of the loop."""
+        """Flush after the callbacks that are scheduled already, so that their writes leave in the same system call."""
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_as_scheduled)
@@ -164,16 +165,19 @@ class Channel(asyncio.Protocol):
                 self._on_relieved()  # the kernel took all bytes at once, so resume_writing will not be called
 
     async def drain(self) -> None:
-        """Wait until all written bytes have left this process; MessengerClosed if the channel closes meanwhile."""
+        """Wait until all written bytes have left this process; MessengerClosed if the channel closes meanwhile.
+
+        Cancelling it ends the waiting alone: the bytes still leave.
+        """
         self.flush()
         await self._writable.wait()
         if self.closed:
-            raise MessengerClosed("the channel to the master was closed before everything was sent")
+            raise MessengerClosed("the channel was closed before everything was sent")
 
     # -- ending, pausing -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close after all written bytes have been sent. May be called again."""
+        """Return at once; close after all written bytes have been sent. May be called again."""
         self.flush()
         self._open = False
         if self._transport is not None:
@@ -187,7 +191,7 @@ class Channel(asyncio.Protocol):
             self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Stop reading for now: the kernel's buffer fills up, then the other side's."""
+        """Stop reading for now. The kernel's buffer fills up, then the other side's."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
@@ -199,7 +203,7 @@ class Channel(asyncio.Protocol):
     # -- receiving: called by asyncio, and by `BulkProtocol` ------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its base class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has all methods, but another base class
         # High water 0 makes "may write again" mean "nothing is left here", which is what drain() waits for.
         self._transport.set_write_buffer_limits(high=self._high_water)
         self._open = True
@@ -251,7 +255,7 @@ class Channel(asyncio.Protocol):
             self._transport.set_protocol(protocol)
 
     def eof_received(self) -> None:
-        """The other side sends no more: asyncio closes the transport."""
+        """Do nothing: the other side sends no more, and asyncio closes the transport."""
 
     def pause_writing(self) -> None:
         self._paused = True

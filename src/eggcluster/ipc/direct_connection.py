@@ -1,6 +1,6 @@
-"""A direct connection: requests, answers and messages between an app worker and the agent, past the master.
+"""A direct connection between an app worker and the agent, past the master. Runs in both, each in its event loop.
 
-Runs at both ends, each in an event loop.
+It carries requests, answers and messages.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class ConnectionOwner(Protocol):
-    """The owner of one end. Its FrameError or PackingError means that the other side has broken the protocol: the
-    connection is closed then."""
+    """The owner of one end. A FrameError or PackingError from its methods means that the other side has broken the
+    protocol: the connection is closed."""
 
     def on_message(self, connection: "DirectConnection", action: str, data: Any) -> None:
         """Act on a message."""
@@ -49,11 +49,11 @@ class ConnectionOwner(Protocol):
         """
 
     def on_closed(self, connection: "DirectConnection") -> None:
-        """The connection is closed; called once."""
+        """Act on the end of the connection. Called once."""
 
 
 class DirectConnection:
-    """One end of a connection. It belongs to the event loop in which it was opened; its methods are for that loop."""
+    """One end of a connection. Its methods may only be called in the event loop in which it was opened."""
 
     def __init__(self, owner: ConnectionOwner, handlers: Handlers, source: int, max_bytes: int) -> None:
         self._owner = owner
@@ -61,8 +61,8 @@ class DirectConnection:
         self._max_bytes = max_bytes
         self._incoming = IncomingRequests(handlers.take, self.reply)
         self._pending = PendingRequests()
-        self._latest: dict[Hashable, bytes] = {}  # by key, what a slow reader has not been sent yet
-        self._spare_socket: socket.socket | None = None  # a duplicate, to read what is left after the channel's end
+        self._latest: dict[Hashable, bytes] = {}  # by key: frames that wait until a slow reader reads again
+        self._spare_socket: socket.socket | None = None  # a duplicate, to read what is left when the channel has ended
         self.gone = asyncio.Event()
         self.channel: Channel
         self._outbox: Outbox
@@ -97,11 +97,11 @@ class DirectConnection:
     # -- sending ---------------------------------------------------------------------------------------
 
     def send(self, action: str, data: Any) -> None:
-        """Send a message; raises what `write` raises, NotSerializable and MessageTooLarge."""
+        """Send a message. Raises NotSerializable, MessageTooLarge, and what `write` raises."""
         self.write(encode_frame(FrameKind.MESSAGE, Target.AGENT, (action, data), 0, self._source, 0, self._max_bytes))
 
     def write(self, frame: bytes) -> None:
-        """Send a frame; raises MessengerBusy if too much waits, MessengerClosed if the connection is closed."""
+        """Send a frame. Raises MessengerBusy if too much waits, MessengerClosed if the connection is closed."""
         self._outbox.write(frame)
 
     def send_latest(self, key: Hashable, frame: bytes) -> None:
@@ -117,17 +117,17 @@ class DirectConnection:
             self.channel.write(frame)
 
     def flush_latest(self) -> None:
-        """Send at once what `send_latest` holds back: the next frame must not overtake it."""
+        """Send at once the frames that `send_latest` holds back: the next frame must not overtake them."""
         latest, self._latest = self._latest, {}
         if not self.channel.closed:
             for frame in latest.values():
                 self.channel.write(frame)
 
     async def request(self, action: str, data: Any, timeout: float) -> Any:
-        """Send a request, and return its answer. Cancelling it cancels the handler.
+        """Send a request, and return its answer. `timeout` is in seconds. Cancelling it cancels the handler.
 
-        Raises RemoteError, RequestTimeout, LeaderGone if the connection closes before the answer, and MessengerClosed
-        if it is closed already.
+        Raises RemoteError, RequestTimeout, LeaderGone if the connection closes before the answer, MessengerClosed if it
+        is closed already, and what `send` raises.
         """
         pending = self._pending
         request_id, content = pending.next_id(), (action, data)
@@ -151,16 +151,16 @@ class DirectConnection:
             self.write(encode_frame(FrameKind.CANCEL, Target.AGENT, None, 0, self._source, request_id))
 
     def reply(self, key: RequestKey, kind: FrameKind, content: Any, *, limited: bool = True) -> None:
-        """Answer a request that came over this connection; an answer that cannot be sent becomes a failure.
+        """Answer a request that came over this connection. An answer that cannot be sent becomes a failure.
 
-        Answers that are not the application's need not be `limited` by `max_message_bytes`.
+        An answer that is not the application's may exceed `max_message_bytes`: `limited` is False.
         """
         try:
             frame = self._encode_reply(key, kind, content, self._max_bytes if limited else MAX_MESSAGE_BYTES)
         except MessengerError as error:
             failure = [type(error).__name__, str(error), ""]
             frame = self._encode_reply(key, FrameKind.FAILURE, failure, MAX_MESSAGE_BYTES)
-        with contextlib.suppress(MessengerClosed):  # then the other side has gone, and waits no more
+        with contextlib.suppress(MessengerClosed):  # the other side has gone, and waits no more
             self.channel.write(frame)
 
     def _encode_reply(self, key: RequestKey, kind: FrameKind, content: Any, limit: int) -> bytes:
@@ -174,7 +174,7 @@ class DirectConnection:
     # -- ending ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close after all written frames have been sent. May be called again."""
+        """Return at once; close after all written frames have been sent. May be called again."""
         self._close_spare_socket()
         self.channel.close()
 
@@ -203,7 +203,7 @@ class DirectConnection:
             self.channel.pause_reading()
 
     def _is_slow(self) -> bool:
-        """Return whether much waits even after all was offered to the kernel; `_on_relieved` will be called then."""
+        """Return whether more than SLOW_BYTES wait after a flush; if so, `_on_relieved` will be called."""
         if not self.channel.exceeds(SLOW_BYTES):
             return False
         self.channel.flush()
@@ -229,7 +229,7 @@ class DirectConnection:
         elif frame.kind is FrameKind.CANCEL:
             self._incoming.cancel(frame.request_key)
         else:
-            raise FrameError(f"a frame of kind {frame.kind.name} on a direct connection")
+            raise FrameError(f"frames of kind {frame.kind.name} do not travel on a direct connection")
 
     def _receive_request(self, key: RequestKey, body: bytes | memoryview) -> None:
         action, data = decode_message(body)
@@ -242,7 +242,7 @@ class DirectConnection:
             self.channel.flush_soon()  # after the handler's first step, which may have its answer at once
 
     def _take_request(self, raw: bytes) -> bool:
-        """The short cut of requests."""
+        """Take a request's bytes: the short cut of requests. No request needs the long way, so return True."""
         try:
             self._receive_request(request_key_of(raw), raw[HEADER_SIZE:])
         except (FrameError, PackingError) as error:
@@ -265,8 +265,8 @@ class DirectConnection:
     def _read_rest(self) -> None:
         """Read what the other side sent before it died.
 
-        A write that fails closes the channel before all has been read, but the kernel still has the rest: it may hold
-        an acknowledged write to `shared`.
+        A write that fails closes the channel before all has been read. The kernel still has the rest, which may hold an
+        acknowledged write to `shared`.
         """
         rest = self._spare_socket
         if rest is None:

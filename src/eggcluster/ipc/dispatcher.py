@@ -1,7 +1,7 @@
-"""The receiving half of a messenger: registered handlers, and what is done with each frame. Runs in every child.
+"""The receiving half of a messenger: its handlers, and what each frame causes. Runs in all workers and the parent.
 
-A frame takes the long way (`Dispatcher.receive`), which validates all of it. A later small frame with the same route
-takes the short cut that the long way has taught the channel (`Channel.learn`).
+A frame takes the long way (`Dispatcher.receive`), which validates all of it. There the channel learns a short cut
+(`Channel.learn`), which later small frames with the same route take.
 """
 
 import inspect
@@ -19,12 +19,12 @@ from eggcluster.kernel.tasks import TaskSet, is_cancellation
 from eggcluster.model.messages.message import LIFECYCLE_ACTIONS, FrameKind
 from eggcluster.model.messages.role import Address
 
-REPORT_EVERY = 64  # messages of a flood after which the number of messages read is reported
+REPORT_EVERY = 64  # messages of a flood after which the number of read messages is reported again
 Handler = Callable[[Any], Any]
 OnEvent = Callable[[str, Any], None]
 
 _logger = logging.getLogger("eggcluster.messenger")
-# As globals: up to Python 3.11 the attribute of an Enum class takes as long to read as a function to call.
+# Globals, because up to Python 3.11 reading an attribute of an Enum class takes as long as a function call.
 _MESSAGE, _REQUEST, _REPLY = FrameKind.MESSAGE, FrameKind.REQUEST, FrameKind.REPLY
 
 
@@ -35,11 +35,11 @@ class Handlers:
     """
 
     def __init__(self) -> None:
-        self._by_action: dict[str, dict[Handler, bool]] = {}  # handler -> only once?
-        self._lasting: dict[str, list[Handler]] = {}  # a cache: actions without a handler that is called only once
+        self._by_action: dict[str, dict[Handler, bool]] = {}  # handler -> whether it is called only once
+        self._lasting: dict[str, list[Handler]] = {}  # a cache, for actions without a handler that is called only once
 
     def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
-        """Register a handler; TypeError if it cannot be called with the data alone."""
+        """Register a handler; TypeError if it cannot be called with one argument, or the action is not a string."""
         if not isinstance(action, str):
             raise TypeError(f"an action is a string, not {action!r}")
         check_handler(handler)
@@ -47,7 +47,7 @@ class Handlers:
         self._by_action.setdefault(action, {})[handler] = once
 
     def discard(self, action: str, handler: Handler | None = None) -> None:
-        """Remove one handler of the action, or all of them if None; a handler that is not registered is no error."""
+        """Remove one handler of the action, or (None) all of them. A handler that is not registered is no error."""
         self._lasting.pop(action, None)
         if handler is None:
             self._by_action.pop(action, None)
@@ -95,11 +95,11 @@ def check_handler(handler: Handler) -> None:
 
 
 class Dispatcher:
-    """Calls handlers, answers requests, resolves pending requests.
+    """Calls handlers, answers requests, resolves pending requests. For `on_event` and `on_read` see `Messenger.attach`.
 
-    No content of a frame makes it raise: a bad one is logged and dropped. For `on_event` and `on_read` see
-    `Messenger.attach`. A message counts as read once its handlers have been called: a message that killed its reader
-    is then among the missing. A request counts as read before, because its sender waits and learns of the death.
+    No content of a frame makes it raise: a bad frame is logged and dropped. A message counts as read once its handlers
+    have been called, so a message that kills its reader is reported as lost. A request counts as read before its
+    handler is called, because its sender waits for the answer and learns of the death.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Dispatcher:
 
     @property
     def running(self) -> set[Task[None]]:
-        """The async handlers that have not ended."""
+        """The tasks of the async handlers that have not ended."""
         return set(self._tasks) | self._incoming.running
 
     def _receive_messages(self, frame: Frame) -> None:
@@ -193,7 +193,7 @@ class Dispatcher:
             self._tasks.start(_logged(result, action))
             self._channel.flush_soon()
 
-    # -- short cuts, learned by the channel; one that returns False sends the frame the long way -------------------
+    # -- short cuts, learned by the channel; if one returns False, the frame goes the long way ---------------------
 
     def _take_message(self, raw: bytes) -> bool:
         try:
@@ -229,7 +229,7 @@ class Dispatcher:
 def _decode_unreserved(body: memoryview) -> tuple[str, Any]:
     action, data = decode_message(body)
     if action in LIFECYCLE_ACTIONS:
-        raise FrameError(f'"{action}" does not come from the master')
+        raise FrameError(f'"{action}" does not come from the master, which alone may send it')
     return action, data
 
 

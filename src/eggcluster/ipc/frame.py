@@ -1,4 +1,4 @@
-"""Frames: a fixed header and a MessagePack body. Bytes in, frames out; no I/O. Runs at both ends of every channel.
+"""Frames: a fixed header and a MessagePack body. No I/O. Runs in the master, all workers and the parent.
 
     length u32 | kind u8 | target u8 | reserved u16 | target id u64 | source u32 | request id u32 | body
 
@@ -17,7 +17,7 @@ from eggcluster.packing import DecodeError, Decoder, Encoder, Struct
 
 HEADER = struct.Struct("<IBBHQII")
 HEADER_SIZE = HEADER.size
-ROUTE = slice(4, 20)  # of a header: kind, target, target id and source; nothing else decides where a frame goes
+ROUTE = slice(4, 20)  # of a header: kind, target, target id and source; they alone decide where a frame goes
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of a body; as in docs/options.md
 
 RequestKey = tuple[int, int]  # the requester's packed address, and its number for the request
@@ -33,8 +33,8 @@ _unpack_reply_key = struct.Struct("<Q4xI").unpack_from
 _MESSAGE = int(FrameKind.MESSAGE)
 _KINDS = {int(kind): kind for kind in FrameKind}
 _TARGETS = {int(target): target for target in Target}
-# The master relays consecutive messages to the same receivers as one piece (a run). Not those to a random app worker,
-# which may each go to another one, nor those to the master, which reads them.
+# The master relays consecutive messages to the same receivers as one piece (a run). Messages to a random app worker
+# are not joined, because each may go to another one, nor are messages to the master, which reads them.
 _RUN_TARGETS = frozenset((Target.AGENT, Target.PARENT, Target.APPS, Target.ALL, Target.SLOT, Target.WORKER))
 
 _encode = Encoder().encode
@@ -43,10 +43,10 @@ _decoders: "dict[Any, Decoder[Any]]" = {}  # one per type; making a decoder cost
 
 
 def read_limit(max_message_bytes: int) -> int:
-    """Return the longest body that a reader accepts.
+    """Return the size in bytes of the largest body that a reader accepts.
 
     The option limits what applications send. The master's own messages, such as the status or the report of a failed
-    boot, may be longer than a small limit.
+    boot, may exceed a small limit.
     """
     return max(max_message_bytes, MAX_MESSAGE_BYTES)
 
@@ -74,6 +74,7 @@ class Frame(Struct, frozen=True, gc=False):
 
     @property
     def body(self) -> memoryview:
+        """The body, not copied; of a run, all that follows the first header."""
         return memoryview(self.raw)[HEADER.size :]
 
     def bodies(self) -> Iterator[memoryview]:
@@ -104,7 +105,7 @@ def encode_frame(
     request_id: int = 0,
     max_bytes: int = MAX_MESSAGE_BYTES,
 ) -> bytes:
-    """Return a frame's bytes. Raises NotSerializable and MessageTooLarge, so that the sender learns of it."""
+    """Return a frame's bytes. Raises NotSerializable or MessageTooLarge for content that cannot travel."""
     try:
         body = _encode(content)
     except (TypeError, OverflowError, ValueError, RecursionError) as error:
@@ -122,33 +123,33 @@ def decode_body(body: bytes | memoryview, type: Any = Any) -> Any:
     try:
         return decoder.decode(body)
     except (DecodeError, ValueError, RecursionError, MemoryError) as error:
-        raise FrameError(f"a body that cannot be read: {error}") from None
+        raise FrameError(f"the body cannot be read: {error}") from None
 
 
 def decode_message(body: bytes | memoryview) -> tuple[str, Any]:
-    """Return action and data of a message's body; FrameError as in `decode_body`."""
+    """Return the action and the data of a message's body; FrameError as in `decode_body`."""
     try:
         return _decode_message(body)
     except (DecodeError, ValueError, RecursionError, MemoryError) as error:
-        raise FrameError(f"a message that cannot be read: {error}") from None
+        raise FrameError(f"the message cannot be read: {error}") from None
 
 
 class FrameReader:
     """Turns a stream's chunks into frames, however the stream is cut. With `runs`, consecutive messages to the same
     receivers become one frame.
 
-    Feed it chunks, or read into it: `room` is where the next bytes go, `filled` says how many came. Lengths, kinds and
-    targets are checked before the reader waits for a body. Bytes that are no frame raise FrameError; the reader must
-    not be used after that.
+    Feed it chunks, or read into it: put the next bytes into `room`, then tell `filled` how many came. Lengths, kinds
+    and targets are checked before the reader waits for a body. Bytes that are not a frame raise FrameError; the reader
+    must not be used after that.
     """
 
     def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES, *, runs: bool = False) -> None:
         self.runs = runs
         self._max_bytes = max_bytes
-        # Anonymous memory: pages that are never read into cost nothing, unlike a bytearray's, which are zeroed.
+        # Anonymous memory: pages that are never read into cost nothing. A bytearray's pages are zeroed, so each costs.
         self._small = mmap(-1, READ_BYTES, MAP_PRIVATE | MAP_ANONYMOUS)
         self._single_limit = min(MAX_SINGLE, max_bytes + HEADER_SIZE)
-        self._data: mmap | bytearray = self._small  # or, for one larger frame, a buffer of its own
+        self._data: mmap | bytearray = self._small  # or a large frame's own buffer
         self._view = memoryview(self._data)
         self._used = 0
         self.room = self._view  # where the next bytes of the stream go; never empty
@@ -173,7 +174,7 @@ class FrameReader:
     def is_single(self, chunk: bytes) -> bool:
         """Return whether `chunk` is one whole small frame, and no part of another one waits.
 
-        That is the usual case without a flood. Such a chunk need not be fed.
+        Such a chunk, the usual one without a flood, need not be fed.
         """
         size = len(chunk)
         return (
@@ -229,7 +230,7 @@ class FrameReader:
 
     def _describe_bad_header(self, length: int, kind: int, target: int) -> str:
         if length > self._max_bytes:
-            return f"a frame of {length} bytes, the limit is {self._max_bytes}"
+            return f"a frame has a body of {length} bytes; the limit is {self._max_bytes}"
         return f"unknown frame kind {kind} or target {target}"
 
     def _run(self, first: int, offset: int, end: int) -> tuple[int, int]:

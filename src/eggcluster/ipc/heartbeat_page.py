@@ -1,8 +1,8 @@
-"""The heartbeat page of one worker: its latest state, and its final message. Written by the worker, read by the master.
+"""A worker's heartbeat page: its latest state and its final message. Runs in all workers, which write, and the master.
 
-Both ends map the same memory file. The numbers need no system call and no wake-up on either side; the text behind them
-can still be read when the worker is dead. No content can hurt the master: numbers are taken as they are, and the text
-is read up to a limit.
+Both ends map the same memory file. The numbers need no system call and no wake-up on either side. The text behind them
+can still be read when the worker is dead. No content can hurt the master: it takes the numbers as they are, and reads
+the text up to a limit.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _MESSAGES_READ = ran
 
 
 class HeartbeatPage:
-    """One end of the page. `fd` is the memory file; the master's end owns it, and `close` releases it."""
+    """One end of the page. `fd` is the memory file; `close` closes that, too."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -39,7 +39,7 @@ class HeartbeatPage:
             raise
 
     def write(self, heartbeat: Heartbeat) -> None:
-        """Write the worker's state. The beat comes last, because it says that the other numbers are new."""
+        """Write the worker's state. The beat is written last, because it says that the other numbers are new."""
         numbers = self._numbers
         numbers[_LAG] = int(heartbeat.lag * _NANO)
         numbers[_REQUESTS] = heartbeat.requests
@@ -69,11 +69,11 @@ class HeartbeatPage:
         return self._numbers[_MESSAGES_READ]
 
     def write_final_message(self, text: str) -> None:
-        """Write the worker's final message, if it can still find out by itself what happened."""
+        """Write the final message of a worker that can still run Python, cut off at MAX_FINAL_MESSAGE_BYTES."""
         os.pwrite(self.fd, text.encode("utf-8", "backslashreplace")[:MAX_FINAL_MESSAGE_BYTES], NUMBERS_BYTES)
 
     def final_message(self) -> str:
-        """Return the final message, mostly written by faulthandler in a process that was about to die; "" if none."""
+        """Return the final message, mostly written by faulthandler in a dying process; "" if there is none."""
         with contextlib.suppress(OSError):
             raw = os.pread(self.fd, MAX_FINAL_MESSAGE_BYTES, NUMBERS_BYTES)
             text = raw.decode(errors="replace").strip("\0\n ").partition("\n\nExtension modules:")[0]

@@ -1,4 +1,4 @@
-"""Requests made to this process: runs their handlers and sends the replies. Runs in every child."""
+"""The requests made to this process: their handlers and replies. Runs in all workers and the parent."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ _REPLY = FrameKind.REPLY
 
 
 class IncomingRequests:
-    """Answers each request by the first handler of its action.
+    """Answers each request with the first handler of its action.
 
     `take` returns the handlers of an action (`Handlers.take`); `reply` sends the answer to a request.
     """
@@ -31,7 +31,8 @@ class IncomingRequests:
         self._running: dict[RequestKey, asyncio.Task[None]] = {}
 
     def handle(self, key: RequestKey, action: str, data: Any) -> bool:
-        """Run the handler. A plain function is answered at once; return True if the handler is async and still runs."""
+        """Run the handler. A plain function's result is sent at once. Return True if the handler is async: it still
+        runs, and its result is sent later."""
         handlers = self._take(action)
         if not handlers:
             self._reply(key, FrameKind.FAILURE, ["NoHandler", f'no handler for the request "{action}"', ""])
@@ -54,7 +55,7 @@ class IncomingRequests:
 
     @property
     def running(self) -> set[asyncio.Task[None]]:
-        """The async handlers that have not ended."""
+        """The tasks of the async handlers that have not ended."""
         return set(self._running.values())
 
     def cancel_all(self) -> None:

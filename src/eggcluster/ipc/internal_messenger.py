@@ -1,4 +1,4 @@
-"""The messenger of the package's own code in agent and app workers, beside the application's. Runs in each of them.
+"""The messenger of the package's own code, beside the application's. Runs in agent and app workers.
 
 It uses the same channel in the same order, with actions that the application can neither send nor handle
 (`INTERNAL_ACTIONS`).
@@ -32,17 +32,18 @@ class InternalMessenger:
         self._request = request
 
     def on(self, action: str, handler: Handler) -> None:
-        """As `Messenger.on`."""
+        """Call `handler`, like `Messenger.on`."""
         assert action in INTERNAL_ACTIONS, action
         self._handlers.add(action, handler)
 
     def send(self, action: str, data: Any, to: Receiver) -> None:
-        """As `Messenger.send`."""
+        """Send, like `Messenger.send`."""
         assert action in INTERNAL_ACTIONS, action
         target, target_id = parse_receiver(to)
         self._write(FrameKind.MESSAGE, target, [action, data], target_id)
 
     async def request(self, action: str, data: Any, to: Receiver, timeout: float = NO_TIMEOUT) -> Any:
-        """As `Messenger.request`, to one receiver; by default without a timeout. Works from any event loop."""
+        """Send a request to one receiver, like `Messenger.request`; by default without a timeout. `timeout` is in
+        seconds."""
         assert action in INTERNAL_ACTIONS, action
         return await self._request(action, data, *parse_receiver(to), timeout)

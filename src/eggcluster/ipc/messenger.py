@@ -28,7 +28,7 @@ from eggcluster.model.messages.role import Address, Role
 
 REQUEST_TIMEOUT = 5.0  # seconds, by default; as long as Egg's close timeout
 _logger = logging.getLogger("eggcluster.messenger")
-# As globals: up to Python 3.11 the attribute of an Enum class takes as long to read as a function to call.
+# Globals, because up to Python 3.11 reading an attribute of an Enum class takes as long as a function call.
 _MESSAGE, _REQUEST = FrameKind.MESSAGE, FrameKind.REQUEST
 _ADDRESS, _AGENT, _ALL, _APPS, _RANDOM = Target.ADDRESS, Target.AGENT, Target.ALL, Target.APPS, Target.RANDOM
 _H = TypeVar("_H", bound=Handler)
@@ -38,21 +38,25 @@ NO_CLUSTER = "no cluster runs here: the messenger works in an agent, an app work
 
 
 class Messenger:
-    """Sends to and receives from the other workers of the cluster.
+    """Sends to and receives from the other workers of the cluster, and its parent.
 
-    Sending returns at once and may be done from any thread of the process; `await drain()` waits until all messages
-    have left it. `data` is what MessagePack can carry: None, bool, int (64 bit), float, str, bytes, list, dict, and
+    Sending returns at once and works from any thread of the process; `await drain()` waits until all messages have
+    left it. `data` is what MessagePack can carry: None, bool, int (64 bit), float, str, bytes, list, dict, and
     datetime with a time zone; a tuple arrives as a list.
 
-    Every sending call raises `ReservedAction`, `BadReceiver`, `NotSerializable`, `MessageTooLarge`, `MessengerBusy` if
-    more than `max_queue_bytes` wait already (`await drain()`, then send again), or `MessengerClosed` if no cluster
+    A message without a receiver is lost, which the sender does not notice: the master counts it (`messages_to_nobody`
+    in the status) and logs it. A receiver is missing if its worker id, slot or parent does not exist (any more).
+    Messages to the agent or a slot are kept while a new worker starts there.
+
+    Every sending call may raise `ReservedAction`, `BadReceiver`, `NotSerializable`, `MessageTooLarge`, `MessengerBusy`
+    if more than `max_queue_bytes` wait already (`await drain()`, then send again), or `MessengerClosed` if no cluster
     runs. Handlers are plain or async functions of one argument, the data. They run in the worker's event loop, and
     exceptions that they raise are logged.
     """
 
     def __init__(self, role: Role = Role.APP, handlers: Handlers | None = None) -> None:
         self.why_closed = NO_CLUSTER
-        self.standalone = False  # True: outside of a cluster sending does nothing, instead of raising MessengerClosed
+        self.standalone = False  # True: outside of a cluster, sending does nothing instead of raising MessengerClosed
         self._role = role
         self._handlers = handlers or Handlers()
         self._outbox: Outbox | None = None
@@ -66,16 +70,16 @@ class Messenger:
     # -- sending ---------------------------------------------------------------------------------------
 
     def send(self, action: str, data: Any = None, to: Receiver | None = None) -> None:
-        """Send to the receiver `to`.
+        """Send to the receiver `to`. By default an app worker's message goes to the agent, the agent's to the app
+        workers, and the parent's to the master.
 
-        By default an app worker's message goes to the agent, the agent's to the app workers, the parent's to the
-        master.
+        The master has no handlers for messages, so a message to it is always lost: in the parent, name a receiver.
         """
         target, target_id = (_DEFAULT_TARGETS[self._role], 0) if to is None else parse_receiver(to)
         self._send(action, data, target, target_id)
 
     def broadcast(self, action: str, data: Any = None) -> None:
-        """Send to the agent and all app workers, including the sender."""
+        """Send to the agent and all app workers, including the sender if it is one of them."""
         self._send(action, data, _ALL)
 
     def send_to_app(self, action: str, data: Any = None) -> None:
@@ -83,11 +87,11 @@ class Messenger:
         self._send(action, data, _APPS)
 
     def send_to_agent(self, action: str, data: Any = None) -> None:
-        """Send to the agent; while it is being replaced, the message is kept for its successor."""
+        """Send to the agent. While it is being replaced, the message is kept for its successor."""
         self._send(action, data, _AGENT)
 
     def send_random(self, action: str, data: Any = None) -> None:
-        """Send to one listening app worker, chosen at random."""
+        """Send to one listening app worker, chosen at random. While none listens, the message is lost."""
         self._send(action, data, _RANDOM)
 
     def send_to(self, worker_id: Receiver, action: str, data: Any = None) -> None:
@@ -96,7 +100,7 @@ class Messenger:
         self._send(action, data, target, target_id)
 
     def send_to_parent(self, action: str, data: Any = None) -> None:
-        """Send to the process that started the master."""
+        """Send to the program that started the master. If there is none, the message is lost."""
         self._send(action, data, Target.PARENT)
 
     def _send(self, action: str, data: Any, target: Target, target_id: int = 0) -> None:
@@ -108,7 +112,10 @@ class Messenger:
         (self._outbox or self._attached()).write(frame)
 
     async def drain(self) -> None:
-        """Wait until all sent messages have left this process; MessengerClosed if the channel closes meanwhile."""
+        """Wait until all sent messages have left this process; MessengerClosed if the channel closes meanwhile.
+
+        Cancelling it ends the waiting alone: the messages still leave.
+        """
         if not self._is_ignored():
             await self._attached().drain()
 
@@ -119,9 +126,9 @@ class Messenger:
     ) -> Any:
         """Send a request to one receiver, and return what its handler returned. Cancelling it cancels the handler.
 
-        `to` defaults as in `send`; "app" (and the agent's default) means one listening app worker. `timeout` is
-        in seconds. Raises `RemoteError` if the handler raised or there is none, `RequestTimeout`, and `ReceiverDied`
-        as soon as the receiver is known to be gone.
+        `to` defaults as in `send`; "app" (and the agent's default) means one listening app worker. `timeout` is in
+        seconds. Raises `RemoteError` if the handler raised or there is none, `RequestTimeout`, `ReceiverDied` as soon
+        as the receiver is known to be gone or missing, and what sending raises. Works in any event loop.
         """
         check_action(action)
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
@@ -181,12 +188,12 @@ class Messenger:
         return self._register(action, handler, once=True)
 
     def off(self, action: str, handler: Handler | None = None) -> None:
-        """Stop calling `handler`, or all handlers of `action`; a handler that is not registered is no error."""
+        """Stop calling `handler`, or (None) all handlers of `action`. A handler that is not registered is no error."""
         check_not_internal(action)
         self._handlers.discard(action, handler)
 
     async def wait_for(self, action: str, timeout: float | None = None) -> Any:
-        """Wait for the next `action` and return its data; TimeoutError after `timeout` seconds."""
+        """Wait for the next `action` and return its data; TimeoutError after `timeout` seconds (None: no limit)."""
         arrived: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def arrive(data: Any) -> None:
@@ -212,14 +219,14 @@ class Messenger:
 
         return decorate
 
-    # -- the channel's side: called in the loop by the owner of the channel --------------------------------
+    # -- called by the channel's owner, in its loop ---------------------------------------------------------
 
     def set_role(self, role: Role) -> None:
-        """Set the role of the running code: it decides where a message without a receiver goes."""
+        """Set the role of the running code, which decides where `send` without `to` goes."""
         self._role = role
 
     def with_handlers(self, handlers: Handlers) -> "Messenger":
-        """Return the same messenger, except that `on`, `once` and `off` use `handlers`."""
+        """Return a copy of the messenger of which `on`, `once` and `off` use `handlers`."""
         other = copy(self)
         other._handlers = handlers
         return other
@@ -235,8 +242,8 @@ class Messenger:
     ) -> None:
         """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in.
 
-        `on_event` gets each message of the master itself, before the application's handlers do. `on_read` gets the
-        number of messages read so far, after each small one and every now and then in a flood.
+        `on_event` gets each lifecycle message before the application's handlers do. `on_read` gets the number of
+        messages read so far: after each frame, and within a run after every 64 messages.
         """
         self._role = address.role
         self._address = address.pack()
@@ -246,7 +253,8 @@ class Messenger:
         self._dispatcher = Dispatcher(channel, self._handlers, self._incoming, pending, on_event, on_read)
 
     def detach(self) -> None:
-        """The channel is closed: let pending requests and later sends raise MessengerClosed."""
+        """Let pending requests and later sends raise MessengerClosed, and cancel the handlers of requests: the channel
+        is closed."""
         self._outbox = None
         if self._pending is not None:
             self._pending.end_all()
@@ -258,7 +266,7 @@ class Messenger:
             await asyncio.wait(running, timeout=timeout)
 
     def receive(self, frame: Frame) -> None:
-        """Act on one frame, or a run of messages. No content of a frame makes it raise: a bad one is logged."""
+        """Act on one frame, or a run of messages. No content of a frame makes it raise: a bad frame is logged."""
         if self._dispatcher is not None:
             self._dispatcher.receive(frame)
 
@@ -266,7 +274,7 @@ class Messenger:
         """Send what a handler returned or raised."""
         try:
             frame = self._encode(kind, _ADDRESS, content, *key)
-        except MessengerError as error:  # it cannot be sent
+        except MessengerError as error:  # the answer cannot travel; its sender learns why
             text = [type(error).__name__, str(error), ""]
             frame = self._encode(FrameKind.FAILURE, _ADDRESS, text, *key)
         try:
@@ -277,7 +285,7 @@ class Messenger:
     # -- inside ----------------------------------------------------------------------------------------
 
     def _is_ignored(self) -> bool:
-        """Return whether sending does nothing: the application runs outside of a cluster, and has asked for that."""
+        """Return whether sending does nothing: `standalone` is set, and the application runs outside of a cluster."""
         return self.standalone and self._dispatcher is None
 
     def _attached(self) -> Outbox:

@@ -1,4 +1,4 @@
-"""The outbox: sends frames over one channel from any thread, within a memory bound. Runs in every child."""
+"""The outbox: sends frames over one channel from any thread, up to a bound. Runs in all workers and the parent."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ _logger = logging.getLogger("eggcluster.messenger")
 
 
 class Outbox:
-    """Belongs to the event loop in which it was made. `write` and `run_in_loop` may be called from any thread."""
+    """Belongs to the event loop in which it was made; `write` and `run_in_loop` may be called from any thread."""
 
     def __init__(self, channel: Channel, max_queue_bytes: int = MAX_QUEUE_BYTES) -> None:
         self._channel = channel
@@ -23,7 +23,7 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._lock = Lock()
-        self._handed_over_bytes = 0  # bytes that other threads have handed to the loop, and it has not written yet
+        self._handed_over_bytes = 0  # that other threads have handed to the loop, which has not written them yet
 
     def write(self, frame: bytes) -> None:
         """Queue a whole frame, and return at once.
@@ -35,7 +35,7 @@ class Outbox:
         if get_ident() == self._thread:
             self._channel.write(frame)
         elif self._loop.is_closed():
-            raise MessengerClosed("the worker's event loop has been closed")
+            raise MessengerClosed("the event loop of the channel is closed")
         else:
             with self._lock:
                 self._handed_over_bytes += len(frame)
@@ -48,10 +48,10 @@ class Outbox:
         try:
             self._channel.write(frame)
         except MessengerClosed:
-            _logger.warning("a message was not sent: the channel to the master is closed")
+            _logger.warning("a message was not sent: the channel is closed")
 
     def is_in_loop(self) -> bool:
-        """Return whether the caller runs in the channel's loop: its thread may run another loop in the meantime."""
+        """Return whether the caller runs in the channel's loop. Its thread alone does not tell: it may run another."""
         return get_ident() == self._thread and self._loop.is_running()
 
     async def drain(self) -> None:
@@ -59,7 +59,10 @@ class Outbox:
         await self.run_in_loop(self._channel.drain())
 
     async def run_in_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Await `work` in the channel's loop, also from another loop (an async view under WSGI has its own)."""
+        """Await `work` in the channel's loop, also from another loop: an async view under WSGI has its own.
+
+        Cancelling it cancels `work`.
+        """
         if asyncio.get_running_loop() is self._loop:
             return await work
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

@@ -1,7 +1,7 @@
-"""Requests made by this process: the futures of their answers, and their timeouts. Runs in every child.
+"""The requests made by this process: the futures of their answers, and timeouts. Runs in all workers and the parent.
 
-A timer of the event loop for each request would cost more than the rest of the request. Timeouts of the same length
-end in the order in which they began, so one timer serves all requests with the same timeout.
+A timer of the event loop for each request would cost more than the rest of the request. Requests with the same timeout
+expire in the order in which they began, so one timer serves them all.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from eggcluster.errors import FrameError, MessengerClosed, ReceiverDied, RemoteE
 from eggcluster.ipc.frame import HEADER_SIZE, Frame, decode_body, reply_key_of
 from eggcluster.model.messages.message import FrameKind
 
-TIMER_SLACK = 0.001  # seconds; uvloop's clock ticks in milliseconds, so a timer may ring one tick early
-MAX_IDLE_TIMERS = 16  # timers kept without a request: the next request is likely to have the same timeout
+TIMER_SLACK = 0.001  # seconds; uvloop's clock ticks in milliseconds, so a timer may fire one tick early
+MAX_IDLE_TIMERS = 16  # timers that are kept without a request: the next one is likely to have the same timeout
 
 
 class Deadlines:
-    """The deadlines of requests in one event loop. `expire` is called with each request id whose time is up."""
+    """The deadlines of requests in one event loop. `expire` is called with the id and timeout of an expired request."""
 
     def __init__(self, expire: Callable[[int, float], None]) -> None:
         self._expire = expire
@@ -35,7 +35,7 @@ class Deadlines:
         deadlines[request_id] = self._loop.time() + timeout
 
     def end(self, request_id: int, timeout: float) -> None:
-        """The request has ended: it does not expire any more. May be called again."""
+        """Forget the deadline of a request that has ended. May be called again."""
         deadlines = self._deadlines.get(timeout)
         if deadlines is not None:
             deadlines.pop(request_id, None)
@@ -71,7 +71,7 @@ class PendingRequests:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._last_id = random.getrandbits(32)  # a successor must not take its predecessor's answers for its own
+        self._last_id = random.getrandbits(32)  # random: a successor must not get the answers to its predecessor
         self._waiting: dict[int, tuple[asyncio.Future[Any], str]] = {}
         self._deadlines = Deadlines(self._expire)
 
@@ -83,7 +83,7 @@ class PendingRequests:
     def begin(self, request_id: int, action: str, timeout: float) -> asyncio.Future[Any]:
         """Return the future of the answer; it fails with RequestTimeout after `timeout` seconds.
 
-        Call `end` however the request ends.
+        However the request ends, call `end` then.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting[request_id] = (future, action)
@@ -91,19 +91,19 @@ class PendingRequests:
         return future
 
     def end(self, request_id: int, timeout: float) -> None:
-        """Drop the request: its answer is not awaited any more."""
+        """Drop the request: its answer is not awaited any more. Call it once."""
         del self._waiting[request_id]
         self._deadlines.end(request_id, timeout)
 
     def end_all(self) -> None:
-        """The channel is closed: let all requests fail with MessengerClosed."""
+        """Let all requests fail with MessengerClosed: the channel is closed."""
         self._deadlines.stop()
         for future, _ in self._waiting.values():
             if not future.done():
-                future.set_exception(MessengerClosed("the channel to the master was closed"))
+                future.set_exception(MessengerClosed("the channel was closed before the answer came"))
 
     def resolve(self, frame: Frame) -> None:
-        """Resolve the request that a REPLY, FAILURE or LOST frame answers; a late answer is dropped.
+        """Resolve the request that a REPLY, FAILURE or LOST frame answers. A late answer is dropped.
 
         Raises FrameError for a body that cannot be read.
         """

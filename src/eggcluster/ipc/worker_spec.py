@@ -1,4 +1,7 @@
-"""The first frame on a channel: tells a new child what it is to be. Read before the child has an event loop."""
+"""The first frame on a channel: it tells a new child what to be. Runs in the parent, the master and all workers.
+
+The child reads it before it has an event loop.
+"""
 
 import socket
 import sys
@@ -12,15 +15,13 @@ from eggcluster.packing import Struct
 
 # Signals to a worker that is a thread, as single bytes on a socket of its own.
 CLOSE_REQUEST = b"T"  # like SIGTERM
-STACKS_REQUEST = (
-    b"A"  # like SIGABRT: write the stacks as the final message; the same byte comes back when it is written
-)
+STACKS_REQUEST = b"A"  # like SIGABRT: write the stacks as the final message; then the same byte comes back
 
 
 class ListenerSpec(Struct, frozen=True):
     """One source of the worker's connections, and whether it speaks TLS.
 
-    `fd` is an inherited listening socket, or None if the master accepts and hands over.
+    `fd` is an inherited listening socket, or None if the master accepts and hands over the connections.
     """
 
     fd: int | None
@@ -33,12 +34,12 @@ class WorkerSpec(Struct, frozen=True):
     `forked_at` is the instant of CLOCK_MONOTONIC at which the worker was started, `start_deadline` the instant at
     which it must have reported. `listening_at` is the listen address to report in `app-start`. `heartbeat_fd` is the
     memory file of its heartbeat page. At `handover_fd` an app worker receives connections that the master has
-    accepted; None if it never does. `reloads` counts the cluster's reloads, for workers that share their modules.
+    accepted; None if there will be none. `reloads` counts the cluster's reloads, for workers that share their modules.
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's
-    inode, and `cluster_fd` its listener, which only the agent inherits. The agent also learns what its predecessor
-    left: `survivors` are the worker ids of the listening app workers, which may have a copy of what was shared, and
-    `journal` holds the entries that the predecessor has left with the master, by key.
+    inode, and `cluster_fd` its listener, which only the agent inherits. The agent also gets what its predecessor
+    left: `survivors` are the worker ids of the listening app workers, which may have a copy of what was shared;
+    `journal` holds the entries that the predecessor left with the master, by key.
     """
 
     role: str
@@ -61,13 +62,13 @@ class WorkerSpec(Struct, frozen=True):
 
     @property
     def fds(self) -> list[int]:
-        """The file descriptors that the worker takes over."""
+        """The file descriptors that the worker takes over, besides its channel and heartbeat page."""
         listening = [listener.fd for listener in self.listeners]
         return [fd for fd in (*listening, self.cluster_fd, self.handover_fd) if fd is not None]
 
     @property
     def master_pid(self) -> int:
-        """The master's pid. Not `os.getppid`: once the master is dead, that is another process."""
+        """The master's pid. (`os.getppid` names another process once the master is dead.)"""
         return int(self.cluster_id.partition("-")[0])
 
     @property
@@ -87,13 +88,13 @@ T = TypeVar("T")
 def send_first(sock: socket.socket, content: Any) -> None:
     """Send the first frame to a new child: a WorkerSpec, or a master's options.
 
-    It has some kilobytes, so it fits the socket's buffer: `sendall` does not wait.
+    The frame has some kilobytes, so it fits into the socket's buffer, and `sendall` does not wait.
     """
     sock.sendall(encode_frame(FrameKind.EVENT, Target.ADDRESS, ["boot", content]))
 
 
 def read_first(sock: socket.socket, type: type[T]) -> T:
-    """Return the content of the first frame, as a `type`. SystemExit if the parent went away before it came."""
+    """Wait for the first frame and return its content, as a `type`. SystemExit if the other end closes before it."""
     length: int = HEADER.unpack(_read(sock, HEADER.size))[0]
     _, content = decode_body(_read(sock, length), tuple[str, type])  # type: ignore[valid-type]
     return content  # type: ignore[no-any-return]  # decode_body has checked it

@@ -108,7 +108,7 @@ class WorkerManager:
         if memory:
             for worker, handle in self._handles.items():
                 worker.rss = handle.resident_bytes()
-        return {worker: handle.page.read() for worker, handle in self._handles.items()}
+        return {worker: handle.heartbeat_page.read() for worker, handle in self._handles.items()}
 
     def remove(self, worker: Worker) -> tuple[str, int | None]:
         """Remove a worker that is known to be dead; return its final message, and how many messages it has read."""
@@ -117,8 +117,8 @@ class WorkerManager:
             return "", None
         if (timer := self._channel_timers.pop(worker, None)) is not None:
             timer.cancel()
-        final_message, messages_read = handle.page.final_message(), handle.page.messages_read()
-        handle.page.close()
+        final_message, messages_read = handle.heartbeat_page.final_message(), handle.heartbeat_page.messages_read()
+        handle.heartbeat_page.close()
         if handle.lives_on:
             self._abandoned[worker] = handle
         return final_message, messages_read
@@ -148,7 +148,7 @@ class WorkerManager:
         for timer in self._channel_timers.values():
             timer.cancel()
         for handle in self._handles.values():
-            handle.page.close()
+            handle.heartbeat_page.close()
 
     def channel_broke(self, worker: Worker, error: FrameError | None) -> None:
         """Report a worker that sent bytes that are no frame, or (None) closed its channel and lives on.

@@ -1,1 +1,1 @@
-"""Ways of having a worker: one interface, one file for each. Runs in the master."""
+"""The start modes: one interface, and one file for each mode. Runs in the master."""

@@ -1,6 +1,6 @@
-"""Interpreter mode: a thread, but with an interpreter of its own, its GIL and its modules. Runs in the master.
+"""Interpreter mode: each worker is a thread with an interpreter of its own. Runs in the master.
 
-Python 3.14 and later: concurrent.interpreters, PEP 734.
+So each has its own GIL and modules. It needs Python 3.14 or later (concurrent.interpreters, PEP 734).
 """
 
 import sys
@@ -19,7 +19,7 @@ result.put(int(live(channel, signals, shares_modules=False)))
 
 
 def start_by_interpreters(spec: WorkerSpec, fds: Sequence[int]) -> "InterpreterWorker":
-    """Start a worker in a new interpreter that gets copies of `fds`; OSError where the system refuses."""
+    """Start a worker in a new interpreter that gets copies of `fds`; OSError if the system refuses."""
     return InterpreterWorker(spec, fds)
 
 
@@ -34,7 +34,7 @@ class InterpreterWorker(ThreadWorker):
         try:
             interpreter.prepare_main(path=tuple(sys.path), channel=channel, signals=signals, result=result)
             interpreter.exec(MAIN)
-            code: int = result.get_nowait()  # before the interpreter is closed, and its objects with it
+            code: int = result.get_nowait()  # before the interpreter is closed, which ends its objects
         finally:
             interpreter.close()  # waits for the threads in it
         return code

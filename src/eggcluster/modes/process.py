@@ -1,4 +1,4 @@
-"""Process mode: a fresh interpreter for each worker, leader of its own session. Runs in the master."""
+"""Process mode: each worker is a process, a fresh interpreter that leads its own session. Runs in the master."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
 TREE_POLL_INTERVAL = 0.02  # seconds; the kernel has no event for "a session is empty"
 MIN_LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for children that outlive their worker
-# seconds in which a hung worker may write its stacks; with many threads on a busy machine it takes some milliseconds
+# seconds in which a hung worker may write its stacks; with many threads on a busy machine that takes milliseconds
 ABORT_GRACE = 1.0
 TITLE_ROOM = " " * 64  # an argument that the process title overwrites
 
@@ -33,7 +33,7 @@ _logger = logging.getLogger("eggcluster.master")
 def start_by_process(spec: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
     """Start a worker as a process that inherits `fds`; OSError if the system refuses.
 
-    The spec travels over the channel: nothing of it, above all no secret, is on a command line.
+    The spec travels over the channel, because it may hold secrets, and every user can read a command line.
     """
     page = HeartbeatPage.create(f"egg-{spec.role}#{spec.slot}")
     spec = msgspec.structs.replace(spec, heartbeat_fd=page.fd)
@@ -43,8 +43,8 @@ def start_by_process(spec: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
         page.close()
         raise
     mark = f"{spec.cluster_id}/{spec.role}#{spec.slot}.{spec.generation}"
-    # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for; the blank
-    # argument is the room that the title takes instead.
+    # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for. It overwrites
+    # the blank argument instead.
     environment = {**os.environ, CLUSTER_MARK: spec.cluster_id, WORKER_MARK: mark, "SPT_NOENV": "1"}
     with theirs:
         try:
@@ -59,20 +59,20 @@ def start_by_process(spec: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
             ours.close()
             page.close()
             raise
-    with contextlib.suppress(BrokenPipeError):  # it has died already; its exit follows
+    with contextlib.suppress(BrokenPipeError):  # the worker has died already; its exit follows
         send_first(ours, spec)
     return ProcessWorker(process, ours, page, f"{WORKER_MARK}={mark}")
 
 
 class ProcessWorker(WorkerHandle):
-    """A worker that is a process. Its tree is its session and whatever carries its mark."""
+    """A worker that is a process. Its tree is its session, and every process that carries its mark."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", channel: socket.socket, page: HeartbeatPage, mark: str
+        self, process: "subprocess.Popen[bytes]", channel: socket.socket, heartbeat_page: HeartbeatPage, mark: str
     ) -> None:
         self.worker_id = process.pid
         self.channel = channel
-        self.page = page
+        self.heartbeat_page = heartbeat_page
         self._process = process
         self._mark = mark
         self._leader_gone = asyncio.Event()
@@ -117,15 +117,15 @@ class ProcessWorker(WorkerHandle):
         try:
             members = self._tree()
         except OSError as error:  # no file descriptor is free, not even for a moment
-            _logger.error("worker %d is killed, its children cannot be looked for: %s", self.worker_id, error)
+            _logger.error("worker %d is killed, but its children cannot be looked for: %s", self.worker_id, error)
             members = []
         if not self._leader_gone.is_set():
-            # The leader last: while it lives its pid is not reused, and none of its children is missed.
+            # The leader last: while it lives, its pid is not reused, and all of its children are found.
             members = [*(pid for pid in members if pid != self.worker_id), self.worker_id]
         signal_all(members, signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
-        """Signal the worker alone, and never another process that has its pid later."""
+        """Signal the worker alone. Once it is dead do nothing, because another process may have its pid."""
         if not self._leader_gone.is_set():
             signal_all([self.worker_id], number)
 
@@ -133,7 +133,7 @@ class ProcessWorker(WorkerHandle):
         return [pid for pid in session_members(self.worker_id, self._mark) if not is_out_of_reach(pid)]
 
     def _log_out_of_reach(self) -> None:
-        """Their end may never come: do not wait for it."""
+        """Log the processes of the tree that the master may not signal. They may never end, so it does not wait."""
         left = [pid for pid in session_members(self.worker_id, self._mark) if is_out_of_reach(pid)]
         if left:
             _logger.warning(
@@ -143,15 +143,15 @@ class ProcessWorker(WorkerHandle):
             )
 
     async def _end_leftovers(self) -> None:
-        """The worker is dead: SIGTERM for what it left behind, SIGKILL after the rest of the grace period.
+        """End what the dead worker left behind: SIGTERM, then SIGKILL after the rest of the grace period.
 
-        What an unexpected death left behind has no such period: its slot is wanted at once.
+        After an unexpected death there is no such period, because the slot is wanted at once.
         """
         logged = False
         while True:
             try:
                 return await self._end_leftovers_once()
-            except OSError as error:  # no file descriptor is free; the slot stays taken as long as they may live
+            except OSError as error:  # no file descriptor is free; the slot stays taken while its children may live
                 if not logged:
                     text = "worker %d is not replaced before its children can be looked for: %s"
                     _logger.error(text, self.worker_id, error)

@@ -1,4 +1,4 @@
-"""The start modes: the function that starts a worker, and its description in the log. Runs in the master."""
+"""The start modes by name: how each starts a worker, and how the log describes it. Runs in the master."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,19 +10,19 @@ Starter = Callable[[WorkerSpec, Sequence[int]], WorkerHandle]
 
 
 def in_words(start_mode: str) -> str:
-    """Return what the workers are, for the log; for threads also whether they run in parallel."""
+    """Return what the workers are, for the log; for threads, also whether they run in parallel."""
     if start_mode == "interpreter":
         return " in interpreters of their own"
     if start_mode == "thread":
-        # Python 3.13 and later know; earlier ones always have a GIL.
+        # Python 3.13 and later can tell; earlier versions always have a GIL.
         one_at_a_time = getattr(sys, "_is_gil_enabled", lambda: True)()
         return " as threads, of which the GIL lets one run at a time" if one_at_a_time else " as threads"
     return ""
 
 
 def starter_of(start_mode: str) -> Starter:
-    """Return the function that starts a worker in that mode, from its spec and the file descriptors that it gets. It
-    raises OSError if the system refuses. Only the mode in use is loaded."""
+    """Return the function that starts a worker in that mode, from its spec and the file descriptors that it gets. The
+    function raises OSError if the system refuses. Only the mode in use is loaded."""
     if start_mode == "thread":
         from eggcluster.modes.thread import start_by_worker_threads
 

@@ -1,7 +1,7 @@
 """Thread mode: each worker is a thread of the master's process, with an event loop of its own. Runs in the master.
 
-A thread cannot be killed. Where a process gets signals, a thread gets bytes (`worker/threads/thread_signals.py`); one
-that does not react is abandoned: it is not waited for any more.
+A thread cannot be killed. Where a process gets signals, a thread gets bytes (`worker/threads/thread_signals.py`). A
+thread that does not react is abandoned: it still runs, and the master no longer waits for it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
 
 STACKS_TIMEOUT = 1.0  # seconds in which a hung thread may write its stacks
-HUNG_CLOSE_GRACE = 0.2  # seconds for a hung thread that is asked to close; after that it is abandoned
+HUNG_CLOSE_GRACE = 0.2  # seconds in which a hung thread may close; after that it is abandoned
 ENTRY = "eggcluster.worker.threads.thread_worker"  # by name: the worker's side is loaded in the worker's thread only
 
 _logger = logging.getLogger("eggcluster.master")
@@ -45,21 +45,21 @@ class ThreadWorker(WorkerHandle):
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()  # the master's
         self._speaker = spec.speaker
-        self._ended = asyncio.Event()  # the thread has
-        self._gone = asyncio.Event()  # for the master: it has ended, or is abandoned
+        self._ended = asyncio.Event()  # the thread has ended
+        self._gone = asyncio.Event()  # the thread has ended or is abandoned, so the worker is gone for the master
         self._abandoned = False
         self._stopping = False
         self._code: int = ExitCode.FAILED
         self._name = f"egg-agent#{spec.slot}" if spec.role == Role.AGENT.value else f"egg-app#{spec.slot}"
         with contextlib.ExitStack() as unless_started:
-            self.page = unless_started.enter_context(contextlib.closing(HeartbeatPage.create(self._name)))
+            self.heartbeat_page = unless_started.enter_context(contextlib.closing(HeartbeatPage.create(self._name)))
             self.channel, channel = _pair(unless_started)
             self._signals, signals = _pair(unless_started)
-            copies = {fd: _copy(fd, unless_started) for fd in (*fds, self.page.fd)}
+            copies = {fd: _copy(fd, unless_started) for fd in (*fds, self.heartbeat_page.fd)}
             self._thread = threading.Thread(
                 target=self._live, args=(channel.fileno(), signals.fileno()), name=self._name, daemon=True
             )
-            send_first(self.channel, _with_copies(spec, self.page.fd, copies))
+            send_first(self.channel, _with_copies(spec, self.heartbeat_page.fd, copies))
             self._start()
             unless_started.pop_all()
         channel.detach()
@@ -96,7 +96,7 @@ class ThreadWorker(WorkerHandle):
 
     def kill(self) -> None:
         if not self._gone.is_set():
-            self._send_signal(CLOSE_REQUEST)  # it closes if it ever runs again
+            self._send_signal(CLOSE_REQUEST)  # the worker closes if it ever runs again
             self._abandoned = True
             self._gone.set()
 
@@ -114,7 +114,7 @@ class ThreadWorker(WorkerHandle):
         except BaseException:
             _logger.exception("BUG: %s was ended by an exception", self._name)
         finally:
-            with contextlib.suppress(RuntimeError):  # the master's loop has been closed before
+            with contextlib.suppress(RuntimeError):  # the master's loop is closed already
                 self._loop.call_soon_threadsafe(self._on_end, context=self._context)
 
     def _on_end(self) -> None:
@@ -130,7 +130,7 @@ class ThreadWorker(WorkerHandle):
             raise OSError(str(error)) from None
 
     def _send_signal(self, number: bytes) -> None:
-        with contextlib.suppress(OSError):  # it has ended already
+        with contextlib.suppress(OSError):  # the thread has ended already
             self._signals.send(number)
 
 
