@@ -238,7 +238,7 @@ def test_a_new_version_that_does_not_boot_leaves_the_old_one_serving(project: Pr
     project.write(app=VERSIONED + "raise RuntimeError('half a deployment')\n")
     answer = launched.command("reload")
     assert answer.returncode == 1
-    assert "reload stopped, the workers so far go on" in answer.stdout
+    assert "reload stopped, the current workers go on" in answer.stdout
     assert f'File "{project.folder}/app.py", line {VERSIONED.count(chr(10)) + 1}' in answer.stderr
     assert "RuntimeError: half a deployment" in answer.stderr
     assert launched.workers() == before

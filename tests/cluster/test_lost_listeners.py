@@ -167,7 +167,7 @@ def test_new_workers_for_a_new_unix_socket_are_tried_until_they_start(project: P
     project.write(app="raise RuntimeError('not yet')")
     with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
         client.get("http://x/shut")
-    launched.wait_log("reload stopped, the workers so far go on")
+    launched.wait_log("reload stopped, the current workers go on")
     project.write(app=HELLO_AND_MEDDLE)
     launched.wait_log("reload done")
     assert over(path).partition(":")[0] == "1"

@@ -355,9 +355,12 @@ BOOT_FAILURES = {
         {
             "app": "\n@app.on_start\ndef late():\n    @app.schedule(app.slot)\n    def poll(): ...\n",
         },
-        'schedule "poll" has one meaning in each worker: app#',
+        'schedule "poll" must be the same in each worker: app#',
     ),
-    "a name of the agent's own": ({"app": one(), "agent": mine()}, 'schedule "poll" is both the agent\'s and app.poll'),
+    "a name of the agent's own": (
+        {"app": one(), "agent": mine()},
+        'schedule "poll" is a task of the agent and also app.poll',
+    ),
     "a background task's bad restart": (
         {"agent": '\n@agent.background(restart="often")\ndef poll(): ...\n'},
         'background task agent.poll: restart=\'often\' is not one of "always", "on-error", "never"',

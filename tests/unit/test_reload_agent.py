@@ -28,7 +28,7 @@ def test_a_new_agent_that_does_not_start_ends_the_reload_and_is_tried_again() ->
     world.reload(agent=True).exits(world.agent, DONE)
     world.exits(world.agent, FAILED, failure="SyntaxError: x")
     assert world.given(ReloadEnded) == [ReloadEnded("SyntaxError: x")]
-    assert world.apps() == [app], "the app workers so far go on"
+    assert world.apps() == [app], "the current app workers go on"
     assert world.pass_time(3).forked() == [world.agent]
     world.started(world.agent)
     assert not world.forked()

@@ -67,7 +67,7 @@ def test_different_terms_are_a_problem_while_the_cluster_boots_that_names_both()
     known = directory(worker(1, poll(10, overlap="queue")), listen=False)
     other = worker(2, poll(20, function="other.poll"))
     assert known.problem(other, booting=True) == (
-        'schedule "poll" has one meaning in each worker: app#2 has other.poll (every 20s, type worker), '
+        'schedule "poll" must be the same in each worker: app#2 has other.poll (every 20s, type worker), '
         "app#1 has jobs.poll (every 10s, type worker, overlap queue)"
     )
     assert known.problem(other, booting=False) is None
@@ -79,7 +79,7 @@ def test_an_unknown_type_is_a_problem_and_such_a_task_is_left_out() -> None:
     strange = worker(1, poll(type="redis"), poll(name="good"))
     assert known.problem(strange, booting=False) == (
         'schedule jobs.poll: type "redis" is not one of "worker", "all"; '
-        "others are made known in the agent, with agent.schedule.use(name, Strategy)"
+        "add another type in the agent, with agent.schedule.use(name, Strategy)"
     )
     known.report(strange)
     known.listen([strange.worker_id])
@@ -88,7 +88,7 @@ def test_an_unknown_type_is_a_problem_and_such_a_task_is_left_out() -> None:
 
 def test_a_name_of_the_agents_own_is_a_problem() -> None:
     problem = directory().problem(worker(1, poll(name="mine")), booting=False)
-    assert problem == 'schedule "mine" is both the agent\'s and jobs.poll: give one another name='
+    assert problem == 'schedule "mine" is a task of the agent and also jobs.poll: rename one with name='
 
 
 def test_a_worker_that_died_while_booting_is_forgotten_when_its_slot_has_the_next() -> None:

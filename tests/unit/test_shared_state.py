@@ -224,7 +224,7 @@ def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp
     ("write", "error", "says"),
     [
         (lambda s: s.set("k", object()), NotSerializable, "cannot carry"),
-        (lambda s: s.set("k", bytes(70_000)), SharedFull, "a value of 70005 bytes, the limit is 65536"),
+        (lambda s: s.set("k", bytes(70_000)), SharedFull, "the value has 70005 bytes; the limit is 65536"),
         (lambda s: s.set(1, 1), TypeError, "a key is a string, not 1"),
         (lambda s: s.set("k", 1, ttl=0), ValueError, "ttl: 0 is not a duration"),
         (lambda s: s.set("k", 1, ttl=float("nan")), ValueError, "ttl: nan is not a duration"),
@@ -232,8 +232,8 @@ def test_what_has_outlived_its_time_is_gone_everywhere_and_said_so(run: Run, tmp
         (lambda s: s.increment("k", "1"), TypeError, "by: '1' is not a number"),
         (lambda s: s.compare_and_set("k", None, 1), TypeError, "expected: None is not a version"),
         (lambda s: s.compare_and_set("k", "x", 1), TypeError, "expected: 'x' is not a version"),
-        (lambda s: s.increment("text"), TypeError, "'text' holds no number to add to, but a str"),
-        (lambda s: s.increment("x" * 1025), SharedFull, "a key of 1025 bytes: the limit is 1024"),
+        (lambda s: s.increment("text"), TypeError, "'text' holds a str; only a number can be incremented"),
+        (lambda s: s.increment("x" * 1025), SharedFull, "the key has 1025 bytes; the limit is 1024"),
     ],
 )
 @pytest.mark.parametrize("where", ["worker", "agent", "alone"])

@@ -66,7 +66,7 @@ def test_increment_counts_from_zero_and_keeps_the_time_that_is_left() -> None:
 def test_only_numbers_can_be_added_to(value: Any) -> None:
     store = Store()
     store.carry_out(Set("k", pack(value)), 0)
-    with pytest.raises(TypeError, match=f"'k' holds no number to add to, but a {type(value).__name__}"):
+    with pytest.raises(TypeError, match=f"'k' holds a {type(value).__name__}; only a number can be incremented"):
         store.carry_out(Increment("k", 1), 0)
     assert values(store) == {"k": value}
 
@@ -103,9 +103,9 @@ def test_a_new_value_without_a_time_stays_for_good() -> None:
 
 def test_a_key_or_value_that_is_too_large_is_refused_with_the_limit() -> None:
     store = Store()
-    with pytest.raises(SharedFull, match="a key of 1025 bytes: the limit is 1024"):
+    with pytest.raises(SharedFull, match="the key has 1025 bytes; the limit is 1024"):
         store.carry_out(Set("é" * 512 + "k", pack(1)), 0)
-    with pytest.raises(SharedFull, match="'k': a value of 65541 bytes, the limit is 65536"):
+    with pytest.raises(SharedFull, match="'k': the value has 65541 bytes; the limit is 65536"):
         store.carry_out(Set("k", pack(bytes(64 * 1024))), 0)
     assert (store.changes, store.version) == ([], 0)
 
@@ -139,7 +139,7 @@ def test_no_more_than_so_many_bytes_fit(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_bytes_that_are_no_value_are_a_broken_protocol() -> None:
-    with pytest.raises(FrameError, match="a shared value that cannot be read"):
+    with pytest.raises(FrameError, match="the shared value cannot be read"):
         Store().carry_out(Set("k", b"\xc1"), 0)
 
 

@@ -1,1 +1,1 @@
-"""Decisions and bookkeeping, free of I/O. Runs wherever it is imported; clocks are arguments."""
+"""Decisions and bookkeeping, pure: no I/O, and clocks are arguments. Runs in all processes."""

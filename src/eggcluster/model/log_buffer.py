@@ -1,12 +1,12 @@
-"""Log lines that wait to be written: bounded, in order, and with a notice of how many were lost. Pure."""
+"""Log lines that wait to be written, up to a bound, in order. Pure; runs in the master and all workers."""
 
 from collections import deque
 from collections.abc import Callable
 
 
 class LogBuffer:
-    """Keeps lines as bytes, up to `max_bytes`. Further lines are lost; in their place stands one line, the `notice`,
-    which a function makes of their number."""
+    """Keeps lines as bytes, up to `max_bytes`. Further lines are lost. In their place stands one line, which `notice`
+    makes from their number."""
 
     def __init__(self, max_bytes: int, notice: Callable[[int], bytes]) -> None:
         self._max_bytes = max_bytes
@@ -17,7 +17,7 @@ class LogBuffer:
 
     def put(self, line: bytes) -> None:
         """Keep the line, or count it as lost."""
-        if self.lost and self.size <= self._max_bytes // 2:  # not at the first free byte: one notice, not hundreds
+        if self.lost and self.size <= self._max_bytes // 2:  # not at the first free byte: one notice instead of many
             self.add_notice()
         if self.lost or self.size + len(line) > self._max_bytes:
             self.lost += 1

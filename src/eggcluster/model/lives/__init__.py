@@ -1,1 +1,1 @@
-"""Decisions about the lives of workers: started, stopped, replaced, recycled. Pure."""
+"""Decisions about the lives of workers: start, stop, replacement, recycling. Pure; runs in the master."""

@@ -1,4 +1,4 @@
-"""What the supervisor wants done: imperatives, carried out by the master. What happened is told by its methods."""
+"""The supervisor's commands, as imperatives, which the master carries out. Pure; runs in the master."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Fork:
 
 @dataclass(frozen=True)
 class Stop:
-    """Ask the agent, or these app workers, to close; after `grace` seconds kill their process trees."""
+    """Ask the agent, or these app workers, to close; after `grace` seconds kill or abandon them, as `Kill` does."""
 
     workers: tuple[Worker, ...]
     grace: float
@@ -22,46 +22,45 @@ class Stop:
 
 @dataclass(frozen=True)
 class Kill:
-    """Kill its process tree now."""
+    """Kill the worker's process tree now, or abandon its thread."""
 
     worker: Worker
 
 
 @dataclass(frozen=True)
 class Abort:
-    """Its event loop stands still: let it write all its stacks and die, then kill its process tree."""
+    """Let a hung worker write the stacks of its threads and die, then kill its process tree."""
 
     worker: Worker
 
 
 @dataclass(frozen=True)
 class NotifyReady:
-    """Send `egg-ready` to this worker; None: to all workers and the parent."""
+    """Send `egg-ready` to this worker, or (None) to all workers and the parent."""
 
     worker: Worker | None
 
 
 @dataclass(frozen=True)
 class PublishPids:
-    """The agent or the set of listening workers changed: send `egg-pids`."""
+    """Send `egg-pids`, and steer anew: the agent or the set of listening workers has changed."""
 
 
 @dataclass(frozen=True)
 class ReadHeartbeats:
-    """See how the workers are, and tell it with `heartbeats_read`."""
+    """Read the heartbeats of the workers, and pass them to `heartbeats_read`."""
 
 
 @dataclass(frozen=True)
 class Steer:
-    """The loops of `changed` stopped or move again, or the load of some has changed: tell the kernel where new
-    connections go."""
+    """Steer anew: the workers in `changed` have stalled or move again, or the load of some worker has changed."""
 
     changed: tuple[Worker, ...]
 
 
 @dataclass(frozen=True)
 class ReportDeath:
-    """It exited unexpectedly: tell the log and the parent."""
+    """Log an unexpected exit and report it to the parent. `state` is the worker's state before, as a word."""
 
     worker: Worker
     exit: ExitReport
@@ -70,12 +69,12 @@ class ReportDeath:
 
 @dataclass(frozen=True)
 class CloseListeners:
-    """No worker accepts any more: let the kernel refuse new connections instead of queueing them."""
+    """Let the kernel refuse new connections instead of queueing them: no worker accepts any more."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """Write a log line; with `progress`, send it to those that requested the reload, too."""
+    """Write a log line; with `progress`, send it to the requesters of the reload, too."""
 
     level: int
     text: str
@@ -84,7 +83,7 @@ class Log:
 
 @dataclass(frozen=True)
 class ReloadEnded:
-    """The reload is over; `failure` is why it stopped half-way, None when every slot runs a new worker."""
+    """End the requests for a reload. `failure` is why it stopped half-way; None: every slot has a new worker."""
 
     failure: str | None
 

@@ -1,7 +1,7 @@
-"""Heartbeats: which worker is stalled or hung, and whether the cluster still has workers at all. Pure.
+"""Health: which worker is stalled or hung, and whether the cluster still has workers. Pure; runs in the master.
 
-Unlike Egg's check it waits for a worker that is booting: an application that loads its models for half a minute must
-not end because its only worker died once.
+Unlike Egg's, the health check waits for a worker that is booting: a cluster with an application that loads its models
+for half a minute must not close because its only worker died once.
 """
 
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from eggcluster.model.lives.worker import Worker
 BEAT_INTERVAL = 0.2  # seconds between two heartbeats of a worker
 HEARTBEAT_CHECK_INTERVAL = 0.2  # seconds between two checks by the master
 IDLE_CHECK_INTERVAL = 0.5  # seconds, while no worker has anything to do: waking up costs more than the check
-# A stalled worker gets no new connections within a second, also if the check is an idle one and late.
+# seconds; so a stalled worker gets no new connections after one second, even if the check is an idle one and late
 STALLED_AFTER = 0.45
 MIN_HANG_TIMEOUT = 1.0  # seconds; with less, a worker that waits for its next beat, or for a CPU, would count as hung
-MASTER_SLEPT_AFTER = 1.0  # seconds: a check that is later than that means that the master itself did not run
+MASTER_SLEPT_AFTER = 1.0  # seconds; a check that is later than this means that the master itself did not run
 
 
 def next_heartbeat_check(now: float, *, idle: bool = False) -> float:
@@ -66,17 +66,23 @@ class HealthCheck:
         self._without_agent = 0
 
     def begin(self, now: float) -> None:
+        """Plan the first check."""
         self.due = now + CHECK_INTERVAL
 
     def postpone(self, seconds: float) -> None:
+        """Move the next check, if there is one, to `seconds` later."""
         if self.due is not None:
             self.due += seconds
 
     def end(self) -> None:
+        """Plan no more checks."""
         self.due = None
 
     def update(self, now: float, *, apps: bool, booting: bool, agent: bool) -> None:
-        """Record a check: whether an app worker listens, whether one boots as usual, whether there is an agent."""
+        """Record a check, and plan the next: does an app worker listen, does one boot as usual, does the agent listen?
+
+        A check without an app worker counts only if none boots as usual.
+        """
         self.due = now + CHECK_INTERVAL
         if apps:
             self._without_app = 0
@@ -91,4 +97,5 @@ class HealthCheck:
 
     @property
     def no_agent(self) -> bool:
+        """Whether no agent listened in MAX_FAILED_CHECKS checks in a row."""
         return self._without_agent >= MAX_FAILED_CHECKS

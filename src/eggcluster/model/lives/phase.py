@@ -1,4 +1,4 @@
-"""The phases of a cluster, in their order."""
+"""The phases of a cluster in their order, and the exit codes. Pure; runs in the shell, the master and all workers."""
 
 from enum import IntEnum
 
@@ -31,5 +31,7 @@ class ExitCode(IntEnum):
     CLOSED = 0
     FAILED = 1
     BAD_OPTIONS = 2
+    # An alias: of two equal numbers an IntEnum makes one member, so `ExitCode.CLOSE_TIMEOUT is ExitCode.BAD_OPTIONS`,
+    # and its name is BAD_OPTIONS. Never tell the two apart by the code.
     CLOSE_TIMEOUT = 2
     MASTER_VANISHED = 110

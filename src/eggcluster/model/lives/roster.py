@@ -1,4 +1,4 @@
-"""The slots of a cluster, the agent's and the app workers', and the workers in them. Pure bookkeeping."""
+"""The slots of a cluster, the agent's and the app workers', and the workers in them. Pure; runs in the master."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from eggcluster.model.lives.worker import AgentWorker, AppWorker, Worker, Worker
 
 MAX_DELAY = 15.0  # seconds; as in docs/restarts.md
 HEALTHY_AFTER = 30.0  # seconds of listening; a death after that counts as the first in a row
-# seconds; with the defaults of Erlang and systemd (100 ms) a worker that fails at its import would spin
+# seconds; with the default of Erlang and systemd (100 ms) a worker that fails at its import would restart in a loop
 SECOND_DELAY = 0.5
 MINUTE = 60.0
 SUSTAINED_PERIOD = 600.0  # seconds in which deaths are remembered
 SUSTAINED_DEATHS = 10  # in that period: worth a warning
-MAX_INSTANTS = 1000  # deaths; at the longest delay there are 40 in the period
-USUAL_BOOT = 2.0  # times the last boot: a machine that has just lost its workers is busy
+MAX_INSTANTS = 1000  # deaths that are remembered; at the longest delay there are 40 in the period
+USUAL_BOOT = 2.0  # times the length of the last boot: a machine that has just lost its workers is busy
 
 
 @dataclass
@@ -37,7 +37,7 @@ class RestartBudget:
         """Count a death; return the delay in seconds before the next start.
 
         `healthy_for` is how long the worker had been listening, None if it never did. `chance`, from 0 to 1,
-        says where in its step the delay lies, so that slots that die together do not start together for ever.
+        says where in its step the delay lies, so that workers that died together do not start together each time.
         """
         if healthy_for is not None and healthy_for >= HEALTHY_AFTER:
             self.deaths_in_a_row = 0
@@ -47,10 +47,10 @@ class RestartBudget:
         return self.delay(chance)
 
     def delay(self, chance: float = 1.0) -> float:
-        """Return the delay after the deaths so far. It is never shorter than the one before, up to the longest.
+        """Return the delay after the deaths so far. It grows with each death, up to the longest.
 
         Jitter over the whole range from 0, as clients of a busy server use it, would sometimes start a worker at once
-        that has just died ten times.
+        after ten deaths in a row.
         """
         longest = self._step(self.deaths_in_a_row)
         if self.deaths_in_a_row <= 1:
@@ -65,11 +65,12 @@ class RestartBudget:
         return min(MAX_DELAY, doubled)
 
     def deaths_within(self, seconds: float, now: float) -> int:
-        """How many died in the last `seconds`, ten minutes at most."""
+        """Return how many of the remembered deaths were in the last `seconds`."""
         return sum(1 for instant in self._instants if instant > now - seconds)
 
     def keeps_dying(self, now: float) -> int:
-        """The number of deaths in the last ten minutes where that is worth a warning, which it is once in that time."""
+        """Return the number of deaths in the last ten minutes if it is worth a warning, else 0. It is worth one warning
+        in that time at most."""
         recent = self.deaths_within(SUSTAINED_PERIOD, now)
         if recent < SUSTAINED_DEATHS or now < self._warned + SUSTAINED_PERIOD:
             return 0
@@ -85,8 +86,8 @@ class RestartBudget:
 class Slot:
     """The agent's slot (number 0) or an app worker's (1..N), with its workers and the time of the next start.
 
-    `current` serves or is starting. `successor` is starting to replace it (a reload). `retiring` are being stopped.
-    `next_try` is the monotonic instant of the next start, None while none is due.
+    `current` serves or is starting. `successor` is starting to replace it, in a rollout. `retiring` are being stopped.
+    `next_try` is the monotonic instant of the next start, None while none is planned.
     """
 
     number: int
@@ -98,10 +99,10 @@ class Slot:
     retiring: list[Worker] = field(default_factory=list)
     next_try: float | None = None
     last_death: str | None = None
-    boot_took: float = 0.0  # seconds, the last one that succeeded
+    boot_took: float = 0.0  # seconds, of the last boot that succeeded
 
     def new_worker(self, now: float, jitter: float = 0.0) -> Worker:
-        """Return a new worker for this slot: the current one, or the successor of one that lives."""
+        """Return a new worker for this slot: the current one or, while a current one lives, its successor."""
         self.generation += 1
         self.next_try = None
         kind = AppWorker if self.number else AgentWorker
@@ -138,10 +139,10 @@ class Slot:
         self._vacate(worker)
 
     def overdue(self, now: float) -> Iterator[Worker]:
-        """Yield the workers whose start takes too long, each of them once."""
+        """Yield the workers that take too long to start, each of them once, with their `failure`."""
         for worker in self.living():
             if worker.state is WorkerState.STARTING and now >= worker.start_deadline:
-                # A worker that can still run Python has just told where it was: that report is the better one.
+                # A worker that can still run Python has just reported where it was, and its report is the better one.
                 worker.failure = worker.failure or f"start timeout: not ready after {self.start_timeout:g}s"
                 worker.start_deadline = float("inf")
                 yield worker
@@ -158,11 +159,12 @@ class Slot:
             self.current, self.successor = self.successor, None
 
     def living(self) -> Iterator[Worker]:
-        """All workers that are not known dead."""
+        """Yield all workers that are not known dead."""
         yield from (worker for worker in (self.current, self.successor, *self.retiring) if worker is not None)
 
     @property
     def listening(self) -> bool:
+        """Whether the current worker listens."""
         return self.current is not None and self.current.state is WorkerState.LISTENING
 
     @property
@@ -177,7 +179,7 @@ AGENT_FIRST_DELAY = 1.0  # seconds, as in Egg: an agent that fails at once must 
 
 
 class Roster:
-    """All slots of a cluster; iterating yields the agent's first, then the app workers' in order."""
+    """All slots of a cluster. Iterating yields the agent's first, then the app workers' in order."""
 
     def __init__(self, settings: SupervisorSettings) -> None:
         self.agent = Slot(0, settings.agent_start_timeout, RestartBudget(AGENT_FIRST_DELAY))
@@ -191,11 +193,11 @@ class Roster:
         return self.slots[worker.slot - 1] if worker.slot else self.agent
 
     def listening(self) -> list[Worker]:
-        """The workers that listen, in the order of their slots."""
+        """Return the workers that listen, in the order of their slots."""
         return [slot.current for slot in self if slot.current is not None and slot.listening]
 
     def living(self) -> list[Worker]:
-        """All workers that are not known dead."""
+        """Return all workers that are not known dead."""
         return [worker for slot in self for worker in slot.living()]
 
     @property
@@ -204,14 +206,14 @@ class Roster:
         return any(worker.slot for worker in self.living())
 
     def deadlines(self) -> Iterator[float]:
-        """The instants at which something is due in a slot."""
+        """Yield the instants at which something is due in a slot."""
         for slot in self:
             if slot.next_try is not None:
                 yield slot.next_try
             yield from (w.start_deadline for w in slot.living() if w.state is WorkerState.STARTING)
 
     def postpone(self, seconds: float) -> None:
-        """Move everything that is due to `seconds` later."""
+        """Move everything that is planned, and every start deadline, to `seconds` later."""
         for slot in self:
             if slot.next_try is not None:
                 slot.next_try += seconds

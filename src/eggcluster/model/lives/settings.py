@@ -1,4 +1,4 @@
-"""The settings that the supervisor decides by, and when a worker is due for recycling. Pure."""
+"""The settings that the supervisor decides by, and when a worker is due for recycling. Pure; runs in the master."""
 
 from dataclasses import dataclass, field
 
@@ -7,14 +7,14 @@ from eggcluster.model.lives.worker import Worker
 # The share of a limit by which a worker may be early: otherwise workers that start together are replaced together.
 EARLY_SHARE = 0.1
 # Without it, a memory limit that a fresh worker exceeds would make the cluster replace workers without end.
-MEMORY_GRACE = 5.0  # seconds of listening before memory counts
-RECYCLE_PAUSE = 1.0  # seconds between two replacements
-RECYCLE_PAUSE_AFTER_FAILURE = 60.0  # seconds, if the successor did not start; the worn worker goes on meanwhile
+MEMORY_GRACE = 5.0  # seconds of listening before the limit of memory applies
+RECYCLE_PAUSE = 1.0  # seconds between two recyclings
+RECYCLE_PAUSE_AFTER_FAILURE = 60.0  # seconds, if the successor did not start; the old worker goes on meanwhile
 
 
 @dataclass(frozen=True)
 class RecycleLimits:
-    """What a worker may do before it is recycled; 0: no limit. `rss` in bytes, `lifetime` in seconds."""
+    """How much a worker may use before it is recycled; 0: no limit. `rss` is in bytes, `lifetime` in seconds."""
 
     requests: int = 0
     lifetime: float = 0.0
@@ -23,7 +23,7 @@ class RecycleLimits:
 
 @dataclass(frozen=True)
 class SupervisorSettings:
-    """What the supervisor has to know of the options. All times are seconds."""
+    """The part of the options that the supervisor decides by. All times are in seconds."""
 
     workers: int
     app_start_timeout: float = 60.0
@@ -31,23 +31,23 @@ class SupervisorSettings:
     app_close_timeout: float = 5.0
     agent_close_timeout: float = 5.0
     close_timeout: float = 15.0
-    worker_timeout: float = 0.0  # without a heartbeat, then an app worker counts as hung; 0: never
-    agent_timeout: float = 0.0
+    worker_timeout: float = 0.0  # without a heartbeat for so long, an app worker counts as hung; 0: never
+    agent_timeout: float = 0.0  # the same for the agent
     limits: RecycleLimits = field(default_factory=RecycleLimits)
-    replace_apps: bool = True
-    strict: bool = False
+    replace_apps: bool = True  # False: the slot of an app worker that died stays empty
+    strict: bool = False  # close when there is no agent for three checks in a row
 
     @property
     def close_limit(self) -> float:
-        """The limit of the whole closing; it always leaves the app workers and the agent their own time."""
+        """How long the whole closing may take. It always leaves the app workers and the agent their own time."""
         return max(self.close_timeout, self.app_close_timeout + self.agent_close_timeout + 5.0)
 
     def grace(self, slot: int) -> float:
-        """Return how long the worker of this slot may take to close; slot 0 is the agent's."""
+        """Return how long the worker in this slot may take to close. Slot 0 is the agent's."""
         return self.app_close_timeout if slot else self.agent_close_timeout
 
     def hang_timeout(self, slot: int) -> float:
-        """Return after how long without a heartbeat the worker of this slot counts as hung; 0: never."""
+        """Return after how long without a heartbeat the worker in this slot counts as hung; 0: never."""
         return self.worker_timeout if slot else self.agent_timeout
 
 
@@ -57,7 +57,7 @@ def recycle_pause(*, failed: bool) -> float:
 
 
 def recycle_reason(worker: Worker, limits: RecycleLimits, now: float) -> str | None:
-    """Return why this worker is to be replaced; None while it is not."""
+    """Return why this worker is due for recycling, for the log; None if it is not."""
     if worker.listening_since is None:
         return None
     share = 1 - EARLY_SHARE * worker.jitter

@@ -1,7 +1,7 @@
-"""The supervisor: decides about the lives of all workers. Each event returns the commands to carry out. Pure.
+"""The supervisor: decides about the lives of all workers, by commands. Pure; runs in the master.
 
 It starts the agent first, then the app workers, and stops them in the opposite order. Workers that die are replaced;
-there are never two agents. The master calls one method for each event and carries the commands out in their order.
+there are never two agents. The master calls a method for an event, and carries out the commands in their order.
 """
 
 import logging
@@ -33,9 +33,9 @@ from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerS
 class Supervisor:
     """Decides everything about the lives of agent and app workers.
 
-    Every method takes `now`, a monotonic instant in seconds, and returns the commands to carry out. After each call
+    The methods for events return the commands to carry out; `now` is a monotonic instant in seconds. After each call
     `next_deadline()` is the latest instant for the next `tick`; `finished` says whether the cluster has ended. `chance`
-    returns a number from 0 to 1; it only picks a moment within a range.
+    returns a number from 0 to 1, which only picks a moment within a range.
     """
 
     def __init__(self, settings: SupervisorSettings, chance: Callable[[], float] = lambda: 1.0) -> None:
@@ -48,8 +48,8 @@ class Supervisor:
         self.agent, self.slots = self.roster.agent, self.roster.slots
         self._close_deadline: float | None = None
         self.health = HealthCheck()
-        self._rollout: Rollout | None = None  # what is being replaced
-        self._reload_wanted: bool | None = None  # asked for while another was under way: with the agent or without
+        self._rollout: Rollout | None = None  # the one under way
+        self._reload_wanted: bool | None = None  # it follows the rollout under way; True: with the agent
         self._next_recycling = 0.0
         self._hang_detector = HangDetector()
         self._next_check: float | None = None
@@ -57,15 +57,15 @@ class Supervisor:
     # -- what happened -------------------------------------------------------------------------------------
 
     def boot(self, now: float) -> list[Command]:
-        """Begin: the agent first."""
+        """Begin with the agent."""
         self._hang_detector.restart(now)
         self._next_check = next_heartbeat_check(now)
         return [self._fork(self.agent, now)]
 
     def started(self, worker: Worker, now: float) -> list[Command]:
-        """`worker` reported itself started (`agent-start`, `app-start`)."""
+        """Act on the report of `worker` that it has started (`agent-start`, `app-start`)."""
         if worker.state is not WorkerState.STARTING or worker.failure is not None:
-            return []  # it is being stopped already, and its report crossed the request
+            return []  # it is being stopped already: the report crossed the close request
         self.roster.slot_of(worker).opened(worker, now)
         if self.phase is Phase.AGENT_BOOT:
             self.phase = Phase.APPS_BOOT
@@ -78,19 +78,19 @@ class Supervisor:
         return []
 
     def boot_failed(self, worker: Worker, report: str, bad_option: bool) -> list[Command]:
-        """`worker` reported why it cannot boot; its exit follows."""
+        """Note the report of `worker` why it cannot boot; its exit follows."""
         worker.failure, worker.misused_option = report, bad_option
         return []
 
     def channel_broke(self, worker: Worker, why: str) -> list[Command]:
-        """The channel of `worker` is unusable, but the worker lives on."""
+        """Kill `worker`, which lives on although its channel is unusable; `why` says what it did."""
         if worker.state in (WorkerState.STOPPING, WorkerState.DEAD):
             return []
         worker.kill_reason = worker.kill_reason or f"it {why}"
         return [Log(logging.ERROR, f"{worker} {why}"), Kill(worker)]
 
     def exited(self, worker: Worker, exit: ExitReport, now: float) -> list[Command]:
-        """`worker` and all of its children are known dead."""
+        """Act on the end of `worker`: it and all processes that it started are known dead."""
         slot, before = self.roster.slot_of(worker), worker.state
         was_successor = worker is slot.successor
         slot.remove_dead(worker)
@@ -110,7 +110,7 @@ class Supervisor:
         return [report, *self._after_step(rolled, now), *replaced]
 
     def close(self, now: float, code: ExitCode = ExitCode.CLOSED) -> list[Command]:
-        """Close in order: app workers, agent, master. A second call changes nothing."""
+        """Close in order: app workers, agent, master, with this exit code. A second call changes nothing."""
         if self.phase >= Phase.APPS_STOP:
             return []
         self.phase = Phase.APPS_STOP
@@ -130,7 +130,7 @@ class Supervisor:
 
     def cut_short(self) -> list[Command]:
         """Stop waiting for workers that are closing: kill them."""
-        self._stop([self.agent], 0)  # only for its state: its death is no failure
+        self._stop([self.agent], 0)  # only for the agent's state, so that its death is no failure
         return [Log(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.living())]
 
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
@@ -148,7 +148,7 @@ class Supervisor:
         return [Log(logging.INFO, "reload started", progress=True), *self._begin_rollout(rollout, now)]
 
     def heartbeats_read(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
-        """The heartbeats that `ReadHeartbeats` asked for have been read."""
+        """Act on the heartbeats that `ReadHeartbeats` asked for."""
         loaded, idle = False, True
         for worker, seen in heartbeats.items():
             loaded = loaded or seen.load != worker.heartbeat.load
@@ -158,15 +158,15 @@ class Supervisor:
             self._next_check = next_heartbeat_check(now, idle=True)
         if self.phase >= Phase.APPS_STOP:
             return []
-        watched = self.roster.listening()  # booting and closing have limits of their own
+        watched = self.roster.listening()  # boot and close have limits of their own
         changed = self._hang_detector.update(watched, now)
         steer = [Steer(tuple(changed))] if changed or loaded else []
         hung = [command for worker in watched for command in self._end_hung(worker, now)]
         return [*steer, *hung, *self._recycle(now)]
 
     def master_slept(self, seconds: float, now: float) -> list[Command]:
-        """The master itself did not run for so long (it was stopped, or starved): what was due is postponed by that
-        time, and missing heartbeats do not count."""
+        """Postpone everything that is due by `seconds`, in which the master itself did not run, because it was stopped
+        or starved. Heartbeats that are missing for that time do not count."""
         self._hang_detector.restart(now)
         self.roster.postpone(seconds)
         if self._close_deadline is not None:
@@ -177,7 +177,7 @@ class Supervisor:
     def tick(self, now: float) -> list[Command]:
         """Return the commands that are due."""
         commands = self._check_heartbeats(now)
-        # First what may end the cluster: then no worker is started in the same moment.
+        # What may end the cluster comes first, so that no worker is started at the same moment.
         if self._close_deadline is not None and now >= self._close_deadline:
             commands += self._give_up(now)
         if self.health.due is not None and now >= self.health.due:
@@ -234,9 +234,9 @@ class Supervisor:
         since = worker.listening_since
         delay = slot.budget.died(now, None if since is None else now - since, self._chance())
         if slot.current is not None:
-            return []  # its successor is starting already, and is the current worker now
+            return []  # the dead worker's successor was starting already, and is now the current worker
         if self._stays_empty(slot):
-            return [Log(logging.WARNING, f"slot {slot.number} stays empty in this environment: fix it, then reload")]
+            return [Log(logging.WARNING, f"slot {slot.number} stays empty in this environment until a reload")]
         warning = self._warn_of_deaths(slot, now)
         if delay == 0:
             return [*warning, self._fork(slot, now)]
@@ -262,7 +262,7 @@ class Supervisor:
         return [Stop(tuple(stopped), grace)] if stopped else []
 
     def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        """An exit code shows that closing raised; a worker that had to be killed was only late."""
+        """Note a failure to close, which an exit code shows. A worker that had to be killed was only late."""
         if not exit.code or self.phase < Phase.APPS_STOP:
             return []
         self.exit_code = self.exit_code or ExitCode.FAILED
@@ -303,13 +303,13 @@ class Supervisor:
         wanted, self._reload_wanted = self._reload_wanted, None
         if wanted is None:
             return commands
-        # Both requests are answered after the second reload: both asked for the newest version, which may boot where
-        # the first one did not.
+        # Both requests are answered after the second reload: both asked for the newest version, which may boot even if
+        # the earlier one did not.
         commands = [each for each in commands if not isinstance(each, ReloadEnded)]
         return commands + self.reload(now, agent=wanted)
 
     def _recycle(self, now: float) -> list[Command]:
-        """Replace a worn worker, unless another replacement is under way."""
+        """Replace a worker that has reached a limit, unless another rollout is under way."""
         if self._rollout is not None or self.phase is not Phase.SERVING or now < self._next_recycling:
             return []
         # The oldest first: otherwise, with a short limit, the others would never have their turn.

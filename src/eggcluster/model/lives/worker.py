@@ -1,4 +1,4 @@
-"""A worker, the agent's or an app worker's, as the master records it, and the states it goes through. Pure."""
+"""The master's record of a worker, its states, heartbeat and exit report. Pure; runs in the master and all workers."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +16,7 @@ class WorkerState(Enum):
     DEAD = "dead"
 
 
-# A worker only moves forward and is never used again: its successor is a new object.
+# A worker only moves forward, and its record is never used again: its successor has a new one.
 TRANSITIONS: dict[WorkerState, frozenset[WorkerState]] = {
     WorkerState.STARTING: frozenset({WorkerState.LISTENING, WorkerState.STOPPING, WorkerState.DEAD}),
     WorkerState.LISTENING: frozenset({WorkerState.STOPPING, WorkerState.DEAD}),
@@ -45,7 +45,8 @@ class Heartbeat:
     """What a worker last wrote into its heartbeat page.
 
     `beat` is an instant of CLOCK_MONOTONIC, 0 before the first; `lag` is how late that beat came, in seconds.
-    `accepting` is False while the worker itself takes no new connections; `accepted` counts those since its start.
+    `accepting` is False while the worker itself takes no new connections. `accepted` counts the connections that it has
+    taken since its start.
     """
 
     beat: float = 0.0
@@ -61,7 +62,7 @@ class Heartbeat:
 
     @property
     def load(self) -> tuple[int, bool]:
-        """What steering needs to know for the next connection."""
+        """The part of the heartbeat that steering decides by."""
         return self.connections, self.accepting
 
 
@@ -70,13 +71,15 @@ class Worker:
     """The master's record of one worker.
 
     The supervisor alone changes its state. Other parts of the master fill in what only they learn: the fork writes
-    `worker_id`, `listening_at`, or the `failure` of a fork that the system refused; a health check writes `rss`; the
-    worker's own report writes `background`, the states of its background tasks, which only the status shows.
+    `worker_id`, `listening_at`, or the `failure` of a fork that the system refused; each reading of the heartbeats
+    writes `rss`; the worker's own report writes `background`, the states of its background tasks, which only the
+    status shows.
 
     `worker_id` is the pid in process mode. `failure` is the finished report of a failed boot, from the worker itself or
-    from the supervisor. `kill_reason` says why the supervisor ended a worker that reported no failure: hung, or
-    without its channel. `heartbeat` and `rss` (bytes, 0: unknown) come from the last health check; `stalled` is what
-    the heartbeat says of its event loop. `jitter`, from 0 to 1, spreads what would else happen to all workers at once.
+    from the supervisor; `misused_option` says that an option is at fault. `kill_reason` says why the supervisor ended a
+    worker that reported no failure: it was hung, or had lost its channel. `heartbeat` and `rss` (bytes, 0: unknown) are
+    the last ones read; `stalled` says whether the heartbeat was overdue then. `jitter`, from 0 to 1, spreads what would
+    otherwise happen to all workers at once. Instants are monotonic, in seconds.
     """
 
     slot: int
@@ -99,7 +102,7 @@ class Worker:
     address = AGENT  # an AppWorker has its slot's
 
     def advance(self, state: WorkerState) -> None:
-        """Move to `state`; a move that TRANSITIONS does not have is a bug of ours."""
+        """Move to `state`. AssertionError if TRANSITIONS does not have this move, which is a bug of ours."""
         if state not in TRANSITIONS[self.state]:
             raise AssertionError(f"BUG: {self!r} cannot become {state.value}")
         self.state = state
@@ -117,7 +120,7 @@ class Worker:
 
 
 class AgentWorker(Worker):
-    """The agent, one life of it."""
+    """One life of the agent."""
 
     @property
     def label(self) -> str:
@@ -125,7 +128,7 @@ class AgentWorker(Worker):
 
 
 class AppWorker(Worker):
-    """An app worker, in one of the slots 1..N."""
+    """One life of an app worker, in one of the slots 1..N."""
 
     @property
     def address(self) -> Address:  # type: ignore[override]

@@ -1,1 +1,1 @@
-"""What is sent in the cluster, and between which addresses. Pure."""
+"""What is sent in a cluster, and between which addresses. Pure; runs in all processes."""

@@ -1,4 +1,4 @@
-"""The kinds of frames, their targets, and the actions that no application may send. Pure, in every process."""
+"""The kinds of frames, their targets, and the actions that no application may send. Pure; runs in all processes."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ from eggcluster.errors import BadReceiver, ReservedAction
 from eggcluster.wording import short
 
 # The lifecycle messages. docs/messenger.md lists them, and a unit test compares that page with this set. Only the
-# master sends them, or a child sends them to the master: an application that receives one knows it is true.
+# master sends them, or a child sends them to the master, so an application can trust those that it receives.
 LIFECYCLE_ACTIONS = frozenset(
     {
         "agent-start",
@@ -42,21 +42,21 @@ RESERVED_ACTIONS = LIFECYCLE_ACTIONS | INTERNAL_ACTIONS
 
 
 class FrameKind(IntEnum):
-    """What a frame is. LOST and EVENT come from the master alone, or from a parent as the first frame; REPORT goes to
-    the master alone. The other kinds go from any process to any other."""
+    """What a frame is. LOST and EVENT come from the master alone, except that a parent's first frame is an EVENT.
+    REPORT goes to the master alone. The other kinds go from any process to any other."""
 
     MESSAGE = 1  # from an application; has no answer
     REQUEST = 2  # is answered by REPLY, FAILURE or LOST
     REPLY = 3  # what the handler returned
     FAILURE = 4  # what the handler raised
     CANCEL = 5  # the requester does not wait any more
-    LOST = 6  # the receiver went away before it answered, or there is none
+    LOST = 6  # the receiver went away before it answered, or does not exist
     EVENT = 7  # a lifecycle message of the master, or the first frame to a new child
     REPORT = 8  # "agent-start", "app-start", "boot-failed"; "background", "journal"
 
 
 class Target(IntEnum):
-    """The receivers of a frame; `target_id` in its header says which one if there are several."""
+    """The receivers of a frame. For some targets, `target_id` in the header says which one."""
 
     MASTER = 0
     AGENT = 1
@@ -71,7 +71,7 @@ class Target(IntEnum):
 
 Receiver = int | str  # a worker id, or a name such as "agent" or "app#2"
 
-_WORKER = Target.WORKER  # a global: it is looked up for each message
+_WORKER = Target.WORKER  # a global, because it is looked up for each message
 _NAMES = {
     "master": Target.MASTER,
     "agent": Target.AGENT,

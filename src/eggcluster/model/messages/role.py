@@ -1,4 +1,4 @@
-"""The four roles of a cluster, and the addresses that frames carry for them. Pure, in every process."""
+"""The four roles of a cluster, and the addresses that frames carry for them. Pure; runs in all processes."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -12,7 +12,7 @@ class Role(Enum):
     APP = "app"
     PARENT = "parent"
 
-    # By identity, not by name as in Enum, which is slower: addresses are looked up for each message.
+    # By identity: Enum hashes by name, which is slower, and addresses are looked up for each message.
     __hash__ = object.__hash__
 
 
@@ -22,7 +22,7 @@ _SLOT_BITS = 24
 
 
 class Address(NamedTuple):
-    """A recipient: a slot, whatever worker is in it. `slot` is 0 except for app workers."""
+    """A recipient: a role and a slot, whichever worker is in it. `slot` is 0 except for app workers."""
 
     role: Role
     slot: int = 0
@@ -33,7 +33,7 @@ class Address(NamedTuple):
 
     @classmethod
     def unpack(cls, number: int) -> "Address":
-        """Return the address that a number stands for; ValueError if it stands for none."""
+        """Return the address that a number stands for; ValueError if no role has it."""
         role = _ROLES.get(number >> _SLOT_BITS)
         if role is None:
             raise ValueError(f"no role has the address {number:#x}")

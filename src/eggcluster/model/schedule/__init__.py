@@ -1,1 +1,1 @@
-"""Decisions about scheduled and background functions. Pure."""
+"""Decisions about scheduled and background functions. Pure; runs in all workers."""

@@ -1,17 +1,17 @@
-"""The state of one background task as the status shows it, and its restarts. Pure: the clock is an argument."""
+"""The state of one background task as the status shows it, and its restarts. Pure; runs in all workers."""
 
 from dataclasses import dataclass
 from typing import Any
 
 RESTARTS = ("always", "on-error", "never")
 FIRST_RESTART_DELAY = 0.5  # seconds
-MAX_RESTART_DELAY = 30.0  # seconds; a usual upper limit of a broker client's own reconnects
-DELAY_RESET_AFTER = 60.0  # seconds of running after which the delays begin anew
+MAX_RESTART_DELAY = 30.0  # seconds; also a usual limit for the reconnects of a broker's client
+DELAY_RESET_AFTER = 60.0  # seconds; after a longer run the delays begin anew
 
 
 @dataclass
 class BackgroundState:
-    """`state` is "running", "waiting" (for its next start), "ended", "failed" (it raised, and that was the last time),
+    """`state` is "running", "waiting" (for its next start), "ended", "failed" (it raised and is not restarted),
     "stopped" (by the worker's close) or "abandoned" (it did not stop in time)."""
 
     name: str
@@ -27,7 +27,7 @@ class BackgroundState:
         self.state, self._began = "running", now
 
     def end(self, now: float, error: str | None) -> float | None:
-        """Record that the function returned or raised `error`. Return the seconds until its restart, or None."""
+        """Record that the function raised `error` or (None) returned. Return the seconds until its restart, or None."""
         self.last_error = error or self.last_error
         if self.restart == "never" or (self.restart == "on-error" and error is None):
             self.state = "failed" if error is not None else "ended"

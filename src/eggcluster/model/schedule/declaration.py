@@ -1,4 +1,4 @@
-"""Checks of declared functions, scheduled and background: function, name and interval. Pure."""
+"""Checks of declared functions, scheduled and background: function, name, interval. Pure; runs in all workers."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ NAME_LENGTH = 100  # characters; names are shown in log lines and tables
 
 
 def is_function(function: Any) -> bool:
-    """Return whether it is a function, a method or a callable object. Calling a class would only make an object."""
+    """Return whether it is a function, a method or a callable object, but not a class: calling that runs nothing."""
     return callable(function) and not isinstance(function, type)
 
 
@@ -28,7 +28,7 @@ def check_runs(function: Any) -> None:
 
 
 def check_name(name: Any, term: str = "name") -> str:
-    """Return the name; raise ValueError for one that does not fit in a log line or a table."""
+    """Return the name; raise ValueError if it does not fit in a log line or a table."""
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"{term}={short(name)} is not a non-empty string")
     if not name.isprintable():

@@ -1,4 +1,4 @@
-"""The directory of the app workers' scheduled tasks, and which workers listen. Pure; runs in the agent."""
+"""The directory: which app workers listen, and which scheduled tasks each has. Pure; runs in the agent."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -8,8 +8,8 @@ from eggcluster.model.schedule.schedule_terms import ScheduleTerms
 
 @dataclass(frozen=True)
 class WorkerTasks:
-    """The report of one app worker. `loaded_at` is the instant at which it began to load its code, by the machine's
-    monotonic clock; the later of two versions is the newer."""
+    """The report of one app worker. `loaded_at` is the instant of CLOCK_MONOTONIC at which it began to load its code:
+    the worker that did so later has the newer version."""
 
     worker_id: int
     slot: int
@@ -23,7 +23,7 @@ class WorkerTasks:
 
 
 class ScheduleDirectory:
-    """`own` holds the names of the agent's own tasks, `types` the known types."""
+    """Knows the tasks of each app worker. `own` holds the names of the agent's own tasks, `types` the known types."""
 
     def __init__(self, own: Collection[str], types: Collection[str]) -> None:
         self._own = own
@@ -33,8 +33,8 @@ class ScheduleDirectory:
         self._terms: dict[str, ScheduleTerms] = {}
 
     def problem(self, worker_tasks: WorkerTasks, *, booting: bool) -> str | None:
-        """Return what is wrong with a report. While the cluster boots, all workers must have equal terms. Later, the
-        newest terms win."""
+        """Return what is wrong with a report, None if nothing is. While the cluster boots, all workers must have equal
+        terms. Later, the newest terms win."""
         for terms in worker_tasks.tasks:
             if problem := self._own_problem(terms):
                 return problem
@@ -42,7 +42,7 @@ class ScheduleDirectory:
             if other is not None:
                 theirs = next(t for t in other.tasks if t.name == terms.name)
                 return (
-                    f'schedule "{terms.name}" has one meaning in each worker: {worker_tasks.address} has '
+                    f'schedule "{terms.name}" must be the same in each worker: {worker_tasks.address} has '
                     f"{terms.describe()}, {other.address} has {theirs.describe()}"
                 )
         return None
@@ -53,10 +53,10 @@ class ScheduleDirectory:
             known = ", ".join(f'"{name}"' for name in self._types)
             return (
                 f'schedule {terms.function}: type "{terms.type}" is not one of {known}; '
-                f"others are made known in the agent, with agent.schedule.use(name, Strategy)"
+                f"add another type in the agent, with agent.schedule.use(name, Strategy)"
             )
         if terms.name in self._own:
-            return f'schedule "{terms.name}" is both the agent\'s and {terms.function}: give one another name='
+            return f'schedule "{terms.name}" is a task of the agent and also {terms.function}: rename one with name='
         return None
 
     @staticmethod
@@ -64,7 +64,7 @@ class ScheduleDirectory:
         return any(theirs.name == terms.name and theirs != terms for theirs in worker_tasks.tasks)
 
     def report(self, worker_tasks: WorkerTasks) -> None:
-        """Store a worker's report; leave out the tasks that have a problem."""
+        """Store a worker's report, without the tasks that have a problem."""
         usable = tuple(terms for terms in worker_tasks.tasks if self._own_problem(terms) is None)
         for other in list(self._by_worker.values()):
             if other.slot == worker_tasks.slot and other.generation < worker_tasks.generation:
@@ -73,7 +73,7 @@ class ScheduleDirectory:
         self._renew()
 
     def listen(self, worker_ids: Iterable[int]) -> None:
-        """Set the app workers that listen; forget those that no longer do."""
+        """Set which app workers listen; forget those that no longer do."""
         gone = self._listening - set(worker_ids)
         self._listening = set(worker_ids)
         for worker_id in gone:

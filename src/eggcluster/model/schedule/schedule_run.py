@@ -1,4 +1,4 @@
-"""One run of a scheduled task, the recent runs of each task, and whether the next may begin. Pure."""
+"""The runs of scheduled tasks: one run, the recent ones, whether the next may begin. Pure; runs in all workers."""
 
 from collections import deque
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ FAILED = "failed"  # the function raised
 TIMEOUT = "timeout"  # it ran longer than its timeout and was cancelled
 STOPPED = "stopped"  # its worker closed before the run ended
 LOST = "lost"  # its worker died
-NO_WORKER = "nobody"  # there was no worker to run it
+NO_WORKER = "nobody"  # no worker was there to run it
 SKIPPED = "skipped"  # the previous run was still under way
 REFUSED = "refused"  # by a worker that is closing or does not have the task; another worker gets the run
 
@@ -28,8 +28,9 @@ class RunEnd:
 
 @dataclass
 class ScheduleRun:
-    """`due` is its tick. `trigger` is its cause: "time", "catch up", "immediate", "hand", or "own" (the strategy).
-    `where` says where it runs, such as "agent", "app#2:4711" or "3 workers". `outcome` is None while it runs."""
+    """One run. `due` is its tick, in Unix seconds. `trigger` is its cause, such as "time", "catch up", "immediate",
+    "hand" or "own" (the strategy). `where` says where it runs, such as "agent", "app#2:4711" or "3 workers". `outcome`
+    is None while it runs."""
 
     name: str
     due: float
@@ -59,6 +60,7 @@ class RunHistory:
     counts: dict[str, int] = field(default_factory=dict)
 
     def begin(self, run: ScheduleRun) -> None:
+        """Add a run that begins."""
         self.runs.append(run)
 
     def count(self, run: ScheduleRun) -> None:

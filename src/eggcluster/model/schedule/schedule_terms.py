@@ -1,4 +1,4 @@
-"""The terms of one scheduled task: what `schedule(...)` was given, checked, in plain values. Pure."""
+"""The terms of one scheduled task: the checked arguments of `schedule(...)`. Pure; runs in all workers."""
 
 from dataclasses import asdict, dataclass, field, fields
 from datetime import timedelta
@@ -9,7 +9,7 @@ from eggcluster.wording import short
 
 OVERLAPS = ("skip", "queue", "allow")
 SAY_WHEN = 'say when: interval="10s", or cron="0 3 * * *"'
-MAX_RETRIES = 1000  # a task that has ended this many workers will end the next one, too
+MAX_RETRIES = 1000  # a run that has ended this many workers will end the next one, too
 DEFAULT_CATCH_UP = 60.0  # seconds; what `catch_up=True` means
 
 Interval = str | float | timedelta
@@ -35,7 +35,8 @@ class GivenTerms(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class ScheduleTerms:
-    """Times are in seconds. `function` says where the function is defined. Equal terms mean the same task."""
+    """One task's terms. Times are in seconds. `function` says where the function is defined. Tasks with equal terms are
+    the same task."""
 
     name: str
     function: str
@@ -81,7 +82,7 @@ class ScheduleTerms:
 
 
 def check_terms(name: str, function: str, type: str, interval: Interval | None, given: GivenTerms) -> ScheduleTerms:
-    """Return the checked terms; raise ValueError with the reason. Cron, zone and type are checked elsewhere."""
+    """Return the checked terms; ValueError says what is wrong. Cron, time zone and type are checked elsewhere."""
     unknown = set(given) - set(GivenTerms.__annotations__)
     if unknown:
         raise ValueError(f"{min(unknown)} is not one of its terms: interval, {', '.join(GivenTerms.__annotations__)}")

@@ -1,4 +1,4 @@
-"""The ticks of a task's series, one after the other, none twice. Pure: the clock is an argument.
+"""The ticks of a task's series, one after the other, none twice. Pure; runs in all workers.
 
 A tick is identified by its instant in the series. It is given out at most once, however the clock jumps.
 """
@@ -10,7 +10,7 @@ from typing import Protocol
 # was suspended, or the clock was set forward. A minute is cron's usual step.
 MISSED_AFTER = 60.0  # seconds
 
-# A clock that is set back by less has been corrected: the series waits until the clock is there again. A clock that is
+# A clock that is set back by less has been corrected: the series waits until the clock has caught up. A clock that is
 # set back by more was wrong before, and the series begins anew. Vixie cron has the same limit.
 CLOCK_RESET_AFTER = 3 * 3600.0  # seconds
 
@@ -27,7 +27,7 @@ class Times(Protocol):
 
 @dataclass(frozen=True)
 class Grid:
-    """Every `interval` seconds from `anchor` on. Each instant is computed from `anchor`, so that there is no drift."""
+    """Every `interval` seconds from `anchor` on. Each instant is computed from `anchor`, so there is no drift."""
 
     anchor: float
     interval: float
@@ -57,8 +57,8 @@ class Timetable:
         self.planned = times.after(last)
 
     def take(self, now: float, allowed: float) -> float | None:
-        """Return the latest tick up to `now` if it is at most `allowed` seconds late, else None. Earlier ticks are left
-        out."""
+        """Return the latest tick up to `now`, once; None if there is none, or it is more than `allowed` seconds late.
+        Earlier ticks are left out."""
         tick = None
         if self.planned is not None and self.planned <= now:
             tick = self.times.latest(self.planned, now)
@@ -67,7 +67,7 @@ class Timetable:
         return tick if tick is not None and now - tick <= allowed else None
 
     def begins_anew(self, now: float) -> bool:
-        """Return whether the clock was set back so far that it was wrong before; the series then begins at `now`."""
+        """Return whether the clock was set back so far that it was wrong before; if so, begin the series at `now`."""
         if now >= self.last - CLOCK_RESET_AFTER:
             return False
         self.last = now

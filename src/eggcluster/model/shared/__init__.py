@@ -1,1 +1,1 @@
-"""Decisions about the shared dictionary. Pure."""
+"""Decisions about the shared dictionary. Pure; runs in all workers."""

@@ -1,4 +1,4 @@
-"""Deciding on writes to what is shared: order and limits. Pure, the clock is an argument; runs in the agent."""
+"""The writes to the shared dictionary: their order and limits. Pure; runs in the agent."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from eggcluster.model.shared.shared_table import Change, SharedEntry, Table
 from eggcluster.packing import DecodeError, Meta, Struct, encode
 from eggcluster.packing import decode as unpack
 
-# Every worker holds the whole table and gets it in one frame: it is for coordination, not a database.
+# Every worker holds the whole table and gets it in one frame: it serves for coordination, and is not a database.
 MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1024
 MAX_VALUE_BYTES = 64 * 1024
@@ -28,7 +28,7 @@ class Set(Struct, array_like=True, frozen=True, tag=True):
 
 
 class CompareAndSet(Struct, array_like=True, frozen=True, tag=True):
-    """Set the key if its version is still `expected`; 0 means that there is no such key."""
+    """Set the key if its version is still `expected`; 0: if there is no such key."""
 
     key: str
     expected: int
@@ -54,7 +54,7 @@ Write = Set | CompareAndSet | Increment | Delete
 
 
 class Store(Table):
-    """The authoritative table. Each change gets the next version; `changes` holds the unpublished ones."""
+    """The authoritative table. Each change gets the next version; `changes` holds the unpublished changes."""
 
     def __init__(self, generation: int = 0) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Store(Table):
         self._bytes = 0
 
     def restore(self, version: int, entries: Iterable[Change]) -> None:
-        """Continue from a worker's copy; later versions stay above all earlier ones."""
+        """Continue from a worker's copy. The next versions are above all earlier ones."""
         ours = self.version
         self.replace(version, entries)
         self.version = max(version, ours)
@@ -72,11 +72,11 @@ class Store(Table):
         self._bytes = sum(_size(key, entry.raw) for key, entry in self.entries.items())
 
     def carry_out(self, write: Write, now: float) -> Any:
-        """Carry out a write and return its result: the new version for `Set` and `CompareAndSet` (None if another write
-        came first), the new number for `Increment`, whether the key existed for `Delete`.
+        """Carry out a write and return its result. For `Set` and `CompareAndSet` that is the new version (None if
+        another write came first), for `Increment` the new number, for `Delete` whether the key existed.
 
-        Raise SharedFull, TypeError or ValueError if the write is not possible, FrameError for a value that no worker
-        of this version sends. The table is unchanged then.
+        Raise SharedFull, TypeError or ValueError if the write is not possible, FrameError if the value is not
+        MessagePack. Then the table is unchanged.
         """
         match write:
             case Set(key, raw, ttl):
@@ -102,7 +102,7 @@ class Store(Table):
         entry = self.find(write.key, now)
         before = decode(entry.raw) if entry is not None and entry.raw is not None else 0
         if isinstance(before, bool) or not isinstance(before, (int, float)):
-            raise TypeError(f"{write.key!r} holds no number to add to, but a {type(before).__name__}")
+            raise TypeError(f"{write.key!r} holds a {type(before).__name__}; only a number can be incremented")
         after = before + write.by
         try:
             raw = encode(after)
@@ -139,7 +139,7 @@ class Store(Table):
                 raise SharedFull(f"{key!r} does not fit: {limit} are shared already")
 
     def _exceeded(self, key: str, raw: bytes) -> str:
-        """Return the limit that this entry would exceed, "" if none."""
+        """Return the limit that this entry would exceed, for an error; "" if there is none."""
         old = self.entries.get(key)
         if old is None and len(self.entries) >= MAX_KEYS:
             return f"{MAX_KEYS} keys"
@@ -148,11 +148,11 @@ class Store(Table):
 
 
 def check_size(key: str, raw: bytes) -> None:
-    """Raise SharedFull if key or value alone is too large."""
+    """Raise SharedFull if the key or the value alone is too large."""
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise SharedFull(f"a key of {len(key.encode())} bytes: the limit is {MAX_KEY_BYTES}")
+        raise SharedFull(f"the key has {len(key.encode())} bytes; the limit is {MAX_KEY_BYTES}")
     if len(raw) > MAX_VALUE_BYTES:
-        raise SharedFull(f"{key!r}: a value of {len(raw)} bytes, the limit is {MAX_VALUE_BYTES}")
+        raise SharedFull(f"{key!r}: the value has {len(raw)} bytes; the limit is {MAX_VALUE_BYTES}")
 
 
 def decode(raw: bytes) -> Any:
@@ -160,7 +160,7 @@ def decode(raw: bytes) -> Any:
     try:
         return unpack(raw)
     except (DecodeError, ValueError, RecursionError, MemoryError) as error:
-        raise FrameError(f"a shared value that cannot be read: {error}") from None
+        raise FrameError(f"the shared value cannot be read: {error}") from None
 
 
 def _end(ttl: float | None, now: float) -> float | None:

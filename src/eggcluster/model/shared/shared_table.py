@@ -1,7 +1,7 @@
-"""What is shared, as one process knows it: entries by key, and how far they are up to date. Pure; in agent and workers.
+"""The shared dictionary as one process knows it: entries by key, up to a version. Pure; runs in all workers.
 
-Every change has a version, and versions grow over all keys together. So a copy at version N contains every
-change up to N, and the copy with the highest version is complete.
+Every change has a version, and all keys share one count of versions. So a copy at version N contains every change up to
+N, and the copy with the highest version is complete.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class SharedEntry(NamedTuple):
-    """The state of one key: its value as MessagePack, None where it has been deleted.
+    """The state of one key: its value as MessagePack, None if it has been deleted.
 
     `expires` is an instant of CLOCK_MONOTONIC, which is the same in all processes of a machine.
     """
@@ -39,7 +39,7 @@ class Table:
         return entry if entry is not None and entry.lives(now) else None
 
     def apply(self, key: str, entry: SharedEntry) -> bool:
-        """Apply a change; return False if it is known already."""
+        """Apply a change; return False, and change nothing, if it is known already."""
         if entry.version <= self.version:
             return False
         self.version = entry.version

@@ -1,1 +1,1 @@
-"""Decides which worker gets a new connection. Pure."""
+"""Decisions on which worker gets a new connection. Pure; runs in the master."""

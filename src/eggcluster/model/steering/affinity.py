@@ -1,8 +1,8 @@
-"""Affinity: each client address has a slot, by rendezvous hashing, as a function and as a BPF program. Pure.
+"""Affinity: each client has a slot of its own, by a hash of its address. Pure; runs in the master.
 
-Each pair of slot and client has a hash; the client belongs to the slot with the greatest one. When a slot goes, only
-its own clients move, evenly to the other slots; when it comes back, so do the same clients (Thaler and Ravishankar,
-1998: "highest random weight").
+This is rendezvous hashing, as a function and as a BPF program. Each pair of slot and client has a hash; the client
+belongs to the slot with the greatest one. When a slot goes, only its own clients move, evenly to the other slots. When
+it comes back, the same clients return to it (Thaler and Ravishankar, 1998: "highest random weight").
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,7 +52,7 @@ def mix(number: int) -> int:
 
 
 def client_key(address: bytes) -> int:
-    """Return the hash key of an address of 4 or 16 bytes: all of IPv4, of IPv6 the /64 that one host has."""
+    """Return the hash key of an address of 4 or 16 bytes: of IPv4 the whole, of IPv6 the /64 that one host has."""
     if address.startswith(_MAPPED):
         address = address[12:]
     first = int.from_bytes(address[:4])
@@ -85,7 +85,7 @@ def _seed(slot: int) -> int:
 
 
 def _xor_shifted(bits: int) -> list[Instruction]:
-    """A ^= A >> bits."""
+    """Return instructions for A ^= A >> bits."""
     return [Instruction(TAX), Instruction(RSH_K, bits), Instruction(XOR_X)]
 
 
@@ -99,7 +99,7 @@ _MIX = [
 
 
 def _load_key() -> list[Instruction]:
-    """M[_KEY] = `client_key` of the packet's sender, by IP version."""
+    """Return instructions for M[_KEY] = `client_key` of the packet's sender, by IP version."""
     ipv6 = [
         Instruction(LD_W_ABS, _IPV6_SOURCE),
         *_MIX,

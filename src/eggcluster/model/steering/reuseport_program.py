@@ -1,4 +1,4 @@
-"""Classic BPF for a SO_REUSEPORT group: instructions, and the index of each listener. Pure.
+"""Classic BPF for a SO_REUSEPORT group: instructions, and the index of each listener. Pure; runs in the master.
 
 The kernel numbers the listening sockets of a group in the order in which they began to listen. When one stops
 listening, the last one takes its index; when it listens again, it is the last (`reuseport_detach_sock` and
@@ -34,7 +34,7 @@ TAX = 0x07  # X = A
 RET_K = 0x06
 RET_A = 0x16
 
-SKF_NET_OFF = 0xFFF00000  # offsets from here on count from the network header; plain ones from the TCP payload
+SKF_NET_OFF = 0xFFF00000  # offsets from here on count from the network header, smaller ones from the TCP payload
 
 
 class Instruction(NamedTuple):

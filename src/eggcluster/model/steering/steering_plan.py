@@ -1,4 +1,4 @@
-"""The steering plan: where new connections go, decided anew whenever a slot's state or load changes. Pure.
+"""The steering plan: where new connections go, anew whenever a slot's state or load changes. Pure; in the master.
 
 The kernel runs the plan's program for each new connection of a SO_REUSEPORT group (socket(7),
 SO_ATTACH_REUSEPORT_CBPF); the program returns the index of a listener in the group. The acceptor follows the same plan.
@@ -14,7 +14,7 @@ from eggcluster.model.steering.balance import EVEN, slot_at, spread_program, wei
 from eggcluster.model.steering.reuseport_program import IndexOf, Instruction, original_index
 
 BALANCING_TIME = 1.0  # seconds in which a difference in load is made up for, at the arrival rate of the last second
-ARRIVALS_UNKNOWN = 2000.0  # in that time, if the workers count none: many, so that the load cannot swing
+ARRIVALS_UNKNOWN = 2000.0  # in that time, if the workers do not count: many, so that the load cannot swing
 _GOLDEN = 40_503  # 65536 / the golden ratio: turns that fill the circle evenly
 
 
@@ -34,13 +34,13 @@ class SlotState(Enum):
     """Whether new connections go to a slot."""
 
     OPEN = auto()
-    HELD = auto()  # not open, but not for long: its clients wait for it
+    HELD = auto()  # not open for a short time: its clients wait for it
     OUT = auto()  # not open: other slots take its clients
 
 
 @dataclass(frozen=True)
 class SteeringPlan:
-    """Where new connections go. With `homes` each client has one of these slots as its own; else `weights` decide."""
+    """Where new connections go. With `homes`, each client has one of these slots as its own; else `weights` decide."""
 
     states: dict[int, SlotState]
     weights: dict[int, int] = field(default_factory=dict)
@@ -52,11 +52,12 @@ class SteeringPlan:
 
     @property
     def taken_over(self) -> list[int]:
-        """The slots whose waiting connections other slots take over; none while no slot is open."""
+        """The slots from which other slots take over the waiting connections; none while no slot is open."""
         return [slot for slot, state in self.states.items() if state is SlotState.OUT] if self.any_open else []
 
     @property
     def closed(self) -> list[int]:
+        """The slots that are not open, held ones included."""
         return [slot for slot, state in self.states.items() if state is not SlotState.OPEN]
 
     def program(self, index_of: IndexOf = original_index) -> list[Instruction]:
@@ -77,8 +78,8 @@ class SteeringPlan:
 
 
 class Steering:
-    """Makes the plan. Without `sticky` a slot that is not open is out at once. With `sticky` it is held for `hold`
-    seconds first, in which its clients wait; then each client goes to the next slot in its own ranking, until its own
+    """Makes the plan. Without `sticky`, a slot that is not open is out at once. With `sticky`, it is first held for
+    `hold` seconds, in which its clients wait. Then each client goes to the next slot in its own ranking, until its own
     slot is open again."""
 
     def __init__(self, slots: int, *, sticky: bool, hold: float) -> None:
@@ -93,7 +94,7 @@ class Steering:
         self.plan = self._make_plan(dict.fromkeys(self._slots, SlotState.HELD if sticky else SlotState.OUT), {})
 
     def update(self, views: Sequence[SlotView], now: float) -> SteeringPlan:
-        """Return the plan from now on; an equal one if nothing changes."""
+        """Return the plan that holds from now on; an equal one if nothing has changed."""
         arrivals = self._count_arrivals(views, now)
         opened = {view.slot: view.connections for view in views if view.open}
         states = {slot: self._state(slot, slot in opened, now) for slot in self._slots}
@@ -116,7 +117,7 @@ class Steering:
         if not self._sticky:
             return SteeringPlan(states, weights)
         homes = tuple(slot for slot, state in states.items() if state is not SlotState.OUT)
-        return SteeringPlan(states, homes=homes or tuple(self._slots))  # no slot is open: clients wait at their own
+        return SteeringPlan(states, homes=homes or tuple(self._slots))  # if all are out, clients wait at their own
 
     def _state(self, slot: int, is_open: bool, now: float) -> SlotState:
         if is_open:
@@ -128,7 +129,7 @@ class Steering:
     def _count_arrivals(self, views: Iterable[SlotView], now: float) -> float:
         """Return about how many connections came in the last `BALANCING_TIME` seconds."""
         accepted = {view.slot: view.accepted for view in views}
-        # A new worker counts from 0 again.
+        # A count that has fallen is a new worker's, which began at 0.
         came = sum(max(0, count - self._accepted.get(slot, count)) for slot, count in accepted.items())
         remaining = max(0.0, 1 - (now - self._updated_at) / BALANCING_TIME)  # converges to the rate
         self._arrivals = self._arrivals * remaining + came
