@@ -117,7 +117,7 @@ def test_an_unknown_required_module_is_refused(project: Project) -> None:
         (["--header", "nonsense"], '--header: "nonsense" is not'),
         (["--base-dir", "nowhere"], '--base-dir: "'),
         (["--fd", "99"], "--fd: 99 is not open; name an inherited stream socket"),
-        (["--host", "203.0.113.77"], 'host: "203.0.113.77" is no address of this machine'),
+        (["--host", "203.0.113.77"], 'host: "203.0.113.77" is not an address of this machine'),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -293,7 +293,7 @@ def test_what_a_booting_cluster_has_scheduled_is_not_known_yet(project: Project,
     launched = project.write(app=SLOW_START, **slow).start("--workers", "2")
     wait_until(lambda: (launched.status() or {}).get("phase") == f"starting the {part}", f"the {part} boots")
     text = complaint(launched.command("schedules"))
-    assert text == f"eggcluster: the cluster is starting the {part}; what is scheduled is known when it serves"
+    assert text == f"eggcluster: the cluster is starting the {part}; its schedules are known when it serves"
 
 
 # -- daemon ------------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def test_the_socket_file_that_a_dead_server_left_is_replaced(project: Project) -
 def test_a_file_that_is_no_socket_is_refused_and_kept(project: Project) -> None:
     path = project.folder / "egg.sock"
     path.write_text("precious")
-    assert f'uds: "{path}" exists and is no socket' in project.write(app=HELLO).refused("--uds", "egg.sock")
+    assert f'uds: "{path}" exists and is not a socket' in project.write(app=HELLO).refused("--uds", "egg.sock")
     assert path.read_text() == "precious"
 
 

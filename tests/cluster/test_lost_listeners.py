@@ -238,7 +238,9 @@ def test_a_worker_that_can_be_handed_nothing_is_replaced(project: Project) -> No
     slot = int(launched.get("/handover").text.partition(":")[0])
     assert int(launched.get().text.partition(":")[0]) == slot  # it waited for the next one
     assert launched.workers()[slot] != before[slot]
-    assert re.search(rf"app_worker#{slot}:\d+ broke the protocol: it can be handed no connection", launched.log)
+    assert re.search(
+        rf"app_worker#{slot}:\d+ broke the protocol: it takes no connections from the master", launched.log
+    )
 
 
 def test_so_it_is_where_nothing_is_handed_over_just_then(project: Project) -> None:

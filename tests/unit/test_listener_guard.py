@@ -287,5 +287,5 @@ def test_where_it_cannot_watch_the_listeners_are_there(
 
     run(work())
     assert caplog.messages == [
-        "a listener that a worker shuts down stays so: it cannot be watched ([Errno 24] Too many open files)"
+        "the listeners cannot be watched ([Errno 24] Too many open files): if a worker shuts one down, it stays so"
     ]

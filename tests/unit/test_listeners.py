@@ -102,8 +102,8 @@ def test_one_port_for_each_worker(bind: Bind, taken: int) -> None:
 
 
 def test_an_address_of_another_machine_is_refused(bind: Bind) -> None:
-    assert refused(bind, host="192.0.2.1").startswith('host: "192.0.2.1" is no address of this machine')
-    assert refused(bind, host="no such host").startswith('host: "no such host" is no address')
+    assert refused(bind, host="192.0.2.1").startswith('host: "192.0.2.1" is not an address of this machine')
+    assert refused(bind, host="no such host").startswith('host: "no such host" is not an address')
 
 
 def test_ipv6_is_written_as_a_url(bind: Bind) -> None:
@@ -178,7 +178,7 @@ def test_the_file_of_a_dead_server_is_replaced_and_that_of_a_living_one_is_not(b
 def test_a_file_that_is_no_socket_is_left_alone(bind: Bind, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("mine")
-    assert "is no socket" in refused(bind, uds=str(path))
+    assert "is not a socket" in refused(bind, uds=str(path))
     assert path.read_text() == "mine"
 
 
@@ -200,7 +200,7 @@ def test_an_inherited_socket_is_used_as_it_is(bind: Bind) -> None:
 
 def test_what_is_no_socket_cannot_be_inherited(bind: Bind, tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
-        assert refused(bind, fd=file.fileno()).startswith(f"fd: {file.fileno()} is no socket")
+        assert refused(bind, fd=file.fileno()).startswith(f"fd: {file.fileno()} is not a socket")
 
 
 def test_the_agents_followers_have_a_unix_socket_that_only_the_owner_can_open(bind: Bind) -> None:

@@ -1,1 +1,1 @@
-"""What runs only in the master: sockets, processes, signals, relaying. No application code, ever."""
+"""The master's sockets, processes, signals and relaying. Runs in the master, which never runs application code."""

@@ -81,7 +81,7 @@ class AgentSources:
 
         try:
             start_daemon(look, name="egg-sources")
-        except RuntimeError:  # no thread is to be had (pids.max): a slow disk is the smaller evil
+        except RuntimeError:  # no thread can be started (pids.max): waiting for a slow disk is the smaller evil
             look()
         try:
             async with asyncio.timeout(COMPARE_TIMEOUT):
@@ -96,7 +96,7 @@ class AgentSources:
 def any_changed(stamps: Iterable[Stamp]) -> bool:
     """Return whether one of the files has another modification time or size than its stamp, or is gone.
 
-    Call it in a thread of its own: a disk may take its time.
+    Call it in a thread of its own: a disk may be slow.
     """
     return any(_has_changed(*stamp) for stamp in stamps)
 

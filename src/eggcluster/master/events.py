@@ -11,13 +11,14 @@ Stamp = tuple[str, int, int]  # of a source file: path, modification time in ns,
 
 
 class Progress:
-    """Carries lines to one requester, until it is ended once, with a failure or without."""
+    """Carries lines to one requester. It is ended once, with or without a failure."""
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self.failure: str | None = None
 
     def say(self, line: str) -> None:
+        """Add a line."""
         self._lines.put_nowait(line)
 
     def end(self, failure: str | None = None) -> None:
@@ -50,7 +51,7 @@ class BootFailed:
 
 @dataclass(frozen=True)
 class Exited:
-    """The worker and all processes that it started are known to be dead."""
+    """The worker and all processes that it started are known dead, or it is abandoned, or could not be started."""
 
     worker: Worker
     exit: ExitReport
@@ -58,7 +59,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class ChannelBroke:
-    """The worker sent bytes that are no frame, or (None) closed its channel and lives on."""
+    """The worker broke the protocol, or (None) closed its channel and lives on."""
 
     worker: Worker
     error: FrameError | None
@@ -73,7 +74,8 @@ class SignalReceived:
 
 @dataclass(frozen=True)
 class CloseRequested:
-    """The end was requested by the owner, the parent or the terminal; `why` is for the log."""
+    """The close was requested: by a command or the parent, or because the parent or the terminal has gone. `why` is for
+    the log."""
 
     why: str
     progress: Progress | None = field(default=None, repr=False)
@@ -81,7 +83,7 @@ class CloseRequested:
 
 @dataclass(frozen=True)
 class ReloadRequested:
-    """New app workers were requested, and, with `agent`, a new agent. None: a new agent if its code has changed."""
+    """New app workers were requested, and with `agent` a new agent. None: a new agent only if its code has changed."""
 
     agent: bool | None = None
     progress: Progress | None = field(default=None, repr=False)
@@ -97,6 +99,7 @@ class Inbox:
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     def put(self, event: Event) -> None:
+        """Add an event, and return at once."""
         self._events.put_nowait(event)
 
     async def next(self, deadline: float | None) -> Event | None:

@@ -1,9 +1,11 @@
-"""The master: one inbox of events and one loop that takes them out. It never imports application code.
+"""The master: one inbox of events and one loop that takes them out. Runs in the master; imports no application code.
 
 Each event goes to the supervisor (`model/lives/supervisor.py`), which decides and does no I/O. It answers with
-commands; the master carries them out, in their order. The supervisor is called from this module alone, so this is the
-only place where the phase of the cluster and the state of a worker change. (Other parts of the master fill in details
-of a worker; `model/lives/worker.py` names them.)
+commands; the master carries them out, in their order. One event goes there in two steps: before a reload that leaves
+the agent open, `AgentSources` looks for changed files, and puts a request with the answer into the inbox.
+
+Only this module passes events to the supervisor; other parts only read it. So the phase of the cluster and the state
+of a worker change nowhere else. (`model/lives/worker.py` names the details of a worker that other parts fill in.)
 """
 
 import asyncio
@@ -95,7 +97,7 @@ class Master:
     async def run(self) -> ExitCode:
         """Boot, guard and close the cluster; return the exit code.
 
-        OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
+        OptionsError for an error that only shows now: a port that is taken, a second cluster of the same name.
         """
         with self.resources:
             await self.resources.acquire(self, self.supervisor, self.worker_manager.reap)
@@ -110,7 +112,7 @@ class Master:
         return self.supervisor.exit_code
 
     def _decide(self, event: Event) -> list[Command]:
-        """Pass an event to the supervisor; return the commands that it answers."""
+        """Pass an event to the supervisor; return the commands that it answers with."""
         self.feed.show_event(event)
         match event:
             case Started(AgentWorker() as agent, sources):
@@ -176,7 +178,7 @@ class Master:
             self.feed.show_command(command)
 
     async def _finish(self) -> None:
-        """Every worker is gone: send the final messages and end what is left."""
+        """Send the final messages and end what is left, because every worker is gone."""
         if self.supervisor.boot_failure is not None:
             self.notifier.boot_failure(self.supervisor.boot_failure)
         await self.requests.end_close(FINAL_MESSAGES_TIMEOUT)
@@ -189,7 +191,7 @@ class Master:
     # -- what happened -----------------------------------------------------------------------------------
 
     def on_agent_start(self, agent: Worker) -> list[Command]:
-        """The agent sent `agent-start`: it is up."""
+        """Act on `agent-start`: the agent has started."""
         commands = self.supervisor.started(agent, self._now())
         if agent.state is WorkerState.LISTENING:  # else it is being stopped already
             _logger.info("%s started (%dms)", agent, self._age(agent))
@@ -197,7 +199,7 @@ class Master:
         return commands
 
     def on_app_start(self, worker: Worker) -> list[Command]:
-        """An app worker sent `app-start`: it listens."""
+        """Act on `app-start`: an app worker listens."""
         commands = self.supervisor.started(worker, self._now())
         if worker.state is WorkerState.LISTENING:
             _logger.info("%s started at %s (%dms)", worker, worker.listening_at, self._age(worker))
@@ -205,12 +207,12 @@ class Master:
         return commands
 
     def on_agent_exit(self, agent: Worker, exit: ExitReport) -> list[Command]:
-        """The agent and its child processes are known to be dead."""
+        """Act on the end of the agent: it and its child processes are known dead."""
         self._remove(agent, exit)
         return self.supervisor.exited(agent, exit, self._now())
 
     def on_app_exit(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        """An app worker and its child processes are known to be dead."""
+        """Act on the end of an app worker: it and its child processes are known dead."""
         self.resources.listeners.close_handover(worker)
         self._remove(worker, exit)
         return self.supervisor.exited(worker, exit, self._now())
@@ -252,7 +254,7 @@ class Master:
     # -- what to do --------------------------------------------------------------------------------------
 
     def fork_agent_worker(self, agent: Worker) -> None:
-        """Start the agent, with the journal of its predecessor and the ids of the app workers that are listening."""
+        """Start the agent, with the journal of its predecessor and the ids of the app workers that listen."""
         listeners = self.resources.listeners
         self.worker_manager.fork(
             agent,
@@ -264,7 +266,7 @@ class Master:
         )
 
     def fork_app_workers(self, workers: Sequence[Worker]) -> None:
-        """Start app workers, each with the listeners of its slot: all of them at the boot, later one at a time."""
+        """Start app workers, each with the listeners of its slot: all of them at boot, later one at a time."""
         listeners = self.resources.listeners
         for worker in workers:
             worker.listening_at = listeners.address_of(worker.slot)
@@ -277,12 +279,12 @@ class Master:
             )
 
     def kill_app_workers(self, workers: Sequence[Worker], grace: float) -> None:
-        """Ask app workers to close; after `grace` seconds SIGKILL their process trees. Return at once."""
+        """Ask app workers to close; after `grace` seconds kill or abandon them. Return at once."""
         for worker in workers:
             self.worker_manager.stop(worker, grace)
 
     def kill_agent_worker(self, agent: Worker, grace: float) -> None:
-        """Ask the agent to close; after `grace` seconds SIGKILL its process tree. Return at once."""
+        """Ask the agent to close; after `grace` seconds kill or abandon it. Return at once."""
         self.worker_manager.stop(agent, grace)
 
     def close(self) -> None:
@@ -323,7 +325,7 @@ class Master:
 
 
 def _view(slot: Slot) -> SlotView:
-    """Return what matters of a slot for new connections."""
+    """Return what steering has to know of a slot."""
     worker = slot.current
     if worker is None or not slot.listening:
         return SlotView(slot.number, open=False)

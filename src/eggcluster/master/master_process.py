@@ -1,4 +1,4 @@
-"""The process of a master: the command line's own, or a child that gets its options over a channel."""
+"""The process of a master: the command line's own, or a child with options from its channel. Runs in the master."""
 
 import asyncio
 import atexit
@@ -22,12 +22,12 @@ from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.options import ResolvedOptions
 
-WORKER_THREAD_PREFIXES = ("egg-agent", "egg-app")  # of the names of threads that are workers
+WORKER_THREAD_PREFIXES = ("egg-agent", "egg-app")  # of the names of the threads that are workers
 INTERPRETER_EXIT_TIMEOUT = 1.0  # seconds in which Python must end a process that had workers as threads
 
 
 def main() -> NoReturn:
-    """Run a master. The first argument is the file descriptor of its channel to the parent."""
+    """Run a master and exit. The first command line argument is the file descriptor of its channel to the parent."""
     open_standard_streams()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
@@ -44,9 +44,9 @@ def main() -> NoReturn:
 
 
 def run_master(options: ResolvedOptions, parent: socket.socket | None = None) -> ExitCode:
-    """Run a cluster in this process, which is nothing else from now on; return the exit code.
+    """Run a cluster in this process, which is nothing but its master from now on; return the exit code.
 
-    OptionsError for what turns out only now: a port that is taken, a second cluster of the same name.
+    OptionsError for an error that only shows now: a port that is taken, a second cluster of the same name.
     """
     code = ExitCode.FAILED
 

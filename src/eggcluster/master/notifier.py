@@ -23,7 +23,7 @@ class Notifier:
         self._created_at = time.monotonic()
 
     def ready(self, listeners: Listeners, worker: Worker | None) -> None:
-        """Send `egg-ready` with the cluster's address: to one worker that came later, or (None) to all."""
+        """Send `egg-ready` with the cluster's address: to one worker that started later, or (None) to all."""
         data = {"address": listeners.address, "port": listeners.port}
         if worker is not None:
             self._switchboard.tell([worker.address], "egg-ready", data)
@@ -37,7 +37,7 @@ class Notifier:
     def pids(self) -> None:
         """Send `egg-pids`: the agent or the set of listening app workers has changed."""
         agent = self._supervisor.agent
-        # A closing agent is still there: the workers leave it when it is dead, or its last writes would reach no copy.
+        # A closing agent counts: if the workers left it before it is dead, its last writes would reach no copy.
         there = (WorkerState.LISTENING, WorkerState.STOPPING)
         agents = [worker.worker_id for worker in agent.living() if worker.state in there]
         apps = [address for address in self._switchboard.live_addresses() if address.role is Role.APP]
@@ -66,7 +66,7 @@ class Notifier:
         self._switchboard.tell([PARENT], "boot-failed", data)
 
     def _is_news(self, worker: Worker) -> bool:
-        """Return whether the report is to be logged. During the boot one is enough: the others have the same reason."""
+        """Return whether to log the worker's report. During the boot one report is enough: the others are the same."""
         return self._supervisor.boot_failure in (None, worker)
 
     def _workers(self) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ class MasterResources:
         self._exit_stack = contextlib.ExitStack()
 
     async def acquire(self, master: ControlledMaster, supervisor: Supervisor, reap: Callable[[], None]) -> None:
-        """Acquire everything; `reap` is called at SIGCHLD. OptionsError for a port or a name that is taken."""
+        """Acquire everything; `reap` is called at SIGCHLD. OptionsError if a port or the name is taken."""
         options = self._options
         # Signals first: none of them may end the process while it holds anything else.
         self._exit_stack.enter_context(self._signals(master.inbox, reap))
@@ -71,7 +71,7 @@ class MasterResources:
 
     @property
     def listeners(self) -> Listeners:
-        """The listening sockets, once they are acquired; also after they were closed."""
+        """The listening sockets, once they are acquired, and even after they are closed."""
         if self._listeners is None:
             raise AssertionError("BUG: the listening sockets were used before they were bound")
         return self._listeners
@@ -105,7 +105,7 @@ class MasterResources:
 
     def _guard_listeners(self, inbox: Inbox, supervisor: Supervisor) -> ListenerGuard:
         def on_broken(worker: Worker, error: OSError) -> None:
-            why = FrameError(f"it can be handed no connection ({error.strerror or error})")
+            why = FrameError(f"it takes no connections from the master ({error.strerror or error})")
             inbox.put(ChannelBroke(worker, why))
 
         def renew(since: float) -> bool:

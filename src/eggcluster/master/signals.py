@@ -26,12 +26,12 @@ _previous_handlers: dict[int, object] = {}
 
 
 class MasterSignals:
-    """Within the `with` block, calls `on_signal` with the number of each signal to close or reload. Outside of the
-    main thread, where Python handles no signals, it does nothing.
+    """Within the `with` block, calls `on_signal` with the number of each signal to close or reload. In another thread
+    than the main thread, where Python handles no signals, it does nothing.
 
-    With `on_hang_up` the process is nothing but the master, and ends with the block. Then `on_child` is called at
-    SIGCHLD, and `on_hang_up` at a SIGHUP because the terminal has gone; unused signals are logged. After the block
-    signals are ignored, so that a late one does not change the exit code.
+    With `on_hang_up` the process is nothing but the master, and ends soon after the block. Then `on_child` is called
+    at SIGCHLD, and `on_hang_up` at a SIGHUP that came because the terminal has gone; unused signals are logged. After
+    the block signals are ignored, so that a late one does not change the exit code.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class MasterSignals:
         if self._owns_process:
             self._enter_own_process()
         elif is_ignored(signal.SIGCHLD):
-            # Otherwise SIGCHLD stays the program's: its loop may wait for children of its own with it, as uvloop does.
-            # But while it is ignored, the kernel discards exit codes (waitpid(2)), the workers' included.
+            # While SIGCHLD is ignored, the kernel discards exit codes (waitpid(2)), the workers' included. A handler
+            # stays the program's: its loop may wait for children of its own with it, as uvloop does.
             _set_handler(signal.SIGCHLD, signal.SIG_DFL)
 
     def _enter_own_process(self) -> None:
@@ -123,8 +123,8 @@ def _dispatch(number: int, frame: object) -> None:
 
 
 def _report_unraisable(what: "sys.UnraisableHookArgs") -> None:
-    """Report as Python does, except for "ignored due to race condition": a signal that came a moment before it was
-    ignored, which Modules/signalmodule.c reports as an error."""
+    """Report as Python does, but not "ignored due to race condition": so Modules/signalmodule.c reports a signal that
+    came a moment before it was ignored."""
     if not (isinstance(what.exc_value, OSError) and "ignored due to race condition" in str(what.exc_value)):
         sys.__unraisablehook__(what)
 
@@ -145,6 +145,6 @@ def _restore_handlers() -> None:
         if previous is None:  # a handler that was not set by Python, so Python cannot set it again
             continue
         if number == signal.SIGCHLD and not callable(signal.getsignal(number)) and is_handled(number):
-            continue  # set in C meanwhile, as by uvloop: the program waits for children of its own
+            continue  # set in C meanwhile, as uvloop does: the program waits for children of its own
         signal.signal(number, previous)  # type: ignore[arg-type]  # it came from signal.signal
     _previous_handlers.clear()

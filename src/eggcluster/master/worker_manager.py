@@ -81,8 +81,8 @@ class WorkerManager:
         )
 
     def stop(self, worker: Worker, grace: float) -> None:
-        """Ask a worker to close. After `grace` seconds its process tree gets SIGKILL; a thread is abandoned.
-        Return at once."""
+        """Ask a worker to close; after `grace` seconds SIGKILL its process tree, or abandon its thread. Return at
+        once."""
         handle = self._handles.get(worker)
         if handle is not None:
             what = handle.last_resort
@@ -97,21 +97,22 @@ class WorkerManager:
             handle.kill()
 
     def abort(self, worker: Worker) -> None:
-        """Let a hung worker write its stacks, then SIGKILL its process tree. Return at once."""
+        """Let a hung worker write its stacks, then SIGKILL its process tree, or abandon its thread. Return at once."""
         handle = self._handles.get(worker)
         if handle is not None:
             _logger.warning("send kill SIGABRT to %s", worker)
             self._tasks.start(handle.abort())
 
     def read_heartbeats(self, *, memory: bool) -> dict[Worker, Heartbeat]:
-        """Return the workers' last heartbeats. With `memory` set their `rss`, too: that costs a read in /proc each."""
+        """Return the workers' last heartbeats. With `memory`, also set their `rss`, by a read in /proc for each."""
         if memory:
             for worker, handle in self._handles.items():
                 worker.rss = handle.resident_bytes()
         return {worker: handle.heartbeat_page.read() for worker, handle in self._handles.items()}
 
     def remove(self, worker: Worker) -> tuple[str, int | None]:
-        """Remove a worker that is known to be dead; return its final message, and how many messages it has read."""
+        """Remove a worker that is known dead; return its final message, and how many messages it has read (None:
+        unknown)."""
         handle = self._handles.pop(worker, None)
         if handle is None:
             return "", None
@@ -124,26 +125,26 @@ class WorkerManager:
         return final_message, messages_read
 
     def abandoned(self) -> list[Worker]:
-        """Return the workers whose threads did not stop and still run."""
+        """Return the abandoned workers that still run."""
         self._abandoned = {worker: handle for worker, handle in self._abandoned.items() if handle.lives_on}
         return list(self._abandoned)
 
     def reap(self) -> None:
-        """Reap adopted orphans, at SIGCHLD. Workers are left alone: `_watch` waits for them. Where workers share this
-        process nothing is adopted, and the children belong to the application."""
+        """Reap adopted orphans, at SIGCHLD. Workers are left to `_watch`, which waits for them. If workers share this
+        process, nothing is adopted, and the children belong to the application."""
         if not self._shares_process:
             reap_adopted({handle.worker_id for handle in self._handles.values()})
 
     def end_orphans(self, preexisting_children: frozenset[tuple[int, bytes]]) -> None:
         """SIGKILL what the master adopted: children of workers that changed both their session and their environment.
 
-        Only at the very end, and only where the process is nothing but the master. `preexisting_children` are spared:
-        a shell that became the master by `exec` may have started a `tee` for its log.
+        Call it only at the very end, and only if the process is nothing but the master. `preexisting_children` are
+        spared: a shell that became the master by `exec` may have started a `tee` for its log.
         """
         kill_until_gone(lambda: children_but(preexisting_children, os.getpid()), limit=1.0)
 
     def cancel(self) -> None:
-        """Stop waiting for workers, because the master ends: the kernel may hold a process for longer than that."""
+        """Stop waiting for workers, because the master ends. (The kernel may keep a killed process for longer.)"""
         self._tasks.cancel()
         for timer in self._channel_timers.values():
             timer.cancel()
@@ -151,9 +152,9 @@ class WorkerManager:
             handle.heartbeat_page.close()
 
     def channel_broke(self, worker: Worker, error: FrameError | None) -> None:
-        """Report a worker that sent bytes that are no frame, or (None) closed its channel and lives on.
+        """Report a worker that broke the protocol, or (None) closed its channel and lives on.
 
-        A normal exit closes the channel, too, so that event waits for a moment.
+        A normal exit closes the channel, too, so for None the report waits CHANNEL_LOST_GRACE seconds.
         """
         if error is not None:
             self._inbox.put(ChannelBroke(worker, error))

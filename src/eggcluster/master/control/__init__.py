@@ -1,1 +1,1 @@
-"""What the command line and the children ask of the master, and what it answers. Runs in the master."""
+"""Requests to the master, from the command line and from its children, and the answers. Runs in the master."""

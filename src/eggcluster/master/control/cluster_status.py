@@ -21,7 +21,7 @@ def describe_cluster(
     started_at: float,
     now: float,
 ) -> dict[str, Any]:
-    """Return the whole state. Ages and waits are in seconds, `started_at` in Unix seconds."""
+    """Return the cluster's whole state. Ages and waits are in seconds, `started_at` in Unix seconds."""
     return {
         "name": options.name,
         "phase": supervisor.phase.word,

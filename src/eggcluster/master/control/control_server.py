@@ -1,4 +1,4 @@
-"""The control socket, over which `eggcluster status`, `stop`, `reload` and others reach the master. Runs in the master.
+"""The control socket, where `eggcluster status`, `stop`, `reload` and others reach the master. Runs in the master.
 
 The protocol is one JSON object per line: a client sends `{"command": "status"}`; the master sends any number of
 `{"progress": "..."}`, then `{"done": ...}` or `{"error": "..."}`. The client is `cli/control_client.py`. Only the
@@ -50,7 +50,7 @@ class ControlCommand(msgspec.Struct):
 
 
 class ControlServer:
-    """Listens from `open` to `close`. A client's nonsense affects that client's connection alone."""
+    """Listens from `open` to `close`. Invalid input from a client ends that client's connection alone."""
 
     def __init__(self, path: str, master: ControlledMaster) -> None:
         self._path = path
@@ -77,13 +77,13 @@ class ControlServer:
         return control
 
     async def wait_answered(self, limit: float) -> None:
-        """Wait until clients that requested a stop or a reload are told its end, for `limit` seconds at most."""
+        """Wait until the clients that requested a stop or a reload have their answer, for `limit` seconds at most."""
         if self._waiting:
             await asyncio.wait(self._waiting, timeout=limit)
 
     def close(self) -> None:
         """Stop listening and disconnect the clients."""
-        # As long as the socket listens its inode is in use, so another cluster's socket at this path has another one.
+        # While the socket listens, its inode is in use, so another cluster's socket at this path has another one.
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
@@ -152,7 +152,7 @@ class ControlServer:
     async def _send_schedules(self, writer: asyncio.StreamWriter) -> None:
         phase = self._master.status()["phase"]
         if phase in BOOT_PHASES:
-            await _send(writer, {"error": f"the cluster is {phase}; what is scheduled is known when it serves"})
+            await _send(writer, {"error": f"the cluster is {phase}; its schedules are known when it serves"})
         else:
             await self._relay(AGENT, "egg-schedules", writer)
 

@@ -1,6 +1,6 @@
 """The event feed, which `eggcluster events` shows: starts, deaths and reloads as they happen. Runs in the master.
 
-The master passes every event and every command through it; those of interest to a person become descriptions.
+The master passes every event and every command to it. It makes descriptions of those that tell what happens to workers.
 """
 
 import time
@@ -39,7 +39,7 @@ class EventFeed:
         self._watchers.discard(watcher)
 
     def show_event(self, event: Event) -> None:
-        """Show an event; call it before the supervisor hears of the event."""
+        """Show an event. Call it before the supervisor acts on the event, which may change the worker's state."""
         match event:
             case Started(worker) if worker.state is WorkerState.STARTING:
                 self._show("started", worker)

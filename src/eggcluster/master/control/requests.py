@@ -1,7 +1,7 @@
 """Reports and requests that reach the master over its channels, and the answers. Runs in the master.
 
-A report becomes an event in the inbox, and so does a request to reload. Each requester of a stop or reload is told
-how it ended.
+Reports of a start or a failed boot become events in the inbox, and so do requests to reload. Each requester of a stop
+or reload learns how it ended.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class MasterRequests:
     # -- over the channels -----------------------------------------------------------------------------
 
     def report(self, worker: Worker, action: str, details: dict[str, Any]) -> None:
-        """Take a worker's report about itself; FrameError for anything else."""
+        """Take a worker's report about itself; FrameError if it is not a valid one."""
         if action == ("agent-start" if isinstance(worker, AgentWorker) else "app-start"):
             self._inbox.put(Started(worker, _stamps(details.get("sources"))))
         elif action == "boot-failed":
@@ -98,7 +98,8 @@ class MasterRequests:
         _end(self._reload_progress, failure)
 
     async def end_close(self, limit: float) -> None:
-        """The cluster has closed: wait until the parent's requests are answered, for `limit` seconds at most."""
+        """End the requests to close, because the cluster has closed. Wait until the parent's requests are answered, for
+        `limit` seconds at most."""
         _end(self._close_progress, None)
         await self._answers.wait(limit)
 

@@ -1,7 +1,7 @@
 """The acceptor: takes connections in the master and hands them to workers. Runs in the master.
 
-It accepts what waits on the listeners of slots that are not open, so that no client waits for a boot; and with
-`--sticky-via acceptor` everything, because then the address decides and no kernel program does it for us.
+It accepts the connections that wait at the listeners of slots that are not open, so that no client waits for a boot.
+With `--sticky-via acceptor` it accepts every connection, because no kernel program chooses the slot by the address.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from eggcluster.model.steering.affinity import client_key
 from eggcluster.model.steering.steering_plan import SteeringPlan
 
 BATCH = 64  # connections accepted in a row before the loop's other work has its turn
-RETRY = 0.05  # seconds until the next try when there was no room, in a worker's socket or for another open file
-COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say so
-RESERVE = 64  # descriptors left to the master's other work: to start workers, to answer on its control socket
-SHARE = 4  # of a small limit the reserve is at most one part in so many
-MOST_KNOWN = 10_000  # clients whose slot is remembered, some 100 bytes each
+RETRY = 0.05  # seconds until the next try if a worker's socket is full, or no file descriptor is left
+COMPLAINT_INTERVAL = 10.0  # seconds between two log lines about that
+RESERVE = 64  # descriptors left to the master's other work: starting workers, answering on its control socket
+SHARE = 4  # under a small limit, the reserve is one part in so many at most
+MOST_KNOWN = 10_000  # remembered client addresses with their slots, some 100 bytes each
 
 _logger = logging.getLogger("eggcluster.master")
 
@@ -37,14 +37,14 @@ class Arrival(NamedTuple):
 
 
 class Acceptor:
-    """Accepts where it is told to, and hands over by the plan. Each connection is with exactly one process: on its
-    way to a worker that dies or hangs it is taken back and goes to another.
+    """Accepts at the given listeners, and hands connections over by the plan. Each connection is with exactly one
+    process: a connection on its way to a worker that dies or hangs is taken back, and goes to another worker.
 
-    `on_broken` is told of a worker that can be handed nothing any more, by its own doing, and is to be ended.
+    `on_broken` is called with a worker that has shut down its end of the handover, and has to be ended for that.
 
-    What cannot go yet, because its slot is held or its worker does not read, waits here. From `most_waiting` on nothing
-    more is accepted, nor while few file descriptors are left; what is taken back then comes on top, a socket's worth
-    for each worker.
+    A connection that cannot be handed over yet, because its slot is held or its worker does not read, waits here. No
+    more are accepted while `most_waiting` wait, or few file descriptors are left. Connections that are taken back may
+    exceed that, by as many as fit into one socket for each worker.
     """
 
     def __init__(self, most_waiting: int) -> None:
@@ -55,8 +55,8 @@ class Acceptor:
         self._plan = SteeringPlan({})
         self._handovers: dict[Worker, Handover] = {}
         self._broken: set[Worker] = set()
-        self._open: dict[int, Handover] = {}  # of the worker that listens in each slot
-        self._sources: dict[socket.socket, bool] = {}  # where it is to accept, and whether that speaks TLS
+        self._open: dict[int, Handover] = {}  # by slot: the handover of the worker that listens there
+        self._sources: dict[socket.socket, bool] = {}  # the listeners to accept at, and whether each speaks TLS
         self._accepting: set[socket.socket] = set()
         self._waiting: deque[Arrival] = deque()
         self._known: dict[str, int | None] = {}
@@ -67,13 +67,13 @@ class Acceptor:
     # -- workers ---------------------------------------------------------------------------------------------
 
     def open_handover(self, worker: Worker) -> int:
-        """Open the handover of a worker that is about to start; return the descriptor for the worker's end.
-        OSError of socketpair(2)."""
+        """Open the handover of a worker that is about to start; return the file descriptor for the worker's end.
+        OSError if the system refuses."""
         handover = self._handovers[worker] = Handover()
         return handover.worker_fd
 
     def close_handover(self, worker: Worker) -> None:
-        """Close the handover of a worker that is dead or was never started; others get what it has not received."""
+        """Close the handover of a worker that is dead or was not started. Other workers get the connections in it."""
         handover = self._handovers.pop(worker, None)
         self._broken.discard(worker)
         if handover is None:
@@ -99,20 +99,20 @@ class Acceptor:
         self._settle()
 
     def accept_at(self, sources: dict[socket.socket, bool]) -> None:
-        """Accept from these listeners and no others from now on; each with whether its connections speak TLS."""
+        """Accept at these listeners alone from now on; the values say whether their connections speak TLS."""
         self._sources = sources
         self._set_readers()
 
     def leave(self, listener: socket.socket) -> None:
-        """It is about to be closed: accept there no more."""
+        """Stop accepting at this listener, which is about to be closed."""
         self.accept_at({each: tls for each, tls in self._sources.items() if each is not listener})
 
     def start_master_socket_server(self, sources: dict[socket.socket, bool]) -> None:
-        """Accept every connection in the master, as long as any slot is open; else they wait in the listeners."""
+        """Accept every connection in the master while any slot is open. Otherwise they wait in the listeners."""
         self.accept_at(sources if self._plan.any_open else {})
 
     def sticky_worker(self, host: str) -> int | None:
-        """The slot that a client at this address belongs to, None while that is not open."""
+        """Return the slot that a client at this address belongs to, None while that is not open."""
         if host not in self._known:
             if len(self._known) >= MOST_KNOWN:
                 self._known.clear()
@@ -121,10 +121,11 @@ class Acceptor:
 
     @property
     def waiting(self) -> int:
+        """How many accepted connections wait here."""
         return len(self._waiting)
 
     def close(self) -> None:
-        """Accept nothing more; close connections that still wait. May be called again."""
+        """Accept nothing more, and close the connections that still wait. May be called again."""
         self._closed = True
         self.accept_at({})
         if self._retry is not None:
@@ -147,7 +148,7 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         tls = self._sources[listener]
-        listener.setblocking(False)  # as it was; but a worker that shares it can unset that, and have us wait for ever
+        listener.setblocking(False)  # again: a worker that shares it may have changed it, and accept() would block
         for _ in range(BATCH):
             try:
                 connection, client = listener.accept()
@@ -163,15 +164,15 @@ class Acceptor:
                 return
 
     def _set_bound(self, accepted: socket.socket) -> None:
-        """If this one waits, in a descriptor of the reserve, no more of them may."""
+        """Let no more connections wait if this one waits with a file descriptor of the reserve."""
         self._bound = self._most_waiting
-        if self._descriptors.is_reserve(accepted.fileno()):  # it has none any more when it has gone on
+        if self._descriptors.is_reserve(accepted.fileno()):  # -1 if it has been handed over
             self._bound = min(self._bound, len(self._waiting))
             self._complain(f"few file descriptors are left (limit {self._descriptors.limit})")
 
     def _pause(self, error: OSError) -> None:
-        """No file descriptor or memory for one more: they wait in the kernel. Or it does not listen any more, which
-        the listener guard tells of, and mends."""
+        """Accept nothing for a moment: there is no file descriptor or memory for one more connection, or (EINVAL) the
+        listener has been shut down, which the listener guard logs and repairs."""
         if error.errno != errno.EINVAL:
             self._complain(error)
         for listener in self._accepting:
@@ -188,7 +189,7 @@ class Acceptor:
     # -- handing over ----------------------------------------------------------------------------------------
 
     def _hand_over(self, arrival: Arrival) -> None:
-        """Pass it on to its worker, or let it wait."""
+        """Hand a connection over to a worker, or let it wait."""
         slots = self._slots_for(arrival)
         for slot in slots:
             handover = self._open.get(slot)
@@ -206,14 +207,14 @@ class Acceptor:
             self._try_again()
 
     def _give_up(self, slot: int, error: OSError) -> None:
-        """Its worker has shut its end down: it can be given nothing any more."""
+        """Hand nothing more to the worker in this slot: it has shut down its end of the handover."""
         handover = self._open.pop(slot)
         worker = next(each for each, its in self._handovers.items() if its is handover)
         self._broken.add(worker)
         self.on_broken(worker, error)
 
     def _slots_for(self, arrival: Arrival) -> Sequence[int]:
-        """Where it may go, the first choice first; nothing while it has to wait."""
+        """Return the slots that may get the connection, the first choice first; none while it has to wait."""
         if not self._plan.homes:
             return self._plan.by_weight(self.handed_over)
         slot = self.sticky_worker(arrival.client[0])
@@ -222,7 +223,7 @@ class Acceptor:
     def _take_back(self, worker: Worker, handover: Handover) -> None:
         taken = handover.take_back()
         if taken:
-            _logger.info("%s did not receive %d connections: others get them", worker, len(taken))
+            _logger.info("%s did not receive %d connections; other workers get them", worker, len(taken))
         for connection, tls in taken:
             try:
                 self._waiting.append(Arrival(connection, tls, connection.getpeername()))
@@ -230,7 +231,7 @@ class Acceptor:
                 connection.close()
 
     def _settle(self) -> None:
-        """Something has changed: try again for all that wait."""
+        """Try again to hand over all connections that wait, because something has changed."""
         for _ in range(len(self._waiting)):
             arrival = self._waiting.popleft()
             if self._closed:

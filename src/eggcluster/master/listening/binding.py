@@ -1,4 +1,4 @@
-"""Binding the listening sockets, before anything is started: what is taken is said in one line. Runs in the master."""
+"""Binding the listening sockets before anything is started; an error is one line. Runs in the master."""
 
 import contextlib
 import errno
@@ -18,19 +18,19 @@ from eggcluster.options import ResolvedOptions
 from eggcluster.runtime.runtime_dir import unusable
 from eggcluster.wording import shown
 
-CLUSTER_BACKLOG = 4096  # connections that wait for an agent, one of each worker; the kernel's own limit (somaxconn)
+CLUSTER_BACKLOG = 4096  # connections that wait for an agent, one from each worker; as the kernel's limit (somaxconn)
 
 _logger = logging.getLogger("eggcluster.master")
 
 
 def detect_ports(options: ResolvedOptions, cluster_port: str) -> Listeners:
-    """Bind and listen on everything that the options ask for, and on the path `cluster_port` for the agent.
-    OptionsError if something cannot be bound; then nothing stays open."""
+    """Bind and listen at every address of the options, and at the path `cluster_port` for the agent. OptionsError if
+    one of them cannot be bound; then nothing stays open."""
     with contextlib.ExitStack() as on_failure:
         try:
             listeners = _bind_all(options, cluster_port, on_failure)
         except OSError as error:
-            raise OptionsError(f"the listening sockets cannot be had: {error.strerror or error}") from None
+            raise OptionsError(f"the listening sockets cannot be opened: {error.strerror or error}") from None
         on_failure.pop_all()
     return listeners
 
@@ -80,7 +80,7 @@ def _bind_main(options: ResolvedOptions, on_failure: contextlib.ExitStack) -> li
 
 
 def _choose_steering(endpoints: list[Endpoint], steering: Steering, options: ResolvedOptions) -> tuple[By, str | None]:
-    """Return how connections reach the workers, by the kernel if it can and is wanted; and why not, if it refused."""
+    """Return how connections reach the workers, and why the kernel refused to steer them, if it did."""
     if options.workers == 1:
         return "single", None
     refused = None
@@ -100,7 +100,7 @@ def _choose_steering(endpoints: list[Endpoint], steering: Steering, options: Res
 
 
 def _try_kernel(endpoints: list[Endpoint], steering: Steering) -> None:
-    """Attach the longest program there can be, then the first one. OSError if the kernel refuses."""
+    """Attach the longest possible program, then the first real one. OSError if the kernel refuses."""
     for plan in (steering.longest(), steering.plan):
         for endpoint in endpoints:
             endpoint.steer(plan)
@@ -119,13 +119,13 @@ def _check_addresses(endpoints: list[Endpoint], options: ResolvedOptions) -> Non
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             given = "LISTEN_FDS" if options.listen_fds else "fd"
             raise OptionsError(
-                f"sticky: the socket of {given} is a Unix socket, whose clients have no address to go by; "
-                "leave sticky out, or let the proxy choose by giving each worker its own port (ports)"
+                f"sticky: the socket of {given} is a Unix socket, and its clients have no addresses; "
+                "leave sticky out, or give each worker its own port (ports) and let the proxy choose"
             )
 
 
 def _endpoint(options: ResolvedOptions, port: int, option: str, *, tls: bool = False) -> Endpoint:
-    """The listeners at one port: a group that the kernel can steer, where it is wanted and there is one."""
+    """Return the listeners at one port: a group that the kernel can steer, if it is to steer, else one listener."""
     first = _listen(options, port, option)
     accepted_by_master = options.sticky and options.sticky_via == "acceptor"
     if options.workers == 1 or accepted_by_master or not sys.platform.startswith("linux"):
@@ -134,11 +134,11 @@ def _endpoint(options: ResolvedOptions, port: int, option: str, *, tls: bool = F
 
 
 def _group(first: socket.socket, count: int) -> list[socket.socket]:
-    """`count` sockets of one SO_REUSEPORT group around the one that is bound already.
+    """Return `count` sockets of one SO_REUSEPORT group: `first`, which listens already, and siblings for it.
 
-    The first listens already, without SO_REUSEPORT, so the kernel refused it if any process holds the port,
-    others that use SO_REUSEPORT included; only then it opens itself for its siblings. To be bound is not enough for
-    that: with SO_REUSEADDR two may be, as long as neither listens, and both would then open themselves.
+    `first` began to listen without SO_REUSEPORT, which the kernel refuses if another process holds the port, even with
+    SO_REUSEPORT. Only now it gets that option, so that siblings can join it. If it were only bound, that would not be
+    safe: with SO_REUSEADDR two sockets may be bound to a port while neither listens, and both would get siblings.
     """
     group = [first]
     try:
@@ -157,7 +157,7 @@ def _group(first: socket.socket, count: int) -> list[socket.socket]:
 
 
 def _listen(options: ResolvedOptions, port: int, option: str) -> socket.socket:
-    """Return a socket that listens on the port; OptionsError if another process is bound to it."""
+    """Return a socket that listens at the port; OptionsError if it cannot be bound."""
     sock = _bind(options.host, port, option)
     try:
         sock.listen(options.backlog)
@@ -171,8 +171,8 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise OptionsError(f"host: {shown(host)} is no address of this machine ({error})") from None
-    # "localhost" and "" give both families: the first IPv4 address, as the other servers do
+        raise OptionsError(f"host: {shown(host)} is not an address of this machine ({error})") from None
+    # "localhost" and "" give both families: take the first IPv4 address, as other servers do
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     sock = socket.socket(family)
     try:
@@ -189,15 +189,16 @@ def _refused(host: str, port: int, option: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{option}: {port} on {host} is taken by another process; free it or use another one (0: any free one)"
     if error.errno == errno.EACCES:
-        return f"{option}: {port} on {host} is not allowed to this user; use one from 1024 on"
+        return f"{option}: this user may not bind {port} on {host}; use a port from 1024 on"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f'host: "{host}" is no address of this machine; use one of its own, or 0.0.0.0 for all'
+        return f'host: "{host}" is not an address of this machine; use one of its own, or 0.0.0.0 for all'
     return f"{option}: {port} on {host} cannot be bound: {error.strerror}"
 
 
 def _listen_for_agent(path: str) -> socket.socket:
-    """The cluster port. It listens for as long as the master lives: a worker that connects while there is no agent
-    waits in its queue for the next one. Only the owner can open it: the directory around it is private."""
+    """Return the socket of the cluster port. It listens as long as the master lives: a worker that connects while there
+    is no agent waits in its queue for the next agent. Only the cluster's owner can open it, because its directory is
+    private."""
     try:
         with contextlib.ExitStack() as on_failure:
             sock = on_failure.enter_context(bind_unix(path))
@@ -210,13 +211,14 @@ def _listen_for_agent(path: str) -> socket.socket:
 
 
 def bind_uds(path: str) -> socket.socket:
-    """A bound Unix socket; the file that a dead server left is replaced, anything else is not."""
+    """Return a bound Unix socket. Only a file that a dead server left is replaced. OptionsError if it cannot be bound,
+    or its path is taken."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         if os.path.lexists(path):
             _clear_stale(path)
         sock.bind(path)
-        os.chmod(path, 0o666)  # a balancer runs as another user: uvicorn's and gunicorn's rule
+        os.chmod(path, 0o666)  # as uvicorn and gunicorn do: a load balancer runs as another user
     except OSError as error:
         sock.close()
         raise OptionsError(f'uds: "{path}" cannot be bound: {error.strerror or error}') from None
@@ -228,9 +230,9 @@ def bind_uds(path: str) -> socket.socket:
 
 def _clear_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise OptionsError(f'uds: "{path}" exists and is no socket; remove it or use another path')
+        raise OptionsError(f'uds: "{path}" exists and is not a socket; remove it or use another path')
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)  # an owner that is stopped, its backlog full, would keep us waiting
+        probe.setblocking(False)  # connecting to a stopped owner with a full backlog would block
         try:
             probe.connect(path)
         except ConnectionRefusedError:
@@ -245,7 +247,7 @@ def _inherited(fd: int, option: str) -> socket.socket:
     try:
         with socket.socket(fileno=fd) as given:
             sock = given.dup()
-            given.detach()  # the number stays the giver's
+            given.detach()  # do not close the given descriptor
     except OSError as error:
-        raise OptionsError(f"{option}: {fd} is no socket that can be listened on: {error.strerror}") from None
+        raise OptionsError(f"{option}: {fd} is not a socket: {error.strerror}; pass on a listening one") from None
     return sock

@@ -1,7 +1,7 @@
-"""Puts a listener right that application code has shut down (shutdown(2)). Runs in the master.
+"""The listener guard: repairs a listener that application code has shut down (shutdown(2)). Runs in the master.
 
-A worker shares its listener with the master, so what it does to it outlasts the worker: for the rest of the master's
-life that address would refuse every client, while every worker looks healthy.
+A worker shares its listener with the master, so a shutdown outlasts the worker: that address would refuse every client
+until the master ends, while every worker looks healthy.
 """
 
 import asyncio
@@ -19,44 +19,44 @@ from eggcluster.master.listening.binding import bind_uds
 from eggcluster.master.listening.listeners import Endpoint, Listeners
 from eggcluster.model.steering.reuseport_program import GroupOrder
 
-RETRY = 1.0  # seconds until the next try, if another process has taken the address meanwhile
-LONGEST_PAUSE = 60.0  # seconds between two tries to replace the workers
-REST = 10.0  # seconds until a socket that took another one's place is watched: for each all workers are replaced
+RETRY = 1.0  # seconds until the next try if another process has taken the address meanwhile
+LONGEST_PAUSE = 60.0  # seconds between two attempts to replace the workers
+REST = 10.0  # seconds until a new socket is watched: each new socket means that all workers are replaced
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines about the same listener
 
 _logger = logging.getLogger("eggcluster.master")
 
 
 class ListenerAddress(NamedTuple):
-    """Where a listener is, and how people are told."""
+    """A listener's socket address, and its URL for the log."""
 
     address: Any
     url: str
 
 
 class ListenerGuard:
-    """Watches the listeners from `start` to `close`. One that was shut down listens again at once, also for the workers
-    that have it. Where that cannot be, a Unix socket above all, a new one takes its place. Then `renew` is called with
-    the loop's time, again and again until it gives True: no worker is left that has the one before.
+    """Watches the listeners from `start` to `close`. A listener that was shut down listens again at once, also in the
+    workers that share it. If it cannot, as a Unix socket never can, a new socket takes its place. Then `renew` is
+    called with the loop's time, and again until it returns True: no worker has the old socket any more.
     """
 
     def __init__(self, listeners: Listeners, backlog: int, renew: Callable[[float], bool]) -> None:
         self._listeners = listeners
         self._backlog = backlog
         self._renew = renew
-        # Noted now: a socket that was shut down may have lost its address.
+        # Read now: a socket that was shut down may have lost its address.
         self._places = {
             sock: ListenerAddress(sock.getsockname(), endpoint.url_of(sock))
             for sock, endpoint in listeners.everything()
         }
-        self._told: dict[socket.socket, float] = {}  # when the log was told of it last
+        self._told: dict[socket.socket, float] = {}  # when its shutdown was last logged
         self._failing: set[socket.socket] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._watch: ShutdownWatch | None = None
 
     def start(self) -> None:
-        """Watch from now on, in the running loop. Where there is no epoll(7), not on Linux, it does nothing."""
+        """Watch from now on, in the running loop. Without epoll(7), which only Linux has, do nothing."""
         if not hasattr(select, "epoll"):
             return
         try:
@@ -65,12 +65,12 @@ class ListenerGuard:
                 self._watch.add(sock)
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self._look)
         except OSError as error:
-            _logger.warning("a listener that a worker shuts down stays so: it cannot be watched (%s)", error)
+            _logger.warning("the listeners cannot be watched (%s): if a worker shuts one down, it stays so", error)
             self.close()
 
     def close(self) -> None:
-        """Before the listeners are closed: what workers still hold of them would stay in the watch. May be called
-        again."""
+        """Stop watching. Call it before the listeners are closed, because those that workers still have would stay in
+        the epoll set. May be called again."""
         if self._watch is None:
             return
         asyncio.get_running_loop().remove_reader(self._watch.fileno())
@@ -92,7 +92,7 @@ class ListenerGuard:
             self._mend(endpoint, ())
 
     def _mend(self, endpoint: Endpoint, shut: Collection[socket.socket]) -> None:
-        """Have all its sockets listen: those that were found `shut`, and what is shut by now."""
+        """Make all sockets of the endpoint listen: those that were found `shut`, and those that are shut by now."""
         down = [sock for sock in endpoint.sockets if sock in shut or is_shut(sock)]
         self._tell(down)
         if not down:
@@ -107,8 +107,8 @@ class ListenerGuard:
     # -- a group -------------------------------------------------------------------------------------------------
 
     def _begin_alone(self, endpoint: Endpoint, sock: socket.socket) -> bool:
-        """The others do not notice. False if the order is not known: another one has ceased meanwhile, and which was
-        first cannot be told."""
+        """Make one listener of a group listen again, without effect on the others. Return False if another one has been
+        shut down, too: then the order of the group is unknown."""
         slot = endpoint.sockets.index(sock) + 1
         endpoint.order.remove(slot)
         others = [each for each in endpoint.sockets if each is not sock]
@@ -119,18 +119,20 @@ class ListenerGuard:
         return not any(map(is_shut, others))
 
     def _reset(self, endpoint: Endpoint) -> None:
-        """All begin again, in the order of their slots. That takes microseconds; what waited at any of them is lost."""
+        """Make all listeners of a group begin again, in the order of their slots. That takes microseconds; connections
+        that waited at any of them are lost."""
         for sock in endpoint.sockets:
             with contextlib.suppress(OSError):
                 undo_shutdown(sock)
         listening = [slot for slot, sock in enumerate(list(endpoint.sockets), 1) if self._reopen(endpoint, sock)]
-        # Was one of them shut down meanwhile? The kernel's own hash decides then, until all is put right.
+        # If one of them was shut down meanwhile, the kernel's own hash decides until that is repaired.
         endpoint.order = GroupOrder(listening if not any(map(is_shut, endpoint.sockets)) else ())
 
     # -- one of them ---------------------------------------------------------------------------------------------
 
     def _reopen(self, endpoint: Endpoint, sock: socket.socket) -> bool:
-        """False where neither it nor another one in its place can listen; then that is tried again later."""
+        """Make a listener listen again, or a new socket in its place. Return False if neither can; then it is tried
+        again later."""
         if sock.family == socket.AF_UNIX:
             return self._replace(endpoint, sock)
         try:
@@ -147,9 +149,9 @@ class ListenerGuard:
         undo_shutdown(sock)
         self._prepare(endpoint, sock)
         try:
-            sock.bind(self._places[sock].address)  # a port that the kernel had chosen is lost with the shutdown
+            sock.bind(self._places[sock].address)  # a port that the kernel had chosen is lost by a shutdown
         except OSError as error:
-            if error.errno != errno.EINVAL:  # EINVAL: it is bound still
+            if error.errno != errno.EINVAL:  # EINVAL: it is still bound
                 raise
         sock.listen(self._backlog)
 
@@ -159,7 +161,7 @@ class ListenerGuard:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
     def _replace(self, endpoint: Endpoint, sock: socket.socket) -> bool:
-        """A new one takes its address."""
+        """Put a new socket at the address of `sock` into its place. Return False if it cannot be bound."""
         assert self._watch is not None
         place = self._places[sock]
         if sock.family == socket.AF_UNIX and self._listeners.uds is None:
@@ -168,7 +170,7 @@ class ListenerGuard:
         try:
             new = self._bind(endpoint, sock)
         except (OSError, OptionsError) as error:
-            self._tell_failure(sock, f"{error}; tried every second")
+            self._tell_failure(sock, f"{error}; trying again every second")
             if self._retry is None:
                 self._retry = self._later(RETRY, self._look_again)
             return False
@@ -176,7 +178,7 @@ class ListenerGuard:
         self._listeners.replace(sock, new)
         self._places[new] = self._places.pop(sock)
         self._failing.discard(sock)
-        _logger.warning("there is a new socket at %s: the workers are replaced, so that they have it", place.url)
+        _logger.warning("a new socket listens at %s: the workers are replaced, so that they get it", place.url)
         self._renew_workers(asyncio.get_running_loop().time(), RETRY)
         self._later(REST, lambda: self._keep_watching(new))
         return True
@@ -213,7 +215,7 @@ class ListenerGuard:
             if now > self._told.get(sock, float("-inf")) + COMPLAINT_INTERVAL:
                 self._told[sock] = now
                 url = self._places[sock].url
-                _logger.error("a worker has shut down the listener at %s: what waited there is lost", url)
+                _logger.error("a worker has shut down the listener at %s: connections that waited there are lost", url)
 
     def _tell_failure(self, sock: socket.socket, why: str) -> None:
         if sock not in self._failing:

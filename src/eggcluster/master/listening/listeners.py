@@ -1,6 +1,6 @@
 """The listening sockets, held for the master's whole life, and the steering of new connections. Runs in the master.
 
-A worker's death closes none of them, and no client is refused while it is replaced.
+A worker's death closes none of them, so no client is refused while the worker is replaced.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from eggcluster.model.lives.worker import Worker
 from eggcluster.model.steering.reuseport_program import GroupOrder, encode
 from eggcluster.model.steering.steering_plan import SlotView, Steering, SteeringPlan
 
-# How a connection gets to its worker: a program in the kernel picks the slot; the master accepts it and hands it over;
-# the workers share one listener, or have a port each; or there is only one worker.
+# How a connection reaches its worker: a program in the kernel chooses the slot; the master accepts it and hands it
+# over; the workers share one listener, or each has a port of its own; or there is only one worker.
 By = Literal["bpf", "acceptor", "shared", "ports", "single"]
 
 _logger = logging.getLogger("eggcluster.master")
@@ -28,8 +28,8 @@ _logger = logging.getLogger("eggcluster.master")
 
 @dataclass
 class Endpoint:
-    """One place where connections come in: a listener for each slot, or one for all. In a SO_REUSEPORT group they were
-    put to listen in this order, slot 1 first."""
+    """One place where connections come in: a listener for each slot, or one for all. The listeners of a SO_REUSEPORT
+    group began to listen in this order, slot 1 first."""
 
     sockets: list[socket.socket]
     tls: bool = False
@@ -40,11 +40,12 @@ class Endpoint:
         self.order = GroupOrder(range(1, len(self.sockets) + 1))
 
     def of_slot(self, slot: int) -> socket.socket:
+        """Return the listener of a slot."""
         return self.sockets[slot - 1] if len(self.sockets) > 1 else self.sockets[0]
 
     def steer(self, plan: SteeringPlan) -> None:
-        """Have the kernel follow it; where there is no group, it does nothing. OSError where the kernel refuses."""
-        # Of one that a worker has shut down the kernel would make a group of its own, and let it into no other one.
+        """Let the kernel follow the plan; do nothing if there is no group. OSError if the kernel refuses."""
+        # Not through a listener that a worker has shut down: the kernel would put it into a new group for ever.
         listening = next((sock for sock in self.sockets if not is_shut(sock)), None)
         if self.is_group and listening is not None:
             attach_steering(listening, encode(plan.program(self.order.index_of)))
@@ -61,9 +62,11 @@ class Endpoint:
             sock.close()
 
     def url(self, slot: int) -> str:
+        """Return the URL of a slot's listener."""
         return self.url_of(self.of_slot(slot))
 
     def url_of(self, sock: socket.socket) -> str:
+        """Return the URL of one of the listeners."""
         if sock.family == socket.AF_UNIX:
             return f"unix:{sock.getsockname()}"
         host, port = sock.getsockname()[:2]
@@ -73,22 +76,22 @@ class Endpoint:
 
 @dataclass
 class Listeners:
-    """Every listening socket, the address that is shown to users, and the plan for new connections.
+    """All listening sockets, the address that users are shown, and the plan for new connections.
 
-    The first endpoint is the cluster's own; the debug port is one, too. With `by` "bpf" or "acceptor" the master can
+    The first endpoint is the cluster's own; the debug port is another one. With `by` "bpf" or "acceptor" the master can
     hand accepted connections to each worker.
     """
 
     endpoints: list[Endpoint]
     by: By
     sticky: bool
-    refused: str | None  # why the kernel does not steer, if it was asked to
-    steering: Steering | None  # None: the master accepts nothing, and steers nothing
+    refused: str | None  # why the kernel refused to steer, if it did
+    steering: Steering | None  # None: the master neither accepts nor steers
     acceptor: Acceptor
     cluster_socket: socket.socket  # the agent's, at the path `cluster_port`
     cluster_port: str
     uds: str | None  # the path of the Unix socket that the cluster made
-    # Read once: the agent compares the inode, the status shows the address after the sockets are closed, too.
+    # Read once: the agent compares the inode, and the status shows the address even after the sockets are closed.
     cluster_inode: int = field(init=False)
     address: str = field(init=False)
     port: int | None = field(init=False)  # None for a Unix socket
@@ -104,21 +107,21 @@ class Listeners:
         self._uds_inode = os.stat(self.uds).st_ino if self.uds is not None else 0
 
     def of_slot(self, slot: int) -> list[ListenerSpec]:
-        """What the worker of `slot` listens at; without a file descriptor where the master accepts in its place."""
+        """Return what the worker in `slot` listens at; without file descriptors if the master accepts for it."""
         if self.by == "acceptor":
             return [ListenerSpec(None, endpoint.tls) for endpoint in self.endpoints]
         return [ListenerSpec(endpoint.of_slot(slot).fileno(), endpoint.tls) for endpoint in self.endpoints]
 
     def address_of(self, slot: int) -> str:
-        """The address that the worker of `slot` listens at, as a URL."""
+        """Return the listen address of the worker in `slot`, as a URL."""
         return self.endpoints[0].url(slot)
 
     def everything(self) -> list[tuple[socket.socket, Endpoint]]:
-        """Every listener of the workers, with its endpoint."""
+        """Return all listeners of the workers, each with its endpoint."""
         return [(sock, endpoint) for endpoint in self.endpoints for sock in endpoint.sockets]
 
     def replace(self, sock: socket.socket, new: socket.socket) -> None:
-        """`new`, at the same address, takes the place of `sock`, which is closed. To be followed by `attach`."""
+        """Put `new`, which is at the same address, into the place of `sock`, and close `sock`. Then call `attach`."""
         for endpoint in self.endpoints:
             endpoint.sockets = [new if each is sock else each for each in endpoint.sockets]
         self.acceptor.leave(sock)
@@ -129,14 +132,14 @@ class Listeners:
     # -- workers ---------------------------------------------------------------------------------------------
 
     def open_handover(self, worker: Worker) -> int | None:
-        """An app worker is about to be started; gives the file descriptor at which it receives connections that the
-        master has accepted, None where that never happens."""
+        """Open the handover of an app worker that is about to start. Return the file descriptor at which the worker
+        receives connections that the master has accepted; None if there will be none."""
         if self.steering is None:
             return None
         try:
             return self.acceptor.open_handover(worker)
         except OSError as error:
-            _logger.warning("%s gets no connections from others: %s", worker, error)
+            _logger.warning("%s gets no connections from the master: %s", worker, error)
             return None
 
     def close_handover(self, worker: Worker) -> None:
@@ -146,9 +149,9 @@ class Listeners:
     # -- steering --------------------------------------------------------------------------------------------
 
     def steer(self, slots: Sequence[SlotView], now: float) -> None:
-        """New connections go by this from now on; to be called at every change, and at each look that shows one.
+        """Steer new connections by these views of the slots from now on. Call it when a slot or a load has changed.
 
-        `now` is the event loop's time. When a slot's hold ends it calls itself. After `close` it does nothing.
+        `now` is the event loop's time. When a slot's hold ends, it calls itself. After `close` it does nothing.
         """
         if self.steering is None:
             return
@@ -171,7 +174,7 @@ class Listeners:
         self._wake_at_deadline(now)
 
     def describe(self) -> dict[str, Any]:
-        """What the status says of it, as plain values."""
+        """Return what the status shows of the steering, as plain values."""
         return {
             "by": self.by,
             "sticky": self.sticky,
@@ -181,14 +184,14 @@ class Listeners:
         }
 
     def attach(self) -> None:
-        """Give the plan to the kernel, where that steers."""
+        """Give the plan to the kernel if the kernel steers."""
         if self.steering is None or self.by != "bpf":
             return
         try:
             for endpoint in self.endpoints:
                 endpoint.steer(self.steering.plan)
-        except OSError as error:  # no memory for it just now: the next change tries again
-            _logger.warning("the kernel does not take the steering program (%s): the one before it stays", error)
+        except OSError as error:  # no memory for it at the moment: the next change tries again
+            _logger.warning("the kernel does not take the steering program (%s): the previous one stays", error)
 
     def _wake_at_deadline(self, now: float) -> None:
         assert self.steering is not None

@@ -1,6 +1,6 @@
 """A request of the master's own to one of its children, and the answer. Runs in the master.
 
-The answer is plain data from the child, of any shape: the caller must not rely on it.
+The answer is plain data from the child. It may have any shape, so the caller must not rely on one.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 
 
 class _ChildRequest(Link):
-    """The asker's end of one request: what the switchboard writes to it is the answer."""
+    """The requester's end of one request. The first frame that the switchboard writes to it is the answer."""
 
     def __init__(self) -> None:
         super().__init__(MASTER)

@@ -1,8 +1,8 @@
-"""Links: the master's ends of the channels; messages kept, slowed down, and lost on the way. Runs in the master.
+"""Links: the master's ends of the channels, with mailboxes, flow control and lost messages. Runs in the master.
 
 A sender that is faster than its receiver is slowed down: the master reads nothing from it for a while. A receiver that
 stops reading altogether must not hold up senders that also send to others. After 2 s it counts as not reading: no
-sender waits for it, and what does not fit its queue is dropped.
+sender waits for it any more, and messages that do not fit its queue are dropped.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import Address
 
 HIGH_WATER = 1024 * 1024  # bytes that may wait for a receiver before its senders are slowed down
-FRAME_OVERHEAD = 200  # bytes that a kept frame costs besides its own: the bound must hold for tiny frames, too
+FRAME_OVERHEAD = 200  # bytes that a kept frame costs besides its own, so that the bound holds for tiny frames, too
 STALL_CHECK_INTERVAL = 0.5  # seconds between two checks whether a congested receiver reads anything
 STALLED_CHECKS = 4  # checks in a row without progress: 2 s, long for a kernel, short for a person
 LOSS_LOG_INTERVAL = 1.0  # seconds; a flood of lost messages must not flood the log
@@ -48,7 +48,7 @@ class Mailbox:
         return True
 
     def cancel(self, source: int, request_id: int) -> bool:
-        """Drop a request whose asker no longer waits; return whether it was in here."""
+        """Drop a cancelled request; return whether it was in here."""
         if (source, request_id) not in self._requests:
             return False
         self._requests.remove((source, request_id))
@@ -70,7 +70,7 @@ class Mailbox:
 
 class Link:
     """The master's end of one channel. `worker` is None for the parent. A link is live once its worker has started;
-    until then frames for it wait in its mailbox.
+    until then, frames for it wait in its mailbox.
 
     `slowed_by` are the congested receivers for which nothing is read from this link. `not_reading` says that this
     link's own process has stopped reading, so that no sender waits for it.
@@ -106,20 +106,22 @@ class Link:
 
     @property
     def queued_bytes(self) -> int:
+        """How many bytes wait because the other end does not read."""
         return self.channel.queued_bytes if self.channel is not None else 0
 
     @property
     def closed(self) -> bool:
+        """Whether nothing can be sent: the channel is closed, or not opened yet."""
         return self.channel is None or self.channel.closed
 
     @property
     def congested(self) -> bool:
-        """Whether it reads more slowly than others send to it."""
+        """Whether the other end reads more slowly than others send to it."""
         return self.channel is not None and self.channel.congested
 
     @property
     def delivered_bytes(self) -> int:
-        """The bytes that have left for it so far; the count stops while the other end does not read."""
+        """How many bytes have left for the other end so far; the count stops while that does not read."""
         return self.channel.written - self.channel.queued_bytes if self.channel is not None else 0
 
     def write(self, raw: bytes | bytearray, *, bounded: bool = True) -> bool:
@@ -146,7 +148,8 @@ class Link:
                 self.channel.resume_reading()
 
     def counters(self) -> dict[str, int | bool]:
-        """Return, for the status, how many messages it sent, got, and lost because it did not read."""
+        """Return the counters for the status: messages that the other end sent, that were relayed to it, and that were
+        dropped because it did not read."""
         return {
             "sent": self.sent,
             "relayed": self.relayed,
@@ -157,7 +160,7 @@ class Link:
 
 
 class FlowControl:
-    """Slows senders down while their receiver is congested. `links` are all that there are, as they are now."""
+    """Slows senders down while their receiver is congested. `links` holds all links at any time."""
 
     def __init__(self, links: Iterable[Link]) -> None:
         self._links = links

@@ -1,8 +1,8 @@
 """Routing: which link a frame goes to, which requests are open, and learned short cuts. Runs in the master.
 
-Short cuts: a small frame whose header differs from an earlier one's in length and request id only goes the same way as
-that one, past the switchboard. It takes the long way again once a worker comes or goes, or a watcher comes. The long
-way is for what is rare, too: failures, cancellations, messages to many or to a random worker, and congestion.
+Short cuts: a small frame that differs from an earlier one only in its body and request id goes the same way as that
+one, past the switchboard. Once a worker comes or goes, or a watcher comes, frames take the long way again. Rare frames
+always take it: failures, cancellations, messages to many or to a random worker; so do frames during congestion.
 The master's short cuts save 13 of the 108 µs of CPU time that a small request and its answer cost all three processes.
 EGG_NO_SHORT_CUTS=1 turns them off (ipc/channel.py), so that a breakpoint in the switchboard sees every frame.
 """
@@ -18,7 +18,7 @@ from eggcluster.model.lives.worker import Worker
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT, PARENT, Address, Role, app
 
-MAX_OPEN_REQUESTS = 65_536  # of one asker: beyond it, the asker has long stopped waiting without cancelling
+MAX_OPEN_REQUESTS = 65_536  # of one requester; with more it has long stopped waiting, without cancelling
 
 
 class Router:
@@ -43,7 +43,7 @@ class Router:
         return link
 
     def go_live(self, link: Link) -> list[Frame]:
-        """Make `link` the one at its address; return what was kept for it, the oldest first."""
+        """Make `link` the live one at its address; return the frames that were kept for it, the oldest first."""
         link.live = True
         if self.booting.get(link.address) is link:
             del self.booting[link.address]
@@ -52,8 +52,8 @@ class Router:
         return [*(kept.take() if kept else ()), *link.mailbox.take()]
 
     def vacate(self, link: Link) -> list[Frame]:
-        """Make `link` unreachable by its address. What was kept for it is kept for its successor; return the frames
-        that cannot be."""
+        """Make `link` unreachable by its address. Frames that were kept for it are kept for its successor; return those
+        that cannot be kept."""
         for table in (self.live, self.booting):
             if table.get(link.address) is link:
                 del table[link.address]
@@ -62,7 +62,7 @@ class Router:
         return [f for f in link.mailbox.take() if f.target is Target.WORKER or not self.keep(link.address, f)]
 
     def remove(self, link: Link) -> None:
-        """Drop a link whose process is gone, once it is vacated."""
+        """Drop a vacated link, because its process is gone."""
         self.links.remove(link)
         worker_id = link.worker.worker_id if link.worker is not None else None
         if worker_id is not None and self.by_worker_id.get(worker_id) is link:
@@ -79,7 +79,7 @@ class Router:
                 return
 
     def addresses(self, frame: Frame) -> Iterable[Address]:
-        """Return the addresses a frame goes to; none for a target without an address, such as an unknown slot."""
+        """Return the addresses that a frame goes to; none if there is no such address, as for an unknown slot."""
         match frame.target:
             case Target.AGENT:
                 return [AGENT]
@@ -98,45 +98,45 @@ class Router:
                 return []
 
     def sender_of(self, frame: Frame) -> Link | None:
-        """Return the link that waits for the answer to a request that was kept: it may still be booting itself."""
+        """Return the link of a kept frame's sender, which may still be booting; None if it is gone."""
         address = Address.unpack(frame.source)
         return self.live.get(address) or self.booting.get(address)
 
 
 class RelayedRequests:
-    """Requests that wait for an answer: pure bookkeeping of who asked and who has to answer.
+    """Requests that wait for an answer, each with its requester and its receiver: pure bookkeeping.
 
-    It is bounded: an asker with too many open requests opens no more.
+    It is bounded: a requester with too many open requests opens no more.
     """
 
     def __init__(self) -> None:
-        self._open: dict[RequestKey, tuple[Link, Link]] = {}  # asker, receiver
+        self._open: dict[RequestKey, tuple[Link, Link]] = {}  # requester, receiver
 
-    def open(self, key: RequestKey, asker: Link, receiver: Link) -> bool:
-        """Note that `receiver` gets a request of `asker`; return False if the asker has too many open already."""
-        if asker.open_requests >= MAX_OPEN_REQUESTS:
+    def open(self, key: RequestKey, requester: Link, receiver: Link) -> bool:
+        """Note a request of `requester` to `receiver`; return False if the requester has too many open already."""
+        if requester.open_requests >= MAX_OPEN_REQUESTS:
             return False
-        asker.open_requests += 1
-        self._open[key] = (asker, receiver)
+        requester.open_requests += 1
+        self._open[key] = (requester, receiver)
         return True
 
     def answered(self, key: RequestKey, receiver: Link) -> Link | None:
-        """Close the request that `receiver` answered and return its asker; None if `receiver` was not asked."""
+        """Close the request that `receiver` answered and return its requester; None if `receiver` was not asked."""
         found = self._open.get(key)
         if found is None or found[1] is not receiver:
             return None
         return self._close(key)[0]
 
     def cancelled(self, key: RequestKey) -> Link | None:
-        """Close a request whose asker no longer waits; return its receiver, None if no receiver has it."""
+        """Close a cancelled request; return its receiver, None if no receiver has it."""
         return self._close(key)[1] if key in self._open else None
 
     def close_all_of(self, link: Link) -> list[tuple[Link, int]]:
-        """Close all requests from and to `link`, which is gone. Return the askers that wait for it, each with its
+        """Close all requests from and to `link`, which is gone. Return the requesters that wait for it, each with its
         number for the request."""
         keys = [key for key, pair in self._open.items() if link in pair]
         closed = [(self._close(key)[0], key[1]) for key in keys]
-        return [(asker, request_id) for asker, request_id in closed if asker is not link]
+        return [(requester, request_id) for requester, request_id in closed if requester is not link]
 
     def _close(self, key: RequestKey) -> tuple[Link, Link]:
         pair = self._open.pop(key)
@@ -154,7 +154,7 @@ _SINGLE_TARGETS = frozenset((Target.AGENT, Target.PARENT, Target.SLOT, Target.WO
 
 
 class ShortCuts:
-    """Puts a function into the sender's channel for each way that a frame has taken (`Channel.short_cuts`)."""
+    """Puts a function into the sender's channel for each way that frames have taken (`Channel.short_cuts`)."""
 
     def __init__(self, links: Iterable[Link], requests: RelayedRequests) -> None:
         self._links = links
@@ -214,11 +214,11 @@ def _request_way(sender: Link, receiver: Link, requests: RelayedRequests) -> Sho
 def _reply_way(sender: Link, requests: RelayedRequests) -> ShortCut:
     def relay(raw: bytes) -> bool:
         key = reply_key_of(raw)
-        asker = requests.answered(key, sender)
-        if asker is None:
+        requester = requests.answered(key, sender)
+        if requester is None:
             return False
-        if not asker.opened.pass_on(raw):
-            requests.open(key, asker, sender)  # the long way closes it again
+        if not requester.opened.pass_on(raw):
+            requests.open(key, requester, sender)  # the long way closes it again
             return False
         sender.sent += 1
         return True

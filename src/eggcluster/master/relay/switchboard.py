@@ -1,4 +1,4 @@
-"""The switchboard: relays frames between agent, app workers and parent without reading them. Runs in the master."""
+"""The switchboard: relays frames between agent, app workers and parent by their headers. Runs in the master."""
 
 import socket
 from collections.abc import Callable, Iterable
@@ -55,13 +55,13 @@ class Switchboard:
     async def connect(
         self, sock: socket.socket, worker: Worker | None = None, max_bytes: int = MAX_MESSAGE_BYTES
     ) -> Link:
-        """Take over the master's end of a channel: a worker's, or the parent's where `worker` is None."""
+        """Take over the master's end of a channel to a worker, or (None) to the parent."""
         link = self.add_link(worker)
         await self.open_link(link, sock, max_bytes)
         return link
 
     def add_link(self, worker: Worker | None) -> Link:
-        """Return a link that is to be opened. Messages to its worker are kept for it from now on."""
+        """Return a new link, to be opened later. Messages to its worker are kept for it from now on."""
         self._short_cuts.clear()
         return self._router.add(worker)
 
@@ -81,20 +81,20 @@ class Switchboard:
         """Deliver to a worker that has started, first what was kept for it. A second call does nothing."""
         link = self.link_of(worker)
         if link is None or link.live or link.gone.is_set():
-            return  # the report came twice, or the worker has died since it sent it
+            return  # the report came twice, or the worker has died meanwhile
         self._short_cuts.clear()
         for frame in self._router.go_live(link):
             self._hand_over(link, frame, self._router.sender_of(frame))
 
     def keep_for_successor(self, worker: Worker) -> None:
-        """Keep new messages to the worker's address for the next one: this one closes before that one starts."""
+        """Keep new messages to the worker's address for its successor, because it closes before that starts."""
         link = self.link_of(worker)
         if link is not None:
             self._vacate(link)
 
     def disconnect(self, worker: Worker, read: int | None = None) -> None:
-        """Remove the link of a dead worker: fail the requests to it, and keep what was kept for its successor.
-        `read` is how many of the messages relayed to it the worker has read; None: all."""
+        """Remove the link of a dead worker: fail the requests to it, and leave the messages that were kept for it to
+        its successor. `read` is how many of the messages relayed to it the worker has read; None: all."""
         link = self.link_of(worker)
         if link is None:
             return
@@ -113,7 +113,7 @@ class Switchboard:
 
     @property
     def parent(self) -> Link | None:
-        """The link to the process that started the master, where there is one."""
+        """The link to the process that started the master; None if there is none."""
         return self._router.live.get(PARENT)
 
     def live_addresses(self) -> list[Address]:
@@ -129,7 +129,7 @@ class Switchboard:
         link.failure = failure
         link.gone.set()
         if link.worker is not None:
-            self._vacate(link)  # not only once it is known dead: its children may take a while to end
+            self._vacate(link)  # now, and not when it is known dead: its children may take a while to end
             self._on_broken(link.worker, failure)
         elif self.parent is link:
             self._vacate(link)
@@ -147,10 +147,11 @@ class Switchboard:
                 raw = encode_frame(FrameKind.EVENT, Target.ADDRESS, [action, data], target_id=address.pack())
                 self._write_own(link, raw)
 
-    def ask(self, address: Address, frame: Frame, asker: Link) -> bool:
-        """Send a request of the master's own to `address`; `asker` gets the answer. Return False if none is live."""
+    def ask(self, address: Address, frame: Frame, requester: Link) -> bool:
+        """Send a request of the master's own to `address`; `requester` gets the answer. Return False if no worker is
+        live there."""
         receiver = self._router.live.get(address)
-        return receiver is not None and self._hand_over(receiver, frame, asker)
+        return receiver is not None and self._hand_over(receiver, frame, requester)
 
     def answer(self, link: Link, request_id: int, kind: FrameKind, content: Any) -> None:
         """Answer a request that was made to the master."""
@@ -170,7 +171,7 @@ class Switchboard:
         self._read_runs(False)
 
     def ignore(self, observer: Observer) -> None:
-        """Call it no more."""
+        """Stop calling `observer`."""
         self._observers.remove(observer)
         self._read_runs(not self._observers)
 
@@ -194,7 +195,7 @@ class Switchboard:
 
     def _accept(self, link: Link, frame: Frame) -> None:
         if frame.source != link.packed:
-            raise FrameError(f"{link.address} sent a frame as {frame.source:#x}")
+            raise FrameError(f"{link.address} sent a frame in the name of {frame.source:#x}")
         link.sent += frame.count
         for observer in self._observers:
             observer(link, frame)
@@ -208,7 +209,7 @@ class Switchboard:
             action, details = decode_body(frame.body, tuple[str, dict[str, Any]])
             self._on_report(link.worker, action, details)
         else:
-            raise FrameError(f"{link.address} sent a frame of kind {frame.kind.name}, which only the master may")
+            raise FrameError(f"{link.address} sent a frame of kind {frame.kind.name}, which only the master may send")
 
     def _relay(self, link: Link, frame: Frame) -> None:
         if frame.target is Target.MASTER:
@@ -224,8 +225,8 @@ class Switchboard:
             if not reached:
                 self._lose(link, frame)
 
-    def _deliver(self, address: Address, frame: Frame, asker: Link) -> bool:
-        """Give a frame to the live worker at `address`, or keep it for the next; return False if it went nowhere."""
+    def _deliver(self, address: Address, frame: Frame, requester: Link) -> bool:
+        """Give a frame to the live worker at `address`, or keep it for the next one. Return False if neither works."""
         live, booting = self._router.live.get(address), self._router.booting.get(address)
         if live is None:
             if booting is not None:
@@ -233,17 +234,17 @@ class Switchboard:
             return address is not PARENT and self._router.keep(address, frame)
         if booting is not None and frame.target in (Target.APPS, Target.ALL):
             booting.mailbox.put(frame)  # a successor that boots beside the old one must not miss a broadcast
-        return self._hand_over(live, frame, asker)
+        return self._hand_over(live, frame, requester)
 
-    def _deliver_to(self, link: Link, frame: Frame, asker: Link) -> bool:
-        return self._hand_over(link, frame, asker) if link.live else link.mailbox.put(frame)
+    def _deliver_to(self, link: Link, frame: Frame, requester: Link) -> bool:
+        return self._hand_over(link, frame, requester) if link.live else link.mailbox.put(frame)
 
     def _hand_over(self, receiver: Link, frame: Frame, sender: Link | None) -> bool:
         if receiver.closed:
             return False
-        asker = sender if frame.kind is FrameKind.REQUEST else None
-        if asker is not None and not self._requests.open(frame.request_key, asker, receiver):
-            self._drop(receiver, frame, sender, f"{asker.address} has too many open requests")
+        requester = sender if frame.kind is FrameKind.REQUEST else None
+        if requester is not None and not self._requests.open(frame.request_key, requester, receiver):
+            self._drop(receiver, frame, sender, f"{requester.address} has too many open requests")
             return True
         # While the receiver reads, its queue is bounded by slowing its senders down: each of them may have sent
         # something large in the same turn, and none of that may be lost.
@@ -293,22 +294,22 @@ class Switchboard:
             self.lost.add(1, f'the master does not listen to "{action}", from {link.address}')
 
     def _relay_answer(self, link: Link, frame: Frame) -> None:
-        asker = self._requests.answered(frame.reply_key, link)
-        if asker is None:
-            return  # it is late, or was never asked for
-        if not asker.write(frame.raw, bounded=asker.not_reading):
-            self._drop(asker, frame, None, f"{asker} does not read")
+        requester = self._requests.answered(frame.reply_key, link)
+        if requester is None:
+            return  # the answer is late, or there was no such request
+        if not requester.write(frame.raw, bounded=requester.not_reading):
+            self._drop(requester, frame, None, f"{requester} does not read")
         else:
-            self._on_written(link, frame, asker)
+            self._on_written(link, frame, requester)
 
     def cancel(self, frame: Frame) -> None:
-        """Cancel a request whose asker no longer waits: tell its receiver, or drop it from the mailbox."""
+        """Cancel a request, because its requester no longer waits: tell its receiver, or drop it from the mailbox."""
         if (receiver := self._requests.cancelled(frame.request_key)) is not None:
             receiver.write(frame.raw)
         else:
             self._router.cancel_kept(frame.request_key)
 
     def _end_requests(self, link: Link) -> None:
-        """Close the requests from and to `link`, which is gone; their askers get LOST."""
-        for asker, request_id in self._requests.close_all_of(link):
-            self.answer(asker, request_id, FrameKind.LOST, f"{link} died before it answered")
+        """Close the requests from and to `link`, which is gone. The requesters that wait for it get LOST."""
+        for requester, request_id in self._requests.close_all_of(link):
+            self.answer(requester, request_id, FrameKind.LOST, f"{link} died before it answered")

@@ -10,11 +10,11 @@ from eggcluster.master.relay.link import Link
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import Address
 
-MAX_QUEUED = 10_000  # descriptions; a watcher that reads more slowly than that misses some, and is told how many
+MAX_QUEUED = 10_000  # descriptions; a watcher that falls back further misses some, and learns how many
 
 
 class Watcher:
-    """A bounded queue of descriptions. What does not fit is only counted: a watcher slows nothing down."""
+    """A bounded queue of descriptions. Those that do not fit are only counted, so a watcher slows nothing down."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_QUEUED)
@@ -35,7 +35,7 @@ class Watcher:
 
 
 class MessageWatcher(Watcher):
-    """A watcher of frames. `payload`: its descriptions hold the data, as text."""
+    """A watcher of frames. With `payload`, its descriptions hold the data, as text."""
 
     def __init__(self, payload: bool) -> None:
         super().__init__()

@@ -324,7 +324,7 @@ class Supervisor:
     # -- hung workers ----------------------------------------------------------------------------------------
 
     def _end_hung(self, worker: Worker, now: float) -> list[Command]:
-        """End a worker whose loop has been stalled for longer than its timeout."""
+        """End a worker if its loop has been stalled for longer than its timeout."""
         timeout = self.settings.hang_timeout(worker.slot)
         if not timeout or worker.kill_reason is not None or self._hang_detector.stalled_for(worker, now) < timeout:
             return []
