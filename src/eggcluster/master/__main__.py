@@ -1,4 +1,4 @@
-"""Entry of a master that a program or `--daemon` started: `python -m eggcluster.master CHANNEL_FD`."""
+"""Entry of a master that a program or `--daemon` starts: `-m eggcluster.master CHANNEL_FD`. Runs in the master."""
 
 from eggcluster.master.master_process import main
 
