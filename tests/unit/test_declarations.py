@@ -161,14 +161,14 @@ def test_a_type_has_a_name_that_fits_in_a_line(name: Any) -> None:
 
 
 def test_a_type_without_brackets_has_to_say_its_name() -> None:
-    assert 'say its name, agent.schedule.use("name")' in refusal(Agent().schedule.use, ScheduleStrategy)
+    assert 'give it a name: agent.schedule.use("name")' in refusal(Agent().schedule.use, ScheduleStrategy)
 
 
 @declaring
 def test_two_of_one_name_are_refused_and_the_other_one_is_named(declare: Any) -> None:
     agent = Agent()
     declare(poll, agent=agent)
-    assert '"poll" is also the name of tests.unit.test_declarations.poll: give one another name=' in refusal(
+    assert '"poll" is also the name of tests.unit.test_declarations.poll: give one of them another name=' in refusal(
         declare, functools.partial(poll), agent=agent, name="poll"
     )
     declare(poll, agent=agent, name="another")

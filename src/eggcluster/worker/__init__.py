@@ -1,1 +1,1 @@
-"""What runs in the agent and in the app workers, whatever the start mode; the only place with application code."""
+"""The code of the agent and the app workers, in every start mode. Application code runs only here."""

@@ -1,4 +1,4 @@
-"""Background tasks: functions that run beside the requests and are restarted when they fail. Runs in the worker."""
+"""Background tasks: functions that run beside the requests, restarted when they fail. Runs in agent and app workers."""
 
 import asyncio
 import logging
@@ -44,8 +44,8 @@ class BackgroundTask:
         self._become("abandoned" if running else "stopped")
 
     async def run(self) -> None:
-        """Call the function, and again as its `restart` says; return after the last time. A cancellation cancels the
-        function and ends the restarts, whatever the function's cleanup does."""
+        """Call the function, and restart it as its `restart` says; return when it is not restarted any more. Cancelling
+        also cancels the function, and ends the restarts whatever the function's cleanup does."""
         loop = asyncio.get_running_loop()
         while True:
             self.state.begin(loop.time())
@@ -125,7 +125,7 @@ class BackgroundTasks:
             await task.stop(max(0.0, deadline - now()))
 
     def plain(self) -> list[dict[str, Any]]:
-        """Return their states as plain values."""
+        """Return the states of all tasks as plain values."""
         return [task.state.plain() for task in self._tasks]
 
     def _append(self, function: Callable[[], Any], name: str, restart: str) -> None:
@@ -134,15 +134,14 @@ class BackgroundTasks:
 
     def _check(self, name: str, restart: str) -> None:
         if self._started:
-            raise ValueError("it comes too late: background tasks are registered until on_start is done")
+            raise ValueError("too late: register background tasks before on_start is done")
         if restart not in RESTARTS:
             known = ", ".join(f'"{word}"' for word in RESTARTS)
             raise ValueError(f"restart={short(restart)} is not one of {known}")
         for other in self._tasks:
             if other.state.name == name:
-                raise ValueError(
-                    f'"{name}" is also the name of {function_place(other.function)}: give one another name='
-                )
+                place = function_place(other.function)
+                raise ValueError(f'"{name}" is also the name of {place}: give one of them another name=')
 
     def _changed(self) -> None:
         """Report soon: several changes in one turn of the loop make one report."""

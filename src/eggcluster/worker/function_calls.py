@@ -1,7 +1,8 @@
-"""Calling the application's functions without holding up the event loop: plain ones run in a thread. In the worker.
+"""Calls application functions without blocking the event loop: plain ones in a thread. Runs in agent and app workers.
 
-A thread of its own for each call, and not the loop's pool: a call may last as long as the worker, and the pool's few
-threads belong to the application. Daemon threads, because Python cannot end one: it must not hold up the exit.
+Each call gets a thread of its own, not one of the loop's pool: a call may last as long as the worker, and the pool's
+few threads belong to the application. The threads are daemons: Python cannot end a thread, and one that still runs must
+not hold up the exit.
 """
 
 import asyncio
@@ -15,10 +16,10 @@ from eggcluster.kernel.threads import start_daemon
 
 
 async def call_off_loop(function: Callable[..., Any], *args: Any) -> Any:
-    """Await an async function here, or a plain one in a thread; gives what it returns.
+    """Await an async function here, or a plain one in a thread; return its result.
 
-    Cancelling reaches an async function. A thread cannot be cancelled: the cancellation takes effect when it has
-    ended, or at once when it comes a second time; then the thread goes on, and is no longer waited for.
+    Cancelling cancels an async function. A thread cannot be cancelled: a first cancellation takes effect when the
+    thread has ended. A second one takes effect at once: the thread goes on, and the call no longer waits for it.
     """
     if inspect.iscoroutinefunction(function):
         return await function(*args)
@@ -27,7 +28,7 @@ async def call_off_loop(function: Callable[..., Any], *args: Any) -> Any:
 
 
 async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a plain function in a thread of its own, with the context variables of here."""
+    """Call a plain function in a thread of its own, with a copy of the caller's context; return its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
@@ -37,7 +38,7 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
             return  # cancelled meanwhile
         if error is None:
             done.set_result(result)
-        else:  # a future does not take StopIteration
+        else:  # a future refuses StopIteration
             done.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
 
     def work() -> None:
@@ -46,7 +47,7 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
             result = context.run(function, *args)
         except BaseException as raised:
             error = raised
-        with contextlib.suppress(RuntimeError):  # the loop was closed before
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
             loop.call_soon_threadsafe(settle, result, error)
 
     start_daemon(work, name=f"egg-{function_name(function)}")
@@ -58,11 +59,11 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """The short name of any callable, for logs and the status."""
+    """Return the short name of any callable, for logs and the status."""
     return str(getattr(function, "__name__", None) or type(function).__name__)
 
 
 def function_place(function: Callable[..., Any]) -> str:
-    """Where it is written: `module.qualified_name`, for error messages."""
+    """Return where a callable is defined, as `module.qualified_name`, for error messages."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"

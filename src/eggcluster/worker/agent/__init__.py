@@ -1,1 +1,1 @@
-"""The agent's own part."""
+"""The agent's own part. Runs in the agent."""

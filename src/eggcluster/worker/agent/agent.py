@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Agent(Hooks):
-    """One object in `agent.py`: the application registers with it what only one process may do.
+    """The object in `agent.py` at which the application registers what only one process may do.
 
     There is one agent in a cluster, never two at the same time. It starts before the app workers and closes after
-    them. `schedule` decorates what runs at given times, here and nowhere else.
+    them. `schedule` decorates functions that run at given times, in the agent only.
     """
 
     role = Role.AGENT
@@ -33,7 +33,7 @@ class Agent(Hooks):
 
     @property
     def schedule(self) -> AgentSchedules:
-        """The decorator for scheduled functions; it knows them by name."""
+        """The decorator for scheduled functions, with their tasks by name."""
         return self.registrations.schedule
 
     @property
@@ -43,8 +43,8 @@ class Agent(Hooks):
     async def run_schedule(self, name: str) -> ScheduleRun:
         """Run a task of this cluster now, as a tick would: where its type says, if its `overlap` allows it.
 
-        Return the run when it has ended. RunFailed if it did not end well, or if there is no such task. Cancelling ends
-        only the waiting.
+        Return the run when it has ended. Raise RunFailed if it did not succeed, if there is no such task, and before
+        the agent has started. Cancelling ends only the wait.
         """
         if self._scheduler is None:
             raise RunFailed("the agent has not started")
@@ -70,7 +70,7 @@ class Agent(Hooks):
         await super().run_ready()
 
     def listening_workers(self, worker_ids: list[int]) -> None:
-        """`egg-pids`: these app workers listen."""
+        """Tell the scheduler which app workers listen now (`egg-pids`)."""
         if self._scheduler is not None:
             self._scheduler.listening_workers(worker_ids)
 

@@ -16,12 +16,12 @@ from eggcluster.worker.app.loading import load_agent
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.lifecycle.lifecycle import Lifecycle
 
-MAX_FILES = 5000  # some hundred bytes each; an agent with more is compared by these
+MAX_FILES = 5000  # some hundred bytes each; of more files only these are compared
 
 
 def source_files() -> list[tuple[str, int, int]]:
     """Return the path, modification time (ns) and size of each file that a module was loaded from. Files of the
-    standard library and of ours are left out: the master cannot load those anew either."""
+    standard library and of eggcluster are left out: a reload does not renew those in the master either."""
     stdlib = sysconfig.get_path("stdlib") + os.sep
     packages = (sysconfig.get_path("purelib") + os.sep, sysconfig.get_path("platlib") + os.sep)
     ours = os.path.dirname(eggcluster.__file__ or "") + os.sep
@@ -87,7 +87,7 @@ class AgentLifecycle(Lifecycle):
 
         The master's reply comes after all that it has relayed so far.
         """
-        timeout = min(LAST_MESSAGES_TIMEOUT, self.options.agent_close_timeout / 4000)  # ms; on_close gets half of it
+        timeout = min(LAST_MESSAGES_TIMEOUT, self.options.agent_close_timeout / 4000)  # ms; on_close keeps half of it
         with contextlib.suppress(EggclusterError):
             await self.messenger.request("leave", to="master", timeout=timeout)
         await self.messenger.wait_for_handlers(timeout)
@@ -99,7 +99,7 @@ class AgentLifecycle(Lifecycle):
             self._port = ClusterPort(listener, spec.cluster_port, spec.cluster_inode, self._on_follower)
 
     def _on_follower(self, follower: socket.socket) -> None:
-        """An app worker connects. An agent that shares nothing itself loads the sharing only now."""
+        """Take an app worker's connection. An agent that shares nothing itself loads the sharing only now."""
         self.context.sharing.open()
         if self._booted:
             self.context.sharing.booted()

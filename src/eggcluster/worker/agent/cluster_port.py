@@ -1,8 +1,8 @@
 """The cluster port: the Unix socket at which app workers connect to the agent. Runs in the agent.
 
-The master holds the listener, so connections wait in it while the agent is replaced. But its file can get lost when the
-runtime directory is cleaned, and application code can close it. Then the agent binds a listener of its own at the same
-path; a worker that connects while there is no agent is refused there, and tries again.
+The master holds the listener, so connections wait in it while the agent is replaced. But the socket's file can get lost
+when the runtime directory is cleaned, and application code can close the listener. Then the agent binds a listener of
+its own at the same path. A worker that connects while there is no agent is refused there, and tries again.
 """
 
 import asyncio
@@ -17,21 +17,21 @@ from eggcluster.kernel.unix_socket import bind_unix, connect_unix
 
 FILE_CHECK_INTERVAL = 1.0  # seconds
 BACKLOG = 4096  # as for the master's listener
-ACCEPT_PAUSE = 1.0  # seconds without accepting after there was no file descriptor left
+ACCEPT_PAUSE = 1.0  # seconds without accepting when no file descriptor was left
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
 
 class ClusterPort:
     """Accepts in the running loop and keeps the file in place, until `close`. `take` gets each connection. `listener`
-    is the master's, bound at `path`: a file with this `inode`."""
+    is the master's; it is bound at `path`, a file with this `inode`."""
 
     def __init__(self, listener: InheritedSocket, path: str, inode: int, take: Callable[[socket.socket], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners = [listener]
         self._inherited = InheritedFiles([listener.fileno()])
         self._path = path
-        self._known = {inode}  # files at the path that need no care
+        self._known = {inode}  # inodes of the files that may stay at the path
         self._take = take
         self._complained = False
         self._accept_at(listener)
@@ -49,7 +49,7 @@ class ClusterPort:
             self._loop.add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: InheritedSocket) -> None:
-        listener.setblocking(False)  # as it was, but application code may have unset that
+        listener.setblocking(False)  # it was so, but application code may have changed that
         try:
             while True:
                 self._take(listener.accept()[0])
@@ -61,7 +61,7 @@ class ClusterPort:
             self._loop.call_later(ACCEPT_PAUSE, self._accept_at, listener)
 
     def _replace(self, listener: InheritedSocket) -> None:
-        """The application has shut the listener down, or closed it: bind another one at its path."""
+        """Bind another listener at the path: the application has shut this one down, or closed it."""
         _logger.error("the socket at %s was closed by the application", self._path)
         self._listeners.remove(listener)
         self._close(listener)
@@ -89,9 +89,7 @@ class ClusterPort:
         except OSError as error:
             if not self._complained:
                 self._complained = True
-                text = (
-                    "%s is gone and cannot be bound anew (%s): new app workers do not reach the agent, start it again"
-                )
+                text = "%s is gone and cannot be bound anew (%s): new app workers cannot connect; restart the cluster"
                 _logger.error(text, self._path, error.strerror or error)
             return
         self._complained = False
@@ -110,7 +108,7 @@ class ClusterPort:
         return inode in self._known
 
     def _bind(self) -> InheritedSocket:
-        """Return a new listener; a file that an earlier agent left is replaced."""
+        """Return a new listener at the path; replace a file that an earlier agent left there."""
         folder = os.stat(os.path.dirname(self._path))
         if folder.st_uid != os.geteuid() or folder.st_mode & 0o077:
             raise PermissionError(f"{os.path.dirname(self._path)} is not private any more")

@@ -1,1 +1,1 @@
-"""The app worker's own part."""
+"""The app worker's own part. Runs in the app workers."""

@@ -29,7 +29,7 @@ _logger = logging.getLogger("eggcluster.worker")
 
 
 class AppLifecycle(Lifecycle):
-    """Boot: import the application, `on_start`, lifespan startup, accept. Close: the same backwards."""
+    """Boot: import the application, `on_start`, lifespan startup, accept. Close: the same in reverse."""
 
     start_report = "app-start"
     app: Application
@@ -83,7 +83,7 @@ class AppLifecycle(Lifecycle):
         self._check_sockets()
 
     def _check_sockets(self) -> None:
-        """Close a worker that no connection can reach any more: a new one takes its place."""
+        """Close the worker if no connection can reach it any more: a new one takes its place."""
         for fd in self._lost_sockets():
             self._cut_off = True
             _logger.error(f"{CLOSED}: closing", fd)
@@ -92,6 +92,7 @@ class AppLifecycle(Lifecycle):
             self._next_check = asyncio.get_running_loop().call_later(SOCKET_CHECK_INTERVAL, self._check_sockets)
 
     def _lost_sockets(self) -> list[int]:
+        """Put back the sockets that the application has closed; return those that cannot be put back."""
         back, lost = self._sockets.put_back()
         for fd in back:
             _logger.error(f"{CLOSED}: put back", fd)
@@ -107,7 +108,7 @@ class AppLifecycle(Lifecycle):
     async def close(self) -> bool:
         if self._next_check is not None:
             self._next_check.cancel()
-        self._sockets.close()  # the copies would go on listening
+        self._sockets.close()  # otherwise their copies would go on listening
         if self.handed is not None:
             self.handed.finish()
         timeout = self.options.app_close_timeout / 1000

@@ -1,4 +1,4 @@
-"""The application: what serves HTTP in every app worker. Runs in the app workers."""
+"""`Application`: the object that serves HTTP in every app worker. Runs in the app workers."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -20,9 +20,9 @@ class Application(Hooks):
 
     The object is itself an ASGI 3 application, or a WSGI application if `app` is one, for every other server and for
     test clients. Those call `app` and nothing else: hooks, background tasks and the schedule run in a cluster only.
-    Outside of a cluster sending raises MessengerClosed; with `standalone=True` it does nothing there (a request raises
-    all the same: there is no answer). `schedule` decorates functions that run at given times in one app worker, or with
-    `type="all"` in each.
+    Outside of a cluster, sending raises MessengerClosed; with `standalone=True` it does nothing there. A request raises
+    in both cases, because there is no answer. `schedule` decorates functions that run at given times in one app worker,
+    or with `type="all"` in each.
     """
 
     role = Role.APP
@@ -33,7 +33,7 @@ class Application(Hooks):
         super().__init__(standalone=standalone)
         self.app = app
         if detect_interface(app) == "asgi":
-            # Other servers and test clients tell ASGI 3 by iscoroutinefunction(app.__call__), asked of the object.
+            # Other servers and test clients recognise ASGI 3 by iscoroutinefunction(app.__call__), of this object.
             # The class cannot have an async `__call__`: a WSGI application has to return its body at once.
             self.__dict__["__call__"] = self._call_asgi
 
@@ -46,7 +46,7 @@ class Application(Hooks):
 
     @property
     def schedule(self) -> Schedules:
-        """The decorator for scheduled functions; it knows them by name."""
+        """The decorator for scheduled functions, with their tasks by name."""
         return self.registrations.schedule
 
     def __call__(self, *args: Any) -> Any:
@@ -62,16 +62,16 @@ class Application(Hooks):
         return hook
 
     async def run_server_hooks(self, server: Any) -> None:
-        """Run them in order; the first exception fails the start."""
+        """Run the server hooks in order; the first exception fails the start."""
         for hook in self.registrations.server_hooks:
             await call(hook, server)
 
     async def run_schedule(self, name: str, *args: Any) -> ScheduleRun:
-        """Run a task of this cluster now, as a tick of its own would: where its type says, if its `overlap` allows
-        it, with `args` for its function (what MessagePack carries). Outside of a cluster: in this process.
+        """Run a task of this cluster now, as a tick would: where its type says, if its `overlap` allows it. `args` go
+        to its function; MessagePack has to carry them. Outside of a cluster, run it in this process.
 
-        Return the run when it has ended; RunFailed if it did not end well, or if there is no such task; ReceiverDied if
-        the agent died meanwhile. Cancelling ends only the waiting.
+        Return the run when it has ended. Raise RunFailed if it did not succeed or there is no such task, ReceiverDied
+        if the agent died meanwhile. In a cluster, cancelling ends only the wait.
         """
         if not self.worker_id:
             return require_ok(name, await run_locally(name, args, self.schedule, self.registrations.runner))
@@ -81,11 +81,11 @@ class Application(Hooks):
     # -- called by the worker --------------------------------------------------------------------------
 
     def open_schedule(self, loaded_at: float) -> None:
-        """Answer the agent from now on; the code was loaded at that instant of the monotonic clock."""
+        """Answer the agent from now on. `loaded_at` is when the code was loaded, by the monotonic clock."""
         self.registrations.open_schedule(self.messenger.internal, loaded_at)
 
     async def report_tasks(self) -> None:
-        """Tell the agent what there is to run; BootError where that cannot be."""
+        """Tell the agent which tasks this worker has; raise BootError if the agent objects."""
         assert self.registrations.run_receiver is not None
         await self.registrations.run_receiver.report()
 

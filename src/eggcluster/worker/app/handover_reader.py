@@ -1,4 +1,4 @@
-"""Receiving the connections that the master has accepted. Runs in the app workers."""
+"""Receives the connections that the master has accepted. Runs in the app workers."""
 
 import asyncio
 import logging
@@ -8,18 +8,18 @@ from eggcluster.kernel.descriptors import Descriptors
 from eggcluster.kernel.inherited_sockets import inherited_socket
 from eggcluster.worker.engines.engine import Engine
 
-BATCH = 64  # connections received in a row before the loop's other work has its turn
-LOOK = 0.25  # seconds between two looks whether there are descriptors again
-COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say there are none
+BATCH = 64  # connections received in a row before the loop turns to its other work
+LOOK = 0.25  # seconds between two checks whether descriptors are free again
+COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say that none is free
 
 _logger = logging.getLogger("eggcluster.worker")
 
 
 class HandoverReader:
-    """Gives the engine every connection that arrives at the inherited `fd`, while there are file descriptors for them.
+    """Gives the engine the connections that arrive at the inherited `fd`, as long as file descriptors are free.
 
-    Without one the kernel would drop what is received (unix(7), MSG_CTRUNC). So it stays in the socket until there are
-    some again, or until the master takes it back.
+    Without a free descriptor the kernel would drop a received connection (unix(7), MSG_CTRUNC). So connections stay in
+    the socket until a descriptor is free, or until the master takes them back.
     """
 
     def __init__(self, fd: int, engine: Engine) -> None:
@@ -28,15 +28,15 @@ class HandoverReader:
         self._descriptors = Descriptors()
         self._timer: asyncio.TimerHandle | None = None
         self._complained = float("-inf")
-        self.is_shut = False  # nothing arrives any more, by the application's doing
+        self.is_shut = False  # the application has shut the socket down: nothing arrives any more
 
     def start(self) -> None:
         """Receive from now on."""
         asyncio.get_running_loop().add_reader(self._sock, self._read)
 
     def finish(self) -> None:
-        """Receive what is there and has room, and no more. The master sends nothing to a worker that it has asked to
-        close, and takes back what is left when that is dead."""
+        """Receive what is there, as far as descriptors are free, and then no more. The master sends nothing to a worker
+        that it has asked to close, and takes back what is left when the worker is dead."""
         if self._timer is not None:
             self._timer.cancel()
         if not self._sock.is_lost:
@@ -50,7 +50,7 @@ class HandoverReader:
                 self._look_later()
 
     def _receive(self, most: int | None) -> bool:
-        """False where there was no room for all."""
+        """Receive at most `most` connections (None: all). Return False if that was cut short."""
         arriving = receive(self._sock, most)
         try:
             while self._descriptors.have_one():
@@ -61,7 +61,7 @@ class HandoverReader:
                 self._engine.take(connection, tls=tls)
         except BrokenPipeError:
             self.is_shut = True
-        except OSError as error:  # a thread has been faster
+        except OSError as error:  # a thread has taken the last descriptor
             _logger.error("a connection from the master could not be received: %s", error)
         return False
 

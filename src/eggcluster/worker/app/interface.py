@@ -1,4 +1,4 @@
-"""Which interface an application speaks, ASGI or WSGI: told by how it can be called. Runs in the app workers."""
+"""Detects the interface of an application, ASGI or WSGI, by its signature. Runs in the app workers."""
 
 import functools
 import inspect
@@ -9,8 +9,8 @@ Interface = Literal["asgi", "wsgi"]
 
 
 def detect_interface(app: Callable[..., Any]) -> Interface | None:
-    """ "asgi" for what takes (scope, receive, send), "wsgi" for (environ, start_response), None for neither."""
-    # A partial's own signature is what is left to be given; its __call__ would take anything.
+    """Return "asgi" for a callable of (scope, receive, send), "wsgi" for (environ, start_response), else None."""
+    # A partial's own signature has the arguments that are still to be given; its __call__ would take anything.
     plain = inspect.isroutine(app) or inspect.isclass(app) or isinstance(app, functools.partial)
     call = app if plain else getattr(app, "__call__", app)  # noqa: B004
     if inspect.iscoroutinefunction(call):
@@ -18,7 +18,7 @@ def detect_interface(app: Callable[..., Any]) -> Interface | None:
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError):
-        return "asgi"  # a built-in or extension callable does not tell; ASGI is what is asked for most
+        return "asgi"  # a built-in or extension callable may have no signature; ASGI is the common case
     if _takes(signature, 3):
         return "asgi"
     return "wsgi" if _takes(signature, 2) else None

@@ -1,7 +1,7 @@
-"""The ASGI lifespan protocol, server's side. Runs in the app workers.
+"""The server's side of the ASGI lifespan protocol. Runs in the app workers.
 
-Ours and not the engine's, because the report of a failed boot needs the exception itself, and because `on_start`
-and `on_close` stand around it.
+It replaces the engine's implementation: the report of a failed boot needs the exception itself, and `on_start` runs
+before the startup, `on_close` after the shutdown.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ _logger = logging.getLogger("eggcluster.lifespan")
 
 
 class Lifespan:
-    """One application's lifespan: `startup` once, then `shutdown` once. `state` is what requests find in their scope.
+    """One application's lifespan: `startup` once, then `shutdown` once. Requests find `state` in their scope.
 
-    An application that raises before it asked for the first event has no lifespan, and that is fine (the ASGI
-    specification's rule); one that raises later has failed.
+    An application that raises before it asks for the first event has no lifespan, which the ASGI specification allows.
+    One that raises later has failed.
     """
 
     def __init__(self, app: Callable[..., Any]) -> None:
@@ -31,7 +31,7 @@ class Lifespan:
         self._error: BaseException | None = None
 
     async def startup(self) -> None:
-        """Wait until the application has started; raises what it raised, or BootError with its message."""
+        """Wait until the application has started. Raise what it raised, or BootError with its message."""
         self._task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._tell("lifespan.startup")
         if answer is None:
@@ -43,7 +43,7 @@ class Lifespan:
             raise self._error or BootError(f"lifespan startup failed: {answer.get('message', '')}")
 
     async def shutdown(self) -> bool:
-        """Wait until the application has shut down; what it raises is logged, and gives False."""
+        """Wait until the application has shut down. If it fails, log the reason and return False."""
         if self._task is None or self._task.done():
             return True
         answer = await self._tell("lifespan.shutdown")
@@ -63,7 +63,7 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._receive, self._send)
-        except BaseException as error:  # as a value: a task that raised SystemExit would end the loop at once
+        except BaseException as error:  # kept as a value: a task that raised SystemExit would end the loop at once
             self._error = error
 
     async def _receive(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Lifespan:
             self._answer.set_result(message)
 
     async def _tell(self, event: str) -> dict[str, Any] | None:
-        """Send an event; the application's answer, None if it returned or raised instead."""
+        """Send an event; return the application's answer, or None if it returned or raised instead."""
         assert self._task is not None
         self._answer = asyncio.get_running_loop().create_future()
         self._events.put_nowait({"type": event})

@@ -1,4 +1,4 @@
-"""Importing what the options name, and which interface an application speaks. Runs in agent and app workers."""
+"""Imports the application and the agent that the options name. Runs in agent and app workers."""
 
 from types import ModuleType
 from typing import Any
@@ -12,10 +12,10 @@ from eggcluster.worker.context.current import current_context
 
 
 def load_application(options: ResolvedOptions) -> Application:
-    """The application that `options.app` names, wrapped if it is a bare callable.
+    """Return the application that `options.app` names; a bare callable is wrapped.
 
-    OptionsError for what is no application (the options are wrong); everything that the module's own code raises
-    is passed on (the application is wrong).
+    Raise OptionsError if the target is not an application: then the options are wrong. What the module's own code
+    raises is passed on: then the application is wrong.
     """
     framework = load_framework(options)
     found = _resolve("app", options.app)
@@ -33,7 +33,7 @@ def load_application(options: ResolvedOptions) -> Application:
 
 
 def load_agent(options: ResolvedOptions) -> Agent:
-    """The agent that `options.agent` names, or an empty one. Errors as in `load_application`."""
+    """Return the agent that `options.agent` names, or an empty one. Errors as in `load_application`."""
     framework = load_framework(options)
     if options.agent is None:
         agent = framework.Agent()
@@ -46,7 +46,7 @@ def load_agent(options: ResolvedOptions) -> Agent:
 
 
 def load_framework(options: ResolvedOptions) -> ModuleType:
-    """The module that defines `Application` and `Agent`; OptionsError where one is missing."""
+    """Return the module that defines `Application` and `Agent`; raise OptionsError if it lacks one of them."""
     module = current_context().import_module(options.framework)
     for name, kind in (("Application", Application), ("Agent", Agent)):
         found = getattr(module, name, None)

@@ -1,1 +1,1 @@
-"""What the running worker is, and what its code has registered."""
+"""What the running worker is, and what its code has registered. Runs in all workers."""

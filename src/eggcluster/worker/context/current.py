@@ -1,4 +1,4 @@
-"""The context of the running worker, for code that only says `from eggcluster import messenger`. Runs anywhere.
+"""The context of the running worker, for code that only says `from eggcluster import messenger`. Runs everywhere.
 
 A worker has a process of its own, or shares one with others as a thread. `messenger` exists outside of a cluster, too,
 so that tests and tools can import modules that register handlers; sending raises MessengerClosed there.

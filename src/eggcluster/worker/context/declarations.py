@@ -1,4 +1,4 @@
-"""What a module declares while it is imported, and its repetition for other workers that share the module. In workers.
+"""Records what a module declares during its import, and repeats it for workers that share it. Runs in all workers.
 
 If each worker has its own modules, an import runs the module's code, which registers handlers and creates shared
 clients in that worker. If workers share modules, the code runs once, and its declarations are repeated for the others.
@@ -28,17 +28,17 @@ class Declaring(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Declaration:
-    """`repeat` does for another worker what `module` did during its import. `whose` is the cluster and the role of the
-    worker that imported it; None: it was imported before there was a worker."""
+    """`repeat` does for another worker what `module` did during its import. `kind` is the cluster and the role of the
+    worker that imported it; None means that it was imported before there was a worker."""
 
-    whose: tuple[str, Role] | None
+    kind: tuple[str, Role] | None
     module: str
     repeat: Callable[[Any], object]
 
 
 class DeclaringHandlers(Handlers):
-    """Handlers that declare each registration, too: for the messenger of each worker, or for the one that objects of
-    `role` have there. `others` are the handlers to register with."""
+    """Handlers that also declare each registration: for the messenger of each worker, or, with `role`, for the one
+    that objects of that role have there. `others` are the handlers to register with."""
 
     def __init__(self, context: Declaring, role: Role | None = None, others: Handlers | None = None) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def _register(role: Role | None, action: str, handler: Handler, once: bool, cont
 
 
 def calling_module() -> str:
-    """Return the name of the module that called us: the nearest one that is not ours."""
+    """Return the name of the nearest calling module that is not one of eggcluster."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == _OURS:
         frame = frame.f_back

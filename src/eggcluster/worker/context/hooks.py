@@ -1,4 +1,4 @@
-"""Hooks of an application into a worker's life: start, ready, close, background tasks. Runs in the worker."""
+"""Hooks of an application into a worker's life: start, ready, close, background tasks. Runs in all workers."""
 
 import asyncio
 import logging
@@ -69,20 +69,21 @@ class Hooks:
     @property
     def local(self) -> SimpleNamespace:
         """A namespace of this worker's own. In process mode a module's globals are that, too. Workers that are threads
-        share their modules: what one of them keeps for itself, such as its WebSockets, belongs here."""
+        share their modules, so what one of them keeps for itself, such as its WebSockets, belongs here."""
         return self.registrations.local
 
     @property
     def shared(self) -> "Shared":
-        """A small dictionary that every worker reads from its own memory, and writes through the agent. Name it where
-        the module is imported: the worker then starts with a copy. See docs/shared-state.md."""
+        """A small dictionary that every worker reads from its own memory, and writes through the agent. Use it at the
+        module's top level, so that the worker starts with a copy. See docs/shared-state.md."""
         shared: Shared = sharing_for_module(lambda sharing: sharing.shared)
         return shared
 
     def cluster(self, cls: type[_T], *, name: str | None = None, timeout: float = 5.0) -> "ClusterClient[_T]":
-        """A client that all workers share, by its class: `agent.cluster(RegistryClient).create(url=...)` makes the one
-        that has the connection, the same line with `app` its followers. `name` tells two of a class apart, `timeout`
-        is a follower's for a call, in seconds. See docs/shared-clients.md."""
+        """Begin a client of class `cls` that all workers share: `agent.cluster(RegistryClient).create(url=...)` makes
+        the leader, which has the connection; the same line with `app` makes its followers. `name` tells two clients of
+        one class apart; `timeout` is a follower's limit for one call, in seconds. Raise TypeError if `cls` is not a
+        class, ValueError for an invalid `timeout`. See docs/shared-clients.md."""
         from eggcluster.worker.sharing.client_spec import ClusterClient
 
         def create(spec: "ClientSpec") -> Any:
@@ -91,17 +92,17 @@ class Hooks:
         return ClusterClient(cls, create, name, timeout)
 
     def on_start(self, hook: _F) -> _F:
-        """Await `hook` before the worker reports itself started; what it raises fails the start."""
+        """Call `hook` before the worker reports itself started, and wait for it. An exception fails the start."""
         self.registrations.start_hooks.append(hook)
         return hook
 
     def on_ready(self, hook: _F) -> _F:
-        """Call `hook` once the whole cluster is ready (`egg-ready`); a worker that comes later gets it too."""
+        """Call `hook` when the whole cluster is ready (`egg-ready`), also in a worker that starts later."""
         self.registrations.ready_hooks.append(hook)
         return hook
 
     def on_close(self, hook: _F) -> _F:
-        """Await `hook` while closing, within the close timeout; the last registered first."""
+        """Call `hook` while the worker closes, within the close timeout. The hook registered last runs first."""
         self.registrations.close_hooks.append(hook)
         return hook
 
@@ -110,12 +111,12 @@ class Hooks:
     @overload
     def background(self, *, restart: str = "on-error", name: str | None = None) -> Callable[[_F], _F]: ...
     def background(self, function: Any = None, *, restart: str = "on-error", name: str | None = None) -> Any:
-        """Run `function`, async or plain (in a thread of its own), from the start on; also called without brackets.
+        """Run `function`, async or plain (in a thread of its own), from the start on. Brackets are optional.
 
-        It is started again, after 0.5 s at first and up to 30 s later on, when it raises (`restart="on-error"`), also
-        when it returns ("always"), or not at all ("never"). At close it is cancelled, and has time to finish: the
-        last registered first, before `on_close`. A plain one has to look at `closing`. DeclarationError for another
-        `restart`, for a name that does not fit in a line, for a generator, and once `on_start` is done.
+        It is restarted when it raises (`restart="on-error"`), also when it returns ("always"), or not at all ("never"),
+        after 0.5 s at first and up to 30 s later on. At close it is cancelled and has time to finish, the function
+        registered last first, before `on_close`. A plain function has to look at `closing`. Raise DeclarationError for
+        another `restart`, for a name that does not fit in a line, for a generator, and after `on_start` is done.
         """
         if function is None:
             return lambda function: self._add_background(function, restart, name)
@@ -134,7 +135,7 @@ class Hooks:
         self.registrations.background.start()
 
     async def run_ready(self) -> None:
-        """Run the ready hooks. What one raises is logged; the others still run."""
+        """Run the ready hooks. Log what one raises; the others still run."""
         for hook in self.registrations.ready_hooks:
             await self._call_logged(hook, "on_ready")
 
@@ -149,7 +150,7 @@ class Hooks:
         return all([await self._call_logged(hook, "on_close") for hook in reversed(self.registrations.close_hooks)])
 
     async def end_runs(self, grace: float) -> None:
-        """Let the scheduled runs of this worker finish for `grace` seconds, then cancel them; no other begins."""
+        """Begin no more scheduled runs; give those under way `grace` seconds to finish, then cancel them."""
 
     async def _call_logged(self, hook: Hook, kind: str) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""What one worker has of an `Agent` or `Application` object: what was registered, and its state here. In the worker.
+"""The registrations and the state that an `Agent` or `Application` has in one worker. Runs in agent and app workers.
 
 Workers that are threads share the object. What its module registers is copied for each of them; what a worker registers
 later, for instance an `on_close` within an `on_start`, holds for that worker only.

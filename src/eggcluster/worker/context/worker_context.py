@@ -1,4 +1,4 @@
-"""One worker as its own code finds it: its messenger, what it shares, its registrations. Runs in the worker.
+"""A worker as its own code finds it: its messenger, what it shares, its registrations. Runs in all workers.
 
 Outside of a cluster there is one context for the whole process.
 """
@@ -47,7 +47,7 @@ class WorkerContext:
         self._spec_and_loop = spec, loop
 
     def messenger_for_role(self, role: Role) -> Messenger:
-        """Return this worker's messenger, or one that is never attached if its role is another."""
+        """Return this worker's messenger, or one that is never attached if the worker has another role."""
         if self.role is None:
             return self.messenger.with_handlers(DeclaringHandlers(self, role, self._handlers))
         return self.messenger if self.role is role else Messenger(role)
@@ -59,7 +59,7 @@ class WorkerContext:
     def configure_logs(
         self, options: "ResolvedOptions", speaker: str, level: str, loop: asyncio.AbstractEventLoop
     ) -> None:
-        """Send this worker's log lines where the options say; OptionsError if that is impossible."""
+        """Send this worker's log lines where the options say; raise OptionsError if that is impossible."""
         configure_logs(options, speaker, level).run_in(loop)
 
     def declare(self, repeat: "Callable[[WorkerContext], object]") -> None:
@@ -81,7 +81,7 @@ class WorkerContext:
 
     @property
     def sharing(self) -> "Sharing":
-        """The same, made and imported at the first use: a worker that shares nothing does not pay for it."""
+        """The same, imported and made at the first use, so that a worker that shares nothing does not pay for it."""
         if self._sharing is None:
             self._sharing = self._make_sharing()
             self._sharing.on_declare = lambda repeat: self.declare(lambda context: repeat(context.sharing))

@@ -1,4 +1,4 @@
-"""A module-level object that is another one in each worker, for modules that workers share. Runs in workers."""
+"""A module-level name that means another object in each worker, if workers share the module. Runs in all workers."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +21,7 @@ class WorkerProxy:
     def __delattr__(self, name: str) -> None:
         delattr(object.__getattribute__(self, "_find")(), name)
 
-    # Special methods: Python looks these up at the class, not at the object.
+    # Special methods: Python looks these up in the class, not in the object.
 
     def __repr__(self) -> str:
         return repr(object.__getattribute__(self, "_find")())

@@ -1,1 +1,1 @@
-"""The life of every worker, from its first line to its exit code."""
+"""The life of every worker, from its first line to its exit code. Runs in agent and app workers."""

@@ -1,4 +1,4 @@
-"""Reports about a boot: why it failed, and where its time went. Runs in the worker."""
+"""Reports about a boot: why it failed, and where its time went. Runs in agent and app workers."""
 
 import asyncio
 import importlib
@@ -41,7 +41,7 @@ def _describe(error: BaseException) -> str:
     described = traceback.TracebackException.from_exception(error)
     _strip(described)
     lines = list(described.format())
-    # A syntax error shows its place first, indented; of a text with several lines the first one says it.
+    # A syntax error shows its place first, indented; of a message with several lines, the first one is the summary.
     if isinstance(error, ImportError) and NO_SUBINTERPRETERS in str(error):
         name = error.name or str(error).removeprefix("module ").partition(" ")[0]
         return f"{name} cannot be loaded in a subinterpreter; use --start-mode process\n{''.join(lines)}"
@@ -110,7 +110,7 @@ class ImportTimes:
         sys.meta_path.remove(self)
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return what the other finders find, with its execution observed."""
+        """Return what the other finders find, with its execution measured."""
         for finder in [*sys.meta_path]:
             if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
                 self._observe(spec)
@@ -120,11 +120,11 @@ class ImportTimes:
     def _observe(self, spec: ModuleSpec) -> None:
         loader: Any = spec.loader
         if loader is None or isinstance(loader, type) or not hasattr(loader, "__dict__"):
-            return  # built-in and frozen modules have a class for a loader; they cost nothing
+            return  # built-in and frozen modules have a class as their loader; they cost nothing
         execute, package = loader.exec_module, spec.name.partition(".")[0]
 
         def exec_module(module: ModuleType) -> None:
-            del loader.exec_module  # the loader's own again
+            del loader.exec_module  # restore the loader's own
             self._switch_to(package)
             try:
                 execute(module)

@@ -1,4 +1,4 @@
-"""The request to close: from the master, by a signal, at any moment of a worker's life. Runs in every worker."""
+"""The close request, which may come at any moment of a worker's life. Runs in agent and app workers."""
 
 import _thread
 import asyncio
@@ -15,20 +15,21 @@ from eggcluster.kernel.threads import start_daemon, wait_steadily
 from eggcluster.worker.lifecycle.stacks import application_stacks
 
 _logger = logging.getLogger("eggcluster.worker")
-REPORT_MARGIN = 0.1  # of the close timeout: so long before its end the log says what holds the closing up
+REPORT_MARGIN = 0.1  # of the close timeout: this long before its end the log says what holds the closing up
 MAX_REPORT_MARGIN = 0.3  # seconds
 
 
 class ClosedDuringImport(SystemExit):
-    """The request to close came while the application was being imported: there is nothing to close yet."""
+    """The close request came while the application was being imported: there is nothing to close yet."""
 
 
 class CloseRequest:
-    """A request to close one worker. It sets the event that `notify` names, also if it came before; an `interruptible`
-    block does not begin once it has come.
+    """The close request of one worker. It sets the event given to `notify`, also if it came earlier. Once it has come,
+    no `interruptible` block begins.
 
-    `limit` is the close timeout in seconds. The request starts it, whatever the event loop does: shortly before its end
-    the log says what holds the closing up. `thread` is the worker's thread if several workers share the process.
+    `limit` is the close timeout in seconds. The request starts it, even if the event loop is blocked; shortly before
+    its end the log says what holds the closing up. `thread` is the worker's thread if several workers share the
+    process.
     """
 
     def __init__(self, thread: int | None = None) -> None:
@@ -41,7 +42,7 @@ class CloseRequest:
         self._over = threading.Event()
 
     def end(self) -> None:
-        """The worker has closed; its process may go on. Release the event and the loop: the watch's thread ends
+        """Release the event and the loop: the worker has closed, but its process may go on. The watch's thread ends
         later."""
         self._over.set()
         self._event = self._loop = self._context = None
@@ -59,14 +60,15 @@ class CloseRequest:
                 self._loop.call_soon_threadsafe(self._event.set)
 
     def notify(self, event: asyncio.Event) -> None:
-        """Set `event`, of the running loop, when the request comes; at once if it has come already."""
+        """Set `event`, which belongs to the running loop, when the request comes; at once if it has come already."""
         self._event, self._loop = event, asyncio.get_running_loop()
         if self.is_set:
             event.set()
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """This block cannot await: ClosedDuringImport if the request has come, or comes meanwhile (at its end)."""
+        """Run a block that cannot await. Raise ClosedDuringImport if the request has come: before the block, or at its
+        end if the request came meanwhile."""
         if self.is_set:
             raise ClosedDuringImport(0)
         yield
@@ -78,9 +80,10 @@ class CloseRequest:
         start_daemon(self.watch, limit, name="egg-close-watch")
 
     def too_late(self, margin: float) -> None:
-        """The close timeout ends in `margin` seconds. The part of the master that started the worker ends it."""
+        """Do nothing: the close timeout ends in `margin` seconds, and then the master ends the worker."""
 
     def watch(self, limit: float) -> None:
+        """Wait for `end`. If it does not come in time, log what holds the closing up, and call `too_late`."""
         margin = min(MAX_REPORT_MARGIN, limit * REPORT_MARGIN)
         if wait_steadily(self._over, limit - margin):
             return
@@ -91,19 +94,19 @@ class CloseRequest:
 
 
 CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-SELF_KILL_DELAY = 0.5  # seconds after the close timeout; only the master's own closing ends a worker otherwise
+SELF_KILL_DELAY = 0.5  # seconds after the close timeout; else only a closing that the master began would end the worker
 
 
 class CloseSignals(CloseRequest):
-    """A request that comes as a signal, from `take` on. It interrupts an import, which cannot be awaited, by raising
-    ClosedDuringImport in the main thread. A process that does not close in time kills itself."""
+    """A close request that comes as a signal, from `take` on. It interrupts an import, which cannot be awaited, by
+    raising ClosedDuringImport in the main thread. A process that does not close in time kills itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self._interrupts = False
 
     def take(self) -> None:
-        """Take the signals over."""
+        """Install the signal handlers; processes that the application forks do not keep them."""
         for number in CLOSE_SIGNALS:
             signal.signal(number, self._on_signal)
         os.register_at_fork(after_in_child=_forget_signals)
@@ -133,8 +136,8 @@ class CloseSignals(CloseRequest):
 
 
 def _forget_signals() -> None:
-    """Runs in a process that the application forks. That process shares the socket on which signals wake this worker's
-    loop: a SIGTERM meant for it would close the worker instead."""
+    """Reset the signals in a process that the application has forked. It shares the socket on which signals wake this
+    worker's loop: a SIGTERM meant for it would close the worker instead."""
     signal.set_wakeup_fd(-1)
     for number in CLOSE_SIGNALS:
         signal.signal(number, signal.SIG_DFL)

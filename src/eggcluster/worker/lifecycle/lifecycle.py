@@ -29,7 +29,7 @@ CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan s
 
 
 class Lifecycle(ABC):
-    """One worker from its boot to its end. A subclass says what there is to boot and to close."""
+    """One worker from its boot to its end. A subclass defines what is booted and closed."""
 
     start_report: str  # the lifecycle message that says "started"
 
@@ -66,7 +66,7 @@ class Lifecycle(ABC):
             await sharing.start()
 
     async def close_sharing(self) -> bool:
-        """Close them, after everything that may use them; return False if that raised."""
+        """Close what `start_sharing` started, after everything that may use it; return False if that raised."""
         sharing = self.context.sharing_in_use
         return sharing is None or await sharing.close()
 
@@ -76,14 +76,14 @@ class Lifecycle(ABC):
 
     @abstractmethod
     async def close(self) -> bool:
-        """Close what was booted, in order; return False if something raised. Called only after a successful boot."""
+        """Close in order what was booted; return False if something raised. Called only after a successful boot."""
 
     def close_by_itself(self) -> None:
         """Close as if the master had asked for it; the master replaces this worker."""
         self._close_request.set()
 
     def run(self, runner: asyncio.Runner, began: float) -> int:
-        """Run until the request to close; return the exit code. `began` is the start of the process (CLOCK_MONOTONIC).
+        """Run until the close request; return the exit code. `began` is the start of the process (CLOCK_MONOTONIC).
 
         The application is imported while no loop runs: its modules may call `asyncio.run`, and Django refuses database
         access in a running loop.
@@ -98,7 +98,7 @@ class Lifecycle(ABC):
             self._configure_logs(runner.get_loop())
             with self._close_request.interruptible():
                 self._hooks = self._import_application()
-        except BaseException as error:  # SystemExit too: a `sys.exit("no configuration")` is a failure to report
+        except BaseException as error:  # also SystemExit: `sys.exit("no configuration")` is a failure to report
             if self._close_request.is_set:
                 self._stop_watch()
                 raise ClosedDuringImport(0) from None  # also if the application turned it into another exception
@@ -155,7 +155,7 @@ class Lifecycle(ABC):
         )
 
     def _import_application(self) -> Hooks:
-        """Import what the options name. A signal ends the process here: an import cannot be awaited."""
+        """Import what the options name. A signal ends the process meanwhile, because an import cannot be awaited."""
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             for module in self.options.require:
                 self.context.import_module(module)
@@ -171,7 +171,7 @@ class Lifecycle(ABC):
         self.context.configure_logs(self.options, self.spec.speaker, self.spec.log_level, loop)
 
     async def _boot_or_close(self) -> bool:
-        """Boot, but only until the request to close; return False if that came first."""
+        """Boot, but only until the close request; return False if that came first."""
         self._booting = self.boot()
         booting = asyncio.ensure_future(_captured(self._booting))
         closing = asyncio.ensure_future(self._closing.wait())
@@ -188,8 +188,8 @@ class Lifecycle(ABC):
     def _start_watch(self) -> None:
         agent = self.spec.role == Role.AGENT.value
         timeout = self.options.agent_start_timeout if agent else self.options.app_start_timeout
-        # A socket of its own: the loop's may be closed when the report is due. It ends with the watch, or the master
-        # would not see that the channel is closed.
+        # The watch has a socket of its own: the loop's may be closed when the report is due. Both are closed together;
+        # otherwise the master would not see that the channel is closed.
         self._watch_sock = sock = self._sock.dup()
 
         def report(text: str) -> None:
@@ -203,7 +203,7 @@ class Lifecycle(ABC):
             self._watch_sock.close()
 
     async def _report_failure(self, error: BaseException) -> int:
-        """Send the report to the master, which prints one for the whole cluster and not one for each worker."""
+        """Send the report to the master, which prints one for the whole cluster, not one for each worker."""
         self._stop_watch()
         details = {"report": describe_failure(error), "bad_option": isinstance(error, OptionsError)}
         self._report("boot-failed", details)
@@ -218,8 +218,8 @@ class Lifecycle(ABC):
         return max(0.0, timeout / 1000 - min(CLOSE_RESERVE / 2, timeout / 4000) - elapsed)
 
     def _abort(self, hooks: Hooks) -> None:
-        """The event loop was ended from within, for instance by SystemExit: nothing closes in order any more. If a
-        plain background task ignores `closing`, the master ends the worker, because its channel is closed."""
+        """Close the channel: the event loop was ended from within, for instance by SystemExit, and nothing closes in
+        order any more. If a plain background task ignores `closing`, the master then ends the worker."""
         hooks.closing.set()
         if self._channel is not None:
             self._channel.close()
@@ -245,8 +245,8 @@ class Lifecycle(ABC):
             self.messenger.receive(frame)
 
     def _on_channel_closed(self, failure: FrameError | None) -> None:
-        """The master has vanished, or has closed the channel: the lifeline or the master's SIGKILL ends this
-        process."""
+        """Detach the messenger: the master has vanished, or has closed the channel. The lifeline or the master's
+        SIGKILL ends this process."""
         if failure is not None:
             _logger.error("the master's channel broke: %s", failure)
         self.has_master = False

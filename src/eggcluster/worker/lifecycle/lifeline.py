@@ -1,4 +1,4 @@
-"""The lifeline: a worker whose master vanished ends within a second. Runs as a thread in every worker process.
+"""The lifeline: ends a worker within a second when its master vanishes. Runs as a thread in every worker process.
 
 It is a thread and not a task, because the event loop may be blocked. A C extension that holds the GIL blocks the
 thread, too: so one of the workers that can run stays a moment longer and ends the ones that cannot.

@@ -1,4 +1,4 @@
-"""Stacks of the application's tasks and threads, as text. Runs in the worker, in any thread."""
+"""Stacks of the application's tasks and threads, as text. Runs in agent and app workers, in any thread."""
 
 import asyncio
 import contextlib

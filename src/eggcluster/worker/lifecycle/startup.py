@@ -1,6 +1,6 @@
-"""The start of a worker in every start mode: module path, event loop, lifecycle. Runs in the worker.
+"""The start of a worker in every start mode: module path, event loop, lifecycle. Runs in agent and app workers.
 
-It is apart from `worker_process.py`, which imports what a subinterpreter cannot load (faulthandler).
+It is separate from `worker_process.py`, which imports what a subinterpreter cannot load (faulthandler).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from eggcluster.worker.lifecycle.lifecycle import Lifecycle
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop of uvloop; of asyncio where uvloop cannot be loaded, as in a subinterpreter."""
+    """Return an event loop of uvloop, or of asyncio where uvloop cannot be loaded, as in a subinterpreter."""
     try:
         import uvloop
     except ImportError:

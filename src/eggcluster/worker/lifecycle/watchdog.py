@@ -1,4 +1,4 @@
-"""Heartbeats of the event loop, and the report of a boot that takes too long. Runs in every worker.
+"""Heartbeats of the event loop, and the report of a boot that takes too long. Runs in agent and app workers.
 
 The master has a limit of its own, for workers that cannot run Python at all (a C extension that holds the GIL).
 """
@@ -70,7 +70,7 @@ class StartWatch:
         start_daemon(self._watch, delay, name="egg-start-watch")
 
     def stop(self) -> None:
-        """The boot is over. May be called again; the thread ends soon and holds no reference to the worker."""
+        """End the watch: the boot is over. May be called again; the thread ends soon and no longer knows the worker."""
         self._stopped.set()
         self._report, self._coroutine = lambda text: None, lambda: None
 

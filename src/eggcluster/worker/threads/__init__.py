@@ -1,1 +1,1 @@
-"""What only thread and interpreter mode need."""
+"""What only thread and interpreter mode need. Runs in workers that are threads."""

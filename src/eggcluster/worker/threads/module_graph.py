@@ -47,7 +47,7 @@ def _module_of(value: Any) -> ModuleType | None:
 
 
 def _imported_by(module: ModuleType) -> frozenset[str]:
-    """Return the names in the import statements of its source; none if it has no source."""
+    """Return the names in the import statements of the module's source; no names if it has no source."""
     found = _imports.get(module)
     if found is None:
         try:

@@ -1,6 +1,6 @@
-"""Modules that several workers of one process share: imported once; what they declare holds for each worker.
+"""Modules that several workers of one process share. Runs in workers that are threads.
 
-Runs in workers that are threads.
+A module is imported once, and what it declares holds for each worker that imports it.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class SharedModules:
         self._added: set[str] = set()  # to the module path
 
     def enter(self, spec: WorkerSpec) -> None:
-        """A worker starts."""
+        """Count a worker that starts, and put its base directory on the module path."""
         with self._lock:
             self._preloaded = self._preloaded or frozenset(sys.modules)
             base_dir = spec.options.base_dir
@@ -52,7 +52,7 @@ class SharedModules:
                 self._added.add(base_dir)
 
     def leave(self, spec: WorkerSpec) -> None:
-        """A worker has ended. After the last one of a directory its modules are forgotten."""
+        """Count a worker that has ended. After the last one of a base directory, forget the directory's modules."""
         base_dir = spec.options.base_dir
         with self._lock:
             self._workers_by_dir[base_dir] -= 1
@@ -64,7 +64,7 @@ class SharedModules:
                     sys.path.remove(base_dir)
 
     def import_for(self, context: "ThreadWorkerContext", name: str) -> ModuleType:
-        """Import `name`, or find it imported; everything that it registered then holds for `context`, too."""
+        """Import `name`, or find it imported; what it registered holds for `context`, too."""
         with self._lock:
             self._renew(context.spec)
             self._find_first(context.spec.options.base_dir)
@@ -86,10 +86,10 @@ class SharedModules:
         """Return the declarations that hold for `context`: those of its cluster and role, and those of the modules that
         `root` imports."""
         declared = [*declared_outside, *self._declared]
-        if all(each.whose == context.kind for each in declared):
+        if all(each.kind == context.kind for each in declared):
             return declared
         found = frozenset(reachable_modules(root, context.spec.options.base_dir))
-        return [each for each in declared if each.whose == context.kind or each.module in found]
+        return [each for each in declared if each.kind == context.kind or each.module in found]
 
     def _renew(self, spec: WorkerSpec) -> None:
         """After a reload, forget the application's own modules and what they registered."""
@@ -111,7 +111,8 @@ class SharedModules:
         importlib.invalidate_caches()
 
     def _find_first(self, base_dir: str) -> None:
-        """With clusters of several directories in one process, put this one first, so that it finds its own modules."""
+        """If this process has clusters of several directories, put `base_dir` first, so that its own modules are found.
+        Raise OptionsError if a module of another directory has taken the name of one of them."""
         if sys.path[0] != base_dir and len(self._workers_by_dir) > 1:
             sys.path.remove(base_dir)
             sys.path.insert(0, base_dir)
@@ -167,11 +168,11 @@ class ThreadWorkerContext(WorkerContext):
         return found  # type: ignore[return-value]  # a copy of `declared`
 
     def leave(self) -> None:
-        """The worker has ended."""
+        """Give up the shared modules, because the worker has ended."""
         _shared.leave(self.spec)
 
     def repeat(self, declaration: Declaration) -> None:
-        """Repeat for this worker, once, what another one declared."""
+        """Repeat for this worker, once, what another worker declared."""
         if declaration not in self._repeated:
             self._repeated.add(declaration)
             declaration.repeat(self)

@@ -1,6 +1,6 @@
-"""What signals are for a process: the master's way to reach a worker thread whose event loop is blocked.
+"""The master's signals to a worker that is a thread; they arrive although its event loop is blocked.
 
-Runs as a thread beside each worker that lives in the master's process.
+Runs in a thread of its own beside each worker in the master's process.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ from eggcluster.worker.lifecycle.stacks import stack_of, thread_frames
 
 
 class ThreadSignals:
-    """Reads one-byte signals from the master. Make it in the worker's own thread: that is the thread they are about."""
+    """Reads one-byte signals from the master. Construct it in the worker's own thread, which the signals are for."""
 
     def __init__(self, sock: socket.socket, close_request: CloseRequest, record: HeartbeatPage) -> None:
         self._sock = sock
         self._close_request = close_request
         self._record = record
         self._worker = threading.get_ident()
-        # With the worker's context: its log lines carry the worker's name.
+        # With the worker's context, so that its log lines carry the worker's name.
         self._reader = start_daemon(contextvars.copy_context().run, self._read, name="egg-signals")
 
     def close(self) -> None:
-        """The worker ends: no signal can reach it any more."""
+        """Stop reading, because the worker ends. Wait for the reading thread."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._reader.join()

@@ -1,4 +1,4 @@
-"""A worker that is a thread of the master's process, with or without an interpreter of its own, from start to end."""
+"""The life of a worker that is a thread of the master's process, with or without its own interpreter. Runs in it."""
 
 import asyncio
 import contextlib
@@ -32,10 +32,10 @@ _logger = logging.getLogger("eggcluster.worker")
 
 
 def live(channel_fd: int, signals_fd: int, *, shares_modules: bool) -> int:
-    """Run the worker that the channel's first frame describes; return its exit code. Never raises: other workers live
-    in the same process.
+    """Run the worker that the channel's first frame describes; return its exit code. Raise nothing, because other
+    workers live in the same process.
 
-    `shares_modules`: other workers use the same modules; otherwise this interpreter is the worker's own.
+    With `shares_modules`, other workers use the same modules; otherwise the worker has this interpreter to itself.
     """
     with (
         socket.socket(fileno=channel_fd) as sock,
@@ -79,15 +79,15 @@ def _context(spec: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStac
 
 
 def _worker_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose executors' threads belong to the worker, too. `asyncio.to_thread` sees to that by
-    itself, `run_in_executor` does not."""
+    """Return an event loop whose executors' threads belong to the worker, too: `asyncio.to_thread` passes the context
+    on by itself, `run_in_executor` does not."""
     from concurrent.futures import ThreadPoolExecutor
 
     loop = new_event_loop()
     run = loop.run_in_executor
 
     def run_in_executor(executor: Any, function: Callable[..., Any], *args: Any) -> Any:
-        if executor is None or isinstance(executor, ThreadPoolExecutor):  # to another process no context can go
+        if executor is None or isinstance(executor, ThreadPoolExecutor):  # a context cannot go to another process
             return run(executor, contextvars.copy_context().run, function, *args)
         return run(executor, function, *args)
 
@@ -96,7 +96,8 @@ def _worker_loop() -> asyncio.AbstractEventLoop:
 
 
 def _exit_code(lifecycle: Callable[[], int]) -> int:
-    """Its own, or that of what ended it, as Python's for a process: sys.exit(3), sys.exit("a text"), sys.exit()."""
+    """Return the lifecycle's exit code. For what it raises, return the code that Python would give to a process:
+    sys.exit(3), sys.exit("a text"), sys.exit()."""
     try:
         return lifecycle()
     except SystemExit as end:
