@@ -472,7 +472,7 @@ def test_two_of_one_name_in_one_worker_are_told_apart_by_name() -> None:
 
     agent.schedule("1s", name="poll")(one)
     agent.schedule("1s")(one)
-    with pytest.raises(DeclarationError, match=r'"poll" is also the name of \S+\.one: give one another name='):
+    with pytest.raises(DeclarationError, match=r'"poll" is also the name of \S+\.one: give one of them another name='):
         agent.schedule("2s", name="poll")(print)
 
 
@@ -487,7 +487,7 @@ def test_what_comes_after_the_start_comes_too_late() -> None:
 
     async def work() -> None:
         await watched.agent.run_start()
-        with pytest.raises(DeclarationError, match="it comes too late"):
+        with pytest.raises(DeclarationError, match="too late"):
             watched.schedule("10s")
         await watched.agent.run_close()
 
@@ -503,7 +503,7 @@ def test_types_are_made_known_once_by_a_class_of_strategies() -> None:
     agent.schedule.use("yours", Mine)
     assert agent.schedule.strategies == {"mine": Mine, "yours": Mine}
     for taken in ("mine", "worker", "all", "agent"):
-        with pytest.raises(DeclarationError, match=f"schedule type '{taken}': it is there already"):
+        with pytest.raises(DeclarationError, match=f"schedule type '{taken}': this name is taken"):
             agent.schedule.use(taken, Mine)
     for wrong in (print, int, Mine.__new__(Mine)):
         with pytest.raises(DeclarationError, match="is not a subclass of ScheduleStrategy"):

@@ -428,7 +428,7 @@ def test_delegate_maps_other_names(run: Run, tmp_path: Path) -> None:
         (lambda sharing: sharing.cluster(Registry, None, 0), "timeout: 0 is not a duration"),
         (lambda sharing: sharing.cluster(Registry, None, 5.0).delegate("close"), "has no method 'close'"),
         (lambda sharing: sharing.cluster(Registry, None, 5.0).delegate("sizes"), "has no method 'sizes'"),
-        (lambda sharing: sharing.cluster(Registry, None, 5.0).delegate("size", "call"), "'call' means nothing"),
+        (lambda sharing: sharing.cluster(Registry, None, 5.0).delegate("size", "call"), "'call' is not a meaning"),
     ],
 )
 def test_what_can_be_no_client_is_refused_at_once(wrong: Any, says: str) -> None:

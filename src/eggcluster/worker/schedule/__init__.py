@@ -1,1 +1,1 @@
-"""The schedule: functions that run at given times, in the agent or in app workers. The agent alone keeps the times."""
+"""The schedule: functions that run at given times, in the agent or in app workers. Only the agent keeps the times."""

@@ -1,4 +1,4 @@
-"""The clocks of a schedule, and the series of instants behind a task's terms. Runs in the worker."""
+"""The clocks of a schedule, and the series of instants behind a task's terms. Runs in agent and app workers."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Cron expressions in a time zone. Runs in the worker; loaded, with cronsim and zoneinfo, only for a cron task.
+"""Cron expressions in a time zone. Runs in agent and app workers; only a cron task loads it, cronsim and zoneinfo.
 
 cronsim finds the local times that match. This module handles the hours that a zone skips or repeats, for five fields
 and for six alike, as Debian's cron does:
@@ -19,7 +19,7 @@ from eggcluster.wording import short
 MAX_SET_BACK = timedelta(hours=3)  # no zone's clock is set back by more
 MINUTE = timedelta(minutes=1)
 
-# The nicknames of crontab(5), but for @reboot, which is `immediate` here.
+# The nicknames of crontab(5), except @reboot, which is `immediate` here.
 NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -33,7 +33,7 @@ NICKNAMES = {
 
 class Cron:
     """The instants, as Unix seconds, of an expression of five fields, of six with the seconds first, or of a word such
-    as `@daily`. Without a zone it follows local time. Raises ValueError for an invalid one."""
+    as `@daily`. Without a zone it follows local time. Raises ValueError for an invalid expression or zone."""
 
     def __init__(self, expression: str, timezone: str | None = None) -> None:
         self._zone = _zone(timezone) if timezone is not None else None
@@ -102,5 +102,5 @@ class Cron:
 def _zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
-    except Exception:  # it also raises the file system's errors, for names such as "..", "Europe" or ""
+    except Exception:  # ZoneInfo also raises the file system's errors, for names such as "..", "Europe" or ""
         raise ValueError(f'timezone={short(name)} is not a time zone, such as "Europe/Berlin" or "UTC"') from None

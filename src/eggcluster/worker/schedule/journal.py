@@ -21,8 +21,8 @@ class JournalEntry(Struct):
 
 
 class Journal:
-    """`kept` is what the predecessor left. `keep` hands a task's entry to the master; `drain` waits until all entries
-    handed over have left this process."""
+    """The entries of all tasks. `kept` is what the predecessor left. `keep` hands a task's entry to the master; `drain`
+    waits until all entries handed over have left this process."""
 
     def __init__(
         self, kept: Mapping[str, bytes], keep: Callable[[str, bytes], None], drain: Callable[[], Awaitable[None]]

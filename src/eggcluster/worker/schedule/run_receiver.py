@@ -1,4 +1,4 @@
-"""The schedule in an app worker: receives run requests from the agent, and runs tasks by hand. Runs in the worker."""
+"""The schedule in an app worker: takes run requests from the agent, and runs tasks by hand. Runs in the app workers."""
 
 import asyncio
 from typing import Any
@@ -77,7 +77,7 @@ def _plain(end: RunEnd) -> dict[str, str]:
 
 
 async def run_locally(name: str, args: tuple[Any, ...], schedules: Schedules, runner: Runner) -> ScheduleRun | None:
-    """Call the function in this process, outside of a cluster (in a test, for example); None for an unknown name."""
+    """Call the function in this process, outside of a cluster; return None for an unknown name."""
     task = schedules.tasks.get(name)
     if task is None:
         return None

@@ -16,7 +16,7 @@ WORKER_TIMEOUT = 10.0  # seconds that a run waits for a listening worker; a repl
 
 
 class RunSender:
-    """`generation` is the agent's; it keeps the run ids of different agents apart."""
+    """Sends the runs of one agent. Its `generation` keeps the run ids of different agents apart."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class RunSender:
         return f"{self._generation}-{self._count}"
 
     def workers_changed(self) -> None:
-        """The directory has changed: wake the runs that wait for a worker."""
+        """Wake the runs that wait for a worker, because the directory has changed."""
         self._changed.set()
 
     async def send_one(self, run: ScheduleRun, args: tuple[Any, ...], retry: int) -> RunEnd:
-        """Run it in one listening worker, picked at random. If the worker dies or closes meanwhile, try another one, at
-        most `retry` times. A worker that refuses has not begun the run, so a refusal does not count."""
+        """Carry `run` out in one listening worker, picked at random. If the worker dies or closes meanwhile, try
+        another one, at most `retry` times. A worker that refuses has not begun the run, so a refusal does not count."""
         refused: set[int] = set()
         while True:
             workers = await self._runnable_by(run.name, refused)
@@ -64,7 +64,7 @@ class RunSender:
                 return end
 
     async def send_all(self, run: ScheduleRun, args: tuple[Any, ...]) -> RunEnd:
-        """Run it in every listening worker that has the task. Return OK only if all runs succeeded."""
+        """Carry `run` out in every listening worker that has the task. Return OK only if all runs succeeded."""
         workers = await self._runnable_by(run.name, set())
         if not workers:
             return RunEnd(NO_WORKER, "no app worker was there to run it")
@@ -97,7 +97,7 @@ class RunSender:
         return RunEnd(LOST, "it never began") if answer is None else convert(answer, RunEnd)
 
     async def _runnable_by(self, name: str, refused: set[int]) -> list[WorkerTasks]:
-        """Return the workers that can run it now; wait up to WORKER_TIMEOUT until there is one."""
+        """Return the workers that can run it now; if there is none, wait for one up to WORKER_TIMEOUT."""
         deadline = asyncio.get_running_loop().time() + WORKER_TIMEOUT
         while True:
             self._changed.clear()

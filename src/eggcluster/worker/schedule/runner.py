@@ -1,4 +1,4 @@
-"""Runs the scheduled functions of this process, each within its timeout. In the agent and in the app workers."""
+"""Calls the scheduled functions of this process, each within its timeout. Runs in agent and app workers."""
 
 import asyncio
 import contextlib
@@ -55,7 +55,7 @@ class Runner:
         return self._runs.get(run_id)
 
     async def close(self, grace: float) -> None:
-        """Accept no more runs; let those under way finish for `grace` seconds, then cancel them."""
+        """Accept no more runs. Give those under way `grace` seconds to finish, then cancel them."""
         self.closing = True
         running = {run for run in self._runs.values() if not run.done()}
         if not running:

@@ -1,4 +1,4 @@
-"""One task in the agent: its times, its runs and its history. Runs in the agent."""
+"""One scheduled task: its times, its runs and its history. Runs in the agent."""
 
 import asyncio
 import contextlib
@@ -25,15 +25,13 @@ from eggcluster.worker.schedule.journal import Journal
 from eggcluster.worker.schedule.strategy import ScheduleStrategy, cause
 from eggcluster.worker.schedule.timeline import Timeline
 
-STRATEGY_END_TIMEOUT = (
-    1.0  # seconds for a strategy's cancelled `start`, and again for its `close`; all other tasks wait meanwhile
-)
+STRATEGY_END_TIMEOUT = 1.0  # seconds for a strategy's cancelled `start`, then for its `close`; other tasks wait
 
 Work = Callable[[ScheduleRun], Awaitable[RunEnd]]
 
 
 class ScheduledTask:
-    """Outlives its terms: a reload may change them while a run on the old ones is under way."""
+    """One task. It outlives its terms: a reload may change them while a run on the old ones is under way."""
 
     def __init__(self, name: str, journal: Journal, clock: Clock, logger: logging.Logger) -> None:
         self.name = name
@@ -52,8 +50,8 @@ class ScheduledTask:
     # -- its terms ---------------------------------------------------------------------------------------
 
     async def arm(self, terms: ScheduleTerms, strategy: ScheduleStrategy, env: str) -> None:
-        """Replace the terms and keep time on the new ones. In an environment that is not in `env` the task runs by
-        hand only."""
+        """Replace the terms and keep time by the new ones. If they exclude the environment `env`, the task runs by hand
+        only."""
         await self.disarm()
         self.terms, self.strategy, self._overlap_guard.overlap = terms, strategy, terms.overlap
         if not terms.runs_in(env):

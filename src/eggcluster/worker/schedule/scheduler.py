@@ -23,7 +23,7 @@ from eggcluster.worker.schedule.strategy import BUILT_IN, Here, ScheduleStrategy
 
 
 class Scheduler:
-    """Belongs to `agent`; `journal` holds what the predecessor left."""
+    """The scheduler of `agent`. `journal` holds what the predecessor left."""
 
     def __init__(self, agent: StrategyAgent, schedule: AgentSchedules, journal: Journal, runner: Runner) -> None:
         self._agent = agent
@@ -47,12 +47,12 @@ class Scheduler:
     # -- the cluster's life --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Keep the times of the agent's own tasks, because the agent starts."""
+        """Begin to keep the times of the agent's own tasks."""
         for task in self._schedule.tasks.values():
             await self._arm(task.terms, Here)
 
     def cluster_ready(self) -> None:
-        """Keep the times of the app workers' tasks, too: the cluster is ready, or this agent has replaced another."""
+        """Begin to keep the times of the app workers' tasks: the cluster is ready, or this agent is a replacement."""
         self._ready = True
         if self._agent.generation > 1:
             self._agent.messenger.internal.send("egg-schedule-ask", None, "app")

@@ -1,4 +1,4 @@
-"""`app.schedule` and `agent.schedule`: which functions are scheduled here, and on which terms. Runs in the worker."""
+"""`app.schedule` and `agent.schedule`: which functions are scheduled here, and on which terms. Runs in all workers."""
 
 from collections.abc import Callable
 from copy import copy
@@ -37,8 +37,8 @@ class Schedules:
         """Call the decorated function, async or plain (in a thread), every `interval` ("500ms", "10s", "5m", "2h",
         "1d", seconds, a timedelta), or at the times of `cron`; docs/schedule.md has all terms.
 
-        Raise DeclarationError, which names the function, for invalid terms, for an object that does not run when it
-        is called, and after the worker has started. The function itself is returned unchanged.
+        Return the function itself. Raise DeclarationError, which names the function, for invalid terms, for an object
+        that does not run when it is called, and after the worker has started.
         """
         if callable(interval):  # decorated without brackets
             raise DeclarationError(f"schedule {function_place(interval)}: {SAY_WHEN}")
@@ -73,16 +73,16 @@ class Schedules:
 
     def _check(self, terms: ScheduleTerms) -> None:
         if self._closed:
-            raise ValueError("it comes too late: schedules are registered until on_start is done")
+            raise ValueError("too late: register schedules before on_start is done")
         if (terms.type == "agent") is not (self._type == "agent"):
             raise ValueError(f'type="{terms.type}" is not for {"agent" if self._type == "agent" else "app"}.schedule')
         if terms.name in self.tasks:
             other = self.tasks[terms.name].terms.function
-            raise ValueError(f'"{terms.name}" is also the name of {other}: give one another name=')
+            raise ValueError(f'"{terms.name}" is also the name of {other}: give one of them another name=')
         now = self.clock.wall()
         times = times_of(terms, now)
         if times is not None and times.after(now) is None:
-            raise ValueError(f"cron={short(terms.cron)} never comes")
+            raise ValueError(f"cron={short(terms.cron)} never comes due")
         try:
             encode(terms.plain())
         except (TypeError, OverflowError, ValueError, RecursionError) as error:  # the terms are sent to the agent
@@ -103,7 +103,7 @@ class AgentSchedules(Schedules):
         ScheduleStrategy, and after the agent has started.
         """
         if isinstance(name, type):  # decorated without brackets
-            raise DeclarationError(f'schedule type {name.__qualname__}: say its name, agent.schedule.use("name")')
+            raise DeclarationError(f'schedule type {name.__qualname__}: give it a name: agent.schedule.use("name")')
 
         def decorate(strategy: _S) -> _S:
             try:
@@ -117,8 +117,8 @@ class AgentSchedules(Schedules):
 
     def _check_type(self, name: str, strategy: Any) -> None:
         if self._closed:
-            raise ValueError("it comes too late: types are registered until on_start is done")
+            raise ValueError("too late: register types before on_start is done")
         if name in ("agent", "worker", "all", *self.strategies):
-            raise ValueError("it is there already: choose another name")
+            raise ValueError("this name is taken: choose another one")
         if not (isinstance(strategy, type) and issubclass(strategy, ScheduleStrategy)):
             raise ValueError(f"{short(strategy)} is not a subclass of ScheduleStrategy")

@@ -40,7 +40,7 @@ class Sender(Protocol):
     async def run_here(self, args: tuple[Any, ...]) -> ScheduleRun: ...
 
 
-# The cause of a run: its trigger, and its tick in Unix seconds (None: now).
+# The cause of a run: its trigger, and its tick in Unix seconds (None means now).
 cause: ContextVar[tuple[str, float | None]] = ContextVar("cause", default=("own", None))
 
 

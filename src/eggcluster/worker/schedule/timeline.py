@@ -23,7 +23,7 @@ class Tick(NamedTuple):
 
 
 class Timeline:
-    """A series that begins now, or continues where the predecessor's `entry` ends. `table` is None without a series."""
+    """A series that begins now, or goes on where the predecessor's `entry` ends. Without a series, `table` is None."""
 
     def __init__(self, terms: ScheduleTerms, entry: JournalEntry, clock: Clock, logger: logging.Logger) -> None:
         self._terms = terms

@@ -1,1 +1,1 @@
-"""What the agent's workers have in common: shared clients and shared state. Runs in agent and app workers, if used."""
+"""Shared clients and shared state. Runs in agent and app workers, if the application uses them."""

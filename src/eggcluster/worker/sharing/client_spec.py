@@ -89,19 +89,20 @@ class ClusterClient(Generic[T]):
         self._delegates: dict[str, Meaning] = {}
 
     def delegate(self, method: str, to: Meaning = "invoke") -> "ClusterClient[T]":
-        """Say what a method of the class means where its name does not: `delegate("watch", "subscribe")`. Plain
-        methods become calls with `delegate("size")`; they run in the agent's event loop and must not block."""
+        """Give a method of the class the meaning `to`, where its name does not tell: `delegate("watch", "subscribe")`.
+        `delegate("size")` makes a plain method callable; it runs in the agent's event loop and must not block. Raise
+        ValueError for a meaning or a method that does not exist. Return this object."""
         if to not in get_args(Meaning):
-            raise ValueError(f"delegate: {to!r} means nothing; use one of {', '.join(get_args(Meaning))}")
+            raise ValueError(f"delegate: {to!r} is not a meaning; use one of {', '.join(get_args(Meaning))}")
         if not callable(getattr(self._cls, method, None)) or method in LIFECYCLE_METHODS or method.startswith("_"):
             raise ValueError(f"delegate: {self._cls.__name__} has no method {method!r} for its followers")
         self._delegates[method] = to
         return self
 
     def create(self, *args: Any, **options: Any) -> T:
-        """Return the client. In the agent it is the one with the connection, made as `cls(*args, **options)`; in an app
-        worker it is a follower with the same methods, which ignores the arguments; outside of a cluster it belongs to
-        this process.
+        """Return the client. In the agent it is the real client, made as `cls(*args, **options)`; in an app worker it
+        is a follower with the same methods, which ignores the arguments; outside of a cluster it belongs to this
+        process.
 
         The same name again returns the same client. Raise ValueError if class or options differ then.
         """

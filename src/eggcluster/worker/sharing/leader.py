@@ -1,4 +1,4 @@
-"""A leader: the real client, with the only connection, and its subscriptions. Runs in the agent (in a test: alone)."""
+"""A leader: the real client, with the only connection, and its subscriptions. Runs in the agent (and in tests)."""
 
 import asyncio
 import functools
@@ -31,7 +31,7 @@ class Subscription:
 
 
 class Leader:
-    """Makes the real client at the start and is the only user of it."""
+    """Makes the real client at the start, and is its only user."""
 
     def __init__(self, spec: ClientSpec) -> None:
         self.spec = spec
@@ -80,7 +80,7 @@ class Leader:
             return False
         return True
 
-    # -- the client's methods--------------------------------------------------------------------------
+    # -- the client's methods --------------------------------------------------------------------------
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not (starting := self.begin()).done():
@@ -126,7 +126,7 @@ class Leader:
             connection.send_latest((self.spec.name, key), subscription.latest[1])
 
     def remove_connection(self, connection: DirectConnection, key: bytes | None = None) -> None:
-        """Unsubscribe a follower from `key`; None: from everything."""
+        """Unsubscribe a follower from `key`; None means from everything."""
         for each in [key] if key is not None else list(self._subscriptions):
             if subscription := self._subscriptions.get(each):
                 subscription.connections.pop(connection, None)
@@ -156,7 +156,7 @@ class Leader:
     def _establish_soon(self, subscription: Subscription) -> None:
         subscription.latest = None
         subscription.established = self._loop.create_task(self._establish(subscription))
-        # otherwise asyncio logs an exception that was never retrieved
+        # Otherwise asyncio logs an exception that was never retrieved.
         subscription.established.add_done_callback(_has_failed)
 
     async def _establish(self, subscription: Subscription) -> None:

@@ -45,7 +45,7 @@ class SharedBackend(Protocol):
         raise NotImplementedError
 
     def declare(self, repeat: Callable[[Any], object]) -> None:
-        """Call `repeat` with the sharing of each other worker that shares the module which registers something."""
+        """Call `repeat` with the sharing of each other worker that shares the registering module."""
 
 
 class Shared(Mapping[str, Any]):

@@ -1,4 +1,4 @@
-"""The only writer of the shared dictionary; sends changes to the app workers. Runs in the agent (in a test: alone).
+"""The only writer of the shared dictionary; sends changes to the app workers. Runs in the agent (and in tests).
 
 A write is acknowledged only after its change was handed to the kernel for every worker that keeps up. The kernel
 delivers it even if the agent dies. So an acknowledged write survives the agent as long as one of these workers lives.

@@ -1,4 +1,4 @@
-"""What a worker shares with others: clients and the dictionary; and both outside of a cluster. Runs in all workers."""
+"""The shared clients and the shared dictionary of a worker, in a cluster and outside of one. Runs in all workers."""
 
 import socket
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ class Sharing(ABC):
         return ClusterClient(cls, self.create, name, timeout)
 
     def create(self, spec: ClientSpec) -> SharedClient:
-        """Return the client; the same one for the same name. Raise ValueError if its spec differs."""
+        """Return the client; the same one for the same name. Raise ValueError if the specs differ."""
         if spec.name in self._clients:
             known, client = self._clients[spec.name]
             if others := known.differs_in(spec):
@@ -41,7 +41,7 @@ class Sharing(ABC):
         return client
 
     def declare(self, repeat: Callable[[Any], object]) -> None:
-        """Call `repeat` with the sharing of each other worker that shares the module which registers something."""
+        """Call `repeat` with the sharing of each other worker that shares the registering module."""
         self.on_declare(repeat)
 
     @abstractmethod

@@ -33,12 +33,10 @@ from eggcluster.worker.sharing.shared_client import ClientBackend
 from eggcluster.worker.sharing.sharing import Sharing
 
 DELAY_RESET_AFTER = 1.0  # seconds of a connection after which the next one is opened at once
-FIRST_RECONNECT_DELAY, MAX_RECONNECT_DELAY = (
-    0.05,
-    1.0,
-)  # seconds between short connections; without an agent they wait in the backlog
+FIRST_RECONNECT_DELAY = 0.05  # seconds between short connections; without an agent they wait in the backlog
+MAX_RECONNECT_DELAY = 1.0  # seconds
 WELCOME_TIMEOUT = 24 * 3600.0  # seconds; until there is an agent, the connection waits in its backlog
-WRITE_TIMEOUT = 5.0  # seconds, as a request's
+WRITE_TIMEOUT = 5.0  # seconds, as for a request
 _REFUSALS = {"SharedFull": SharedFull, "TypeError": TypeError, "ValueError": ValueError}
 
 _logger = logging.getLogger("eggcluster.cluster_client")
@@ -59,7 +57,7 @@ class Uplink(Sharing):
         self._leaders: set[str] = set()
         self._handlers = Handlers()
         self._connection: DirectConnection | None = None  # welcomed
-        self._latest: DirectConnection | None = None  # or not yet
+        self._latest: DirectConnection | None = None  # welcomed, or not yet
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._shared: Shared | None = None
@@ -94,7 +92,7 @@ class Uplink(Sharing):
         return True
 
     def agent_gone(self) -> None:
-        """Close the connection. A dead agent that is a hung thread may keep its socket without reading it. What it has
+        """Close the connection: a dead agent that is a hung thread may keep its socket without reading it. What it has
         written is still read here."""
         if self._latest is not None:
             self._latest.channel.close()
