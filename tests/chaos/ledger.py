@@ -1,10 +1,10 @@
-"""Whose connections a killed worker held: the only ones that may fail. Runs in the test.
+"""The connections that a killed worker held: the only ones that may fail. Runs in the test.
 
 How strict can this honestly be? A worker that kills or blocks itself writes down the peers of all its sockets as its
-last act: its event loop does not return, so it accepts nobody after that. One that gets a signal is stopped first
-(SIGSTOP, waited for), and while it stands still the kernel is asked which connections its file descriptors are. So
-the set is exact. What waits in a listener's queue is in no set: it must be served by somebody else. Neither is what a
-worker held that was asked to close, by a signal, a reload or a recycling: it must be finished.
+last act: its event loop does not return, so it accepts no connection after that. One that gets a signal is stopped
+first (SIGSTOP, waited for), and while it stands still the kernel is asked which connections its file descriptors are.
+So the set is exact. What waits in a listener's queue is in no set: another worker must serve it. What a worker held
+when it was asked to close, by a signal, a reload or a recycling, is in no set either: it must be finished.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Ledger:
         return [Held(**json.loads(line)) for line in self.path.read_text().splitlines()]
 
     def unexcused(self, failures: list[Failure]) -> list[Failure]:
-        """The failures that nobody's death explains."""
+        """The failures that no worker's death explains."""
         by_port: dict[int, list[Held]] = {}
         for held in self.read():
             for port in held.ports:

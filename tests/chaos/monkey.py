@@ -26,7 +26,7 @@ FAULT_TIMEOUT = 60.0  # seconds for a worker to answer, or to be killed
 class Monkey:
     """Does one thing after the other to a running cluster.
 
-    It leaves the last listening worker alone, now and then excepted: with nobody left for three looks the contract
+    It leaves the last listening worker alone, with rare exceptions: without a worker for three looks, the contract
     says that the cluster ends, and that is not what is tested here.
     """
 
@@ -59,7 +59,7 @@ class Monkey:
             else:
                 ACTS[fault](self)
 
-    # -- whom ------------------------------------------------------------------------------------------------------
+    # -- targets ---------------------------------------------------------------------------------------------------
 
     def children(self) -> list[int]:
         """The master's own ones: workers that boot, listen or close, and the agent."""
@@ -121,7 +121,7 @@ class Monkey:
             self._reload.wait(120)
 
     def _ask(self, kind: str) -> None:
-        """A fault that one of the workers does to itself; who, the kernel decides. It may never answer."""
+        """A fault that one of the workers does to itself; the kernel chooses the worker. It may never answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=0.3)
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection.request("POST", f"/fault/{kind}")

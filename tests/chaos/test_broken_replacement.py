@@ -48,7 +48,7 @@ def test_a_slot_that_cannot_boot_for_a_while_costs_the_others_nothing_and_comes_
     waiting = [seconds for end, seconds in tally.prompt if broken_at < end < mended_at]
     print(f"back after {back_after:.1f}s; {describe(sorted(waiting))}")  # noqa: T201
     assert back_after < LONGEST_WAIT
-    assert max(waiting) < SLOWEST  # also who had come to the dead slot's queue
+    assert max(waiting) < SLOWEST  # also for clients in the dead slot's queue
     assert unexpected_tracebacks(cluster.log) == []
 
 

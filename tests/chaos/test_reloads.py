@@ -23,7 +23,7 @@ RELOADS = 5  # in each round
 # answers can be compared too, which says how much of it is the machine's.
 NORMAL = 15.0 if LONG else 5.0
 TIMES = 3  # the contract's: the slowest answer, as a multiple of the normal p99.9
-# Seconds; what a machine that others use may add to one answer. Beside the ordinary suite nobody measures.
+# Seconds; what a machine that others use may add to one answer. The ordinary suite does not measure this.
 FLOOR = 0.3 if LONG else 3.0
 LOAD = ("one-shot=8/0.08", "keep-alive=8/0.04", "stream=2/0.2", "upload=2/0.2", "websocket=2/0.2")
 

@@ -1,4 +1,4 @@
-"""Clients with addresses of their own, each with one short connection: who answers them, and how long that takes."""
+"""Clients with addresses of their own, each with one short connection: the worker that answers, and its delay."""
 
 import http.client
 import select
@@ -32,7 +32,7 @@ app = Application(api)
 
 
 class Answer(NamedTuple):
-    """By whom, from HELLO's text, and after how many seconds."""
+    """The worker that answered, from HELLO's text, and after how many seconds."""
 
     slot: int
     pid: int

@@ -224,7 +224,7 @@ class Project:
         )
 
     def masters(self) -> list[int]:
-        """The pids in the runtime directories: how a daemon is found that is nobody's child."""
+        """The pids in the runtime directories. They find a daemon, which is not a child of the test."""
         found = Path(self.environ["EGG_RUNTIME_DIR"]).glob("*/cluster.json")
         return [json.loads(path.read_bytes())["pid"] for path in found]
 

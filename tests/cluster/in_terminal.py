@@ -6,6 +6,6 @@ import sys
 
 os.setsid()
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it; here it is typed
-terminal = os.open(sys.argv[1], os.O_RDWR)  # who leads a session without a terminal gets the one that it opens
+terminal = os.open(sys.argv[1], os.O_RDWR)  # the leader of a session without a terminal gets the one that it opens
 os.dup2(terminal, 0)
 os.execvp(sys.argv[2], sys.argv[2:])

@@ -25,7 +25,7 @@ CLONE_NEWNET = 0x40000000  # <linux/sched.h>
 
 
 def free_port() -> str:
-    """A loopback port that nobody held a moment ago."""
+    """A loopback port that was free a moment ago."""
     with taken_port() as port:
         return port
 

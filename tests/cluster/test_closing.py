@@ -1,4 +1,4 @@
-"""The graceful exit: what is in flight is finished, the order is kept, and nobody can hold it up for long."""
+"""The graceful exit: what is in flight is finished, the order is kept, and nothing can hold it up for long."""
 
 import contextlib
 import http.client
@@ -151,7 +151,7 @@ def test_children_that_left_session_and_environment_are_killed_as_well(project: 
             os.kill(child, signal.SIGKILL)
 
 
-def test_whom_the_shell_had_started_before_it_became_the_master_is_left_alone(project: Project) -> None:
+def test_a_process_that_the_shell_started_before_it_became_the_master_is_left_alone(project: Project) -> None:
     """An entry point that ends with `exec eggcluster start`, and has a `tee` for its log."""
     entry = 'sleep 1000 & echo $! > before; exec "$@"'
     cluster = obedient(project).start("-w", "1", launcher=("sh", "-c", entry, "sh")).wait_ready()

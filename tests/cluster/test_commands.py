@@ -44,7 +44,7 @@ def complaint(answer: "subprocess.CompletedProcess[str]", code: int = 1) -> str:
 # -- status ------------------------------------------------------------------------------------------------
 
 
-def test_status_shows_who_there_is_as_a_table(hello: Launched) -> None:
+def test_status_shows_all_processes_as_a_table(hello: Launched) -> None:
     table = said(hello.command("status"))
     assert f"{hello.folder.name} serving on {hello.address}" in " ".join(table.split())
     rows = {line.split()[0]: line.split() for line in table.splitlines() if line}
@@ -81,7 +81,9 @@ def test_status_tells_of_a_booting_agent(project: Project) -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "stop", "reload"])
-def test_a_command_to_nobody_is_one_line_and_code_1(project: Project, command: str) -> None:
+def test_a_command_without_a_running_cluster_prints_one_line_and_ends_with_code_1(
+    project: Project, command: str
+) -> None:
     assert f"no cluster in {project.folder} is running" in complaint(project.command(command))
     assert 'no cluster named "egg" is running' in complaint(project.command(command, "--name", "egg"))
 
@@ -432,7 +434,7 @@ def test_a_stale_pid_file_is_replaced_as_a_whole(project: Project, content: str)
         assert str(launched.pid) not in stale.read()
 
 
-def test_a_pid_file_that_somebody_else_has_replaced_is_left_alone(project: Project) -> None:
+def test_a_pid_file_that_another_process_has_replaced_is_left_alone(project: Project) -> None:
     path = project.folder / "egg.pid"
     launched = project.write(app=HELLO).start("--workers", "1", "--pid-file", "egg.pid").wait_ready()
     path.write_text(f"{os.getpid()}\n")

@@ -313,7 +313,7 @@ def test_board_pushes_samples_and_replaces_the_worker_that_is_made_to_crash(boar
     assert pushed[0] in history_of(board, slot)  # from before its birth
 
 
-def test_board_crashes_whoever_answers_and_nobody_unknown(board: Launched) -> None:
+def test_board_crashes_the_worker_that_answers_and_refuses_unknown_names(board: Launched) -> None:
     assert httpx.post(f"{board.address}/api/crash", params={"who": "master"}).status_code == 422
     crashing = httpx.post(f"{board.address}/api/crash").json()["crashing"]
     expected = {1: 1, 2: 1, 3: 1, int(crashing.removeprefix("app#")): 2}

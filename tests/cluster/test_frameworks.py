@@ -824,7 +824,7 @@ def put(queue):
     queue.put(os.getpid())
 
 executors = {
-    "spawn": ProcessPoolExecutor(1, mp_context=spawn),  # nobody shuts them down
+    "spawn": ProcessPoolExecutor(1, mp_context=spawn),  # never shut down
     "fork": ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")),
 }
 
@@ -917,7 +917,7 @@ def add(numbers):
     return sum(numbers)
 
 @api.middleware("http")
-async def remember_who(request: Request, call_next):
+async def remember_name(request: Request, call_next):
     before = who.get()
     if name := request.headers.get("x-name"):
         who.set(name)
@@ -948,7 +948,7 @@ async def ask():
 """
 
 
-def test_a_worker_knows_who_it_is_and_runs_uvloop(project: Project) -> None:
+def test_a_worker_knows_its_identity_and_runs_uvloop(project: Project) -> None:
     cluster = serve(project, INSIDE)
     first = cluster.workers()[1]
     assert cluster.get("/identity").json() == {"slot": 1, "worker_id": first, "generation": 1, "loop": "uvloop"}

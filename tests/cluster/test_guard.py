@@ -1,4 +1,4 @@
-"""The guard: whoever dies is replaced, the others notice nothing, and the agent is never there twice."""
+"""The guard: a worker that dies is replaced, the others notice nothing, and the agent is never there twice."""
 
 import asyncio
 import http.client
@@ -31,9 +31,9 @@ def replaced(cluster: Launched, slot: int, pid: int) -> int | None:
     return now if now != pid else None
 
 
-def born(project: Project, who: str) -> list[tuple[int, float]]:
-    """Generation and monotonic instant of each start of `who`."""
-    return [(int(words[1]), float(words[3])) for words in marks(project, "births") if words[0] == who]
+def born(project: Project, name: str) -> list[tuple[int, float]]:
+    """Generation and monotonic instant of each start of `name`."""
+    return [(int(words[1]), float(words[3])) for words in marks(project, "births") if words[0] == name]
 
 
 # -- app workers -----------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def test_a_worker_that_exits_by_itself_is_replaced(project: Project, code: int) 
     assert f"app_worker#1:{pid} died (code: {code}, signal: None, state: listening)" in cluster.log
 
 
-def test_a_worker_that_somebody_terminates_closes_in_order_and_is_replaced(project: Project) -> None:
+def test_a_worker_that_gets_a_sigterm_from_outside_closes_in_order_and_is_replaced(project: Project) -> None:
     cluster = start(project)
     pid = cluster.workers()[1]
     os.kill(pid, signal.SIGTERM)

@@ -70,7 +70,7 @@ def test_what_a_module_starts_while_it_is_imported_gets_none_of_our_sockets(proj
 def test_a_lost_stderr_does_not_keep_a_worker_whose_master_has_gone(project: Project) -> None:
     cluster = project.write(app=LOST_STDERR + HELLO, agent=LOST_STDERR + AGENT).start("--workers", "2").wait_ready()
     cluster.signal(signal.SIGKILL)
-    wait_until(lambda: not cluster.family(), "nobody is left", 3)
+    wait_until(lambda: not cluster.family(), "no process is left", 3)
 
 
 def test_workers_that_are_all_stopped_end_with_their_master(project: Project) -> None:
@@ -78,11 +78,13 @@ def test_workers_that_are_all_stopped_end_with_their_master(project: Project) ->
     for process in cluster.family():
         process.suspend()
     cluster.signal(signal.SIGKILL)
-    wait_until(lambda: not cluster.family(), "nobody is left", 3)
+    wait_until(lambda: not cluster.family(), "no process is left", 3)
 
 
 @pytest.mark.parametrize("action", ["plain", "slow"])
-def test_what_a_handler_raises_ends_no_worker_and_reaches_who_asked(project: Project, action: str) -> None:
+def test_what_a_handler_raises_ends_no_worker_and_reaches_the_sender_of_the_request(
+    project: Project, action: str
+) -> None:
     cluster = project.write(app=HELLO + POISON, agent=AGENT).start("--workers", "2").wait_ready()
     cluster.allows_traceback = True
     kinds = {"exit": "SystemExit", "cancel": "CancelledError", "stop": "GeneratorExit", "key": "KeyboardInterrupt"}

@@ -1,4 +1,4 @@
-"""A cluster's ordinary life: it boots, serves, tells who it is, and closes in order."""
+"""A cluster's ordinary life: it boots, serves, tells its identity, and closes in order."""
 
 import signal
 

@@ -73,7 +73,7 @@ def start(project: Project, *arguments: str) -> Launched:
 
 
 def slots(launched: Launched, count: int = 40) -> set[int]:
-    """Who answers so many new connections."""
+    """The slots that answer so many new connections."""
     return {int(answer(launched.address).partition(":")[0]) for _ in range(count)}
 
 
@@ -155,7 +155,7 @@ def test_a_unix_socket_that_was_shut_down_gets_a_successor_and_new_workers(proje
 
 
 def over(path: str) -> str:
-    """Who answers on this Unix socket."""
+    """The answer on this Unix socket: slot and pid."""
     with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=20) as client:
         return client.get("http://x/").text
 

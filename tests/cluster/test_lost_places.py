@@ -1,4 +1,4 @@
-"""Directories that are full, read-only or gone, and standard streams that were closed: who needs them says so."""
+"""Directories that are full, read-only or gone, and closed standard streams: a process that needs them says so."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ args=()
 
 @pytest.fixture
 def lost(project: Project, hello: Launched) -> Launched:
-    """A cluster whose runtime directory somebody has cleaned away."""
+    """A cluster whose runtime directory was cleaned away."""
     shutil.rmtree(project.environ["EGG_RUNTIME_DIR"])
     return hello
 

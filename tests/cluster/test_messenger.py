@@ -1,4 +1,4 @@
-"""The messenger between real processes: who is reached, in which order, and what happens when somebody is not there."""
+"""The messenger between real processes: which receivers are reached, in which order, and what happens without one."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ from tests.waiting import DEADLINE, until
 PLACES = ("agent", "app#1", "app#2")
 LIMIT = 100_000  # bytes of the largest message
 
-# What a worker has received is told to whoever asks; the others answer requests in all ways.
+# A request returns what a worker has received; the other handlers answer requests in all ways.
 LISTENING = """
 @messenger.on("double")
 def double(data):
@@ -125,7 +125,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
                 runner.run(context.__aexit__(None, None, None))
 
 
-# -- who is reached ----------------------------------------------------------------------------------------------
+# -- receivers ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         ("agent", "send('note', 1)", {"app#1": 1, "app#2": 1}),
     ],
 )
-def test_a_message_reaches_whom_it_names(lab: Lab, sender: str, call: str, reached: dict[str, int]) -> None:
+def test_a_message_reaches_the_receivers_it_names(lab: Lab, sender: str, call: str, reached: dict[str, int]) -> None:
     async def scenario(lab: Lab) -> None:
         if sender == "parent":
             eval(f"messenger.{call}", {"messenger": lab.messenger})
@@ -192,7 +192,7 @@ def test_the_parent_hears_agent_and_apps(lab: Lab, call: str) -> None:
     lab.run(scenario)
 
 
-def test_a_message_to_nobody_is_counted_and_logged(lab: Lab) -> None:
+def test_a_message_without_a_receiver_is_counted_and_logged(lab: Lab) -> None:
     async def scenario(lab: Lab) -> None:
         before = (await lab.cluster.status())["messages_to_nobody"]
         await lab.ask("app#1", "messenger.send_to(2 ** 40, 'note', 1); messenger.send_to('app#9', 'note', 1)")
@@ -385,7 +385,7 @@ def test_requests_are_answered_out_of_order(lab: Lab) -> None:
     lab.run(scenario)
 
 
-def test_a_request_that_nobody_answers_in_time_is_given_up_on_both_sides(lab: Lab) -> None:
+def test_a_request_without_an_answer_in_time_is_given_up_on_both_sides(lab: Lab) -> None:
     async def scenario(lab: Lab) -> None:
         with pytest.raises(RequestTimeout, match=r'no answer to "hang" within 0.2s'):
             await lab.messenger.request("hang", to="agent", timeout=0.2)
@@ -425,7 +425,7 @@ return got
     lab.run(scenario)
 
 
-# -- when somebody is not there ----------------------------------------------------------------------------------
+# -- without a receiver ------------------------------------------------------------------------------------------
 
 
 def test_a_request_fails_at_once_when_its_receiver_is_killed(project: Project) -> None:
@@ -499,7 +499,7 @@ async def ask_the_other():
 
 # -- a child that misbehaves -------------------------------------------------------------------------------------
 
-ME = app(1).pack()  # the one who misbehaves sits in slot 1
+ME = app(1).pack()  # the worker that misbehaves is in slot 1
 
 
 def frame(kind: int, target: int, content: Any, source: int = ME) -> bytes:
@@ -530,7 +530,7 @@ ODD = {
     "a second app-start": frame(FrameKind.REPORT, Target.MASTER, ["app-start", {"address": ""}]),
     "a lifecycle message": frame(FrameKind.MESSAGE, Target.AGENT, ["egg-pids", ["forged"]]),
     "a lifecycle request": frame(FrameKind.REQUEST, Target.AGENT, ["egg-pids", ["forged"]]),
-    "an answer to nobody": frame(FrameKind.REPLY, Target.ADDRESS, 1),
+    "an answer without a request": frame(FrameKind.REPLY, Target.ADDRESS, 1),
     "a message to an address": frame(FrameKind.MESSAGE, Target.ADDRESS, ["note", 1]),
     "a cancellation of nothing": frame(FrameKind.CANCEL, Target.AGENT, None),
     "a message that cannot be read": raw_frame(1, FrameKind.MESSAGE, Target.AGENT, NO_MESSAGEPACK),
@@ -544,7 +544,7 @@ NOTING_PIDS = "\nagent.messenger.on('egg-pids', lambda pids: remote.mark('pids',
 
 # With real processes, which take their time; tests/unit/test_switchboard.py has the others.
 @pytest.mark.parametrize("name", ["random bytes", "a huge length", "the agent's address", "an event"])
-def test_a_child_that_breaks_the_protocol_is_replaced_and_nobody_else_suffers(project: Project, name: str) -> None:
+def test_a_child_that_breaks_the_protocol_is_replaced_and_the_others_go_on(project: Project, name: str) -> None:
     obedient(project, agent=NOTING_PIDS)
 
     async def scenario() -> None:
@@ -562,7 +562,7 @@ def test_a_child_that_breaks_the_protocol_is_replaced_and_nobody_else_suffers(pr
     assert ["forged"] not in marks(project, "pids")
 
 
-def test_a_child_that_sends_odd_things_moves_nobody(project: Project) -> None:
+def test_a_child_that_sends_odd_things_changes_nothing(project: Project) -> None:
     obedient(project, agent=NOTING_PIDS)
 
     async def scenario() -> None:

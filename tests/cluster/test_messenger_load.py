@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 BOUND = 4 * MIB  # max_queue_bytes where a test wants it reached
 LONG = bool(os.environ.get("EGG_LONG"))  # the long suite does more of the same
 
-# Whoever gets numbered messages keeps the last of each sender, and notes what came twice or too late.
+# A receiver of numbered messages keeps the last of each sender, and notes what came twice or too late.
 TALLY = """
 last, wrong, count = {}, [], [0]
 
@@ -204,7 +204,7 @@ def test_a_receiver_that_has_stopped_loses_only_its_own_and_the_masters_memory_i
     asyncio.run(scenario())
 
 
-def test_who_floods_is_told_so_at_its_bound_and_its_http_goes_on(project: Project) -> None:
+def test_a_worker_that_floods_gets_an_error_at_its_bound_and_its_http_goes_on(project: Project) -> None:
     obedient(project)
 
     async def scenario() -> None:
@@ -252,7 +252,7 @@ def garbage(rolls: random.Random) -> bytes:
 
 
 @pytest.mark.timeout(1500 if LONG else 120)
-def test_who_writes_garbage_is_replaced_each_time_and_nobody_else_notices(project: Project) -> None:
+def test_a_worker_that_writes_garbage_is_replaced_each_time_and_the_others_go_on(project: Project) -> None:
     obedient(project)
     rolls = random.Random(20_26)
 

@@ -72,7 +72,7 @@ class Fostered(Launched):
     def kill_master(self) -> dict[int, End]:
         """Kill the master; how and when every other descendant ended."""
         out, _ = self.process.communicate(b"kill\n", timeout=20)
-        assert out, "somebody was still alive after four seconds"
+        assert out, "a process was still alive after four seconds"
         ends = {int(pid): (end[0], end[1]) for pid, end in json.loads(out).items()}
         assert ends.pop(self.pid)[0] == -9
         assert not self.family()
@@ -131,7 +131,7 @@ def test_blocked_workers_are_gone_as_well(foster: Start, project: Project) -> No
     assert latest(ends) < LIMIT
 
 
-@pytest.mark.xfail(strict=True, reason="whoever holds its GIL can only be ended by another one; here all do")
+@pytest.mark.xfail(strict=True, reason="only another worker can end one that holds its GIL; here all do")
 def test_not_even_workers_that_all_hold_their_gil_stay(foster: Start, project: Project) -> None:
     cluster = foster("--workers", "1").wait_ready()
     with connect(cluster, 1) as connection:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start w
 
 # A root that may signal its own processes only, as any user.
 UNPRIVILEGED = ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill")
-NOBODYS = "return subprocess.Popen(['sleep', '1000'], user=65534, group=65534, extra_groups=[]).pid"
+FOREIGN_CHILD = "return subprocess.Popen(['sleep', '1000'], user=65534, group=65534, extra_groups=[]).pid"
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def left(project: Project) -> Iterator[tuple[Launched, int]]:
     """A cluster, and the pid of what its worker has started out of its reach."""
     cluster = obedient(project).start("--workers", "1", launcher=UNPRIVILEGED).wait_ready()
     with connect(cluster, 1) as connection:
-        pid = connection.tell(NOBODYS)
+        pid = connection.tell(FOREIGN_CHILD)
     yield cluster, pid
     os.kill(pid, signal.SIGKILL)
 

@@ -168,7 +168,7 @@ def test_entering_raises_what_the_application_raised(ours: Project) -> None:
     assert nothing_left(ours)
 
 
-def test_entering_raises_for_bad_options_whoever_finds_them(ours: Project) -> None:
+def test_entering_raises_for_bad_options_wherever_they_are_found(ours: Project) -> None:
     async def scenario() -> None:
         with pytest.raises(OptionsError, match="workers"):
             await Cluster("app:app", **wanted(ours, workers=0)).start()
@@ -350,7 +350,7 @@ def no_descriptor_left() -> Iterator[None]:
             os.close(fd)
 
 
-def test_closing_that_nobody_waits_for_any_more_is_not_cut_short_by_closing_again(ours: Project) -> None:
+def test_closing_without_a_waiting_caller_is_not_cut_short_by_closing_again(ours: Project) -> None:
     slow = "\n@agent.on_close\nasync def rest():\n    await remote.asyncio.sleep(0.5)\n"
     obedient(ours, agent=slow)
 

@@ -33,7 +33,7 @@ def test_adopted_zombies_are_reaped_wherever_one_of_our_own_stands_among_them() 
         subprocess.run([sys.executable, "-c", SCRIPT.replace("OWN", str(own))], check=True, timeout=60)
 
 
-# What runs it had a child before, which has ended: its parent is the master then, who was not told.
+# The program had a child before it became the master. The child has ended, and the master was not told.
 HAD_A_CHILD = """
 import os, sys
 if os.fork():

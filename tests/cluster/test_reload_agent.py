@@ -75,7 +75,7 @@ def test_a_new_agent_that_does_not_start_stops_the_reload_and_the_workers_go_on(
 
 
 def test_no_message_is_lost_or_doubled_when_the_agent_is_replaced_in_order(project: Project) -> None:
-    """By a reload, and by a SIGTERM that somebody else sends it."""
+    """By a reload, and by a SIGTERM from outside."""
     cluster = obedient(project, app=COUNTING, agent=COUNTED).start("--workers", "2").wait_ready()
     for _ in range(3):
         assert cluster.command("reload", "--agent").returncode == 0

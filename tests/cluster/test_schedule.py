@@ -68,7 +68,7 @@ def listed(cluster: Launched, name: str = "poll") -> dict[str, Any]:
     return wait_until(found, f"{name} is listed")
 
 
-# -- who runs it ---------------------------------------------------------------------------------------------------
+# -- where it runs -------------------------------------------------------------------------------------------------
 
 
 def test_of_four_workers_one_runs_each_tick_or_each_of_them_or_the_agent(project: Project) -> None:
@@ -383,7 +383,7 @@ def test_background_tasks_are_in_the_status_and_stop_in_order(project: Project) 
     task = """
 @{me}.background
 async def broken():
-    raise ConnectionError("nobody there")
+    raise ConnectionError("no server there")
 
 @{me}.background(restart="always")
 def thread():
@@ -408,7 +408,7 @@ async def last():
 
     for seat in wait_until(states, "the broken one has been started again"):
         broken, *others = seat["background"]
-        assert broken["last_error"] == "ConnectionError: nobody there"
+        assert broken["last_error"] == "ConnectionError: no server there"
         assert [task["state"] for task in others] == ["running", "running"]
     assert "app#1 background broken: " in cluster.command("status").stdout
     assert cluster.close() == 0

@@ -87,7 +87,7 @@ def connections(server: Any) -> list[Any]:
 
 
 def all_hear(project: Project, server: Any, text: str) -> None:
-    """Publish it once somebody listens, and wait until each of the four has heard it."""
+    """Publish it once the agent listens, and wait until each of the four has heard it."""
     wait_until(lambda: server.pubsub_numsub("news") == [("news", 1)], "the agent has subscribed")
     server.publish("news", text)
     wait_until(lambda: sorted(slot for slot, heard in marks(project, "heard") if heard == text) == list("1234"), text)
@@ -116,7 +116,7 @@ def test_four_workers_have_one_connection_to_redis_whatever_becomes_of_the_agent
             before = kill_agent(cluster)
             wait_until(lambda before=before: look() >= 0 and cluster.agent() not in (None, before), "a new agent")  # type: ignore[misc]
     assert set(counts) <= {0, 1}, "never a second one, not even for a moment"
-    assert len(marks(project, "heard")) == 3 * 4, "nobody hears a message twice"
+    assert len(marks(project, "heard")) == 3 * 4, "no worker hears a message twice"
     assert cluster.close() == 0
     lives = marks(project, "clients")
     assert [what for what, _ in lives] == ["start", "start", "start", "close"]
@@ -192,7 +192,7 @@ def test_only_the_owner_can_reach_the_agent(project: Project) -> None:
     assert cluster.close() == 0
 
 
-def test_who_shares_nothing_pays_for_nothing(project: Project) -> None:
+def test_a_worker_that_shares_nothing_pays_for_nothing(project: Project) -> None:
     cluster = obedient(project).start("--workers", "1").wait_ready()
     with connect(cluster, 1) as worker:
         assert _loaded(worker, "") == _loaded(worker, "agent") == []

@@ -1,4 +1,4 @@
-"""`shared` with real processes: what was acknowledged is not lost, whoever dies."""
+"""`shared` with real processes: what was acknowledged is not lost, whatever process dies."""
 
 import os
 import signal
@@ -161,7 +161,7 @@ async def count():
     assert marks(project, "starts") == [["1", "1"], ["2", "1"]]
 
 
-def test_a_socket_that_somebody_removes_is_bound_anew_by_each_agent(project: Project) -> None:
+def test_a_socket_that_was_removed_is_bound_anew_by_each_agent(project: Project) -> None:
     cluster = start(project)
     (path,) = Path(project.environ["EGG_RUNTIME_DIR"]).glob("*/agent.sock")
     everywhere(cluster, "await shared.increment('n')")
@@ -171,7 +171,7 @@ def test_a_socket_that_somebody_removes_is_bound_anew_by_each_agent(project: Pro
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: cluster.workers().get(1) not in (None, before), "the worker is replaced")
     assert everywhere(cluster, "await shared.increment('n')") == [5, 6, 7, 8]
-    replace_agent(cluster)  # the file that it leaves is nobody's
+    replace_agent(cluster)  # the file that it leaves belongs to no process
     assert everywhere(cluster, "await shared.increment('n')") == [9, 10, 11, 12]
     assert cluster.command("reload", "--agent").returncode == 0
     assert everywhere(cluster, "await shared.increment('n')") == [13, 14, 15, 16]

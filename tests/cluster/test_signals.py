@@ -1,4 +1,4 @@
-"""Signals at every moment, also those that somebody blocked or ignored before us."""
+"""Signals at every moment, also those that the parent blocked or ignored before."""
 
 import os
 import signal
@@ -136,7 +136,7 @@ def test_sighup_while_closing_is_refused_in_the_log_and_a_third_signal_changes_n
         assert cluster.wait_exit(5) == 0
 
 
-# -- signals that are for somebody else ----------------------------------------------------------------------------
+# -- signals that are not for the master ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGTTOU, signal.SIGWINCH])

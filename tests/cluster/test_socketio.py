@@ -49,7 +49,7 @@ class Chatter:
     """One browser: a session from an address of its own."""
 
     sio: Any
-    pids: list[int] = field(default_factory=list)  # who has answered
+    pids: list[int] = field(default_factory=list)  # of the workers that have answered
     told: list[str] = field(default_factory=list)  # events from the server
     disconnected: int = 0
 
@@ -89,7 +89,7 @@ async def chatter(
 
 
 def four_workers(project: Project, *arguments: str) -> tuple[Launched, Target]:
-    # At the end polls are open that nobody reads: they are not waited for.
+    # At the end polls are open that no client reads: they are not waited for.
     fixed = ("--workers", "4", "--app-close-timeout", "500")
     launched = project.write(app=APP).start(*fixed, *arguments).wait_ready()
     return launched, Target.of(launched)

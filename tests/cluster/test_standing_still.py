@@ -1,4 +1,4 @@
-"""All of a cluster stops for a while, as in a paused container or a suspended machine: nobody is killed for it.
+"""All of a cluster stops for a while, as in a paused container or a suspended machine: no process is killed for it.
 
 The tests let time pass, because it is time that must do nothing.
 """
@@ -40,7 +40,7 @@ def test_a_start_timeout_does_not_run_while_all_stand_still(project: Project) ->
     wait_until((project.folder / "importing").exists, "the worker imports")
     with standing_still(cluster):
         time.sleep(4.5)
-    time.sleep(0.5)  # whoever is late must find out now
+    time.sleep(0.5)  # a process that is late must find out now
     (project.folder / "go on").touch()
     cluster.wait_ready()
     assert cluster.close() == 0

@@ -1,4 +1,4 @@
-"""Where new connections go: evenly to the workers that are there; nobody waits for a dead or booting one."""
+"""Where new connections go: evenly to the workers that are there; no connection waits for a dead or booting one."""
 
 import os
 import signal
@@ -85,7 +85,7 @@ def test_where_connections_stay_a_worker_that_has_none_gets_most_of_the_new_ones
     assert spread[2] >= 15, spread
 
 
-def test_while_a_worker_is_replaced_nobody_waits_for_its_boot(project: Project) -> None:
+def test_while_a_worker_is_replaced_no_connection_waits_for_its_boot(project: Project) -> None:
     launched, target = workers(project, 4, app=SLOW_REBOOT)
     dead = kill(launched, 2)
     answers = []
@@ -94,7 +94,7 @@ def test_while_a_worker_is_replaced_nobody_waits_for_its_boot(project: Project) 
     assert len(answers) > 100
     assert {answer.slot for answer in answers[:100]} == {1, 3, 4}
     assert dead not in {answer.pid for answer in answers}
-    # Some 20 ms where nobody else wants the processors, far below 3 s where somebody does.
+    # Some 20 ms on an idle machine, far below 3 s on a busy one.
     slow = [answer.seconds for answer in answers if answer.seconds > 1]
     assert not slow, slow
 
@@ -112,8 +112,8 @@ def test_what_waits_at_a_dead_workers_listener_is_served_by_others(project: Proj
     assert (launched.status() or {})["steering"]["handed_over"] > 0
 
 
-def test_nobody_waits_for_a_worker_whose_loop_stands_still(project: Project) -> None:
-    """Once a second has passed nobody new does, and who came to it before that is served by others."""
+def test_no_connection_waits_for_a_worker_whose_loop_stands_still(project: Project) -> None:
+    """Once a second has passed no new connection does; those that came to it earlier are served by others."""
     _, target = workers(project, 4, app=BLOCKING)
     blocked = block(target, 2, 4)
     began = time.monotonic()
@@ -139,7 +139,7 @@ def test_where_the_only_worker_is_replaced_they_wait_for_it(project: Project) ->
     assert all(answer.pid != dead for answer in answers)
 
 
-def test_where_all_workers_die_at_once_everybody_waits_and_nobody_is_refused(project: Project) -> None:
+def test_where_all_workers_die_at_once_all_connections_wait_and_none_is_refused(project: Project) -> None:
     launched, target = workers(project, 2)
     pids = set(launched.workers().values())
     for pid in pids:
@@ -190,7 +190,7 @@ def test_a_reload_under_load_loses_no_tls_handshake(project: Project, options: t
 
 
 def test_ports_of_a_dead_worker_wait_for_its_replacement(project: Project) -> None:
-    """Who gave each worker a port of its own wants to choose the worker."""
+    """A proxy that knows a port for each worker wants to choose the worker."""
     with taken_port() as first, taken_port() as second:
         pass
     launched = project.write(app=HELLO).start("--ports", f"{first},{second}").wait_ready()

@@ -105,7 +105,7 @@ def test_an_ending_in_order_says_nothing_of_it(project: Project) -> None:
     assert "killed" not in launched.log
 
 
-def test_a_worker_that_somebody_terminates_and_that_hangs_is_replaced(project: Project) -> None:
+def test_a_worker_that_hangs_after_a_sigterm_from_outside_is_replaced(project: Project) -> None:
     project.write(app=APP + STUCK["on_close"], agent=AGENT)
     launched = project.start("-w", "1", "--app-close-timeout", "500").wait_ready()
     worker = launched.workers()[1]

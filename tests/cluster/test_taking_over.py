@@ -1,4 +1,4 @@
-"""Nobody new waits for a blocked worker or for a boot: one connection comes every 5 ms, whatever happens."""
+"""No new connection waits for a blocked worker or for a boot: one connection comes every 5 ms, whatever happens."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ def reboot():
 
 
 class Visit(NamedTuple):
-    """A connection of its own: when it began, after how long it was answered, and by whom. `pid` 0: it was reset."""
+    """One connection: when it began, after how long it was answered, and by which worker. `pid` 0: it was reset."""
 
     began: float
     seconds: float
@@ -81,7 +81,7 @@ def assert_prompt(visits: list[Visit]) -> None:
     assert slowest < SLOWEST
 
 
-def test_once_a_second_has_passed_nobody_new_waits_for_a_blocked_worker(project: Project) -> None:
+def test_once_a_second_has_passed_no_new_connection_waits_for_a_blocked_worker(project: Project) -> None:
     launched = project.write(app=APP).start("--workers", "4").wait_ready()
     target = Target.of(launched)
 
@@ -104,7 +104,7 @@ def test_once_a_second_has_passed_nobody_new_waits_for_a_blocked_worker(project:
         os.kill(pid, signal.SIGKILL)  # it would hold up the end
 
 
-def test_nobody_new_waits_for_the_boot_of_a_killed_workers_replacement(project: Project) -> None:
+def test_no_new_connection_waits_for_the_boot_of_a_killed_workers_replacement(project: Project) -> None:
     launched = project.write(app=APP).start("--workers", "4").wait_ready()
     target = Target.of(launched)
     victim = launched.workers()[2]

@@ -21,7 +21,7 @@ IN_TERMINAL = str(Path(__file__).with_name("in_terminal.py"))
 # An interactive bash, which gives each job a process group of its own, and tells its jobs of its end.
 FOREGROUND = ("bash", "--norc", "-ic", '"$@"; true', "bash")
 BACKGROUND = ("bash", "--norc", "-ic", '"$@" & wait', "bash")
-UNTIL_ENTER = ("bash", "--norc", "-c", 'set -m; "$@" & read', "bash")  # and this one tells nobody
+UNTIL_ENTER = ("bash", "--norc", "-c", 'set -m; "$@" & read', "bash")  # and this one does not signal its jobs
 GONE = "the terminal has gone, closing"
 
 
@@ -74,7 +74,7 @@ def test_ctrl_c_reaches_the_master_alone_and_closes_in_order(project: Project, t
     assert "receive signal SIGINT, closing" in cluster.log
 
 
-def test_who_is_put_into_the_background_serves_on_and_comes_back(terminal: Terminal) -> None:
+def test_a_cluster_that_is_put_into_the_background_serves_on_and_comes_back(terminal: Terminal) -> None:
     """Ctrl-Z, and `fg`: the workers have sessions of their own, and serve while their master stands still."""
     cluster = terminal.start()
     address, before = cluster.address, cluster.workers()
@@ -180,8 +180,8 @@ def test_a_shells_own_kill_is_a_reload_too(terminal: Terminal) -> None:
     ended(master)
 
 
-def test_who_has_outlived_the_terminal_is_reloaded_by_sighup(terminal: Terminal) -> None:
-    """A job in the background that nobody told of the end, as after most logouts: it was to stay."""
+def test_a_cluster_that_has_outlived_its_terminal_is_reloaded_by_sighup(terminal: Terminal) -> None:
+    """A job in the background that got no signal at the end, as after most logouts: it was to stay."""
     cluster = terminal.start(*UNTIL_ENTER)
     before, master = cluster.workers(), master_of(cluster)
     os.write(terminal.keyboard, b"\n")

@@ -1,4 +1,4 @@
-"""Standard error that nobody reads, or that nobody has any more: requests, guard and exit go on."""
+"""Standard error that is not read, or has no reader any more: requests, guard and exit go on."""
 
 import fcntl
 import os
@@ -95,7 +95,7 @@ def start(project: Project, stderr: int, *arguments: str, app: str = HELLO) -> L
 
 
 def assert_guarded(cluster: Launched) -> None:
-    """It answers, and replaces who is killed."""
+    """It answers, and replaces a worker that is killed."""
     for _ in range(20):
         assert cluster.get().status_code == 200
     killed = cluster.workers()[1]
@@ -105,7 +105,7 @@ def assert_guarded(cluster: Launched) -> None:
 
 
 @pytest.mark.parametrize("stderr", [_pipe, _socket], ids=["pipe", "socket"], indirect=True)
-def test_a_full_standard_error_that_nobody_reads_stops_nobody(project: Project, stderr: Stderr) -> None:
+def test_a_full_standard_error_without_a_reader_stops_nothing(project: Project, stderr: Stderr) -> None:
     stderr.fill()
     cluster = start(project, stderr.writing, app=HELLO + LOUD)
     assert_guarded(cluster)
@@ -113,7 +113,7 @@ def test_a_full_standard_error_that_nobody_reads_stops_nobody(project: Project, 
     assert cluster.close() == 0
 
 
-def test_who_reads_again_finds_every_line(project: Project, stderr: Stderr) -> None:
+def test_a_reader_that_reads_again_finds_every_line(project: Project, stderr: Stderr) -> None:
     stderr.fill()
     cluster = start(project, stderr.writing, app=HELLO + LOUD)
     os.kill(cluster.workers()[1], signal.SIGKILL)
@@ -125,7 +125,7 @@ def test_who_reads_again_finds_every_line(project: Project, stderr: Stderr) -> N
     assert b"signal: SIGKILL, state: listening" in b"".join(log)
 
 
-def test_a_reader_that_leaves_stops_nobody(project: Project, stderr: Stderr) -> None:
+def test_a_reader_that_leaves_stops_nothing(project: Project, stderr: Stderr) -> None:
     cluster = start(project, stderr.writing)
     stderr.close()
     assert_guarded(cluster)
@@ -133,16 +133,16 @@ def test_a_reader_that_leaves_stops_nobody(project: Project, stderr: Stderr) -> 
     assert cluster.close() == 0
 
 
-def test_workers_of_a_killed_master_leave_although_nobody_reads(project: Project) -> None:
+def test_workers_of_a_killed_master_end_although_nothing_reads_their_log(project: Project) -> None:
     stderr = _pipe()
     stderr.fill()
     cluster = start(project, stderr.writing)
     cluster.signal(signal.SIGKILL)
-    wait_until(lambda: not cluster.family(), "nobody is left", 3)
+    wait_until(lambda: not cluster.family(), "no process is left", 3)
     stderr.close()
 
 
-def test_a_full_disk_stops_nobody(project: Project) -> None:
+def test_a_full_disk_stops_nothing(project: Project) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     cluster = start(project, full)
     assert_guarded(cluster)

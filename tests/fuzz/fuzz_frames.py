@@ -198,7 +198,7 @@ async def run_for(seconds: float, seed: int) -> int:
 
 
 def main() -> None:
-    logging.disable(logging.CRITICAL)  # messages to nobody and unreadable ones: hundreds a second
+    logging.disable(logging.CRITICAL)  # messages without a receiver and unreadable ones: hundreds a second
     if importlib.util.find_spec("atheris") is not None:
         asyncio.run(guided())
         return

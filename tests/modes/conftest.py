@@ -123,7 +123,7 @@ def running_lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def lab(running_lab: Lab) -> Lab:
-    """In which nobody remembers another test."""
+    """A lab in which no worker remembers another test."""
     running_lab.everywhere(FORGET)
     return running_lab
 

@@ -272,7 +272,7 @@ def test_a_stop_after_the_end_returns_at_once(shop: Workshop) -> None:
     shop.run(work())
 
 
-def test_who_gets_the_pid_of_a_worker_that_has_ended_is_left_alone(shop: Workshop) -> None:
+def test_a_process_that_gets_the_pid_of_an_ended_worker_is_left_alone(shop: Workshop) -> None:
     async def work(stranger: int) -> None:
         worker = await shop.agent(MORTAL)
         await worker.report()

@@ -66,7 +66,7 @@ def test_a_start_that_takes_too_long_fails_and_says_where_it_was(site: Site, hol
 # -- deaths ------------------------------------------------------------------------------------------------------
 
 
-def test_a_worker_that_dies_is_replaced_each_time_later_and_takes_nobody_with_it(site: Site) -> None:
+def test_a_worker_that_dies_is_replaced_each_time_later_and_takes_no_other_with_it(site: Site) -> None:
     ways = {
         "sys.exit(3)": "code: 3, signal: None",
         "sys.exit()": "code: 0, signal: None",
@@ -260,7 +260,7 @@ def test_a_close_hook_that_raises_is_exit_code_1(site: Site) -> None:
     assert "OSError: no goodbye" in cluster.log
 
 
-def test_a_second_signal_waits_for_nobody(site: Site) -> None:
+def test_a_second_signal_waits_for_nothing(site: Site) -> None:
     site.append("app", "@app.on_close\nasync def hold():\n    await asyncio.sleep(1000)")
     cluster = site.launch("--workers", "1", "--app-close-timeout", "60000").wait_ready()
     cluster.signal(signal.SIGTERM)

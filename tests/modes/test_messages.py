@@ -35,9 +35,7 @@ def reached(lab: Lab) -> dict[str, list[Any]]:
         ("app#1", "send_to('agent', 'note', 1)", ["agent"]),
     ],
 )
-def test_a_message_reaches_whom_it_names_and_nobody_else(
-    lab: Lab, sender: str, call: str, receivers: list[str]
-) -> None:
+def test_a_message_reaches_only_the_receivers_it_names(lab: Lab, sender: str, call: str, receivers: list[str]) -> None:
     lab.tell(sender, f"messenger.{call}")
     assert reached(lab) == {place: [1] for place in receivers}
 
@@ -118,7 +116,7 @@ def test_once_is_once_in_each_worker(lab: Lab) -> None:
 def test_a_worker_waits_for_a_message(lab: Lab) -> None:
     async def work(place: str) -> None:
         waiting = asyncio.ensure_future(lab.ask(place, "return await messenger.wait_for('the moment', 10)"))
-        while not waiting.done():  # until it waits for it, it is sent to nobody
+        while not waiting.done():  # until a worker waits for it, it has no receiver
             lab.messenger.send_to(place, "the moment", place)
             await asyncio.sleep(0.02)
         assert await waiting == place

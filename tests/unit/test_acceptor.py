@@ -255,7 +255,7 @@ def test_a_worker_that_shut_its_end_down_is_told_of_and_others_get_its_connectio
 
 
 def test_a_listener_or_an_end_that_was_made_blocking_does_not_stop_it(run: Callable[..., None]) -> None:
-    """Whoever shares them can do that."""
+    """Any process that shares them can do that."""
 
     async def test(bench: Bench) -> None:
         bench.open(1, 2)

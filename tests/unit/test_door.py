@@ -1,4 +1,4 @@
-"""A worker without file descriptors: it serves what it has, lets the others wait, and resets nobody."""
+"""A worker without file descriptors: it serves what it has, lets the others wait, and resets no connection."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def room_for(count: int) -> Iterator[None]:
 
 @contextlib.asynccontextmanager
 async def narrow(clients: int, room: int, app: Callable[..., Any] = scheme) -> AsyncIterator[Narrow]:
-    """An engine with room for so many connections, and sockets for its clients, who are in the same process."""
+    """An engine with room for so many connections, and sockets for its clients, which are in the same process."""
     async with contextlib.AsyncExitStack() as stack:
         found = [stack.enter_context(socket.socket()) for _ in range(clients)]
         for sock in found:

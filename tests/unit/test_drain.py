@@ -1,4 +1,4 @@
-"""The drain: each connection gets an end that its client understands, and nobody holds it up for longer than it may."""
+"""The drain: each connection gets an end that its client understands, and none holds the drain up for too long."""
 
 import asyncio
 import logging
@@ -153,7 +153,7 @@ def test_a_connection_that_is_accepted_while_the_others_end_is_served(run: Run) 
     drained(work, run)
 
 
-def test_silent_connections_are_closed_and_hold_up_nobody(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_silent_connections_are_closed_and_do_not_hold_up_the_drain(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def work(standing: Standing, drain: Drain) -> None:
         clients = [await standing.connect() for _ in range(3)]
         await clients[0].get()
@@ -184,7 +184,7 @@ def test_a_tls_handshake_under_way_is_finished_and_its_request_answered(
     run(work())
 
 
-def test_a_client_that_never_shakes_hands_holds_up_nobody(
+def test_a_client_that_never_shakes_hands_does_not_hold_up_the_drain(
     run: Run, tls: tuple[ResolvedOptions, ssl.SSLContext]
 ) -> None:
     async def work() -> None:
@@ -287,7 +287,7 @@ def test_a_wsgi_request_that_outlasts_the_limit_is_cut_without_a_traceback(
     assert ["1 stream (/feed)" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_who_still_writes_to_a_connection_that_was_cut_meets_no_error(run: Run) -> None:
+def test_writing_to_a_connection_that_was_cut_raises_nothing(run: Run) -> None:
     """The task that writes need not be the request's, which is cancelled: a2wsgi has one of its own."""
 
     async def work() -> None:
@@ -370,7 +370,7 @@ def test_what_is_written_to_a_connection_that_was_closed_goes_nowhere(run: Run) 
     drained(work, run)
 
 
-def test_a_connection_whose_transport_has_let_go_of_its_socket_ends_nobody_elses_drain() -> None:
+def test_a_connection_whose_transport_has_let_go_of_its_socket_ends_no_other_drain() -> None:
     """A TLS transport has none any more between its end and the turn of the loop in which uvicorn hears of it."""
     transport = SimpleNamespace(get_extra_info=lambda name: None, is_closing=lambda: True, abort=lambda: None)
     farewell = DrainingConnection(SimpleNamespace(transport=transport, cycle=None, scope=None), now=0.0)

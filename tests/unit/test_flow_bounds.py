@@ -1,4 +1,4 @@
-"""Floods and attacks on the wires: what waits in the master is bounded, and nothing is left of those who misbehave."""
+"""Floods and attacks on the wires: what waits in the master is bounded, and misbehaving workers leave nothing."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ def test_what_many_send_at_once_waits_in_them_and_all_arrives(run: Run, size: in
     run(work())
 
 
-def test_a_thousand_who_write_garbage_are_cut_off_and_leave_nothing(run: Run) -> None:
+def test_a_thousand_workers_that_write_garbage_are_cut_off_and_leave_nothing(run: Run) -> None:
     """Against the switchboard itself; tests/cluster/test_messenger_load.py does it with real workers."""
     rolls = random.Random(2026)
 

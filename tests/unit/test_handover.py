@@ -47,7 +47,7 @@ def send(handover: Handover, *, tls: bool = False) -> socket.socket:
 
 
 def alive(client: socket.socket) -> bool:
-    """Whether somebody still has the other end."""
+    """Whether some process still has the other end."""
     client.setblocking(False)
     try:
         return client.recv(1) != b""

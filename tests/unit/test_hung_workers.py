@@ -1,4 +1,4 @@
-"""Who is hung, and who was only never seen: the supervisor's judgement of the beats."""
+"""Hung workers, and workers that were only not seen: the supervisor's judgement of the heartbeats."""
 
 import logging
 
@@ -11,7 +11,7 @@ ABORTED = ExitReport(signal="SIGABRT")
 
 
 def steered(world: World) -> list[Worker]:
-    """Of whom the kernel was told that they stand still, or move again."""
+    """The workers of which the kernel was told that they stand still, or move again."""
     return [worker for steer in world.given(Steer) for worker in steer.changed]
 
 
@@ -83,7 +83,7 @@ def test_a_worker_that_closes_has_only_its_close_timeout() -> None:
     assert not world.aborted
 
 
-def test_a_master_that_did_not_run_blames_nobody() -> None:
+def test_a_master_that_did_not_run_blames_no_worker() -> None:
     """It was stopped with all the others: a suspended container, Ctrl-Z."""
     world = booted(workers=2, worker_timeout=30)
     for worker in world.apps():
@@ -92,7 +92,7 @@ def test_a_master_that_did_not_run_blames_nobody() -> None:
     assert any(say.level == logging.WARNING and "did not run" in say.text for say in world.given(Log))
     assert not world.pass_time(29).aborted
     world.pass_time(2)
-    assert len(world.aborted) == 2, "but who stays silent from now on is hung"
+    assert len(world.aborted) == 2, "but a worker that stays silent from now on is hung"
 
 
 def test_a_master_that_did_not_run_grants_a_booting_worker_the_rest_of_its_time() -> None:

@@ -117,7 +117,7 @@ def test_only_the_command_line_imports_click_and_rich() -> None:
 
 
 def test_no_layers_rule_is_wider_than_its_imports() -> None:
-    """A permission that nobody uses is taken out of the table."""
+    """A permission that is not used is taken out of the table."""
     for name, allowed in MAY_IMPORT.items():
         used = set().union(*(own_layers(path) for path in every(name))) - {name}
         assert allowed - used <= {"errors", "wording", "model", "kernel", "options"}, (name, allowed - used)

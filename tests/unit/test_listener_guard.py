@@ -1,4 +1,4 @@
-"""Listeners that somebody shuts down listen again, at the same index of their group; nothing is left in any case."""
+"""Listeners that were shut down listen again, at the same index of their group; nothing is left in any case."""
 
 import asyncio
 import contextlib
@@ -57,7 +57,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def shut_down(sock: socket.socket, how: int = socket.SHUT_RDWR) -> None:
-    """As whoever shares it does."""
+    """As any process that shares it can do."""
     with sock.dup() as same:
         same.shutdown(how)
 
@@ -68,7 +68,7 @@ def listening(listeners: Listeners) -> bool:
 
 
 def arrives_at(listeners: Listeners, slot: int) -> list[int]:
-    """At whose listeners a connection arrives while only this slot is open."""
+    """The slots at whose listeners a connection arrives while only this slot is open."""
     slots = range(1, len(listeners.endpoints[0].sockets) + 1)
     listeners.steer([SlotView(each, each == slot) for each in slots], 0)
     arrived = []
@@ -192,7 +192,7 @@ def test_what_does_no_harm_changes_nothing(run: Run, site: Site, caplog: pytest.
     assert len(caplog.records) == 1
 
 
-def test_a_port_that_somebody_else_has_taken_meanwhile_is_tried_again(
+def test_a_port_that_another_process_has_taken_meanwhile_is_tried_again(
     run: Run, site: Site, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_guard, "RETRY", 0.01)

@@ -47,7 +47,7 @@ def refused(bind: Bind, **options: Any) -> str:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody listens at."""
+    """A port at which a listener listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 

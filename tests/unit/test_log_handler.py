@@ -83,7 +83,7 @@ def read_all(fd: int, until: bytes) -> bytes:
 
 @contextmanager
 def flushing(log: Log) -> Iterator[None]:
-    """Within the block somebody tries again and again to write what waits."""
+    """Within the block a thread tries again and again to write what waits."""
     done = threading.Event()
 
     def flush() -> None:

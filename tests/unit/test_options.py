@@ -109,7 +109,7 @@ def test_interpreter_mode_needs_a_python_that_has_it(base: Path) -> None:
     ]
 
 
-def test_nobody_can_tell_a_threads_memory(base: Path) -> None:
+def test_max_rss_is_refused_in_thread_mode(base: Path) -> None:
     [line] = problems(base, start_mode="thread", max_rss="1GiB")
     assert line.startswith("max_rss: with start_mode thread all workers share one process")
 
@@ -168,7 +168,7 @@ def test_a_zero_byte_is_no_traceback(base: Path) -> None:
         assert any(line.startswith(f"{field}: ") for line in caught.value.problems)
 
 
-def test_nobody_sets_listen_fds(base: Path) -> None:
+def test_listen_fds_is_not_an_option(base: Path) -> None:
     assert problems(base, listen_fds=3) == ["listen_fds: is not an option"]
 
 

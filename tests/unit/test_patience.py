@@ -1,4 +1,4 @@
-"""Nobody is late because all of us stood still."""
+"""No process is late because all of them stood still."""
 
 import ast
 import threading
@@ -24,7 +24,7 @@ WALL_CLOCKS = {
 
 
 class Late:
-    """An event that nobody sets, in a process that is stopped each time it waits: only the clock passes."""
+    """An event that is never set, in a process that is stopped each time it waits: only the clock passes."""
 
     def __init__(self, clock: list[float], late: float) -> None:
         self.clock, self.late, self.waits = clock, late, 0
@@ -61,7 +61,7 @@ def test_a_wait_in_vain_takes_its_time() -> None:
 
 
 def test_the_wall_clock_decides_nothing() -> None:
-    """It jumps: with NTP, after a suspend, by hand. Who uses it is listed above."""
+    """It jumps: with NTP, after a suspend, by hand. The modules that use it are listed above."""
     asked = set()
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -35,12 +35,12 @@ def in_thread(work: Callable[[], Any]) -> Any:
 
 
 def test_without_workers_there_is_the_default() -> None:
-    value = PerWorker("value", "nobody's")
-    assert value.get() == in_thread(value.get) == "nobody's"
+    value = PerWorker("value", "default")
+    assert value.get() == in_thread(value.get) == "default"
 
 
 def test_a_value_holds_in_its_thread_in_its_tasks_and_in_what_they_call_elsewhere() -> None:
-    value = PerWorker("value", "nobody's")
+    value = PerWorker("value", "default")
 
     async def ask() -> list[str]:
         return [
@@ -55,7 +55,7 @@ def test_a_value_holds_in_its_thread_in_its_tasks_and_in_what_they_call_elsewher
 
     for name in ("one", "other"):
         assert in_thread(partial(live, name)) == [name] * 5
-    assert value.get() == "nobody's"
+    assert value.get() == "default"
 
 
 # -- stand-ins ---------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def village(tmp_path: Path) -> Iterator[Village]:
 
 
 class InThread:
-    """A village in a thread of its own: whoever settled there last lives on in that thread."""
+    """A village in a thread of its own: the worker that settled there last lives on in that thread."""
 
     def __init__(self, village: Village, thread: ThreadPoolExecutor, context: contextvars.Context) -> None:
         self._village, self._thread, self._context = village, thread, context
@@ -218,7 +218,7 @@ def test_a_module_of_the_same_name_elsewhere_is_refused_in_a_line(village: Villa
     in_thread(settle)
 
 
-def test_nobody_lives_outside(village: Village) -> None:
+def test_outside_of_a_worker_there_is_no_role(village: Village) -> None:
     village.write(both=BOTH, theirs=THEIRS)
     village.settle(Role.APP, "theirs")
     assert current_context().role is None

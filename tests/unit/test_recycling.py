@@ -86,7 +86,7 @@ def test_a_worn_worker_that_dies_meanwhile_is_followed_by_its_successor() -> Non
     assert not world.ordered
 
 
-def test_nobody_is_recycled_while_a_reload_runs() -> None:
+def test_no_worker_is_recycled_while_a_reload_runs() -> None:
     world = booted(workers=2, limits=RecycleLimits(requests=10))
     first, second = world.apps()
     world.reload()

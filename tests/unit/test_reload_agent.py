@@ -1,4 +1,4 @@
-"""A reload of the agent, too: it goes first, stopped before the new one starts, and nobody else waits for it."""
+"""A reload of the agent, too: it goes first, stopped before the new one starts, and no other worker waits for it."""
 
 from eggcluster.model.lives.commands import PublishPids, ReloadEnded
 from eggcluster.model.lives.worker import ExitReport

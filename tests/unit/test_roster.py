@@ -1,4 +1,4 @@
-"""A slot's bookkeeping: who sits there, who comes next, who is on the way out."""
+"""A slot's bookkeeping: its current worker, the next one, and those that leave."""
 
 from eggcluster.model.lives.roster import RestartBudget, Slot
 from eggcluster.model.lives.worker import AgentWorker, AppWorker, WorkerState
@@ -54,7 +54,7 @@ def test_a_successor_that_dies_leaves_the_current_one_alone() -> None:
     assert list(slot.living()) == [first]
 
 
-def test_the_state_of_a_seat_is_its_current_workers_or_that_of_those_who_leave() -> None:
+def test_the_state_of_a_slot_is_its_current_workers_or_that_of_the_leaving_ones() -> None:
     slot = new_slot()
     seen = [(slot.state, slot.listening)]
     worker = slot.new_worker(0)
@@ -69,7 +69,7 @@ def test_the_state_of_a_seat_is_its_current_workers_or_that_of_those_who_leave()
     assert [listening for _, listening in seen] == [False, False, True, False, False]
 
 
-def test_who_sits_down_ends_the_waiting_for_the_next_try() -> None:
+def test_a_new_worker_ends_the_wait_for_the_next_try() -> None:
     slot = new_slot()
     slot.next_try = 5.0
     slot.new_worker(0)

@@ -299,7 +299,7 @@ def replaced(first_dies_at: float, away: float, takes: float = 0, second: Any = 
 @pytest.mark.parametrize(
     ("dies", "away", "catch_up", "expected"),
     [
-        (15, 1, False, [10, 20, 30, 40, 50]),  # between two ticks: nobody notices
+        (15, 1, False, [10, 20, 30, 40, 50]),  # between two ticks: it makes no difference
         (10.5, 1, False, [10, 20, 30, 40, 50]),
         (10.5, 1, True, [10, 20, 30, 40, 50]),  # the tick of 10 has been run
         (5, 1, True, [10, 20, 30, 40, 50]),  # no tick yet: the series goes on all the same

@@ -162,7 +162,7 @@ def test_many_subscribers_are_one_upstream_and_each_gets_every_value(run: Run, t
     run(scene())
 
 
-def test_who_subscribes_late_gets_the_latest_value_at_once(run: Run, tmp_path: Path) -> None:
+def test_a_late_subscriber_gets_the_latest_value_at_once(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             await here.agent(create())
@@ -181,7 +181,7 @@ def test_who_subscribes_late_gets_the_latest_value_at_once(run: Run, tmp_path: P
     run(scene())
 
 
-def test_when_nobody_is_interested_any_more_the_real_client_is_told(run: Run, tmp_path: Path) -> None:
+def test_after_the_last_subscriber_the_real_client_unsubscribes(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             await here.agent(create())
@@ -202,7 +202,7 @@ def test_when_nobody_is_interested_any_more_the_real_client_is_told(run: Run, tm
     run(scene())
 
 
-def test_a_subscription_that_fails_is_raised_for_who_waits_and_logged(
+def test_a_subscription_that_fails_raises_where_it_is_awaited_and_is_logged(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scene() -> None:
@@ -214,14 +214,14 @@ def test_a_subscription_that_fails_is_raised_for_who_waits_and_logged(
                 await client.subscribe("forbidden", got.append)
             assert "Registry could not subscribe to 'forbidden'" in caplog.text
             Registry.made[0].forbids.clear()
-            await client.subscribe("forbidden", print)  # the next who wants it tries again
+            await client.subscribe("forbidden", print)  # the next subscriber tries again
             await client.publish(["forbidden", "allowed now"])
             await until(lambda: got == ["allowed now"])
 
     run(scene())
 
 
-def test_a_listener_that_raises_is_logged_and_harms_nobody(
+def test_a_listener_that_raises_is_logged_and_does_no_harm(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scene() -> None:
@@ -436,7 +436,7 @@ def test_what_can_be_no_client_is_refused_at_once(wrong: Any, says: str) -> None
         wrong(LocalSharing())
 
 
-def test_who_subscribes_what_cannot_be_called_is_told_at_once(run: Run, tmp_path: Path) -> None:
+def test_a_subscriber_that_cannot_be_called_is_refused_at_once(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             await here.agent(create())
@@ -506,7 +506,7 @@ def test_followers_subscribe_again_and_hear_of_the_next_agents_values(run: Run, 
     run(scene())
 
 
-def test_nobody_is_served_before_the_agent_has_booted(run: Run, tmp_path: Path) -> None:
+def test_no_follower_is_served_before_the_agent_has_booted(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             hub = await here.agent(wait=False)
@@ -545,7 +545,7 @@ def test_without_an_agent_a_call_ends_with_its_timeout(run: Run, tmp_path: Path)
 # -- bad company -------------------------------------------------------------------------------------------
 
 
-def test_a_slow_follower_holds_nobody_up(run: Run, tmp_path: Path) -> None:
+def test_a_slow_follower_does_not_hold_up_the_others(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             await here.agent(create())
@@ -567,7 +567,7 @@ def test_a_slow_follower_holds_nobody_up(run: Run, tmp_path: Path) -> None:
     run(scene())
 
 
-def test_a_connection_that_talks_nonsense_is_cut_and_nobody_else_notices(
+def test_a_connection_that_sends_nonsense_is_cut_and_no_other(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -587,7 +587,7 @@ def test_a_connection_that_talks_nonsense_is_cut_and_nobody_else_notices(
 def test_a_worker_does_not_follow_another_clusters_agent(
     run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Somebody emptied the runtime directory, and a cluster of the same name has taken it over."""
+    """The runtime directory was emptied, and a cluster of the same name has taken it over."""
 
     async def scene() -> None:
         async with site(tmp_path) as here:

@@ -95,7 +95,7 @@ def test_no_increment_is_lost_and_none_counted_twice(run: Run, tmp_path: Path) -
     run(scene())
 
 
-def test_of_many_who_compare_and_set_one_wins(run: Run, tmp_path: Path) -> None:
+def test_of_many_workers_that_compare_and_set_one_wins(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             await here.agent()
@@ -267,7 +267,7 @@ def test_a_worker_that_comes_later_starts_with_a_copy(run: Run, tmp_path: Path) 
     run(scene())
 
 
-def test_who_asks_for_it_late_has_to_wait_for_a_copy(run: Run, tmp_path: Path) -> None:
+def test_a_worker_that_asks_for_it_late_has_to_wait_for_a_copy(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             hub = await here.agent(share)
@@ -298,7 +298,7 @@ def test_it_can_be_written_from_another_loop(run: Run, tmp_path: Path) -> None:
     run(scene())
 
 
-def test_a_slow_worker_holds_nobody_up_and_catches_up_with_the_latest(run: Run, tmp_path: Path) -> None:
+def test_a_slow_worker_does_not_hold_up_the_others_and_catches_up_with_the_latest(run: Run, tmp_path: Path) -> None:
     async def scene() -> None:
         async with site(tmp_path) as here:
             await here.agent()
@@ -557,7 +557,7 @@ def test_alone_it_is_a_dictionary_of_this_process() -> None:
 def test_a_restoration_ends_when_all_have_come() -> None:
     async def scene() -> None:
         recovery = SharedRecovery([1, 2])
-        running = asyncio.create_task(recovery.run(None))  # type: ignore[arg-type]  # nobody has a copy
+        running = asyncio.create_task(recovery.run(None))  # type: ignore[arg-type]  # no worker has a copy
         await asyncio.sleep(0)
         for worker in (3, 1):
             recovery.arrive(worker, None, None)  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ def test_versions_of_a_later_agent_are_above_all_of_an_earlier_one() -> None:
         first.carry_out(Increment("n", 1), 0)
     second.restore(first.version, first.entries.items())
     entry = first.find("n", 0)
-    assert second.find("n", 0) == entry, "what nobody has changed keeps its version"
+    assert second.find("n", 0) == entry, "what was not changed keeps its version"
     assert second.carry_out(Set("n", pack(0)), 0) == (2 << EPOCH_BITS) + 1 > first.version
 
 
@@ -52,7 +52,7 @@ def test_compare_and_set_wins_only_with_the_current_version() -> None:
     version = store.carry_out(CompareAndSet("k", 0, pack("a")), 0)
     assert store.carry_out(CompareAndSet("k", 0, pack("b")), 0) is None, "it exists already"
     assert store.carry_out(CompareAndSet("k", version, pack("c")), 0) == version + 1
-    assert store.carry_out(CompareAndSet("k", version, pack("d")), 0) is None, "somebody was faster"
+    assert store.carry_out(CompareAndSet("k", version, pack("d")), 0) is None, "another write was faster"
     assert values(store) == {"k": "c"}
 
 
@@ -86,7 +86,7 @@ def test_what_has_outlived_its_time_is_not_there_and_is_deleted_for_all() -> Non
     store.carry_out(Set("for good", pack(3)), 100)
     follow(copy, store)
     assert values(store, 105) == values(copy, 105) == {"long": 2, "for good": 3}
-    assert store.carry_out(Delete("short"), 105) is False, "nobody sees it any more"
+    assert store.carry_out(Delete("short"), 105) is False, "it cannot be seen any more"
     store.expire(150)
     follow(copy, store)
     assert set(copy.entries) == {"for good"}

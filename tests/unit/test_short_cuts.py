@@ -98,7 +98,7 @@ def test_many_requests_at_once_and_some_alone_get_their_own_answers(run: Run) ->
     run(work())
 
 
-def test_who_takes_the_seat_gets_what_is_sent_from_then_on(run: Run) -> None:
+def test_a_new_worker_in_the_slot_gets_what_is_sent_from_then_on(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one = await wires.agent(), await wires.app(1)
@@ -131,7 +131,7 @@ def test_a_successor_that_boots_beside_the_old_one_ends_the_short_cut_when_it_is
     run(work())
 
 
-def test_who_looks_on_sees_every_message(run: Run) -> None:
+def test_a_watcher_sees_every_message(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one = await wires.agent(), await wires.app(1)
@@ -186,7 +186,7 @@ def test_a_lifecycle_message_of_an_application_is_not_believed_behind_true_messa
     run(work())
 
 
-def test_a_reply_to_nobody_and_one_that_cannot_be_read_harm_nobody(run: Run) -> None:
+def test_a_reply_without_a_request_and_one_that_cannot_be_read_do_no_harm(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one = await wires.agent(), await wires.app(1)
@@ -200,7 +200,7 @@ def test_a_reply_to_nobody_and_one_that_cannot_be_read_harm_nobody(run: Run) -> 
     run(work())
 
 
-def test_a_receiver_that_dies_is_told_to_those_who_asked_by_the_short_cut(run: Run) -> None:
+def test_a_receivers_death_is_told_to_the_workers_that_asked_by_the_short_cut(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one = await wires.agent(), await wires.app(1)
@@ -251,7 +251,7 @@ def test_a_large_frame_takes_the_long_way(run: Run) -> None:
     run(work())
 
 
-def test_the_masters_own_message_to_one_who_does_not_read_is_counted_as_dropped(run: Run) -> None:
+def test_the_masters_own_message_to_a_worker_that_does_not_read_is_counted_as_dropped(run: Run) -> None:
     async def work() -> None:
         wires = Wires(max_queue_bytes=MIB)
         agent = await wires.agent()

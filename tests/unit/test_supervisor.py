@@ -104,7 +104,7 @@ def test_the_first_boot_failure_is_the_one_that_is_told() -> None:
 
 
 @pytest.mark.parametrize("who", ["agent", "app"])
-def test_whoever_dies_after_its_start_but_before_all_have_started_fails_the_boot_with_a_reason(who: str) -> None:
+def test_a_worker_that_dies_after_its_start_but_before_all_have_started_fails_the_boot_with_a_reason(who: str) -> None:
     world = World(workers=2).boot()
     world.started(world.agent)
     world.started(world.app(1))
@@ -270,7 +270,7 @@ def test_one_listening_worker_in_between_starts_the_count_anew() -> None:
     assert world.supervisor.phase is Phase.SERVING
 
 
-def test_nobody_is_missed_while_the_only_worker_boots_as_slowly_as_the_last_time() -> None:
+def test_no_worker_is_missed_while_the_only_one_boots_as_slowly_as_the_last_time() -> None:
     world = World(workers=1, app_start_timeout=1000).boot()
     world.started(world.agent).pass_time(35).started(world.app(1))
     world.exits(world.app(1)).pass_time(69)
@@ -321,7 +321,7 @@ def test_closing_twice_changes_nothing() -> None:
     assert not world.close().commands
 
 
-def test_nobody_is_replaced_while_closing() -> None:
+def test_no_worker_is_replaced_while_closing() -> None:
     world = booted(workers=2)
     world.exits(world.app(1)).exits(world.app(1)).exits(world.agent)  # both wait for their next try
     world.close().pass_time(60)
@@ -346,7 +346,7 @@ def test_closing_while_the_agent_starts_stops_the_agent() -> None:
     assert world.supervisor.exit_code == 0
 
 
-def test_who_needs_longer_than_the_close_timeout_is_killed_with_exit_code_2() -> None:
+def test_workers_that_exceed_the_close_timeout_are_killed_and_the_exit_code_is_2() -> None:
     world = booted(workers=1)
     world.close()
     assert not world.pass_time(14.9).given(Kill)

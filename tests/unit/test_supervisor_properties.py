@@ -142,7 +142,7 @@ class AnyLife(RuleBasedStateMachine):
         assert self.world.supervisor.agent.successor is None
 
     @invariant()
-    def nobody_is_dead_and_forgotten(self) -> None:
+    def no_dead_worker_is_forgotten(self) -> None:
         supervisor = self.world.supervisor
         if self.phase is Phase.SERVING:
             for slot in (supervisor.agent, *supervisor.slots):

@@ -1,4 +1,4 @@
-"""The switchboard: who gets what, what is kept for whom, and who is cut off."""
+"""The switchboard: which message reaches which worker, what is kept, and which worker is cut off."""
 
 import asyncio
 import contextlib
@@ -43,17 +43,17 @@ def test_what_is_sent_to_a_booting_worker_is_handed_over_in_order_once_it_has_st
     run(work())
 
 
-def test_what_is_sent_to_an_empty_seat_is_kept_for_whoever_comes(run: Run) -> None:
+def test_what_is_sent_to_an_empty_slot_is_kept_for_the_next_worker(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         one = await wires.app(1)
-        one.messenger.send_to_agent("note", "while nobody sits there")
+        one.messenger.send_to_agent("note", "while the slot is empty")
         await settle(one)
         agent = await wires.agent(live=False)
         one.messenger.send_to_agent("note", "while it boots")
         await settle(one)
         wires.go_live(agent)
-        await until(lambda: agent.got == ["while nobody sits there", "while it boots"])
+        await until(lambda: agent.got == ["while the slot is empty", "while it boots"])
 
     run(work())
 
@@ -85,8 +85,8 @@ def test_a_successor_that_boots_beside_the_old_one_misses_no_broadcast(run: Run)
         old = await wires.app(1)
         new = await wires.app(1, live=False)
         agent.messenger.send_to_app("note", "all")
-        agent.messenger.send_to("app#1", "note", "the one who sits there")
-        await until(lambda: old.got == ["all", "the one who sits there"])
+        agent.messenger.send_to("app#1", "note", "the one in the slot")
+        await until(lambda: old.got == ["all", "the one in the slot"])
         wires.go_live(new)
         agent.messenger.send_to("app#1", "note", "the new one")
         await until(lambda: new.got == ["all", "the new one"])
@@ -122,7 +122,7 @@ def test_a_successor_that_dies_leaves_the_seat_to_the_old_one(run: Run) -> None:
     run(work())
 
 
-def test_a_worker_that_reports_itself_started_twice_harms_nobody(run: Run) -> None:
+def test_a_worker_that_reports_itself_started_twice_harms_no_other(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one = await wires.agent(), await wires.app(1)
@@ -148,7 +148,7 @@ def test_a_mailbox_keeps_the_order_and_is_bounded_in_bytes() -> None:
     assert mailbox.put(frame)
 
 
-def test_a_full_mailbox_is_a_message_to_nobody_and_a_request_fails_at_once(run: Run) -> None:
+def test_a_message_to_a_full_mailbox_has_no_receiver_and_a_request_fails_at_once(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         one = await wires.app(1)
@@ -160,7 +160,7 @@ def test_a_full_mailbox_is_a_message_to_nobody_and_a_request_fails_at_once(run: 
     run(work())
 
 
-# -- who reads and who does not --------------------------------------------------------------------------------
+# -- workers that read or do not -------------------------------------------------------------------------------
 
 
 async def deaf_worker(wires: Wires, slot: int) -> tuple[AppWorker, socket.socket]:
@@ -191,7 +191,7 @@ def test_a_receiver_that_does_not_read_costs_only_its_own_messages(run: Run) -> 
     run(work())
 
 
-# -- who speaks out of turn ------------------------------------------------------------------------------------
+# -- workers that break the rules ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,9 @@ def test_a_receiver_that_does_not_read_costs_only_its_own_messages(run: Run) -> 
         (FrameKind.REPORT, AGENT.pack()),
     ],
 )
-def test_who_forges_a_sender_or_speaks_as_the_master_is_cut_off_alone(run: Run, kind: FrameKind, source: int) -> None:
+def test_a_worker_that_forges_a_sender_or_speaks_as_the_master_is_cut_off_alone(
+    run: Run, kind: FrameKind, source: int
+) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one, two = await wires.agent(), await wires.app(1), await wires.app(2)
@@ -235,7 +237,7 @@ def test_a_report_of_another_shape_is_garbage(run: Run, content: object) -> None
     run(work())
 
 
-def test_a_report_reaches_the_master_and_nobody_else(run: Run) -> None:
+def test_a_report_reaches_only_the_master(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         one = await wires.app(1, live=False)
@@ -245,7 +247,7 @@ def test_a_report_reaches_the_master_and_nobody_else(run: Run) -> None:
     run(work())
 
 
-def test_nobody_can_answer_for_another(run: Run) -> None:
+def test_no_worker_can_answer_for_another(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one, two = await wires.agent(), await wires.app(1), await wires.app(2)
@@ -260,7 +262,7 @@ def test_nobody_can_answer_for_another(run: Run) -> None:
     run(work())
 
 
-def test_nobody_can_cancel_for_another(run: Run) -> None:
+def test_no_worker_can_cancel_for_another(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, one, two = await wires.agent(), await wires.app(1), await wires.app(2)
@@ -312,7 +314,7 @@ def test_the_master_answers_requests_that_are_made_to_it(run: Run) -> None:
     run(work())
 
 
-def test_lifecycle_messages_reach_those_who_are_there(run: Run) -> None:
+def test_lifecycle_messages_reach_all_that_have_started(run: Run) -> None:
     async def work() -> None:
         wires = Wires()
         agent, booting = await wires.agent(), await wires.app(1, live=False)
@@ -354,7 +356,7 @@ def test_a_flood_slows_its_sender_down_and_loses_nothing_while_the_receiver_read
     run(work())
 
 
-def test_the_table_of_requests_is_bounded_also_where_nobody_answers_or_cancels() -> None:
+def test_the_table_of_requests_is_bounded_also_without_answers_and_cancellations() -> None:
     async def work() -> None:
         wires = Wires()
         one = await wires.app(1)

@@ -171,7 +171,7 @@ def test_agent_package_makes_the_default_agent(base: Path) -> None:
     assert parse_options("app:app", environ={}, base_dir=str(base)).agent == "agent:agent"
 
 
-def test_an_agent_file_that_is_somebody_elses(base: Path) -> None:
+def test_an_agent_file_that_is_not_eggclusters(base: Path) -> None:
     (base / "agent.py").write_text("def chat(): ...\n")
     [line] = problems(base)
     assert line.startswith('agent: "agent:agent" does not exist: module "agent" has no attribute "agent"')

@@ -1,4 +1,4 @@
-"""The HTTP engine in a loop of its own: connections that somebody else has accepted, and what it says of its load."""
+"""The HTTP engine in a loop of its own: connections that were accepted elsewhere, and what it says of its load."""
 
 import asyncio
 import logging
@@ -82,7 +82,7 @@ class Client:
 # -- taking connections ------------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_somebody_else_accepted_is_served(run: Run) -> None:
+def test_a_connection_that_was_accepted_elsewhere_is_served(run: Run) -> None:
     async def work() -> None:
         async with Standing() as standing:
             client = await standing.connect()
@@ -147,7 +147,7 @@ def test_a_handshake_that_fails_closes_the_connection_and_says_nothing(
     assert not caplog.records
 
 
-def test_a_client_that_has_gone_before_it_was_taken_harms_nobody(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_has_gone_before_it_was_taken_does_no_harm(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         async with Standing() as standing:
             gone = socket.create_connection(standing.listener.getsockname())

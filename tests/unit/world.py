@@ -16,9 +16,9 @@ FAILED = ExitReport(code=1)
 
 
 class World:
-    """Whoever is forked lives until `exits` says otherwise. Each event is followed by a tick, as in the master.
+    """A forked worker lives until `exits` says otherwise. Each event is followed by a tick, as in the master.
 
-    Every worker's loop moves but for those in `silent`; `loads` are the requests and connections of some.
+    Every worker's loop moves, except those in `silent`; `loads` are the requests and connections of some.
     """
 
     def __init__(self, workers: int = 2, **plan: Any) -> None:
@@ -26,10 +26,10 @@ class World:
         self.supervisor = Supervisor(SupervisorSettings(workers, **plan))
         self.living: list[Worker] = []
         self.all: list[Worker] = []
-        self.ordered: dict[Worker, float] = {}  # who has been told to stop, and with which grace
+        self.ordered: dict[Worker, float] = {}  # the workers told to stop, and with which grace
         self.killed: set[Worker] = set()
         self.aborted: set[Worker] = set()
-        self.silent: dict[Worker, float] = {}  # whose loop stands still, and since when
+        self.silent: dict[Worker, float] = {}  # the workers whose loops stand still, and since when
         self.loads: dict[Worker, Heartbeat] = {}
         self.reloading = False
         self.commands: list[Command] = []  # what the last event led to
@@ -110,7 +110,7 @@ class World:
     def _carry_out(self, commands: list[Command]) -> "World":
         commands = commands + self.supervisor.tick(self.now)
         if ReadHeartbeats() in commands:
-            commands.remove(ReadHeartbeats())  # of no interest to those who ask what an event led to
+            commands.remove(ReadHeartbeats())  # of no interest to tests that ask what an event led to
             commands += self.supervisor.heartbeats_read(self._signs(), self.now)
         self.commands = commands
         for command in commands:
@@ -141,7 +141,7 @@ class World:
     def _fork(self, worker: Worker) -> None:
         assert worker not in self.all, "an incarnation is never used again"
         at_once_stopped = worker.state is not WorkerState.STARTING  # closing began in the same moment
-        assert self.supervisor.phase <= Phase.SERVING or at_once_stopped, "nobody is started while closing"
+        assert self.supervisor.phase <= Phase.SERVING or at_once_stopped, "no worker is started while closing"
         if isinstance(worker, AgentWorker):
             assert not any(isinstance(other, AgentWorker) for other in self.living), "two agents"
         worker.worker_id = 5000 + len(self.all)

@@ -91,7 +91,7 @@ async def answer(send: Send, text: str) -> None:
 
 
 def headers() -> list[tuple[bytes, bytes]]:
-    """Who answers."""
+    """The worker that answers."""
     return [(b"x-worker", b"%d" % os.getpid())]
 
 
@@ -109,7 +109,7 @@ async def fault(kind: str, receive: Receive, send: Send) -> None:
 
 
 def confess(kind: str) -> None:
-    """Note whose connections this worker holds: nobody is accepted any more, because the loop does not return."""
+    """Note the connections that this worker holds: it accepts no more, because the loop does not return."""
     held = {"fault": kind, "pid": os.getpid(), "at": time.monotonic(), "ports": peers()}
     with open(os.environ["EGG_CHAOS_LEDGER"], "ab", buffering=0) as ledger:
         ledger.write(json.dumps(held).encode() + b"\n")
@@ -152,7 +152,7 @@ def have_a_daemon() -> None:
 
 
 def close_listeners() -> None:
-    """As a library does that closes a file descriptor twice: nobody reaches this worker any more."""
+    """As a library does that closes a file descriptor twice: no connection reaches this worker any more."""
     for fd in map(int, os.listdir("/proc/self/fd")):
         try:
             with socket.socket(fileno=os.dup(fd)) as sock:
