@@ -46,7 +46,7 @@ def _percent(before: tuple[float, float], now: tuple[float, float]) -> float:
 
 
 def cores() -> list[tuple[float, float]]:
-    """For each core the time that it was busy, and all of its time."""
+    """Return for each core its busy time and its whole time."""
     if not PROC.exists():
         import psutil
 
@@ -58,7 +58,7 @@ def cores() -> list[tuple[float, float]]:
 
 
 def memory() -> tuple[int, int]:
-    """Bytes that are used, and all."""
+    """Return the used bytes, and all bytes."""
     if not PROC.exists():
         import psutil
 
@@ -70,7 +70,7 @@ def memory() -> tuple[int, int]:
 
 
 def cards() -> dict[str, tuple[int, int]]:
-    """For each network card the bytes received and sent."""
+    """Return for each network card the bytes received and sent."""
     if not PROC.exists():
         import psutil
 

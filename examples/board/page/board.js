@@ -6,7 +6,7 @@ import { addSamples, draw, silence } from "./machine.js";
 
 const pageWorker = JSON.parse(document.body.dataset.servedBy);
 let socket = null;
-let socketWorker = null; // who is behind it; null while there is none
+let socketWorker = null; // the worker behind the socket; null while there is none
 let attempts = 0;
 let status = null;
 
@@ -72,7 +72,7 @@ function showLink() {
 // ---------------------------------------------------------------- the cluster
 
 let looking = null;
-let hurry = 0; // until then it looks four times a second: something is about to happen
+let hurry = 0; // until then the page looks four times a second: something is about to happen
 
 async function look() {
   clearTimeout(looking);

@@ -1,4 +1,4 @@
-"""Which path is answered by which view."""
+"""The view that answers each path."""
 
 from django.urls import path
 
