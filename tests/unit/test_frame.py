@@ -146,14 +146,14 @@ def test_the_reader_keeps_no_memory_of_read_frames() -> None:
 
 
 def seconds_to_read(size: int) -> float:
-    """The best of three: one large frame that comes in chunks of 1 KiB."""
+    """The CPU time of one large frame that comes in chunks of 1 KiB, the best of three."""
     raw = encode_frame(FrameKind.MESSAGE, Target.ALL, b"x" * size, max_bytes=1 << 26)
     chunks = [raw[at : at + 1024] for at in range(0, len(raw), 1024)]
     best = float("inf")
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()
         assert len(read(chunks, 1 << 26)) == 1
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     return best
 
 

@@ -18,9 +18,12 @@ def test_each_request_expires_once_after_its_own_timeout(run: Run) -> None:
         await asyncio.sleep(0.01)
         deadlines.begin(4, 0.02)
         await until(lambda: len(expired) == 5)
-        assert [number for number, _ in expired] == [1, 4, 3, 0, 2]
-        for (_, after), due in zip(expired, (0.02, 0.03, 0.04, 0.06, 0.06), strict=True):
-            assert after > due - 0.003
+        assert sorted(number for number, _ in expired) == [0, 1, 2, 3, 4]
+        for number, after in expired:
+            assert after > (0.06, 0.02, 0.06, 0.04, 0.03)[number] - 0.003
+        # Those of one timeout in their order; between several a busy machine may be late for all at once.
+        assert [number for number, _ in expired if number in (0, 2)] == [0, 2]
+        assert [number for number, _ in expired if number in (1, 4)] == [1, 4]
 
     run(work())
 
