@@ -8,6 +8,7 @@ import random
 import socket
 import stat
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,28 +101,25 @@ def test_whichever_are_shut_down_the_kernel_steers_to_the_right_ones(
     run(work())
 
 
-# Shuts down the sockets with these numbers, a moment apart, in this order; then says so.
-SHUT_EACH = """
-import contextlib, os, socket, sys, time
-for number in map(int, sys.argv[1:]):
-    with contextlib.suppress(OSError):  # it is shut down just now
-        socket.socket(fileno=os.dup(number)).shutdown(socket.SHUT_RDWR)
-    end = time.perf_counter() + 0.0001
-    while time.perf_counter() < end:
-        pass
-"""
+def shut_each(fds: list[int]) -> None:
+    """Shut the sockets down one after the other, as another process that holds them could; a moment between two."""
+    for number in fds:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as sock:  # it may be shut down just now
+            sock.shutdown(socket.SHUT_RDWR)
+        end = time.perf_counter() + 0.0001
+        while time.perf_counter() < end:
+            pass
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_however_the_shutdowns_meet_the_mending_the_steering_is_right(run: Run, site: Site, seed: int) -> None:
-    """Another process shuts listeners down while others begin again; some twice, so that they are shut from birth."""
+    """A thread shuts listeners down while others begin again; some twice, so that they are shut from birth."""
     dice = random.Random(seed)
 
     async def work() -> None:
         async with site(workers=6) as (listeners, _):
             fds = [sock.fileno() for sock in dice.choices(listeners.endpoints[0].sockets, k=12)]
-            arguments = [sys.executable, "-c", SHUT_EACH, *map(str, fds)]
-            await (await asyncio.create_subprocess_exec(*arguments, pass_fds=set(fds), stderr=-3)).wait()
+            await asyncio.to_thread(shut_each, fds)
             await until(lambda: listening(listeners))
             assert [arrives_at(listeners, slot) for slot in range(1, 7)] == [[slot] for slot in range(1, 7)]
 
@@ -247,7 +245,7 @@ def test_a_new_unix_socket_is_watched_after_a_rest(
     run: Run, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An application that shuts down each one must not have the workers replaced without a pause."""
-    monkeypatch.setattr(listener_guard, "REST", 0.01)
+    monkeypatch.setattr(listener_guard, "WATCH_DELAY", 0.01)
 
     async def work() -> None:
         async with site(uds=str(tmp_path / "web.sock")) as (listeners, reloads):

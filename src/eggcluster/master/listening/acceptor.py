@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from eggcluster.kernel.connection_handover import Handover
 from eggcluster.kernel.descriptors import Descriptors
+from eggcluster.kernel.throttle import Throttle
 from eggcluster.model.lives.worker import Worker, WorkerState
 from eggcluster.model.steering.affinity import client_key
 from eggcluster.model.steering.steering_plan import SteeringPlan
@@ -61,7 +62,7 @@ class Acceptor:
         self._waiting: deque[Arrival] = deque()
         self._known: dict[str, int | None] = {}
         self._retry: asyncio.TimerHandle | None = None
-        self._complained = float("-inf")
+        self._throttle = Throttle(COMPLAINT_INTERVAL)
         self._closed = False
 
     # -- workers ---------------------------------------------------------------------------------------------
@@ -181,9 +182,7 @@ class Acceptor:
         self._try_again()
 
     def _complain(self, reason: object) -> None:
-        now = asyncio.get_running_loop().time()
-        if now > self._complained + COMPLAINT_INTERVAL:
-            self._complained = now
+        if self._throttle.allows():
             _logger.warning("the master cannot accept: %s", reason)
 
     # -- handing over ----------------------------------------------------------------------------------------

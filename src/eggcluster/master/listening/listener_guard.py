@@ -21,7 +21,7 @@ from eggcluster.model.steering.reuseport_program import GroupOrder
 
 RETRY = 1.0  # seconds until the next try if another process has taken the address meanwhile
 LONGEST_PAUSE = 60.0  # seconds between two attempts to replace the workers
-REST = 10.0  # seconds until a new socket is watched: each new socket means that all workers are replaced
+WATCH_DELAY = 10.0  # seconds until a new socket is watched: each new socket means that all workers are replaced
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines about the same listener
 
 _logger = logging.getLogger("eggcluster.master")
@@ -180,7 +180,7 @@ class ListenerGuard:
         self._failing.discard(sock)
         _logger.warning("a new socket listens at %s: the workers are replaced, so that they get it", place.url)
         self._renew_workers(asyncio.get_running_loop().time(), RETRY)
-        self._later(REST, lambda: self._keep_watching(new))
+        self._later(WATCH_DELAY, lambda: self._keep_watching(new))
         return True
 
     def _bind(self, endpoint: Endpoint, sock: socket.socket) -> socket.socket:

@@ -6,10 +6,11 @@ import logging
 from eggcluster.kernel.connection_handover import receive
 from eggcluster.kernel.descriptors import Descriptors
 from eggcluster.kernel.inherited_sockets import inherited_socket
+from eggcluster.kernel.throttle import Throttle
 from eggcluster.worker.engines.engine import Engine
 
 BATCH = 64  # connections received in a row before the loop turns to its other work
-LOOK = 0.25  # seconds between two checks whether descriptors are free again
+CHECK_INTERVAL = 0.25  # seconds between two checks whether descriptors are free again
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say that none is free
 
 _logger = logging.getLogger("eggcluster.worker")
@@ -27,7 +28,7 @@ class HandoverReader:
         self._engine = engine
         self._descriptors = Descriptors()
         self._timer: asyncio.TimerHandle | None = None
-        self._complained = float("-inf")
+        self._throttle = Throttle(COMPLAINT_INTERVAL)
         self.is_shut = False  # the application has shut the socket down: nothing arrives any more
 
     def start(self) -> None:
@@ -47,7 +48,7 @@ class HandoverReader:
         if not self._receive(BATCH):
             asyncio.get_running_loop().remove_reader(self._sock)
             if not self.is_shut:
-                self._look_later()
+                self._wait_for_descriptors()
 
     def _receive(self, most: int | None) -> bool:
         """Receive at most `most` connections (None: all). Return False if that was cut short."""
@@ -67,19 +68,17 @@ class HandoverReader:
 
     # -- without descriptors -------------------------------------------------------------------------------
 
-    def _look_later(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(LOOK, self._look)
-        if loop.time() > self._complained + COMPLAINT_INTERVAL:
-            self._complained = loop.time()
+    def _wait_for_descriptors(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_descriptors)
+        if self._throttle.allows():
             _logger.error(
                 "no file descriptor is left (limit %s): connections from the master have to wait",
                 self._descriptors.limit,
             )
 
-    def _look(self) -> None:
+    def _check_descriptors(self) -> None:
         if self._descriptors.have_room():
             self._timer = None
             self.start()
         else:
-            self._timer = asyncio.get_running_loop().call_later(LOOK, self._look)
+            self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_descriptors)
