@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,11 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Runs a coroutine in an event loop: the standard library's (the parent's may be any), and ours."""
-    yield from _running(uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop)
+    yield from in_a_loop_of(uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop)
 
 
-@pytest.fixture(name="run", params=["asyncio", "uvloop", "asyncio, h11"])
-def run_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """The same for modules in which uvicorn serves, which import it: also with the parser of a subinterpreter."""
-    if request.param == "asyncio, h11":
-        monkeypatch.setitem(sys.modules, "httptools", None)
-    yield from _running(uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop)
-
-
-def _running(factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Run]:
+def in_a_loop_of(factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Run]:
+    """Yield a function that runs a coroutine in a loop of that kind, for 20 s at most."""
     with asyncio.Runner(loop_factory=factory) as runner:
 
         def until_done(work: Coroutine[Any, Any, None]) -> None:

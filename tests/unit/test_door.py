@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.conftest import Run, run_server  # noqa: F401
+from tests.unit.conftest import Run
+from tests.unit.serving import run_server  # noqa: F401
 from tests.unit.test_uvicorn_engine import REQUEST, Receive, Send, Standing, scheme
 from tests.waiting import until
 

@@ -17,7 +17,8 @@ from eggcluster.options import ResolvedOptions
 from eggcluster.worker.engines.drain import quiet_needed
 from eggcluster.worker.engines.draining_connection import DrainingConnection
 from eggcluster.worker.engines.wsgi import WsgiBridge
-from tests.unit.conftest import Run, run_server  # noqa: F401
+from tests.unit.conftest import Run
+from tests.unit.serving import run_server  # noqa: F401
 from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
 
 CLOSE = b"connection: close"

@@ -15,7 +15,8 @@ from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.options import ResolvedOptions
 from eggcluster.worker.engines.addresses import local_address, remote_address
 from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
-from tests.unit.conftest import Run, run_server  # noqa: F401
+from tests.unit.conftest import Run
+from tests.unit.serving import run_server  # noqa: F401
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: cluster\r\n\r\n"
 Receive = Callable[[], Awaitable[dict[str, Any]]]
