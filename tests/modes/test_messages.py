@@ -88,6 +88,22 @@ def test_handlers_of_an_object_s_messenger_are_of_its_role_alone(lab: Lab) -> No
         lab.run(lab.messenger.request("farewell", to="app#1"))
 
 
+@pytest.mark.parametrize("place", ["agent", "app#1"])
+def test_an_application_asks_the_master_for_its_status_and_for_nothing_else(lab: Lab, place: str) -> None:
+    """What a closing agent asks of the master has a name that an application cannot use."""
+    ask = """
+try:
+    return await messenger.request(given, to="master")
+except Exception as error:
+    return repr(error)
+"""
+    assert lab.tell(place, ask, "status")["name"]
+    for action in ("leave", "reload", "anything"):
+        assert "NoHandler" in lab.tell(place, ask, action)
+    assert "ReservedAction" in lab.tell(place, ask, "egg-leave")
+    assert lab.tell("app#2", "return await messenger.request('double', 21, to='agent')") == 42
+
+
 def test_what_a_worker_registers_at_run_time_is_its_own(lab: Lab) -> None:
     async def work() -> None:
         assert [await lab.messenger.request("registered at run time", to=place) for place in PLACES] == [0, 1, 2]

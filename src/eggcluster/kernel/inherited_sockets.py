@@ -1,4 +1,4 @@
-"""Sockets that a worker inherits from its master. Runs in agent and app workers."""
+"""Sockets that a process inherits: a worker from its master, a master from systemd. Runs in all processes."""
 
 import fcntl
 import os

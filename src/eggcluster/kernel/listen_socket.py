@@ -1,4 +1,4 @@
-"""Listening sockets: steering a SO_REUSEPORT group, and noticing a shutdown(2). Linux; runs in master and agent."""
+"""Listening sockets: steering a SO_REUSEPORT group, noticing a shutdown(2). Linux; runs in master and workers."""
 
 import os
 import select

@@ -7,6 +7,7 @@ from typing import Any
 
 from eggcluster.errors import OptionsError
 from eggcluster.kernel.cpus import available_cpus
+from eggcluster.model.lives.settings import CLOSE_MARGIN
 from eggcluster.options.checks import files, listening, target, tls
 from eggcluster.options.cluster_options import AUTO, ClusterOptions, ResolvedOptions, default_of
 from eggcluster.options.sources import (
@@ -98,7 +99,6 @@ def _check(options: ResolvedOptions, names: Mapping[str, str], wrong: Iterable[s
 
 PORT_DEFAULT = 7001  # Egg's
 TLS_PORT_DEFAULT = 8443  # Egg's
-CLOSE_MARGIN_MS = 5000
 
 
 def resolve(
@@ -182,9 +182,10 @@ def _hang_timeout(given: Mapping[str, Any], field: str) -> float:
 
 
 def _close_timeout(given: Mapping[str, Any]) -> int:
-    # A value that was named is used as it is. The default leaves both roles their time, and the master some of its own.
+    # The default leaves both roles their time, and the master some of its own. The supervisor waits no less than that
+    # either if a shorter time was named (`SupervisorSettings.close_limit`).
     roles = sum(given.get(field, default_of(field)) for field in ("app_close_timeout", "agent_close_timeout"))
-    timeout: int = given.get("close_timeout", max(default_of("close_timeout"), roles + CLOSE_MARGIN_MS))
+    timeout: int = given.get("close_timeout", max(default_of("close_timeout"), roles + int(CLOSE_MARGIN * 1000)))
     return timeout
 
 

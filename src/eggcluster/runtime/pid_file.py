@@ -1,4 +1,4 @@
-"""The pid file: checked before it is written, written atomically, removed only by its owner. Runs in the master."""
+"""The pid file: checked before it is written, written atomically, removed by its owner alone. In master and shell."""
 
 import contextlib
 import os

@@ -30,7 +30,8 @@ class BackgroundReport(msgspec.Struct):
 
 
 class MasterRequests:
-    """Answers requests: any worker and the parent may ask for the status, only the parent may request a reload.
+    """Answers requests: any worker and the parent may ask for the status; only the parent may request a reload; only
+    an agent that closes may request that its messages are kept for the next one.
 
     It writes one field of a `Worker`: `background`, for the status alone.
     """
@@ -64,7 +65,7 @@ class MasterRequests:
         """Answer a request to the master itself, at once or when it is carried out."""
         if action == "status":
             switchboard.answer(link, request_id, FrameKind.REPLY, self._status())
-        elif link.address == AGENT and action == "leave" and link.worker is not None:
+        elif link.address == AGENT and action == "egg-leave" and link.worker is not None:
             switchboard.keep_for_successor(link.worker)
             switchboard.answer(link, request_id, FrameKind.REPLY, None)
         elif link.address is PARENT and action == "reload":

@@ -20,8 +20,8 @@ from eggcluster.model.messages.role import Address
 
 HIGH_WATER = 1024 * 1024  # bytes that may wait for a receiver before its senders are slowed down
 FRAME_OVERHEAD = 200  # bytes that a kept frame costs besides its own, so that the bound holds for tiny frames, too
-STALL_CHECK_INTERVAL = 0.5  # seconds between two checks whether a congested receiver reads anything
-STALLED_CHECKS = 4  # checks in a row without progress: 2 s, long for a kernel, short for a person
+READ_CHECK_INTERVAL = 0.5  # seconds between two checks whether a congested receiver reads anything
+READ_CHECKS = 4  # checks in a row without progress: 2 s, long for a kernel, short for a person
 LOSS_LOG_INTERVAL = 1.0  # seconds; a flood of lost messages must not flood the log
 
 _logger = logging.getLogger("eggcluster.master")
@@ -189,14 +189,14 @@ class FlowControl:
 
     def _check_later(self, receiver: Link, delivered: int, idle_checks: int) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(STALL_CHECK_INTERVAL, self._check, receiver, delivered, idle_checks)
+        loop.call_later(READ_CHECK_INTERVAL, self._check, receiver, delivered, idle_checks)
 
     def _check(self, receiver: Link, delivered: int, idle_checks: int) -> None:
         if receiver not in self._watched:
             return
         now = receiver.delivered_bytes
         idle_checks = 0 if now > delivered else idle_checks + 1
-        if idle_checks < STALLED_CHECKS:
+        if idle_checks < READ_CHECKS:
             self._check_later(receiver, now, idle_checks)
             return
         receiver.not_reading = True

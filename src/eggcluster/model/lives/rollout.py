@@ -38,7 +38,7 @@ class Rollout:
         text = f"reload stopped, the current workers go on: {why.splitlines()[0]}"
         return [Log(logging.ERROR, text, progress=True), ReloadEnded(why)]
 
-    def aborted(self) -> list[Command]:
+    def abort(self) -> list[Command]:
         """End the rollout: the cluster closes."""
         self._slots.clear()
         return [ReloadEnded("the cluster is closing")]
@@ -125,6 +125,6 @@ class Recycling(Rollout):
     def _broken(self, why: str) -> list[Command]:
         return [Log(logging.ERROR, f"recycling stopped, the old worker goes on: {why.splitlines()[0]}")]
 
-    def aborted(self) -> list[Command]:
+    def abort(self) -> list[Command]:
         self._slots.clear()
         return []

@@ -8,6 +8,7 @@ from eggcluster.model.lives.worker import Worker
 EARLY_SHARE = 0.1
 # Without it, a memory limit that a fresh worker exceeds would make the cluster replace workers without end.
 MEMORY_GRACE = 5.0  # seconds of listening before the limit of memory applies
+CLOSE_MARGIN = 5.0  # seconds of the closing that are the master's own
 RECYCLE_PAUSE = 1.0  # seconds between two recyclings
 RECYCLE_PAUSE_AFTER_FAILURE = 60.0  # seconds, if the successor did not start; the old worker goes on meanwhile
 
@@ -40,7 +41,7 @@ class SupervisorSettings:
     @property
     def close_limit(self) -> float:
         """How long the whole closing may take. It always leaves the app workers and the agent their own time."""
-        return max(self.close_timeout, self.app_close_timeout + self.agent_close_timeout + 5.0)
+        return max(self.close_timeout, self.app_close_timeout + self.agent_close_timeout + CLOSE_MARGIN)
 
     def grace(self, slot: int) -> float:
         """Return how long the worker in this slot may take to close. Slot 0 is the agent's."""

@@ -33,9 +33,9 @@ from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerS
 class Supervisor:
     """Decides everything about the lives of agent and app workers.
 
-    The methods for events return the commands to carry out; `now` is a monotonic instant in seconds. After each call
-    `next_deadline()` is the latest instant for the next `tick`; `finished` says whether the cluster has ended. `chance`
-    returns a number from 0 to 1, which only picks a moment within a range.
+    The methods for events return the commands to carry out; `now` is a monotonic instant in seconds. `tick` is due at
+    `next_deadline()`, if no event comes before. `finished` says whether the cluster has ended. `chance` returns a
+    number from 0 to 1, which only picks a moment within a range.
     """
 
     def __init__(self, settings: SupervisorSettings, chance: Callable[[], float] = lambda: 1.0) -> None:
@@ -119,7 +119,7 @@ class Supervisor:
         self._close_deadline = now + self.settings.close_limit
         commands: list[Command] = [CloseListeners()]
         if self._rollout is not None:
-            commands += self._rollout.aborted()
+            commands += self._rollout.abort()
             self._rollout = None
         if self._reload_wanted is not None:
             commands.append(ReloadEnded("the cluster is closing"))

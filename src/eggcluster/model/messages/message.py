@@ -29,6 +29,7 @@ LIFECYCLE_ACTIONS = frozenset(
 # send nor handle these.
 INTERNAL_ACTIONS = frozenset(
     {
+        "egg-leave",
         "egg-schedule-report",
         "egg-schedule-ask",
         "egg-schedule-run",

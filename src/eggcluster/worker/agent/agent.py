@@ -1,4 +1,4 @@
-"""`Agent`: what must be done once in the cluster. Runs in the agent."""
+"""`Agent`: what must be done once in the cluster. Runs in the agent; app workers may import it, too."""
 
 import contextlib
 from typing import TYPE_CHECKING, cast

@@ -89,7 +89,7 @@ class AgentLifecycle(Lifecycle):
         """
         timeout = min(LAST_MESSAGES_TIMEOUT, self.options.agent_close_timeout / 4000)  # ms; on_close keeps half of it
         with contextlib.suppress(EggclusterError):
-            await self.messenger.request("leave", to="master", timeout=timeout)
+            await self.messenger.internal.request("egg-leave", None, "master", timeout)
         await self.messenger.wait_for_handlers(timeout)
 
     def _open_cluster_port(self) -> None:

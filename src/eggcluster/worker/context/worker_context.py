@@ -27,7 +27,8 @@ declared_outside: list[Declaration] = []  # by modules that were imported before
 
 
 class WorkerContext:
-    """What belongs to one worker. `role` is None outside of a cluster; `worker_id` is the pid."""
+    """What belongs to one worker. `role` is None outside of a cluster; `worker_id` is the
+    pid, or in thread and interpreter mode the native id of the thread."""
 
     def __init__(self, role: Role | None = None) -> None:
         self.role = role

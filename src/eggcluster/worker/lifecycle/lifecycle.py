@@ -22,7 +22,7 @@ from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.lifecycle.boot_report import BootTimes, ImportTimes, describe_failure
 from eggcluster.worker.lifecycle.close_request import ClosedDuringImport, CloseRequest
-from eggcluster.worker.lifecycle.watchdog import HeartbeatWriter, StartWatch, send_from_thread
+from eggcluster.worker.lifecycle.heartbeats import HeartbeatWriter, StartWatch, send_from_thread
 
 _logger = logging.getLogger("eggcluster.worker")
 CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan shutdown and on_close

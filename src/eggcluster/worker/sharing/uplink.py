@@ -1,4 +1,7 @@
-"""The uplink: an app worker's connection to the agent's hub, for followers and the copy of the shared dictionary."""
+"""The uplink: an app worker's connection to the agent's hub. Runs in the app workers.
+
+Followers call their leaders over it, and the copy of the shared dictionary is kept up to date.
+"""
 
 import asyncio
 import contextlib
