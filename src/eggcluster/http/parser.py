@@ -1,0 +1,26 @@
+"""What a parser of requests is, and what it calls. Runs in the app workers."""
+
+from typing import Protocol
+
+
+class ParserEvents(Protocol):
+    """What a parser calls while bytes are fed to it, in the order of the bytes."""
+
+    def on_url(self, part: bytes) -> None: ...
+    def on_header(self, name: bytes, value: bytes) -> None: ...
+    def on_headers_complete(self) -> None: ...
+    def on_body(self, data: bytes) -> None: ...
+    def on_message_complete(self) -> None: ...
+
+
+class Parser(Protocol):
+    """Reads the requests of one connection.
+
+    `feed_data` raises SwitchProtocols after a request that asks for another protocol: its argument is the number of
+    bytes of this call that belong to HTTP. It raises BadRequest for bytes that are no HTTP. What an event raises
+    ends the call with CallbackFailed; the parser is of no use after any of them.
+    """
+
+    def feed_data(self, data: bytes | memoryview) -> None: ...
+    def get_method(self) -> bytes: ...
+    def get_http_version(self) -> str: ...
