@@ -1,0 +1,213 @@
+"""The reading half of a connection: bytes become requests, in order. Runs in the app workers."""
+
+import asyncio
+import contextvars
+from abc import abstractmethod
+from collections import deque
+
+from eggcluster.http.head import Header
+from eggcluster.http.parsers import BadRequest, CallbackFailed, SwitchProtocols, new_parser
+from eggcluster.http.request import Refused, Request
+from eggcluster.http.rules import (
+    HEAD_TOO_LARGE,
+    MALFORMED,
+    UNAVAILABLE,
+    Rejection,
+    check_head,
+    check_raw_head,
+    check_trailers,
+)
+from eggcluster.http.server import NEVER, HttpServer
+
+SLICE = 64 * 1024  # bytes parsed at once: each may hold pipelined requests, and those after the first have to wait
+
+# The states of a connection: the table in connection.py. Plain numbers: up to Python 3.11 an Enum's member costs much
+# more to look up.
+IDLE, HEAD, ACTIVE, LINGER, UPGRADED, CLOSED = range(6)
+
+
+class RequestReader(asyncio.Protocol):
+    """Gives each request to the server's application, one at a time: `exchange` is the one whose response is due."""
+
+    __slots__ = (
+        "_context", "_fresh", "_head_bytes", "_headers", "_is_upgrading", "_parser", "_reading", "_rejection",
+        "_unparsed", "_url", "_waiting", "deadline", "exchange", "is_write_paused", "server", "state",
+    )  # fmt: skip
+
+    def __init__(self, server: HttpServer) -> None:
+        self.server = server
+        self.state = IDLE
+        self.deadline = NEVER
+        self.exchange: Request | None = None
+        self.is_write_paused = False  # the client takes what is written more slowly than it comes
+        self._context = contextvars.copy_context()
+        self._parser = new_parser(self)
+        self._url = b""
+        self._headers: list[Header] = []  # of the head, or the trailers, that comes in
+        self._head_bytes = (
+            0  # fed to the parser since its last event: of a head, or of trailers, that it keeps for itself
+        )
+        self._reading: Request | None = None  # whose body comes in
+        self._fresh: Request | None = None  # has a head, and begins after this piece of data
+        self._waiting: deque[Request] = deque()  # pipelined, or not begun because the client does not read
+        self._unparsed: bytes | memoryview = b""
+        self._rejection: Rejection | None = None  # the answer to what comes after the waiting requests
+        self._is_upgrading = False  # nothing more is parsed: another protocol begins
+
+    def data_received(self, data: bytes) -> None:
+        if self.state == LINGER:
+            self._keep_lingering()
+            return
+        if self._rejection is not None:
+            return  # nothing that comes now has an answer
+        if len(data) > SLICE or self._unparsed:
+            self._unparsed = memoryview(bytes(self._unparsed) + data)
+            self._parse_rest()
+        else:
+            self._parse(data)
+            if self._unparsed:  # what came after a request for another protocol
+                self._parse_rest()
+            elif self._waiting:
+                self.choose_reading()
+
+    # -- parsing -------------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Feed one piece to the parser; begin the request that it completes, if none is before it."""
+        if self.state == IDLE and data != b"\r\n":  # some clients send an empty line after a body (RFC 9112, 2.2)
+            self.state = HEAD
+            if not self.is_write_paused:
+                self.deadline = self.server.after(self.server.settings.header_timeout)
+        self._head_bytes += len(data)  # before it is fed: the events set it to 0
+        try:
+            self._parser.feed_data(data)
+        except SwitchProtocols as switch:
+            self._switch(data[switch.args[0] :])
+        except CallbackFailed as failure:
+            self._refuse(self._rejection_of(failure))
+        except BadRequest:
+            self._refuse(self._reason(data))
+        if self._head_bytes > self.server.settings.limits.max_header_bytes:
+            self._refuse(HEAD_TOO_LARGE)
+        if self._fresh is not None:
+            fresh, self._fresh = self._fresh, None
+            fresh.begin(self._context.copy())
+
+    def _parse_rest(self) -> None:
+        """Parse what has been received, until a request has to wait for the one before."""
+        while self._unparsed and not self._waiting and not self._is_upgrading and self._rejection is None:
+            piece, self._unparsed = self._unparsed[:SLICE], self._unparsed[SLICE:]
+            self._parse(piece)
+        self.choose_reading()
+
+    def _reason(self, data: bytes | memoryview) -> Rejection:
+        """Return what is wrong with a head that the parser has refused."""
+        if self.state != HEAD or self._head_bytes != len(data):
+            return MALFORMED
+        return check_raw_head(bytes(data), self.server.settings.limits) or MALFORMED
+
+    def _rejection_of(self, failure: Exception) -> Rejection:
+        cause = failure.__context__
+        if isinstance(cause, Refused):
+            return cause.rejection
+        self.server.log_defect("reading a request failed", cause or failure)
+        return MALFORMED
+
+    # -- the parser's events -------------------------------------------------------------------------------
+
+    def on_url(self, part: bytes) -> None:
+        self._url += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value.rstrip()))  # the parser leaves white space at the end
+
+    def on_headers_complete(self) -> None:
+        parser, server = self._parser, self.server
+        headers, self._headers = self._headers, []
+        url, self._url = self._url, b""
+        self._head_bytes = 0
+        if self._reading is not None:
+            return  # the head that makes a parser read the body of `_reading`
+        limits = server.settings.limits
+        head = check_head(parser.get_method(), url, parser.get_http_version(), headers, limits)
+        if isinstance(head, Rejection):
+            raise Refused(head)
+        if server.settings.limit_concurrency and server.is_full:
+            raise Refused(UNAVAILABLE)
+        if not self.is_write_paused:
+            self.deadline = NEVER
+        self._add(server.new_exchange(self, head))
+        if head.chunked or head.content_length:
+            self.set_body_deadline()
+
+    def _add(self, request: Request) -> None:
+        self._reading = request
+        self.state = ACTIVE
+        if self.exchange is None and not self._waiting and not self.is_write_paused:
+            self.exchange = self._fresh = request
+        else:
+            self._waiting.append(request)
+
+    def on_body(self, data: bytes) -> None:
+        request = self._reading
+        if request is None:
+            return
+        self._head_bytes = 0
+        request.body_received(data)
+        if not request.wants_body:
+            self.choose_reading()
+        self.set_body_deadline()
+
+    def on_message_complete(self) -> None:
+        request, self._reading = self._reading, None
+        self._head_bytes = 0
+        if self._headers:  # trailers
+            trailers, self._headers = self._headers, []
+            rejection = check_trailers(trailers, self.server.settings.limits)
+            if rejection is not None:
+                self._reading = request
+                raise Refused(rejection)
+        if request is not None:
+            if not self.is_write_paused:
+                self.deadline = NEVER
+            request.body_is_complete = True
+            if request.is_waiting:
+                request.wake()
+            if self.exchange is None and not self._waiting:  # it has been answered already
+                self._become_idle()
+
+    def _switch(self, rest: bytes | memoryview) -> None:
+        """Another protocol was asked for: the connection becomes a WebSocket's, or the request is one like any other.
+
+        The parser takes what follows the head for the other protocol's (RFC 9110, 7.8). So a new one reads the body.
+        """
+        self._unparsed = memoryview(bytes(rest) + bytes(self._unparsed))
+        latest = self._waiting[-1] if self._waiting else self.exchange
+        if latest is not None and latest.is_upgrade:
+            self._is_upgrading = True
+            return
+        self._parser = new_parser(self)
+        if latest is not None and latest.head.has_body:
+            latest.body_is_complete, self._reading = False, latest
+            self._parser.feed_data(latest.head.body_prelude())
+            self.set_body_deadline()
+
+    @abstractmethod
+    def choose_reading(self) -> None:
+        """Read on, or stop: while requests wait for the one before, or a body for its application."""
+
+    @abstractmethod
+    def _keep_lingering(self) -> None:
+        """Drop what comes after the last response: its client still sends, and may not have read it yet."""
+
+    @abstractmethod
+    def _become_idle(self) -> None:
+        """Wait for the next request: there is no other."""
+
+    @abstractmethod
+    def _refuse(self, rejection: Rejection) -> None:
+        """Answer what has just been read with `rejection`, after the requests before it; then close."""
+
+    @abstractmethod
+    def set_body_deadline(self) -> None:
+        """Begin the time anew in which the next piece of a body has to come; end it if none is awaited."""

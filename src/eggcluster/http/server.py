@@ -1,0 +1,172 @@
+"""All HTTP connections of one worker: their clock, their counters, what they share. Runs in the app workers."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, Protocol
+
+from eggcluster.http.forwarded import TrustedProxies
+from eggcluster.http.framing import DATE, SERVER, status_line
+from eggcluster.http.head import RequestHead
+from eggcluster.http.http_settings import HttpSettings
+from eggcluster.http.rules import Rejection
+from eggcluster.http.wsgi_pool import WsgiPool
+from eggcluster.kernel.forks import has_forked, shut_down
+from eggcluster.wording import shown
+
+TICK = 0.5  # seconds between two looks at the deadlines: a timer for each request would cost a tenth of it
+
+_logger = logging.getLogger("eggcluster.http")
+
+NEVER = float("inf")
+
+
+class Connection(Protocol):
+    """An open connection, whatever protocol it speaks, as its server sees it."""
+
+    deadline: float
+
+    def overdue(self) -> None:
+        """Tell the connection that its deadline is over; it sets another one, or ends."""
+
+    @property
+    def activity(self) -> str | None:
+        """What would be lost if it were closed now: `request`, `stream` or `WebSocket`; None if that is nothing."""
+
+    @property
+    def path(self) -> str:
+        """The path of its latest request."""
+
+    def end_when_quiet(self, quiet: float) -> None:
+        """Close it if it does nothing, and nothing has passed over it for `quiet` seconds."""
+
+    def cut(self) -> None:
+        """End it in the middle, in the way that its protocol has for that."""
+
+    def abort(self) -> None:
+        """Close at once; what has not been sent is lost."""
+
+
+class Running(Protocol):
+    """A request that the application serves."""
+
+    head: RequestHead
+
+    def cancel(self) -> None:
+        """Have the application stop, if it can be stopped."""
+
+    def flush_head(self) -> None:
+        """Send the response's head now."""
+
+
+NewExchange = Callable[[Any, RequestHead], Any]
+
+
+class HttpServer:
+    """Serves `app` on the connections that it is given. `state` is what each request finds in its scope."""
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        new_exchange: NewExchange,
+        settings: HttpSettings,
+        state: dict[str, Any],
+    ) -> None:
+        self.app = app
+        self.new_exchange = new_exchange
+        self.settings = settings
+        self.state = state
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.running: set[Running] = set()
+        self.trusted = TrustedProxies.parse(settings.trusted_proxies)
+        self.requests = 0
+        self.pool = WsgiPool(settings.threads, self.loop)
+        self.started = False  # it accepts connections
+        self.should_exit = False  # it is being closed: some libraries look at it to end their streams
+        self.is_draining = False  # each response says that its connection closes
+        self.close_code = 1012  # of the WebSockets that a drain closes: a restart; 1001 for an end (RFC 6455, 7.4)
+        self.access_log: Callable[[Any], None] | None = None
+        self._unflushed: list[Running] = []
+        self._now = self.loop.time()
+        self._lines: dict[int, bytes] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tick()
+
+    def after(self, seconds: float) -> float:
+        """Return the instant `seconds` from now, give or take a tick; never for 0."""
+        return self._now + seconds if seconds else NEVER
+
+    def _tick(self) -> None:
+        self._now = now = self.loop.time()
+        self._lines.clear()
+        for connection in [each for each in self.connections if each.deadline <= now]:
+            connection.overdue()
+        self._timer = self.loop.call_later(TICK, self._tick)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a connection is open, or a request is being served."""
+        return bool(self.connections or self.running)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections, or running requests, as `limit_concurrency` allows."""
+        limit = self.settings.limit_concurrency
+        return 0 < limit <= max(len(self.connections), len(self.running))
+
+    def close(self) -> None:
+        """Stop the clock and the threads."""
+        self.pool.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # -- what responses have in common ---------------------------------------------------------------------
+
+    def default_lines(self, own: int) -> bytes:
+        """Return the last lines of each response's head, but for those that the application has set itself."""
+        lines = self._lines.get(own)
+        if lines is None:
+            lines = self._lines[own] = self._default_lines(own)
+        return lines
+
+    def _default_lines(self, own: int) -> bytes:
+        lines = b"" if own & DATE else b"date: %b\r\n" % formatdate(time.time(), usegmt=True).encode()
+        if self.settings.server_header and not own & SERVER:
+            lines += b"server: eggcluster\r\n"
+        return lines + b"".join(b"%b: %b\r\n" % header for header in self.settings.headers) + b"\r\n"
+
+    def plain_response(self, rejection: Rejection, *, with_body: bool = True) -> bytes:
+        """Return a whole response that ends its connection; without a body for HEAD (RFC 9110, 9.3.2)."""
+        body = rejection.reason.encode()
+        head = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        return status_line(rejection.status) + head + self.default_lines(0) + (body if with_body else b"")
+
+    def flush_soon(self, exchange: Running) -> None:
+        """Send the exchange's head in the next turn of the loop, unless its body has taken it along by then."""
+        if not self._unflushed:
+            self.loop.call_soon(self._flush)
+        self._unflushed.append(exchange)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, []
+        for exchange in unflushed:
+            exchange.flush_head()
+
+    def before_close(self, transport: asyncio.Transport) -> None:
+        """Tell the client that its connection ends, also if a process that the application forked holds it open."""
+        if has_forked():
+            shut_down(transport.get_extra_info("socket"))
+
+    # -- the log -------------------------------------------------------------------------------------------
+
+    def log_failure(self, exchange: Running, error: BaseException) -> None:
+        """Report what the application raised."""
+        head = exchange.head
+        _logger.error("%s %s failed", head.method.decode(), shown(head.target.decode("latin-1")), exc_info=error)
+
+    def log_defect(self, text: str, error: BaseException) -> None:
+        """Report an error of our own, which ends one connection."""
+        _logger.error(text, exc_info=error)
