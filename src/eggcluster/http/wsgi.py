@@ -1,0 +1,200 @@
+"""A request for a WSGI application (PEP 3333), served by one of the worker's threads. Runs in the app workers.
+
+The event loop reads requests and writes responses; a thread calls the application. What a thread has to say to the loop
+goes through the pool's queue, in order.
+"""
+
+import contextvars
+import io
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from eggcluster.http.exchange import DONE, Exchange
+from eggcluster.http.framing import BadResponse
+from eggcluster.http.rules import SERVER_ERROR
+from eggcluster.http.wsgi_environ import make_environ
+from eggcluster.http.wsgi_files import WsgiInput
+
+UNSENT = 256 * 1024  # bytes that a thread may be ahead of the loop
+
+Head = tuple[int, list[tuple[bytes, bytes]]]
+
+
+class WsgiExchange(Exchange):
+    """Waits for a thread, which calls the application and hands its response to the loop."""
+
+    _context: contextvars.Context
+    _changed: threading.Condition  # guards what both sides change; only there if one may have to wait for the other
+    _unsent = 0  # bytes handed to the loop, and not yet written by it
+    _response: Head | None = None  # given to start_response, not yet handed over
+    _has_begun = False  # the head has been handed over
+
+    # -- in the event loop -----------------------------------------------------------------------------------
+
+    def begin(self, context: contextvars.Context) -> None:
+        server = self.connection.server
+        self._context = context
+        if not self.body_is_complete:
+            self._prepare_to_wait()
+        server.running.add(self)
+        server.pool.submit(self)
+
+    def _prepare_to_wait(self) -> None:
+        if not self.is_waiting:
+            self._changed = threading.Condition()
+            self.is_waiting = True  # for `wake`, as long as the request lasts
+
+    def body_received(self, data: bytes) -> None:
+        self._prepare_to_wait()
+        with self._changed:
+            super().body_received(data)
+
+    def cancel(self) -> None:
+        """A thread cannot be cancelled: it ends with its next write, or when the application returns."""
+
+    def wake(self) -> None:
+        if self.is_waiting:
+            with self._changed:
+                self._changed.notify_all()
+
+    def writable(self) -> None:
+        self.wake()
+
+    def deliver(self, response: Head | None, body: bytes, more: bool) -> None:
+        """Write what a thread has handed over."""
+        if self.stage == DONE:
+            return
+        if response is not None:
+            self.start(*response)
+        try:
+            self.write(body, more=more)
+        except BadResponse as error:
+            self.connection.server.log_failure(self, error)
+            self.break_off()
+        if more and self.is_waiting:
+            with self._changed:
+                self._unsent -= len(body)
+                self._changed.notify_all()
+
+    def break_off(self) -> None:
+        """Answer instead of the application, or let the client see that its response is not complete."""
+        if self.stage != DONE:
+            self.fail(SERVER_ERROR)
+
+    def forget(self) -> None:
+        """The thread has done all that it had to do for this request."""
+        self.connection.server.running.discard(self)
+
+    # -- in a thread of the pool -----------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Call the application, in the context of the request. Never raises."""
+        self._context.run(self._serve)
+
+    def _serve(self) -> None:
+        server = self.connection.server
+        hand_over = server.pool.hand_over
+        try:
+            result = server.app(make_environ(self, self._input()), self._start_response)
+            try:
+                self._send(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+        except _ClientLeft:
+            pass
+        except BaseException as error:  # a request's error stays with it
+            if not (self.stage == DONE and isinstance(error, ConnectionResetError)):
+                server.log_failure(self, error)
+            hand_over(self.break_off)
+        hand_over(self.forget)
+
+    def _input(self) -> Any:
+        if self.body_is_complete and not self.is_waiting:
+            return io.BytesIO(self.take_body() if self.body else b"")
+        return WsgiInput(self._read_piece)
+
+    def _read_piece(self) -> bytes:
+        """Return the next piece of the body; wait for it. Nothing at its end, ConnectionResetError if there is none."""
+        if self.head.expects_continue:
+            self.connection.server.pool.hand_over(self.invite_body)
+        with self._changed:
+            while not self.body and not self.body_is_complete:
+                if self.client_is_gone or self.stage == DONE:
+                    raise ConnectionResetError("the client left before its request was complete")
+                self._changed.wait()
+            body, self.body, self.body_bytes = self.body, None, 0
+        if not self.body_is_complete:
+            self.connection.server.pool.hand_over(self.connection.choose_reading)
+        return b"".join(body or ())
+
+    def _send(self, result: Iterable[bytes]) -> None:
+        if isinstance(result, (list, tuple)) and len(result) == 1:
+            self._hand_over(result[0], more=False)
+            return
+        for piece in result:
+            if piece:
+                self._write(piece)
+        self._hand_over(b"", more=False)
+
+    def _start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
+        if exc_info:
+            try:
+                if self._has_begun:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # PEP 3333: it refers to this frame
+        elif self._response is not None or self._has_begun:
+            raise AssertionError("start_response was called twice, the second time without exc_info")
+        self._response = _status(status), [(_name(name), value.encode("latin-1")) for name, value in headers]
+        return self._write
+
+    def _write(self, piece: bytes) -> None:
+        """Hand a piece of the body to the loop; wait while the client is slow."""
+        self._prepare_to_wait()
+        with self._changed:
+            self._unsent += len(piece)
+        self._hand_over(piece, more=True)
+        with self._changed:
+            while (self._unsent > UNSENT or self.connection.is_write_paused) and self.stage != DONE:
+                self._changed.wait()
+
+    def _hand_over(self, piece: bytes, *, more: bool) -> None:
+        response, self._response = self._response, None
+        if response is None and not self._has_begun:
+            raise AssertionError("the application returned, or wrote, before it called start_response")
+        if self.stage == DONE:
+            raise _ClientLeft
+        self._has_begun = True
+        self.connection.server.pool.hand_over(self.deliver, response, piece, more)
+
+
+class _ClientLeft(Exception):
+    """Ends the iteration over a response that cannot be sent any more."""
+
+
+_KNOWN = 1024  # names and statuses that are remembered
+_NAMES: dict[str, bytes] = {}
+_STATUSES: dict[str, int] = {}
+
+
+def _name(name: str) -> bytes:
+    encoded = _NAMES.get(name)
+    if encoded is None:
+        encoded = name.encode("latin-1")
+        if len(_NAMES) < _KNOWN:
+            _NAMES[name] = encoded
+    return encoded
+
+
+def _status(status: str) -> int:
+    code = _STATUSES.get(status)
+    if code is None:
+        code = int(status[:3])
+        if len(_STATUSES) < _KNOWN:
+            _STATUSES[status] = code
+    return code
