@@ -103,8 +103,6 @@ def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogH
         levels = logging.getLevelNamesMapping()
         level = min(level, options.agent_log_level, options.app_log_level, key=lambda each: levels[each])
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # uvicorn repeats at INFO what our own lines say. Its warnings stay.
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, logging.getLogger().level))
     if options.log_config:
         try:
@@ -119,7 +117,7 @@ def configure_logs(options: "ResolvedOptions", speaker: str, level: str) -> LogH
 
 
 def _load(path: str) -> None:
-    """Apply a logging configuration: a dictConfig in a JSON file, or an ini file, as uvicorn does."""
+    """Apply a logging configuration: a dictConfig in a JSON file, or an ini file, as other servers do."""
     import logging.config
 
     if path.endswith(".json"):

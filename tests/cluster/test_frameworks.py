@@ -1046,7 +1046,7 @@ def test_on_server_is_called_before_the_first_request(project: Project) -> None:
     client.start()  # its connection waits in the listener
     (project.folder / "asked").touch()
     client.join()
-    assert answers == ["Server started=False"]
+    assert answers == ["HttpServer started=False"]
     cluster.wait_ready()
 
 

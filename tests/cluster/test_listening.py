@@ -251,10 +251,10 @@ def test_the_engines_options_reach_it(project: Project) -> None:
     assert answer.json()["scheme"] == "http"
 
 
-def test_the_engines_defaults_are_uvicorns(project: Project) -> None:
+def test_a_proxy_on_this_machine_is_believed_by_default(project: Project) -> None:
     launched = project.write(app=SCOPE).start("--workers", "1").wait_ready()
     answer = launched.get(headers={"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"})
-    assert answer.headers["server"] == "uvicorn"
+    assert answer.headers["server"] == "eggcluster"
     assert answer.json() == {"scheme": "https", "root_path": "", "client": ["198.51.100.7", 0]}
 
 
@@ -262,7 +262,7 @@ def test_a_limit_of_concurrency_refuses_what_is_above_it(project: Project) -> No
     launched = project.write(app=SCOPE).start("--workers", "1", "--limit-concurrency", "2").wait_ready()
     port = int(launched.address.rpartition(":")[2])
     assert launched.get().status_code == 200
-    with socket.create_connection(("127.0.0.1", port)):  # the first of two; uvicorn's limit is one short of it
+    with socket.create_connection(("127.0.0.1", port)):  # the first of two: the limit counts the one that asks
         assert launched.get().status_code == 503
 
 

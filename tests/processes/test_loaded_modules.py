@@ -22,7 +22,7 @@ def heavy(loaded: set[str], names: set[str]) -> set[str]:
     [
         (
             "eggcluster.master.master",
-            {"uvicorn", "click", "rich", "psutil", "a2wsgi", "eggcluster.worker", "eggcluster.cli"},
+            {"httptools", "uvicorn", "click", "rich", "psutil", "eggcluster.worker", "eggcluster.cli"},
         ),
         (
             "eggcluster.worker.lifecycle.worker_process",
@@ -30,7 +30,7 @@ def heavy(loaded: set[str], names: set[str]) -> set[str]:
                 "click",
                 "rich",
                 "psutil",
-                "uvicorn",
+                "httptools",
                 "eggcluster.master",
                 "eggcluster.modes",
                 "eggcluster.cli",

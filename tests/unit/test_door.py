@@ -14,7 +14,7 @@ import pytest
 
 from tests.unit.conftest import Run
 from tests.unit.serving import run_server  # noqa: F401
-from tests.unit.test_uvicorn_engine import REQUEST, Receive, Send, Standing, scheme
+from tests.unit.test_http_engine import REQUEST, Receive, Send, Standing, scheme
 from tests.waiting import until
 
 OK = b"HTTP/1.1 200 OK"

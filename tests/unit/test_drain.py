@@ -6,20 +6,18 @@ import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from eggcluster.http.connection import HttpConnection
+from eggcluster.http.drain import quiet_needed
 from eggcluster.options import ResolvedOptions
-from eggcluster.worker.engines.drain import quiet_needed
-from eggcluster.worker.engines.draining_connection import DrainingConnection
-from eggcluster.worker.engines.wsgi import WsgiBridge
 from tests.unit.conftest import Run
 from tests.unit.serving import run_server  # noqa: F401
-from tests.unit.test_uvicorn_engine import REQUEST, Client, Receive, Send, Standing, scheme
+from tests.unit.test_http_engine import REQUEST, Client, Receive, Send, Standing, scheme
 
 CLOSE = b"connection: close"
 
@@ -54,7 +52,7 @@ def ask(client: Client, path: str) -> None:
 
 async def began(standing: Standing) -> None:
     """Wait until something is being answered."""
-    while not any(server.server_state.tasks for server in standing.engine._servers.values()):
+    while not standing.server.running:
         await asyncio.sleep(0)
 
 
@@ -275,7 +273,7 @@ def test_a_wsgi_request_that_outlasts_the_limit_is_cut_without_a_traceback(
             ended.set()
 
     async def work() -> None:
-        async with Standing(app=WsgiBridge(endless)) as standing:
+        async with Standing(app=endless, interface="wsgi") as standing:
             client = await standing.connect()
             ask(client, "/feed")
             await client.reader.readuntil(b"piece")
@@ -341,15 +339,13 @@ def test_half_a_request_is_waited_for(run: Run, before: int) -> None:
         for _ in range(before):
             await client.get()
         client.writer.write(REQUEST[:10])
-        (server,) = standing.engine._servers.values()
-        while not server.server_state.connections:
+        while not standing.server.connections:
             await asyncio.sleep(0)
-        (connection,) = server.server_state.connections
-        farewell = DrainingConnection(connection, now=0.0)
-        while farewell.kind is None:
+        (connection,) = standing.server.connections
+        while connection.activity is None:
             await asyncio.sleep(0)
-        assert farewell.kind == "request"
-        farewell.end_when_quiet(now=10.0, quiet=0.0)
+        assert connection.activity == "request"
+        connection.end_when_quiet(0.0)
         client.writer.write(REQUEST[10:])
         assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
 
@@ -362,19 +358,46 @@ def test_what_is_written_to_a_connection_that_was_closed_goes_nowhere(run: Run) 
     async def work(standing: Standing, drain: Drain) -> None:
         client = await standing.connect()
         await client.get()
-        (server,) = standing.engine._servers.values()
-        (connection,) = server.server_state.connections
-        DrainingConnection(connection, now=0.0).cut()
-        connection.transport.write(b"more")
+        (connection,) = standing.server.connections
+        connection.cut()
+        cast(HttpConnection, connection).transport.write(b"more")
         assert await client.reader.read() == b""
 
     drained(work, run)
 
 
-def test_a_connection_whose_transport_has_let_go_of_its_socket_ends_no_other_drain() -> None:
-    """A TLS transport has none any more between its end and the turn of the loop in which uvicorn hears of it."""
-    transport = SimpleNamespace(get_extra_info=lambda name: None, is_closing=lambda: True, abort=lambda: None)
-    farewell = DrainingConnection(SimpleNamespace(transport=transport, cycle=None, scope=None), now=0.0)
-    farewell.end_when_quiet(now=10.0, quiet=1.0)
-    farewell.cut()
-    farewell.abort()
+class Broken:
+    """A connection of which nothing can be ended in order."""
+
+    deadline = float("inf")
+    activity = "request"
+    path = "/broken"
+
+    def __init__(self, all_of_them: set[Any]) -> None:
+        self._all = all_of_them
+        all_of_them.add(self)
+
+    def end_when_quiet(self, quiet: float) -> None:
+        raise RuntimeError("no end")
+
+    cut = end_when_quiet
+
+    def abort(self) -> None:
+        self._all.discard(self)
+
+
+def test_what_the_end_of_one_connection_raises_is_logged_and_ends_no_other_drain(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        clients = [await standing.connect() for _ in range(3)]
+        await clients[0].get()
+        for _ in range(2):
+            Broken(cast(set[Any], standing.server.connections))
+        await drain(2)
+        for client in clients:
+            assert await client.reader.read() == b""
+        assert not standing.server.connections
+
+    drained(work, run)
+    assert "ending a connection failed" in {record.getMessage() for record in caplog.records}

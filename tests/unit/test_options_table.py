@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from eggcluster.cli.main import cluster_flags, given_flags
 from eggcluster.options import ClusterOptions, CommandLine
-from eggcluster.options.table import BY_FIELD, OPTIONS, options_markdown
+from eggcluster.options.page import options_markdown
+from eggcluster.options.table import BY_FIELD, OPTIONS
 
 DOCS = Path(__file__).parents[2] / "docs" / "options.md"
 

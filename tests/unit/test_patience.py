@@ -15,10 +15,12 @@ ROOT = Path(eggcluster.__file__).parent
 WALL_CLOCKS = {
     "cli/live_feeds.py",
     "cli/schedules_table.py",
+    "http/server.py",
     "logs.py",
     "master/control/event_feed.py",
     "master/master.py",
     "master/relay/watchers.py",
+    "worker/engines/access_logger.py",
     "worker/schedule/clock.py",
 }
 

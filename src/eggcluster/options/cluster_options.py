@@ -65,11 +65,18 @@ class ClusterOptions:
     https_key_password: str | None = field(default=_default(None), repr=False)
     debug_port: int | None = _default(None)
 
-    # The defaults of uvicorn's Config (0.54), copied because every process would pay for the import.
     interface: Interface = _default("auto")
     backlog: int = _default(2048)
+    threads: int = _default(8)
+    header_timeout: float = _default(10.0)
+    body_timeout: float = _default(60.0)
+    write_timeout: float = _default(60.0)
     keep_alive_timeout: int = _default(5)
-    forwarded_allow_ips: str = _default("127.0.0.1,::1")
+    max_header_bytes: int = _default(64 * 1024)
+    max_headers: int = _default(256)
+    max_body_bytes: int = _default(0)
+    forwarded_allow_ips: str = _default("127.0.0.1,::1,unix")
+    proxy_protocol: bool = _default(False)
     root_path: str = _default("")
     limit_concurrency: int | None = _default(None)
     headers: tuple[str, ...] = _default(())
@@ -77,6 +84,7 @@ class ClusterOptions:
     ws_max_size: int = _default(16 * 1024 * 1024)
 
     access_log: bool | None = _default(None)
+    access_log_format: str = _default('%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"')
     log_format: LogFormat = _default("text")
     log_config: str | None = _default(None)
     log_level: str = _default("INFO")

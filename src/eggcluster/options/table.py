@@ -163,18 +163,51 @@ OPTIONS = (
     _option("debug_port", PORT, "a port for plain HTTP, beside HTTPS", "PORT"),
     _option("interface", choice("auto", "asgi", "wsgi"), "what the application speaks: auto, asgi or wsgi", "KIND"),
     _option("backlog", whole("a number of connections", 1, 65535), "how many connections may wait to be accepted", "N"),
+    _option("threads", whole("a number of threads", 1, 1000), "WSGI threads of one app worker", "N"),
+    _option(
+        "header_timeout",
+        seconds_or_never(),
+        "seconds for a request's head to arrive, and for a TLS handshake; 0: no limit",
+        "SECONDS",
+    ),
+    _option(
+        "body_timeout",
+        seconds_or_never(),
+        "seconds between two pieces of a request's body; 0: no limit",
+        "SECONDS",
+    ),
+    _option(
+        "write_timeout",
+        seconds_or_never(),
+        "seconds in which a client that reads nothing keeps its connection; 0: no limit",
+        "SECONDS",
+    ),
     _option(
         "keep_alive_timeout",
         whole("a number of seconds", 0, 86_400),
         "seconds until an idle connection is closed",
         "SECONDS",
     ),
+    _option("max_header_bytes", whole("a number of bytes", 1024, 16_777_216), "the largest request head", "BYTES"),
+    _option("max_headers", whole("a number of headers", 1, 100_000), "the most headers of a request", "N"),
+    _option(
+        "max_body_bytes",
+        whole("a number of bytes", 0, 2**60),
+        "the largest request body; 0: no limit",
+        "BYTES",
+    ),
     _option(
         "forwarded_allow_ips",
-        text("a list of addresses, or *", r"[^\0]*"),
-        "proxies whose X-Forwarded headers are trusted",
+        text("a list of addresses, networks, unix, or *", r"[^\0]*"),
+        "proxies whose forwarded headers are trusted; unix: every peer on a Unix socket",
         "LIST",
         env=("FORWARDED_ALLOW_IPS",),
+    ),
+    _option(
+        "proxy_protocol",
+        SWITCH,
+        "each connection from one of these proxies begins with a PROXY header, version 1 or 2",
+        flags=("--proxy-protocol",),
     ),
     _option("root_path", text("a path", r"[^\0]*"), "the path under which a proxy mounts the application", "PATH"),
     _option(
@@ -200,6 +233,13 @@ OPTIONS = (
         "one log line for each request",
         flags=("--access-log/--no-access-log",),
         default="on in the env `local`, else off",
+    ),
+    _option(
+        "access_log_format",
+        text("a format of gunicorn's atoms, or json", r"[^\0]*"),
+        "what a line of the access log looks like: gunicorn's atoms, or json",
+        "FORMAT",
+        default="gunicorn's own",
     ),
     _option("log_format", choice("text", "json"), "log lines as text or json", "FORMAT"),
     _option("log_config", PATH, "a logging configuration that replaces the built-in one", "FILE", is_path=True),
@@ -297,27 +337,3 @@ def default_text(option: Option) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     return "" if default in (None, (), "") else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
-
-
-def options_markdown() -> str:
-    """Return the table of `docs/options.md`; a test checks that the page has it."""
-    lines = [
-        "| command line | environment | file key | default | meaning |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for option in OPTIONS:
-        cells = (_flags_cell(option), _codes(option.env), _codes((option.field,) if option.in_file else ()))
-        lines.append(f"| {' | '.join((*cells, default_text(option), option.help))} |".replace("|  |", "| |"))
-    return "\n".join(line.replace("  |", " |") for line in lines) + "\n"
-
-
-def _flags_cell(option: Option) -> str:
-    if not option.flags:
-        return f"`{option.metavar}`" if option.metavar else ""
-    flags = [part for flag in option.flags for part in flag.split("/")]
-    value = "" if option.is_switch else f" {option.metavar}"
-    return _codes((*flags[:-1], flags[-1] + value))
-
-
-def _codes(words: tuple[str, ...]) -> str:
-    return ", ".join(f"`{word}`" for word in words)

@@ -15,9 +15,7 @@ from eggcluster.worker.app.lifespan import Lifespan
 from eggcluster.worker.app.loading import load_application
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.worker_context import WorkerContext
-from eggcluster.worker.engines.cancelled_requests import log_no_cancellations
 from eggcluster.worker.engines.engine import Engine, Load
-from eggcluster.worker.engines.slim_uvicorn import import_uvicorn
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.lifecycle import CLOSE_RESERVE, Lifecycle
 
@@ -49,9 +47,6 @@ class AppLifecycle(Lifecycle):
     def run(self, runner: asyncio.Runner, began: float) -> int:
         try:
             return super().run(runner, began)
-        except SystemExit:  # raised by the application: the loop ends at once, and what ran in it is cancelled next
-            log_no_cancellations()
-            raise
         finally:
             self._sockets.close()
 
@@ -128,10 +123,9 @@ class AppLifecycle(Lifecycle):
         return self.options.interface
 
     def _engine(self, interface: Interface) -> Engine:
-        import_uvicorn()
-        from eggcluster.worker.engines.uvicorn_engine import UvicornEngine
+        from eggcluster.worker.engines.http_engine import HttpEngine
 
-        return UvicornEngine(
+        return HttpEngine(
             self.app.app,
             interface,
             self.options,
