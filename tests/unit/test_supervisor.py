@@ -16,8 +16,8 @@ from eggcluster.model.lives.commands import (
     Stop,
 )
 from eggcluster.model.lives.phase import ExitCode, Phase
-from eggcluster.model.lives.settings import SupervisorSettings
-from eggcluster.model.lives.worker import AgentWorker, ExitReport, WorkerState
+from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
+from eggcluster.model.lives.worker import AgentWorker, ExitReport, Heartbeat, WorkerState
 from tests.unit.world import FAILED, World, booted
 
 # -- boot ------------------------------------------------------------------------------------------------------
@@ -376,21 +376,98 @@ def test_cutting_it_short_kills_everybody_and_waits_only_for_their_ends() -> Non
 # -- reload ----------------------------------------------------------------------------------------------------
 
 
+def progress(world: World) -> list[str]:
+    """What the requesters of a reload are told by the last event."""
+    return [line.text for line in world.given(Log) if line.progress]
+
+
 def test_a_reload_replaces_slot_after_slot_the_new_worker_before_the_old() -> None:
-    world = booted(workers=2)
+    world = booted(workers=3)
     olds = world.apps()
     world.reload()
     for old in olds:
-        assert [worker.slot for worker in world.forked()] == [old.slot]
-        assert not world.stopped(), "the old one serves until the new one does"
+        assert [worker.slot for worker in world.forked()] == [old.slot], "one slot starts at a time"
         new = world.apps(old.slot)[-1]
         world.started(new)
-        assert world.stopped() == [old]
-        assert not world.forked(), "one slot at a time"
+        assert world.stopped() == [old], "it has served until the new one does"
+    assert progress(world)[-1] == "every slot has its new worker, 3 old workers are closing"
+    for old in reversed(olds):
+        assert not world.given(ReloadEnded), "old workers still close"
         world.exits(old, ExitReport(code=0))
     assert world.given(ReloadEnded) == [ReloadEnded(None)]
+    assert progress(world) == ["reload done"]
     assert not set(olds) & set(world.living)
-    assert len(world.supervisor.listening_apps()) == 2
+    assert len(world.supervisor.listening_apps()) == 3
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_reload_waits_while_as_many_old_workers_close_as_may(most: int) -> None:
+    world = booted(workers=4, max_draining=most)
+    olds = world.apps()
+    world.reload()
+    for old in olds[:most]:
+        world.started(world.apps(old.slot)[-1])
+    assert not world.forked()
+    assert len(world.living) == 1 + 4 + most
+    for ended, slot in zip(olds, range(most + 1, 5), strict=False):
+        world.exits(ended, ExitReport(code=0))
+        assert [worker.slot for worker in world.forked()] == [slot]
+        world.started(world.apps(slot)[-1])
+    for old in olds[4 - most :]:
+        world.exits(old, ExitReport(code=0))
+    assert world.given(ReloadEnded) == [ReloadEnded(None)]
+
+
+def test_a_slot_that_waits_for_room_is_guarded_as_usual_and_has_its_turn() -> None:
+    world = booted(workers=2, max_draining=1)
+    old, other = world.apps()
+    world.reload().started(world.apps(1)[-1])
+    world.exits(other)
+    world.started(world.app(2))
+    assert not world.given(ReloadEnded)
+    world.exits(old)
+    assert [worker.slot for worker in world.forked()] == [2]
+
+
+def test_a_slot_that_falls_empty_while_it_waits_for_room_does_not_end_the_reload() -> None:
+    world = booted(workers=2, max_draining=1, replace_apps=False)
+    old, other = world.apps()
+    world.reload().started(world.apps(1)[-1]).exits(other)
+    assert not world.given(ReloadEnded)
+    world.exits(old)
+    world.started(world.app(2))
+    assert world.given(ReloadEnded) == [ReloadEnded(None)]
+
+
+@pytest.mark.parametrize(
+    ("exit", "how"),
+    [
+        (ExitReport(code=1), "failed while closing (code: 1, signal: None)"),
+        (ExitReport(signal="SIGKILL"), "did not close in order, it was killed"),
+        (ExitReport(signal="SIGSEGV"), "did not close in order, SIGSEGV ended it"),
+        (ExitReport(abandoned=True), "did not close in order, it is abandoned: a thread cannot be killed"),
+    ],
+)
+def test_a_reload_says_which_old_workers_closed_badly_and_how(exit: ExitReport, how: str) -> None:
+    world = booted(workers=2)
+    bad, good = world.apps()
+    world.reload()
+    for slot in (1, 2):
+        world.started(world.apps(slot)[-1])
+    world.exits(bad, exit)
+    assert progress(world) == [f"{bad} {how}"]
+    world.exits(good, ExitReport(code=0))
+    assert progress(world) == [f"reload done, but not closed in order: {bad}"]
+    assert world.given(ReloadEnded) == [ReloadEnded(None)]
+    assert world.supervisor.exit_code == 0, "the cluster itself is well"
+
+
+def test_a_recycled_worker_that_closes_badly_is_logged() -> None:
+    world = booted(workers=1, limits=RecycleLimits(requests=10))
+    old = world.app(1)
+    world.loads[old] = Heartbeat(requests=10)
+    world.pass_time(1).started(world.apps()[-1]).exits(old, FAILED)
+    assert [line.text for line in world.given(Log)] == [f"{old} failed while closing (code: 1, signal: None)"]
 
 
 def test_the_death_of_a_retired_worker_is_no_death_to_report() -> None:
@@ -481,18 +558,17 @@ def test_a_new_worker_that_dies_in_the_local_environment_ends_the_reload() -> No
 
 
 def test_an_old_worker_that_is_slow_to_close_does_not_end_a_later_step_of_its_slot() -> None:
-    world = booted(workers=1)
+    world = booted(workers=1, max_draining=2)
     world.reload().reload()
     old, new = world.apps()
     world.started(new).exits(new)
-    world.started(world.apps()[-1])  # the first reload is over, the second begins, and the old one still closes
-    third, successor = world.apps()[1:]
+    world.exits(world.apps()[-1], FAILED)  # the first reload is over, the second begins, and the old one still closes
+    third = world.apps()[-1]
     world.exits(old)
     assert not world.given(ReloadEnded)
-    assert world.started(successor).stopped() == [third]
-    world.exits(third)
+    world.started(third)
     assert world.given(ReloadEnded) == [ReloadEnded(None)]
-    assert world.apps() == [successor]
+    assert world.apps() == [third]
 
 
 def test_a_replacement_that_began_before_the_reload_may_hold_the_old_version_and_is_replaced_too() -> None:

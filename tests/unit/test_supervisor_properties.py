@@ -16,11 +16,17 @@ EXITS = st.sampled_from([ExitReport(code=0), ExitReport(code=1), ExitReport(sign
 class AnyLife(RuleBasedStateMachine):
     """The world asserts at each command that it may be given; here is what happens in it."""
 
-    @initialize(workers=st.integers(1, 3), replace=st.booleans(), strict=st.booleans(), boots=st.integers(0, 3))
-    def boot(self, workers: int, replace: bool, strict: bool, boots: int) -> None:
+    @initialize(
+        workers=st.integers(1, 3),
+        replace=st.booleans(),
+        strict=st.booleans(),
+        boots=st.integers(0, 3),
+        draining=st.integers(0, 2),
+    )
+    def boot(self, workers: int, replace: bool, strict: bool, boots: int, draining: int) -> None:
         times = {"app_start_timeout": 8, "agent_start_timeout": 9, "worker_timeout": 3, "agent_timeout": 4}
         limits = RecycleLimits(requests=100, lifetime=60)
-        self.world = World(workers, replace_apps=replace, strict=strict, limits=limits, **times)
+        self.world = World(workers, replace_apps=replace, strict=strict, limits=limits, max_draining=draining, **times)
         self.world.boot()
         if boots:  # most lives begin with a boot that goes well
             self._start_all()

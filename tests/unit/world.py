@@ -154,6 +154,9 @@ class World:
         closing = self.supervisor.phase > Phase.SERVING
         recycled = any(isinstance(command, Log) and "taken over" in command.text for command in self.commands)
         assert closing or self.reloading or recycled, f"{worker} is stopped for nothing"
+        if worker.slot and not closing:
+            assert self.supervisor.slots[worker.slot - 1].listening, f"{worker} is stopped before another one listens"
+            assert self.supervisor.roster.draining <= self.supervisor.settings.most_draining, "too many drain"
         if isinstance(worker, AgentWorker) and closing:
             assert not self.apps(), "the agent closes after the app workers"
         self.ordered[worker] = grace

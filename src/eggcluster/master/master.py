@@ -346,5 +346,6 @@ def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
         agent_timeout=options.agent_timeout,
         limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss),
         replace_apps=options.env != "local",
+        max_draining=options.max_draining,
         strict=options.strict,
     )

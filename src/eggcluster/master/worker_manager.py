@@ -19,7 +19,7 @@ from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
 from eggcluster.model.messages.role import Role
 from eggcluster.modes.starters import starter_of
-from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
+from eggcluster.modes.worker_handle import WorkerHandle
 from eggcluster.options import ResolvedOptions
 
 CHANNEL_END_TIMEOUT = 1.0  # seconds that a dead worker's channel may take to deliver what the worker sent before
@@ -87,7 +87,7 @@ class WorkerManager:
         if handle is not None:
             what = handle.last_resort
             _logger.info("send kill SIGTERM to %s, will %s it after %dms", worker, what, grace * 1000)
-            self._tasks.start(self._stop(worker, handle, grace))
+            self._tasks.start(handle.stop(grace=grace))
 
     def kill(self, worker: Worker) -> None:
         """SIGKILL the worker's process tree, or abandon its thread. Return at once."""
@@ -180,10 +180,3 @@ class WorkerManager:
             async with asyncio.timeout(CHANNEL_END_TIMEOUT):
                 await link.gone.wait()
         self._inbox.put(Exited(worker, exit))
-
-    async def _stop(self, worker: Worker, handle: WorkerHandle, grace: float) -> None:
-        outcome = await handle.stop(grace=grace)
-        if outcome is StopOutcome.KILLED:
-            _logger.warning("%s did not close in order, it was killed", worker)
-        elif outcome is StopOutcome.ABANDONED:
-            _logger.warning("%s did not close in order, it is abandoned: a thread cannot be killed", worker)

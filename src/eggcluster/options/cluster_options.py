@@ -103,6 +103,7 @@ class ClusterOptions:
     app_close_timeout: int = _default(5000)
     agent_close_timeout: int = _default(5000)
     close_timeout: int = _default(15000)
+    max_draining: int = _default(0)
     app_start_timeout: float = _default(60.0)
     agent_start_timeout: float = _default(60.0)
     worker_timeout: float = _default(30.0)

@@ -288,6 +288,12 @@ OPTIONS = (
         "MS",
         default="15000, or the sum of the other two and 5000 if that is more",
     ),
+    _option(
+        "max_draining",
+        whole("a number of workers", 0, 1024),
+        "app workers that may drain at a time before a reload goes on; 0: as many as there are workers",
+        "N",
+    ),
     _option("app_start_timeout", seconds(), "seconds in which an app worker must start", "SECONDS"),
     _option("agent_start_timeout", seconds(), "seconds in which the agent must start", "SECONDS"),
     _option(

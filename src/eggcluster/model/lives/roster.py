@@ -201,6 +201,11 @@ class Roster:
         return [worker for slot in self for worker in slot.living()]
 
     @property
+    def draining(self) -> int:
+        """How many app workers are being stopped."""
+        return sum(len(slot.retiring) for slot in self.slots)
+
+    @property
     def has_apps(self) -> bool:
         """Whether an app worker lives."""
         return any(worker.slot for worker in self.living())

@@ -36,12 +36,18 @@ class SupervisorSettings:
     agent_timeout: float = 0.0  # the same for the agent
     limits: RecycleLimits = field(default_factory=RecycleLimits)
     replace_apps: bool = True  # False: the slot of an app worker that died stays empty
+    max_draining: int = 0  # app workers that may drain at a time before a reload goes on; 0: as many as there are slots
     strict: bool = False  # close when there is no agent for three checks in a row
 
     @property
     def close_limit(self) -> float:
         """How long the whole closing may take. It always leaves the app workers and the agent their own time."""
         return max(self.close_timeout, self.app_close_timeout + self.agent_close_timeout + CLOSE_MARGIN)
+
+    @property
+    def most_draining(self) -> int:
+        """How many app workers may drain at a time before a reload goes on: the cluster has so many more at most."""
+        return self.max_draining or self.workers
 
     def grace(self, slot: int) -> float:
         """Return how long the worker in this slot may take to close. Slot 0 is the agent's."""

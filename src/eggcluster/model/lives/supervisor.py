@@ -24,7 +24,7 @@ from eggcluster.model.lives.commands import (
 )
 from eggcluster.model.lives.health import HangDetector, HealthCheck, has_slept, next_heartbeat_check
 from eggcluster.model.lives.phase import ExitCode, Phase
-from eggcluster.model.lives.rollout import Recycling, Rollout
+from eggcluster.model.lives.rollout import Recycling, Rollout, RolloutTerms
 from eggcluster.model.lives.roster import Roster, Slot
 from eggcluster.model.lives.settings import SupervisorSettings, recycle_pause, recycle_reason
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker, WorkerState
@@ -51,6 +51,7 @@ class Supervisor:
         self._rollout: Rollout | None = None  # the one under way
         self._reload_wanted: bool | None = None  # it follows the rollout under way; True: with the agent
         self._next_recycling = 0.0
+        self._terms = RolloutTerms(self._fork, settings.grace, lambda: self.roster.draining < settings.most_draining)
         self._hang_detector = HangDetector()
         self._next_check: float | None = None
 
@@ -95,8 +96,9 @@ class Supervisor:
         was_successor = worker is slot.successor
         slot.remove_dead(worker)
         if before is WorkerState.STOPPING:
-            rolled = self._rollout.retired(slot, now) if self._rollout else []
-            return [*self._check_close(worker, exit), *self._next_stop(now), *self._after_step(rolled, now)]
+            checked = self._check_close(worker, exit)
+            rolled = self._rollout.retired(slot, worker, exit, now) if self._rollout else []
+            return [*checked, *self._next_stop(now), *self._after_step(rolled, now)]
         if before is WorkerState.STARTING or self.phase < Phase.SERVING:
             worker.failure = worker.failure or f"{worker} died while {before.value} ({worker.kill_reason or exit})"
         report = ReportDeath(worker, exit, before.value)
@@ -134,7 +136,7 @@ class Supervisor:
         return [Log(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.living())]
 
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
-        """Replace every app worker, one slot after the other, new before old; with `agent` the agent before them."""
+        """Replace every app worker, new before old, slot after slot; with `agent` the agent before them."""
         if self.phase is not Phase.SERVING:
             why = f"the cluster is {self.phase.word}; reload it when it serves"
             return [Log(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
@@ -144,7 +146,7 @@ class Supervisor:
             what = "a worker is being recycled, the reload" if recycling else "a reload is under way, another one"
             return [Log(logging.INFO, f"{what} follows it", progress=True)]
         slots = [self.agent, *self.slots] if agent else self.slots
-        rollout = Rollout(slots, now, self._fork, self.settings.grace)
+        rollout = Rollout(slots, now, self._terms)
         return [Log(logging.INFO, "reload started", progress=True), *self._begin_rollout(rollout, now)]
 
     def heartbeats_read(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
@@ -262,11 +264,17 @@ class Supervisor:
         return [Stop(tuple(stopped), grace)] if stopped else []
 
     def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        """Note a failure to close, which an exit code shows. A worker that had to be killed was only late."""
-        if not exit.code or self.phase < Phase.APPS_STOP:
+        """Log what is wrong with the end of a worker that was told to close, and tell it to those that wait for a reload.
+
+        While the cluster closes, its exit code shows a failure. A worker that had to be killed was only late.
+        """
+        why = exit.closed_badly
+        if why is None:
             return []
-        self.exit_code = self.exit_code or ExitCode.FAILED
-        return [Log(logging.ERROR, f"{worker} failed while closing ({exit})")]
+        if exit.code and self.phase >= Phase.APPS_STOP:
+            self.exit_code = self.exit_code or ExitCode.FAILED
+        level = logging.ERROR if exit.code else logging.WARNING
+        return [Log(level, f"{worker} {why}", progress=self._rollout is not None)]
 
     def _next_stop(self, now: float) -> list[Command]:
         """While closing: stop the agent after the last app worker, then end."""
@@ -317,7 +325,7 @@ class Supervisor:
             why = recycle_reason(worker, self.settings.limits, now)
             if why is not None:
                 text = f"recycling {worker} after {why}"
-                rollout = Recycling([self.roster.slot_of(worker)], now, self._fork, self.settings.grace)
+                rollout = Recycling([self.roster.slot_of(worker)], now, self._terms)
                 return [Log(logging.INFO, text), *self._begin_rollout(rollout, now)]
         return []
 

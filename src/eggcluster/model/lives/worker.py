@@ -34,6 +34,18 @@ class ExitReport:
     signal: str | None = None
     abandoned: bool = False
 
+    @property
+    def closed_badly(self) -> str | None:
+        """What is wrong with this exit of a worker that was told to close, for the log; None if it closed in order."""
+        if self.code:
+            return f"failed while closing ({self})"
+        if self.abandoned:
+            return "did not close in order, it is abandoned: a thread cannot be killed"
+        if self.signal is None:
+            return None
+        how = "it was killed" if self.signal == "SIGKILL" else f"{self.signal} ended it"
+        return f"did not close in order, {how}"
+
     def __str__(self) -> str:
         if self.abandoned:
             return "abandoned: a thread that does not stop cannot be killed"
