@@ -1,6 +1,7 @@
 """The drain: each connection gets an end that its client understands, and none holds the drain up for too long."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import threading
@@ -18,6 +19,7 @@ from eggcluster.options import ResolvedOptions
 from tests.unit.conftest import Run
 from tests.unit.serving import run_server  # noqa: F401
 from tests.unit.test_http_engine import REQUEST, Client, Receive, Send, Standing, scheme
+from tests.waiting import until
 
 CLOSE = b"connection: close"
 
@@ -367,37 +369,141 @@ def test_what_is_written_to_a_connection_that_was_closed_goes_nowhere(run: Run) 
 
 
 class Broken:
-    """A connection of which nothing can be ended in order."""
+    """A connection of which one method raises."""
 
-    deadline = float("inf")
-    activity = "request"
     path = "/broken"
 
-    def __init__(self, all_of_them: set[Any]) -> None:
-        self._all = all_of_them
+    def __init__(self, all_of_them: set[Any], raises: str) -> None:
+        self.deadline = float("inf")
+        self._all, self._raises, self.asked = all_of_them, raises, 0
         all_of_them.add(self)
 
-    def end_when_quiet(self, quiet: float) -> None:
-        raise RuntimeError("no end")
+    def _do(self, method: str) -> None:
+        if method == self._raises:
+            self.asked += 1
+            raise RuntimeError(f"no {method}")
 
-    cut = end_when_quiet
+    @property
+    def activity(self) -> str | None:
+        self._do("activity")
+        return "request"
+
+    def end_when_quiet(self, quiet: float) -> None:
+        self._do("end_when_quiet")
+
+    def cut(self) -> None:
+        self._do("cut")
+
+    def overdue(self) -> None:
+        self._do("overdue")
 
     def abort(self) -> None:
+        if self._raises == "abort" and not self.asked:
+            self._do("abort")
         self._all.discard(self)
 
 
+@pytest.mark.parametrize("method", ["activity", "end_when_quiet", "cut", "abort"])
 def test_what_the_end_of_one_connection_raises_is_logged_and_ends_no_other_drain(
-    run: Run, caplog: pytest.LogCaptureFixture
+    run: Run, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     async def work(standing: Standing, drain: Drain) -> None:
         clients = [await standing.connect() for _ in range(3)]
         await clients[0].get()
-        for _ in range(2):
-            Broken(cast(set[Any], standing.server.connections))
+        broken = [Broken(cast(set[Any], standing.server.connections), method) for _ in range(2)]
         await drain(2)
         for client in clients:
             assert await client.reader.read() == b""
-        assert not standing.server.connections
+        assert [each.asked for each in broken] == [1, 1], "it is not asked again, which would flood the log"
+        if method != "abort":
+            assert not standing.server.connections
 
     drained(work, run)
     assert "ending a connection failed" in {record.getMessage() for record in caplog.records}
+
+
+def test_what_one_overdue_connection_raises_stops_no_deadline_of_the_others(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        connections = cast(set[Any], standing.server.connections)
+        broken = [Broken(connections, "overdue") for _ in range(2)]
+        for each in broken:
+            each.deadline = 0.0
+        await until(lambda: all(each.asked for each in broken), "both have had their turn")
+        for each in broken:
+            each.deadline, each.asked = 0.0, 0
+        await until(lambda: all(each.asked for each in broken), "the clock goes on")
+        connections.clear()
+
+    drained(work, run)
+    assert "ending an overdue connection failed" in {record.getMessage() for record in caplog.records}
+
+
+class SlowCloser:
+    """A WebSocket client that answers the server's close frame late, or never."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    @classmethod
+    async def open(cls, standing: Standing) -> "SlowCloser":
+        client = await standing.connect()
+        client.writer.write(
+            b"GET /chat HTTP/1.1\r\nhost: cluster\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+            b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        return cls(client)
+
+    async def read_close(self) -> bytes:
+        """The code of the close frame: RFC 6455, 5.5.1."""
+        opcode, size = await self.client.reader.readexactly(2)
+        assert opcode == 0x88
+        return (await self.client.reader.readexactly(size))[:2]
+
+    def answer(self) -> None:
+        self.client.writer.write(b"\x88\x82\0\0\0\0\x03\xf4")
+
+    async def rest(self) -> bytes:
+        return await self.client.reader.read()
+
+
+@pytest.mark.parametrize("late", [0.0, 0.32, 1.0])
+def test_a_client_that_answers_the_close_frame_late_is_told_once_and_ends_no_other_request(
+    run: Run, caplog: pytest.LogCaptureFixture, late: float
+) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        websocket, request = await SlowCloser.open(standing), await standing.connect()
+        draining = drain(5)
+        code = await websocket.read_close()
+        assert int.from_bytes(code) == 1012
+        ask(request, "/late")
+        await asyncio.sleep(late)  # the time is what is tried here
+        websocket.answer()
+        assert await websocket.rest() == b"", "goodbye is said once"
+        answer = await request.reader.read()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        request.writer.close()
+        await asyncio.wait_for(draining, 2)
+
+    drained(work, run)
+    assert not caplog.records
+
+
+def test_a_client_that_never_answers_the_close_frame_ends_no_other_request_and_no_drain(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(standing: Standing, drain: Drain) -> None:
+        websocket, request = await SlowCloser.open(standing), await standing.connect()
+        draining = drain(1.5)
+        ask(request, "/late")
+        assert int.from_bytes(await websocket.read_close()) == 1012
+        assert (await request.reader.read()).startswith(b"HTTP/1.1 200 ")
+        await draining
+        with contextlib.suppress(ConnectionResetError):
+            assert await websocket.rest() == b"", "goodbye is said once"
+        assert not standing.server.connections
+
+    drained(work, run)
+    assert not caplog.records

@@ -88,7 +88,7 @@ def test_a_worn_worker_that_dies_meanwhile_is_followed_by_its_successor() -> Non
 
 def test_no_worker_is_recycled_while_a_reload_runs() -> None:
     world = booted(workers=2, limits=RecycleLimits(requests=10))
-    first, second = world.apps()
+    second = world.app(2)
     world.reload()
     world.loads[second] = Heartbeat(requests=10)
     assert not world.pass_time(10).forked()

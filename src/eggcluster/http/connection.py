@@ -81,8 +81,7 @@ class HttpConnection(RequestReader):
         """Keep the sending half: a client that has shut its own still gets the answers to what it has sent."""
         self._sees_end = True
         due = [each for each in (self.exchange, *self._waiting) if each is not None]
-        for exchange in due:
-            exchange.client_left()
+        self.server.for_each(due, lambda exchange: exchange.client_left(), "a request could not be told of its end")
         return bool(due) and not self.is_tls
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -95,9 +94,7 @@ class HttpConnection(RequestReader):
         self._parser = cast(Any, None)  # they refer to each other
         self._unparsed = b""
         self.is_write_paused = False
-        for exchange in exchanges:
-            exchange.connection_lost()
-            exchange.writable()
+        self.server.for_each(exchanges, _tell_lost, "a request could not be told of its connection's end")
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -316,6 +313,11 @@ class HttpConnection(RequestReader):
             reading = self._reading
             awaited = reading is not None and not self._reading_paused and not reading.head.expects_continue
             self.deadline = self.server.after(self.server.settings.body_timeout) if awaited else NEVER
+
+
+def _tell_lost(exchange: Request) -> None:
+    exchange.connection_lost()
+    exchange.writable()
 
 
 def remote_address(transport: asyncio.Transport) -> tuple[str, int] | None:

@@ -19,6 +19,7 @@ QUIET_PER_CONNECTION = 0.1
 CHECK_INTERVAL = 0.02  # seconds between two checks of all connections
 CHECK_SHARE = 20  # times as long as a check took is waited before the next one: thousands of connections are not free
 CUT_RESERVE = 0.25  # seconds of the limit that are kept for what is cut: close frames, clean-up in the application
+FAILED = "ending a connection failed"
 NAMED = 3  # paths that the log line about a cut names of each kind
 
 _logger = logging.getLogger("eggcluster.worker")
@@ -34,6 +35,7 @@ class Drain:
         self._began = self._loop.time()
         self._cut_at = self._began + limit - min(CUT_RESERVE, limit / 4)
         self._end = self._began + limit
+        self._broken: set[Connection] = set()
 
     async def run(self) -> None:
         """Return when no connection and no request is left, or the limit is over. Never raises."""
@@ -51,37 +53,51 @@ class Drain:
     async def _check(self) -> None:
         """Close what has become quiet; wait a moment."""
         began = self._loop.time()
-        present = list(self._server.connections)
-        quiet = quiet_needed(sum(connection.activity is None for connection in present))
-        self._each(present, lambda connection: connection.end_when_quiet(quiet))
+        present = self._present()
+        quiet = quiet_needed(len(present) - len(self._activities(present)))
+        self._each_connection(present, lambda connection: connection.end_when_quiet(quiet))
         pause = max(CHECK_INTERVAL, CHECK_SHARE * (self._loop.time() - began))
         await asyncio.sleep(max(0.0, min(pause, self._cut_at - self._loop.time())))
 
     async def _cut(self) -> None:
-        present = list(self._server.connections)
-        if census := take_census(present, len(self._server.running)):
+        present = self._present()
+        if census := take_census(self._activities(present), len(self._server.running)):
             _logger.warning("the drain took longer than %.1fs: cut %s", self._loop.time() - self._began, census)
-        self._each(present, lambda connection: connection.cut())
-        self._each(list(self._server.running), lambda exchange: exchange.cancel())
+        self._each_connection(present, lambda connection: connection.cut())
+        self._server.for_each(list(self._server.running), lambda exchange: exchange.cancel(), FAILED)
         while self._is_busy() and self._loop.time() < self._end:
             await asyncio.sleep(CHECK_INTERVAL)
-        self._each(list(self._server.connections), lambda connection: connection.abort())
+        self._server.for_each(list(self._server.connections), lambda connection: connection.abort(), FAILED)
 
-    def _each(self, members: Iterable[object], end: Callable[..., None]) -> None:
-        """End each of them: what one raises is logged, and ends no other's turn."""
-        for member in members:
-            try:
-                end(member)
-            except Exception as error:
-                self._server.log_defect("ending a connection failed", error)
+    def _present(self) -> list[Connection]:
+        return [connection for connection in self._server.connections if connection not in self._broken]
+
+    def _activities(self, present: Sequence[Connection]) -> list[tuple[str, str]]:
+        """Return what each connection that is not idle does, and its path."""
+        found: list[tuple[str, str]] = []
+
+        def ask(connection: Connection) -> None:
+            if (activity := connection.activity) is not None:
+                found.append((activity, connection.path))
+
+        self._each_connection(present, ask)
+        return found
+
+    def _each_connection(self, members: Iterable[Connection], act: Callable[[Connection], None]) -> None:
+        """Do it to each connection. One that raises is aborted, and not asked again: the log says so once."""
+        broken = self._server.for_each(members, act, FAILED)
+        self._broken.update(broken)
+        self._server.for_each(broken, lambda connection: connection.abort(), FAILED)
 
 
-def take_census(connections: Sequence[Connection], running: int) -> str:
-    """Return what is lost, as in `2 streams (/events, /feed), 1 WebSocket (/chat)`; empty if that is nothing."""
+def take_census(activities: Iterable[tuple[str, str]], running: int) -> str:
+    """Return what is lost, as in `2 streams (/events, /feed), 1 WebSocket (/chat)`; empty if that is nothing.
+
+    `activities` are those of the connections, each with its path; `running` is the number of requests that are served.
+    """
     paths: dict[str, Counter[str]] = {}
-    for connection in connections:
-        if (activity := connection.activity) is not None:
-            paths.setdefault(activity, Counter())[connection.path] += 1
+    for activity, path in activities:
+        paths.setdefault(activity, Counter())[path] += 1
     parts = [_count(kind, found.total(), [path for path, _ in found.most_common()]) for kind, found in paths.items()]
     after_response = running - sum(found.total() for found in paths.values())
     if after_response > 0:

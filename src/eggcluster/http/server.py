@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from eggcluster.http.forwarded import TrustedProxies
 from eggcluster.http.framing import DATE, SERVER, status_line
@@ -21,6 +21,7 @@ TICK = 0.5  # seconds between two looks at the deadlines: a timer for each reque
 _logger = logging.getLogger("eggcluster.http")
 
 NEVER = float("inf")
+T = TypeVar("T")
 
 
 class Connection(Protocol):
@@ -65,7 +66,8 @@ NewExchange = Callable[[Any, RequestHead], Any]
 
 
 class HttpServer:
-    """Serves `app` on the connections that it is given. `state` is what each request finds in its scope."""
+    """Serves `app` on the connections that it is given. `state` is what each request finds in its scope or
+    environ."""
 
     def __init__(
         self,
@@ -102,9 +104,25 @@ class HttpServer:
     def _tick(self) -> None:
         self._now = now = self.loop.time()
         self._lines.clear()
-        for connection in [each for each in self.connections if each.deadline <= now]:
-            connection.overdue()
-        self._timer = self.loop.call_later(TICK, self._tick)
+        self._timer = self.loop.call_later(TICK, self._tick)  # first: it goes on whatever a connection does
+        due = [each for each in self.connections if each.deadline <= now]
+        self.for_each(due, self._end_overdue, "ending an overdue connection failed")
+
+    def _end_overdue(self, connection: Connection) -> None:
+        connection.deadline = NEVER  # one that raises is not asked again and again
+        connection.overdue()
+
+    def for_each(self, members: Iterable[T], act: Callable[[T], None], failure: str) -> list[T]:
+        """Call `act` with each member: what one raises is logged as `failure`, and ends no other's turn. Return those
+        that raised."""
+        failed = []
+        for member in members:
+            try:
+                act(member)
+            except Exception as error:
+                self.log_defect(failure, error)
+                failed.append(member)
+        return failed
 
     @property
     def is_busy(self) -> bool:
@@ -152,8 +170,7 @@ class HttpServer:
 
     def _flush(self) -> None:
         unflushed, self._unflushed = self._unflushed, []
-        for exchange in unflushed:
-            exchange.flush_head()
+        self.for_each(unflushed, lambda exchange: exchange.flush_head(), "sending a response's head failed")
 
     def before_close(self, transport: asyncio.Transport) -> None:
         """Tell the client that its connection ends, also if a process that the application forked holds it open."""

@@ -57,6 +57,7 @@ def _common(connection: HttpConnection) -> dict[str, Any]:
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
+            **connection.server.state,
         }
     return common.copy()
 

@@ -5,8 +5,11 @@ and the like. Only its own cancellation ends such a task.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+TURN_RESERVE = 0.25  # seconds of a limit that are kept for each of those whose turn is still to come
 
 
 class TaskSet:
@@ -41,6 +44,37 @@ class TaskSet:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+
+def patience(left: float, following: int) -> float:
+    """Return for how many of the `left` seconds one may hold up the `following` ones: nearly all, but half at most if
+    little is left."""
+    return max(0.0, left / 2, left - TURN_RESERVE * following)
+
+
+async def take_turns(
+    turns: Sequence[Callable[[], Coroutine[Any, Any, T]]], limit: float, on_slow: Callable[[int, float], None]
+) -> list[T]:
+    """Run the turns one after the other; return what they return, when the last one has ended.
+
+    A turn that is slow does not end those after it: when its patience is over (`limit` is for all of them, in seconds),
+    `on_slow` is called with its index and the seconds that it has taken, and the next one begins beside it. The turns
+    handle their own exceptions. Cancelling cancels those that run.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + limit
+    tasks: list[asyncio.Task[T]] = []
+    try:
+        for index, turn in enumerate(turns):
+            began = loop.time()
+            tasks.append(task := loop.create_task(turn()))
+            following = len(turns) - index - 1
+            if following and (await asyncio.wait({task}, timeout=patience(end - began, following)))[1]:
+                on_slow(index, loop.time() - began)
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def is_cancelled() -> bool:

@@ -35,6 +35,7 @@ from eggcluster.master.events import (
     SignalReceived,
     Started,
 )
+from eggcluster.master.model_inputs import steering_view, supervisor_settings
 from eggcluster.master.notifier import Notifier
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
@@ -56,11 +57,8 @@ from eggcluster.model.lives.commands import (
     Stop,
 )
 from eggcluster.model.lives.phase import ExitCode, Phase
-from eggcluster.model.lives.roster import Slot
-from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, WorkerState
-from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.modes.starters import in_words
 from eggcluster.options import ResolvedOptions
 from eggcluster.wording import printable
@@ -140,42 +138,49 @@ class Master:
                 return self._reload(agent, progress)
 
     def _carry_out(self, commands: list[Command]) -> None:
-        """Carry out the supervisor's commands, in their order."""
+        """Carry out the supervisor's commands, in their order. One that fails does not end the turn of those after it,
+        nor the master, which would be the end of every worker."""
         for command in commands:
-            match command:
-                case Fork((AgentWorker() as agent,)):
-                    self.fork_agent_worker(agent)
-                case Fork(workers):
-                    self.fork_app_workers(workers)
-                case Stop((AgentWorker() as agent,), grace):
-                    self.kill_agent_worker(agent, grace)
-                case Stop(workers, grace):
-                    self.kill_app_workers(workers, grace)
-                case Kill(worker):
-                    self.worker_manager.kill(worker)
-                case Abort(worker):
-                    self.worker_manager.abort(worker)
-                case NotifyReady(worker):
-                    self.notifier.ready(self.resources.listeners, worker)
-                case PublishPids():
-                    self._steer()
-                    self.notifier.pids()
-                case ReadHeartbeats():
-                    heartbeats = self.worker_manager.read_heartbeats(memory=bool(self.options.max_rss))
-                    self._carry_out(self.supervisor.heartbeats_read(heartbeats, self._now()))
-                case Steer():
-                    self._steer()
-                case ReportDeath(worker, exit, state):
-                    self.notifier.death(worker, exit, state)
-                case CloseListeners():
-                    self.resources.close_listeners()
-                case Log(level, text, progress):
-                    _logger.log(level, "%s", text)
-                    if progress:
-                        self.requests.say(text)
-                case ReloadEnded(failure):
-                    self.requests.end_reload(failure)
-            self.feed.show_command(command)
+            try:
+                self._carry_out_one(command)
+                self.feed.show_command(command)
+            except Exception:
+                _logger.exception("BUG: %s could not be carried out", type(command).__name__)
+
+    def _carry_out_one(self, command: Command) -> None:
+        match command:
+            case Fork((AgentWorker() as agent,)):
+                self.fork_agent_worker(agent)
+            case Fork(workers):
+                self.fork_app_workers(workers)
+            case Stop((AgentWorker() as agent,), grace):
+                self.kill_agent_worker(agent, grace)
+            case Stop(workers, grace):
+                self.kill_app_workers(workers, grace)
+            case Kill(worker):
+                self.worker_manager.kill(worker)
+            case Abort(worker):
+                self.worker_manager.abort(worker)
+            case NotifyReady(worker):
+                self.notifier.ready(self.resources.listeners, worker)
+            case PublishPids():
+                self._steer()
+                self.notifier.pids()
+            case ReadHeartbeats():
+                heartbeats = self.worker_manager.read_heartbeats(memory=bool(self.options.max_rss))
+                self._carry_out(self.supervisor.heartbeats_read(heartbeats, self._now()))
+            case Steer():
+                self._steer()
+            case ReportDeath(worker, exit, state):
+                self.notifier.death(worker, exit, state)
+            case CloseListeners():
+                self.resources.close_listeners()
+            case Log(level, text, progress):
+                _logger.log(level, "%s", text)
+                if progress:
+                    self.requests.say(text)
+            case ReloadEnded(failure):
+                self.requests.end_reload(failure)
 
     async def _finish(self) -> None:
         """Send the final messages and end what is left, because every worker is gone."""
@@ -300,7 +305,7 @@ class Master:
 
     def _steer(self) -> None:
         """Tell the kernel, or the acceptor, which slots take new connections."""
-        self.resources.listeners.steer([_view(slot) for slot in self.supervisor.slots], self._now())
+        self.resources.listeners.steer([steering_view(slot) for slot in self.supervisor.slots], self._now())
 
     # -- what the switchboard reports ------------------------------------------------------------------------
 
@@ -322,30 +327,3 @@ class Master:
 
     def _age(self, worker: Worker) -> float:
         return (self._now() - worker.born) * 1000
-
-
-def _view(slot: Slot) -> SlotView:
-    """Return what steering has to know of a slot."""
-    worker = slot.current
-    if worker is None or not slot.listening:
-        return SlotView(slot.number, open=False)
-    heartbeat = worker.heartbeat
-    return SlotView(slot.number, heartbeat.accepting and not worker.stalled, heartbeat.connections, heartbeat.accepted)
-
-
-def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
-    """Return the supervisor's part of the options, all times in seconds."""
-    return SupervisorSettings(
-        workers=options.workers,
-        app_start_timeout=options.app_start_timeout,
-        agent_start_timeout=options.agent_start_timeout,
-        app_close_timeout=options.app_close_timeout / 1000,
-        agent_close_timeout=options.agent_close_timeout / 1000,
-        close_timeout=options.close_timeout / 1000,
-        worker_timeout=options.worker_timeout,
-        agent_timeout=options.agent_timeout,
-        limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss),
-        replace_apps=options.env != "local",
-        max_draining=options.max_draining,
-        strict=options.strict,
-    )

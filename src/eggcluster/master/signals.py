@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from eggcluster.kernel.exit_flag import exit_flag
 from eggcluster.kernel.signal_actions import follow_hang_ups, is_handled, is_ignored
 
 CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -117,9 +118,21 @@ def _set_handler(number: signal.Signals, handler: Callable[[int, object], None] 
     _previous_handlers[number] = signal.signal(number, handler)
 
 
-def _dispatch(number: int, frame: object) -> None:
-    for master in list(_active):
-        master.take(number)
+class SignalDispatcher:
+    """Owns the handlers. `should_exit` answers for the worker that asks, if workers are threads of this process."""
+
+    @property
+    def should_exit(self) -> bool:
+        return exit_flag.get().should_exit
+
+    def dispatch(self, number: int, frame: object) -> None:
+        """Pass a signal to every master of this process."""
+        for master in list(_active):
+            with contextlib.suppress(RuntimeError):  # that master's loop has been closed, and it ends
+                master.take(number)
+
+
+_dispatch = SignalDispatcher().dispatch
 
 
 def _report_unraisable(what: "sys.UnraisableHookArgs") -> None:

@@ -50,12 +50,12 @@ class WorkerManager:
     def fork(self, worker: Worker, listeners: Listeners, **details: Any) -> None:
         """Start a worker, which inherits the listeners of its slot; `details` are fields of its WorkerSpec.
 
-        A fork that the system refuses counts as the worker's death.
+        A fork that fails, because the system refuses it as a rule, counts as the worker's death.
         """
         spec = self._spec(worker, listeners, details)
         try:
             handle = self._start(spec, spec.fds)
-        except OSError as error:
+        except Exception as error:
             worker.failure = f"it could not be started: {error}"
             self._inbox.put(Exited(worker, ExitReport()))
             return

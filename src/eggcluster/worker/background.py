@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eggcluster.errors import DeclarationError
-from eggcluster.kernel.tasks import is_cancellation, is_cancelled
+from eggcluster.kernel.tasks import is_cancellation, is_cancelled, patience
 from eggcluster.model.schedule.background_state import RESTARTS, BackgroundState
 from eggcluster.model.schedule.declaration import check_name, check_runs, is_function
 from eggcluster.wording import described, short
@@ -14,7 +14,10 @@ from eggcluster.worker.function_calls import call_off_loop, function_name, funct
 
 
 class BackgroundTask:
-    """Supervises `function`, async or plain (in a thread). `on_change` is called after each change of its state."""
+    """Supervises `function`, async or plain (in a thread). `on_change` is called after each change of its state.
+
+    A function that returns while `is_closing()` has stopped in order, and is not restarted.
+    """
 
     def __init__(
         self,
@@ -22,11 +25,13 @@ class BackgroundTask:
         state: BackgroundState,
         logger: logging.Logger,
         on_change: Callable[[], None] = lambda: None,
+        is_closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self.function = function
         self.state = state
         self._logger = logger
         self._on_change = on_change
+        self._is_closing = is_closing
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -52,6 +57,9 @@ class BackgroundTask:
             self._on_change()
             error = await self._once()
             if is_cancelled():
+                return
+            if error is None and self._is_closing():
+                self._become("stopped")  # it has seen that the worker closes
                 return
             delay = self.state.end(loop.time(), error)
             self._on_change()
@@ -85,8 +93,14 @@ class BackgroundTask:
 class BackgroundTasks:
     """The background tasks of one worker. `report` gets all their states, as plain values, soon after each change."""
 
-    def __init__(self, logger: logging.Logger, report: Callable[[list[dict[str, Any]]], None]) -> None:
+    def __init__(
+        self,
+        logger: logging.Logger,
+        report: Callable[[list[dict[str, Any]]], None],
+        is_closing: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._logger = logger
+        self._is_closing = is_closing
         self._report = report
         self._tasks: list[BackgroundTask] = []
         self._reporting = False
@@ -117,12 +131,12 @@ class BackgroundTasks:
             task.start()
 
     async def stop(self, limit: float) -> None:
-        """Stop the tasks one after the other, the last registered first, within `limit` seconds in all. After that,
-        cancel the remaining ones without waiting."""
+        """Stop the tasks one after the other, the last registered first, within `limit` seconds in all. One that is
+        slow does not take the others' time for their cleanup: see `patience`."""
         now = asyncio.get_running_loop().time
         deadline = now() + limit
-        for task in reversed(self._tasks):
-            await task.stop(max(0.0, deadline - now()))
+        for following, task in reversed([*enumerate(self._tasks)]):
+            await task.stop(patience(deadline - now(), following))
 
     def plain(self) -> list[dict[str, Any]]:
         """Return the states of all tasks as plain values."""
@@ -130,7 +144,7 @@ class BackgroundTasks:
 
     def _append(self, function: Callable[[], Any], name: str, restart: str) -> None:
         state = BackgroundState(name, restart)
-        self._tasks.append(BackgroundTask(function, state, self._logger, self._changed))
+        self._tasks.append(BackgroundTask(function, state, self._logger, self._changed, self._is_closing))
 
     def _check(self, name: str, restart: str) -> None:
         if self._started:

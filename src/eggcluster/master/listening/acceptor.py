@@ -158,7 +158,7 @@ class Acceptor:
             except OSError as error:
                 self._pause(error)
                 return
-            self._hand_over(Arrival(connection, tls, client))
+            self._hand_over_or_drop(Arrival(connection, tls, client))
             self._set_bound(connection)
             if len(self._waiting) >= self._bound:
                 self._set_readers()
@@ -236,8 +236,15 @@ class Acceptor:
             if self._closed:
                 arrival.connection.close()
             else:
-                self._hand_over(arrival)
+                self._hand_over_or_drop(arrival)
         self._set_readers()
+
+    def _hand_over_or_drop(self, arrival: Arrival) -> None:
+        try:
+            self._hand_over(arrival)
+        except Exception:  # the others that wait have their turn all the same
+            _logger.exception("BUG: a connection could not be handed over")
+            arrival.connection.close()
 
     def _try_again(self) -> None:
         if self._retry is None:

@@ -82,14 +82,18 @@ class ListenerGuard:
     def _look(self) -> None:
         if self._watch is None:
             return
-        shut = self._watch.take_shut()
-        for endpoint in self._listeners.endpoints:
-            self._mend(endpoint, shut)
+        self._mend_all(self._watch.take_shut())
 
     def _look_again(self) -> None:
         self._retry = None
+        self._mend_all(())
+
+    def _mend_all(self, shut: Collection[socket.socket]) -> None:
         for endpoint in self._listeners.endpoints:
-            self._mend(endpoint, ())
+            try:
+                self._mend(endpoint, shut)
+            except Exception:
+                _logger.exception("BUG: the listeners of %s could not be repaired", endpoint.url(1))
 
     def _mend(self, endpoint: Endpoint, shut: Collection[socket.socket]) -> None:
         """Make all sockets of the endpoint listen: those that were found `shut`, and those that are shut by now."""

@@ -187,11 +187,11 @@ class Listeners:
         """Give the plan to the kernel if the kernel steers."""
         if self.steering is None or self.by != "bpf":
             return
-        try:
-            for endpoint in self.endpoints:
+        for endpoint in self.endpoints:
+            try:
                 endpoint.steer(self.steering.plan)
-        except OSError as error:  # no memory for it at the moment: the next change tries again
-            _logger.warning("the kernel does not take the steering program (%s): the previous one stays", error)
+            except OSError as error:  # no memory for it at the moment: the next change tries again
+                _logger.warning("the kernel does not take the steering program (%s): the previous one stays", error)
 
     def _wake_at_deadline(self, now: float) -> None:
         assert self.steering is not None

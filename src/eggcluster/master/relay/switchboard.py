@@ -1,5 +1,6 @@
 """The switchboard: relays frames between agent, app workers and parent by their headers. Runs in the master."""
 
+import logging
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,8 @@ OnReport = Callable[[Worker, str, dict[str, Any]], None]
 OnBroken = Callable[[Worker, FrameError | None], None]
 OnRequest = Callable[[Link, int, str, Any], None]
 Observer = Callable[[Link, Frame], None]
+
+_logger = logging.getLogger("eggcluster.master")
 
 
 class Switchboard:
@@ -198,7 +201,7 @@ class Switchboard:
             raise FrameError(f"{link.address} sent a frame in the name of {frame.source:#x}")
         link.sent += frame.count
         for observer in self._observers:
-            observer(link, frame)
+            self._show(observer, link, frame)
         if frame.kind is FrameKind.MESSAGE or frame.kind is FrameKind.REQUEST:
             self._relay(link, frame)
         elif frame.kind is FrameKind.REPLY or frame.kind is FrameKind.FAILURE:
@@ -210,6 +213,12 @@ class Switchboard:
             self._on_report(link.worker, action, details)
         else:
             raise FrameError(f"{link.address} sent a frame of kind {frame.kind.name}, which only the master may send")
+
+    def _show(self, observer: Observer, link: Link, frame: Frame) -> None:
+        try:
+            observer(link, frame)
+        except Exception:  # a value whose text cannot be made: the message goes on its way all the same
+            _logger.exception("BUG: a message could not be shown")
 
     def _relay(self, link: Link, frame: Frame) -> None:
         if frame.target is Target.MASTER:

@@ -182,6 +182,7 @@ class Roster:
     """All slots of a cluster. Iterating yields the agent's first, then the app workers' in order."""
 
     def __init__(self, settings: SupervisorSettings) -> None:
+        self._most_draining = settings.most_draining
         self.agent = Slot(0, settings.agent_start_timeout, RestartBudget(AGENT_FIRST_DELAY))
         self.slots = [Slot(n, settings.app_start_timeout, RestartBudget()) for n in range(1, settings.workers + 1)]
 
@@ -204,6 +205,10 @@ class Roster:
     def draining(self) -> int:
         """How many app workers are being stopped."""
         return sum(len(slot.retiring) for slot in self.slots)
+
+    def may_drain(self) -> bool:
+        """Return whether one more app worker may be stopped while the cluster serves on."""
+        return self.draining < self._most_draining
 
     @property
     def has_apps(self) -> bool:

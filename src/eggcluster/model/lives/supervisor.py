@@ -39,8 +39,7 @@ class Supervisor:
     """
 
     def __init__(self, settings: SupervisorSettings, chance: Callable[[], float] = lambda: 1.0) -> None:
-        self.settings = settings
-        self._chance = chance
+        self.settings, self._chance = settings, chance
         self.phase = Phase.AGENT_BOOT
         self.exit_code = ExitCode.CLOSED
         self.boot_failure: Worker | None = None
@@ -51,7 +50,7 @@ class Supervisor:
         self._rollout: Rollout | None = None  # the one under way
         self._reload_wanted: bool | None = None  # it follows the rollout under way; True: with the agent
         self._next_recycling = 0.0
-        self._terms = RolloutTerms(self._fork, settings.grace, lambda: self.roster.draining < settings.most_draining)
+        self._terms = RolloutTerms(self._fork, settings.grace, self.roster.may_drain)
         self._hang_detector = HangDetector()
         self._next_check: float | None = None
 
@@ -96,9 +95,8 @@ class Supervisor:
         was_successor = worker is slot.successor
         slot.remove_dead(worker)
         if before is WorkerState.STOPPING:
-            checked = self._check_close(worker, exit)
             rolled = self._rollout.retired(slot, worker, exit, now) if self._rollout else []
-            return [*checked, *self._next_stop(now), *self._after_step(rolled, now)]
+            return [*self._check_close(worker, exit), *self._next_stop(now), *self._after_step(rolled, now)]
         if before is WorkerState.STARTING or self.phase < Phase.SERVING:
             worker.failure = worker.failure or f"{worker} died while {before.value} ({worker.kill_reason or exit})"
         report = ReportDeath(worker, exit, before.value)
@@ -145,8 +143,7 @@ class Supervisor:
             recycling = isinstance(self._rollout, Recycling)
             what = "a worker is being recycled, the reload" if recycling else "a reload is under way, another one"
             return [Log(logging.INFO, f"{what} follows it", progress=True)]
-        slots = [self.agent, *self.slots] if agent else self.slots
-        rollout = Rollout(slots, now, self._terms)
+        rollout = Rollout([self.agent, *self.slots] if agent else self.slots, now, self._terms)
         return [Log(logging.INFO, "reload started", progress=True), *self._begin_rollout(rollout, now)]
 
     def heartbeats_read(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
@@ -264,17 +261,13 @@ class Supervisor:
         return [Stop(tuple(stopped), grace)] if stopped else []
 
     def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        """Log what is wrong with the end of a worker that was told to close, and tell it to those that wait for a reload.
-
-        While the cluster closes, its exit code shows a failure. A worker that had to be killed was only late.
-        """
-        why = exit.closed_badly
-        if why is None:
+        """Tell what is wrong with the end of a worker that was told to close, also to the requesters of a reload. A
+        failure shows in the cluster's exit code while it closes; a worker that had to be killed was only late."""
+        if (why := exit.closed_badly) is None:
             return []
         if exit.code and self.phase >= Phase.APPS_STOP:
             self.exit_code = self.exit_code or ExitCode.FAILED
-        level = logging.ERROR if exit.code else logging.WARNING
-        return [Log(level, f"{worker} {why}", progress=self._rollout is not None)]
+        return [Log(logging.ERROR if exit.code else logging.WARNING, f"{worker} {why}", self._rollout is not None)]
 
     def _next_stop(self, now: float) -> list[Command]:
         """While closing: stop the agent after the last app worker, then end."""

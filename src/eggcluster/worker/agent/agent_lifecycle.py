@@ -76,11 +76,17 @@ class AgentLifecycle(Lifecycle):
         super()._on_event(action, data)
 
     async def close(self) -> bool:
-        await self._handle_last_messages()
-        closed = await self.agent.run_close(self.grace_left(self.options.agent_close_timeout))
-        if self._port is not None:
-            self._port.close()
-        return await self.close_sharing() and closed
+        closed = False
+        with self.contained("handling the last messages"):
+            await self._handle_last_messages()
+        with self.contained("on_close"):
+            closed = await self.run_hooks_to_close(self.options.agent_close_timeout)
+        with self.contained("the cluster port"):
+            if self._port is not None:
+                self._port.close()
+        with self.contained("sharing"):
+            return await self.close_sharing() and closed
+        return False
 
     async def _handle_last_messages(self) -> None:
         """Handle everything that was sent to this agent; the master keeps what comes later for the next one.

@@ -8,6 +8,7 @@ from typing import Any
 
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.inherited_sockets import InheritedFiles
+from eggcluster.kernel.tasks import take_turns
 from eggcluster.worker.app.application import Application
 from eggcluster.worker.app.handover_reader import HandoverReader
 from eggcluster.worker.app.interface import Interface, detect_interface
@@ -20,6 +21,8 @@ from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.lifecycle import CLOSE_RESERVE, Lifecycle
 
 SOCKET_CHECK_INTERVAL = 1.0  # seconds between two checks that the sockets are still open
+
+CLOSING_STATE = "eggcluster_closing"  # the key of `app.closing` in scope["state"] and in the WSGI environ
 
 CLOSED = "the application has closed file descriptor %d, on which its connections come in"
 
@@ -63,7 +66,7 @@ class AppLifecycle(Lifecycle):
         self.times.done("on_start")
         await self.app.report_tasks()
         interface = self._interface()
-        self.lifespan = Lifespan(self.app.app) if interface == "asgi" else None
+        self.lifespan = Lifespan(self.app.app, {CLOSING_STATE: self.app.closing}) if interface == "asgi" else None
         if self.lifespan is not None:
             await self.lifespan.startup()
             self.times.done("lifespan startup")
@@ -101,16 +104,33 @@ class AppLifecycle(Lifecycle):
         return load._replace(accepting=False) if self._cut_off else load
 
     async def close(self) -> bool:
+        timeout = self.options.app_close_timeout / 1000
+        with self.contained("taking in the last connections"):
+            self._leave_sockets()
+        with self.contained("the drain"):
+            await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
+        turns = (self._shut_lifespan_down, self._run_close)
+        closed = await take_turns(turns, self.grace_left(self.options.app_close_timeout), _log_slow)
+        with self.contained("sharing"):
+            return await self.close_sharing() and all(closed) and not self._cut_off
+        return False
+
+    def _leave_sockets(self) -> None:
         if self._next_check is not None:
             self._next_check.cancel()
         self._sockets.close()  # otherwise their copies would go on listening
         if self.handed is not None:
             self.handed.finish()
-        timeout = self.options.app_close_timeout / 1000
-        await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
-        shut_down = await self.lifespan.shutdown() if self.lifespan is not None else True
-        closed = await self.app.run_close(self.grace_left(self.options.app_close_timeout))
-        return await self.close_sharing() and closed and shut_down and not self._cut_off
+
+    async def _shut_lifespan_down(self) -> bool:
+        with self.contained("lifespan shutdown"):
+            return self.lifespan is None or await self.lifespan.shutdown()
+        return False
+
+    async def _run_close(self) -> bool:
+        with self.contained("on_close"):
+            return await self.run_hooks_to_close(self.options.app_close_timeout)
+        return False
 
     def _on_event(self, action: str, data: Any) -> None:
         if action == "egg-pids" and not data and (sharing := self.context.sharing_in_use) is not None:
@@ -130,6 +150,10 @@ class AppLifecycle(Lifecycle):
             interface,
             self.options,
             self.spec.listeners,
-            self.lifespan.state if self.lifespan is not None else {},
+            self.lifespan.state if self.lifespan is not None else {CLOSING_STATE: self.app.closing},
             self.app.run_server_hooks,
         )
+
+
+def _log_slow(_: int, seconds: float) -> None:
+    _logger.warning("lifespan shutdown is not done after %.1fs, on_close begins beside it", seconds)

@@ -15,14 +15,15 @@ _logger = logging.getLogger("eggcluster.lifespan")
 
 
 class Lifespan:
-    """One application's lifespan: `startup` once, then `shutdown` once. Requests find `state` in their scope.
+    """One application's lifespan: `startup` once, then `shutdown` once. Requests find `state` in their scope, with
+    what was in it before and what the application adds.
 
     An application that raises before it asks for the first event has no lifespan, which the ASGI specification allows.
     One that raises later has failed.
     """
 
-    def __init__(self, app: Callable[..., Any]) -> None:
-        self.state: dict[str, Any] = {}
+    def __init__(self, app: Callable[..., Any], state: dict[str, Any] | None = None) -> None:
+        self.state: dict[str, Any] = {} if state is None else state
         self._app = app
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._asked = False

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from eggcluster.ipc.messenger import Messenger
-from eggcluster.kernel.tasks import is_cancellation
+from eggcluster.kernel.awaitable_event import AwaitableEvent
+from eggcluster.kernel.tasks import is_cancellation, take_turns
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import current_context, messenger_for, sharing_for_module
 from eggcluster.worker.context.registrations import Hook, Registrations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from eggcluster.worker.sharing.shared import Shared
 
 
+READY_LIMIT = 10.0  # seconds that the hooks for `egg-ready` may hold one another up
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -26,7 +28,9 @@ class Hooks:
     """What `Agent` and `Application` have in common. Hooks are plain or async functions without arguments.
 
     `slot`, `worker_id` and `generation` say which worker this is; they are 0 outside of a cluster. `env` is the
-    cluster's, "" outside. `closing` is set when the worker begins to close, for plain background functions.
+    cluster's, "" outside. `closing` is set when the worker begins to close: endless streams end then. `drained` is set
+    when no request is left, before the background tasks are cancelled. Both are `threading.Event`s that can be awaited,
+    too.
     """
 
     role: Role
@@ -63,8 +67,12 @@ class Hooks:
         return self.registrations.env
 
     @property
-    def closing(self) -> threading.Event:
+    def closing(self) -> AwaitableEvent:
         return self.registrations.closing
+
+    @property
+    def drained(self) -> AwaitableEvent:
+        return self.registrations.drained
 
     @property
     def local(self) -> SimpleNamespace:
@@ -135,22 +143,31 @@ class Hooks:
         self.registrations.background.start()
 
     async def run_ready(self) -> None:
-        """Run the ready hooks. Log what one raises; the others still run."""
-        for hook in self.registrations.ready_hooks:
-            await self._call_logged(hook, "on_ready")
+        """Run the ready hooks in order. Log what one raises, or that it is slow; the others still run."""
+        await self._run_hooks(self.registrations.ready_hooks, "on_ready", READY_LIMIT)
 
-    async def run_close(self, grace: float = 5.0) -> bool:
-        """Stop what runs in the background within `grace` seconds, then run the close hooks, the last registered
-        first; return False if one raised."""
+    async def run_close(self, grace: float = 5.0, limit: float = 5.5) -> bool:
+        """Stop what runs in the background within `grace` seconds; then run the close hooks, the last registered
+        first. Return False if one raised. One that is slow does not end the others' turn: of the `limit` seconds from
+        now on, a part is kept for them."""
         now = asyncio.get_running_loop().time
-        deadline = now() + grace
+        deadline, end = now() + grace, now() + limit
         self.closing.set()
+        self.drained.set()
         await self.end_runs(grace / 2)
         await self.registrations.background.stop(max(0.0, deadline - now()))
-        return all([await self._call_logged(hook, "on_close") for hook in reversed(self.registrations.close_hooks)])
+        return await self._run_hooks(self.registrations.close_hooks[::-1], "on_close", end - now())
 
     async def end_runs(self, grace: float) -> None:
         """Begin no more scheduled runs; give those under way `grace` seconds to finish, then cancel them."""
+
+    async def _run_hooks(self, hooks: list[Hook], kind: str, limit: float) -> bool:
+        def on_slow(index: int, seconds: float) -> None:
+            text = "%s: %s is not done after %.1fs, the next one begins beside it"
+            self.logger.warning(text, kind, _name_of(hooks[index]), seconds)
+
+        turns = [partial(self._call_logged, hook, kind) for hook in hooks]
+        return all(await take_turns(turns, limit, on_slow))
 
     async def _call_logged(self, hook: Hook, kind: str) -> bool:
         try:
@@ -158,9 +175,13 @@ class Hooks:
         except BaseException as error:
             if is_cancellation(error):
                 raise
-            self.logger.exception("%s: %s raised", kind, getattr(hook, "__qualname__", hook))
+            self.logger.exception("%s: %s raised", kind, _name_of(hook))
             return False
         return True
+
+
+def _name_of(hook: Hook) -> object:
+    return getattr(hook, "__qualname__", hook)
 
 
 async def call(function: Callable[..., Any], *args: Any) -> Any:

@@ -5,12 +5,12 @@ later, for instance an `on_close` within an `on_start`, holds for that worker on
 """
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 from eggcluster.ipc.internal_messenger import InternalMessenger
+from eggcluster.kernel.awaitable_event import AwaitableEvent
 from eggcluster.worker.background import BackgroundTasks
 from eggcluster.worker.schedule.run_receiver import RunReceiver
 from eggcluster.worker.schedule.runner import Runner
@@ -31,13 +31,16 @@ class Registrations:
         self.worker_id = 0
         self.generation = 0
         self.env = ""
-        self.closing = threading.Event()
+        self.closing = AwaitableEvent()
+        self.drained = AwaitableEvent()
         self.local = SimpleNamespace()
         self.report: Callable[[str, dict[str, Any]], None] = lambda action, details: None
         self.start_hooks: list[Hook] = []
         self.ready_hooks: list[Hook] = []
         self.close_hooks: list[Hook] = []
-        self.background = BackgroundTasks(logger, lambda tasks: self.report("background", {"tasks": tasks}))
+        self.background = BackgroundTasks(
+            logger, lambda tasks: self.report("background", {"tasks": tasks}), self.closing.is_set
+        )
         self.schedule = schedule
         self.runner = Runner(logger)
         self._logger = logger

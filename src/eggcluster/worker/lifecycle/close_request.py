@@ -19,6 +19,11 @@ REPORT_MARGIN = 0.1  # of the close timeout: this long before its end the log sa
 MAX_REPORT_MARGIN = 0.3  # seconds
 
 
+def report_at(limit: float) -> float:
+    """Return after how many of the `limit` seconds the log says what holds the closing up."""
+    return limit - min(MAX_REPORT_MARGIN, limit * REPORT_MARGIN)
+
+
 class ClosedDuringImport(SystemExit):
     """The close request came while the application was being imported: there is nothing to close yet."""
 
@@ -40,6 +45,11 @@ class CloseRequest:
         self._event: asyncio.Event | None = None
         self._context: contextvars.Context | None = None  # the log lines carry the name of its worker
         self._over = threading.Event()
+
+    @property
+    def should_exit(self) -> bool:
+        """The same as `is_set`, under the name by which libraries ask for it: see kernel/exit_flag.py."""
+        return self.is_set
 
     def end(self) -> None:
         """Release the event and the loop: the worker has closed, but its process may go on. The watch's thread ends
@@ -84,13 +94,12 @@ class CloseRequest:
 
     def watch(self, limit: float) -> None:
         """Wait for `end`. If it does not come in time, log what holds the closing up, and call `too_late`."""
-        margin = min(MAX_REPORT_MARGIN, limit * REPORT_MARGIN)
-        if wait_steadily(self._over, limit - margin):
+        if wait_steadily(self._over, report_at(limit)):
             return
         where = application_stacks(self._loop, self._thread) or "no code of the application"
         if (context := self._context) is not None:
             context.run(_logger.warning, "close timeout: not done after %gs; it was at\n%s", limit, where)
-            self.too_late(margin)
+            self.too_late(limit - report_at(limit))
 
 
 CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)

@@ -32,8 +32,9 @@ class HeartbeatWriter:
 
     def _beat(self, due: float) -> None:
         now = time.monotonic()  # not the loop's own clock, which uvloop rounds to milliseconds
-        self._record.write(self._heartbeat(now, late=max(0.0, now - due)))
+        # First: if the load could not be told once, a worker that serves would count as hung and be killed.
         asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat, now + BEAT_INTERVAL)
+        self._record.write(self._heartbeat(now, late=max(0.0, now - due)))
 
     def _heartbeat(self, now: float, late: float) -> Heartbeat:
         load = self._load()

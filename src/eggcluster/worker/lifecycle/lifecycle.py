@@ -6,7 +6,7 @@ import contextvars
 import logging
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from eggcluster.errors import FrameError, MessengerClosed, OptionsError
@@ -14,6 +14,7 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame, read_limit
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import Address, Role
@@ -21,7 +22,7 @@ from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.lifecycle.boot_report import BootTimes, ImportTimes, describe_failure
-from eggcluster.worker.lifecycle.close_request import ClosedDuringImport, CloseRequest
+from eggcluster.worker.lifecycle.close_request import ClosedDuringImport, CloseRequest, report_at
 from eggcluster.worker.lifecycle.heartbeats import HeartbeatWriter, StartWatch, send_from_thread
 
 _logger = logging.getLogger("eggcluster.worker")
@@ -50,6 +51,7 @@ class Lifecycle(ABC):
         close_request.limit = (self.options.agent_close_timeout if agent else self.options.app_close_timeout) / 1000
         self._closing = asyncio.Event()
         self._close_began = 0.0
+        self._close_failed = False
         self._hooks: Hooks | None = None
         self._ready: asyncio.Task[None] | None = None
         self._booting: Coroutine[Any, Any, None] | None = None
@@ -76,7 +78,10 @@ class Lifecycle(ABC):
 
     @abstractmethod
     async def close(self) -> bool:
-        """Close in order what was booted; return False if something raised. Called only after a successful boot."""
+        """Close in order what was booted; return False if something failed. Called only after a successful boot.
+
+        Each step is `contained`, so that the ones after it have their turn.
+        """
 
     def close_by_itself(self) -> None:
         """Close as if the master had asked for it; the master replaces this worker."""
@@ -135,11 +140,10 @@ class Lifecycle(ABC):
         self._report(self.start_report, self.start_details())
         await self._closing.wait()
         self._close_began = asyncio.get_running_loop().time()
-        try:
-            return ExitCode.CLOSED if await self.close() else ExitCode.FAILED
-        except BaseException:
-            _logger.exception("closing failed")
-            return ExitCode.FAILED
+        assert self._hooks is not None
+        self._hooks.closing.set()
+        closed = await self.close()
+        return ExitCode.CLOSED if closed and not self._close_failed else ExitCode.FAILED
 
     # -- boot ------------------------------------------------------------------------------------------
 
@@ -217,10 +221,31 @@ class Lifecycle(ABC):
         elapsed = asyncio.get_running_loop().time() - self._close_began
         return max(0.0, timeout / 1000 - min(CLOSE_RESERVE / 2, timeout / 4000) - elapsed)
 
+    async def run_hooks_to_close(self, timeout: float) -> bool:
+        """Stop what runs in the background and run `on_close`; return False if that raised. `timeout` is the whole
+        close timeout, in ms."""
+        assert self._hooks is not None
+        grace = self.grace_left(timeout)
+        elapsed = asyncio.get_running_loop().time() - self._close_began
+        return await self._hooks.run_close(grace, report_at(timeout / 1000) - elapsed)
+
+    @contextlib.contextmanager
+    def contained(self, what: str) -> Iterator[None]:
+        """A step of closing: what it raises is logged, and does not end the steps after it."""
+        try:
+            yield
+        except BaseException as error:
+            task = asyncio.current_task()
+            if is_cancellation(error) and task is not None:
+                task.uncancel()  # by an application that cancels every task it finds; the rest is closed all the same
+            self._close_failed = True
+            _logger.exception("closing: %s failed", what)
+
     def _abort(self, hooks: Hooks) -> None:
         """Close the channel: the event loop was ended from within, for instance by SystemExit, and nothing closes in
         order any more. If a plain background task ignores `closing`, the master then ends the worker."""
         hooks.closing.set()
+        hooks.drained.set()
         if self._channel is not None:
             self._channel.close()
 

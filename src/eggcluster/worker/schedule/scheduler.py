@@ -6,7 +6,7 @@ moment the cluster is ready. The strategies decide where a task runs.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from eggcluster.kernel.tasks import TaskSet
@@ -65,11 +65,16 @@ class Scheduler:
 
     async def close(self, grace: float) -> None:
         """Stop all tasks because the agent closes; its own runs have `grace` seconds to finish."""
-        for task in self._tasks.values():
-            await task.disarm()
+        tasks = [*self._tasks.values()]
+        await self._end(task.disarm() for task in tasks)
         await self._runner.close(grace)
-        for task in self._tasks.values():
-            await task.close()
+        await self._end(task.close() for task in tasks)
+
+    async def _end(self, works: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Wait for all of them at once: a strategy that is slow to close, or raises, is its own task's affair."""
+        for raised in await asyncio.gather(*works, return_exceptions=True):
+            if isinstance(raised, BaseException):
+                self._logger.error("the schedule could not be ended in order", exc_info=raised)
 
     # -- which worker has which tasks ----------------------------------------------------------------------
 
@@ -93,11 +98,18 @@ class Scheduler:
             wanted = self._directory.terms
             for name, terms in wanted.items():
                 if self._task(name).terms != terms:
-                    await self._arm(terms, self._types[terms.type])
+                    await self._arm_or_log(terms)
             for name, task in self._tasks.items():
                 if task.terms is not None and task.terms.type != "agent" and name not in wanted:
                     self._logger.info("schedule %s is gone: no listening worker has it", name)
                     await task.disarm()
+
+    async def _arm_or_log(self, terms: ScheduleTerms) -> None:
+        """Arm a task; one whose strategy raises when it is made is logged, and holds up no other task."""
+        try:
+            await self._arm(terms, self._types[terms.type])
+        except Exception:
+            self._logger.exception("schedule %s cannot be kept", terms.name)
 
     def _task(self, name: str) -> ScheduledTask:
         """Return the task of that name; a new one takes over the runs that the predecessor left open."""

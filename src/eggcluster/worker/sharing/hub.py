@@ -12,7 +12,7 @@ from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import RequestKey
 from eggcluster.ipc.worker_spec import WorkerSpec
-from eggcluster.kernel.tasks import TaskSet
+from eggcluster.kernel.tasks import TaskSet, take_turns
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import AGENT
 from eggcluster.model.shared.shared_store import Write
@@ -95,11 +95,21 @@ class SharingHub(Sharing):
         self._writer.close()
         if under_way := {task for connection in self._connections for task in connection.running}:
             await asyncio.wait(under_way, timeout=CLOSE_TIMEOUT)
-        closed = [await leader.close() for leader in reversed(self._leaders.values())]
+        closed = await self._close_leaders()
         for connection in list(self._connections):
             connection.close()
         self._running.cancel()
         return all(closed)
+
+    async def _close_leaders(self) -> list[bool]:
+        """Close the leaders, the last one first; one that is slow does not end the others' turn."""
+        leaders = [*reversed(self._leaders.values())]
+
+        def on_slow(index: int, seconds: float) -> None:
+            text = "closing %s is not done after %.1fs, the next one begins beside it"
+            _logger.warning(text, leaders[index].spec.name, seconds)
+
+        return await take_turns([leader.close for leader in leaders], CLOSE_TIMEOUT, on_slow)
 
     # -- the shared dictionary -------------------------------------------------------------------------
 

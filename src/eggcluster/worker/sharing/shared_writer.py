@@ -5,6 +5,7 @@ delivers it even if the agent dies. So an acknowledged write survives the agent 
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,9 @@ from eggcluster.model.shared.shared_store import Store, Write
 from eggcluster.model.shared.shared_table import Change
 
 SWEEP_INTERVAL = 0.05  # seconds at least between two sweeps of expired entries; readers check the clock themselves
+
+
+_logger = logging.getLogger("eggcluster.shared")
 
 
 class SharedWriter:
@@ -94,7 +98,10 @@ class SharedWriter:
             connection.channel.flush()
         waiting, self._waiting = self._waiting, []
         for acknowledge in waiting:
-            acknowledge()
+            try:
+                acknowledge()
+            except Exception:
+                _logger.exception("BUG: a write to `shared` could not be acknowledged")
         for connection in self._connections:
             connection.channel.flush()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec, read_first
+from eggcluster.kernel.exit_flag import NeverExits, exit_flag
 from eggcluster.kernel.inherited_sockets import close_untaken, hand_down
 from eggcluster.kernel.threads import accept_daemons
 from eggcluster.logs import set_speaker
@@ -58,6 +59,8 @@ def _live(sock: socket.socket, signals: socket.socket, shares_modules: bool, at_
     set_speaker(spec.speaker, context.worker_id, spec.log_level)  # before any call that keeps the context
     close_request = CloseRequest(threading.get_ident())
     at_end.callback(close_request.end)
+    exit_flag.bind(close_request)
+    at_end.callback(exit_flag.bind, NeverExits())
     at_end.enter_context(contextlib.closing(ThreadSignals(signals, close_request, HeartbeatPage(spec.heartbeat_fd))))
     with asyncio.Runner(loop_factory=_worker_loop) as runner:
         return lifecycle_for(spec, sock, context, close_request).run(runner, began)

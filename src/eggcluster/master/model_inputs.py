@@ -1,0 +1,33 @@
+"""What the model decides by, made of what the master has: the options, the slots. Runs in the master."""
+
+from eggcluster.model.lives.roster import Slot
+from eggcluster.model.lives.settings import RecycleLimits, SupervisorSettings
+from eggcluster.model.steering.steering_plan import SlotView
+from eggcluster.options import ResolvedOptions
+
+
+def steering_view(slot: Slot) -> SlotView:
+    """Return what steering has to know of a slot."""
+    worker = slot.current
+    if worker is None or not slot.listening:
+        return SlotView(slot.number, open=False)
+    heartbeat = worker.heartbeat
+    return SlotView(slot.number, heartbeat.accepting and not worker.stalled, heartbeat.connections, heartbeat.accepted)
+
+
+def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
+    """Return the supervisor's part of the options, all times in seconds."""
+    return SupervisorSettings(
+        workers=options.workers,
+        app_start_timeout=options.app_start_timeout,
+        agent_start_timeout=options.agent_start_timeout,
+        app_close_timeout=options.app_close_timeout / 1000,
+        agent_close_timeout=options.agent_close_timeout / 1000,
+        close_timeout=options.close_timeout / 1000,
+        worker_timeout=options.worker_timeout,
+        agent_timeout=options.agent_timeout,
+        limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss),
+        replace_apps=options.env != "local",
+        max_draining=options.max_draining,
+        strict=options.strict,
+    )
