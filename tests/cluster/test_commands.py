@@ -186,6 +186,7 @@ def test_reload_replaces_every_worker_while_requests_are_answered(hello: Launche
         "reload started",
         "slot 1 of 2 reloaded",
         "slot 2 of 2 reloaded",
+        "every slot has its new worker, still closing",
         "reload done",
     ]
 

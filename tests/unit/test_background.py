@@ -1,6 +1,7 @@
 """Background tasks, and the other hooks on a worker's life."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import itertools
@@ -246,7 +247,7 @@ def test_the_last_registered_is_stopped_first_and_each_has_time_to_finish() -> N
     assert seen == ["second is stopping", "second is done", "first is stopping", "first is done"]
 
 
-def test_one_that_does_not_stop_costs_the_others_their_time_but_not_the_close_hooks(
+def test_one_that_does_not_stop_costs_neither_the_others_nor_the_close_hooks_their_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     agent = Agent()
@@ -276,7 +277,7 @@ def test_one_that_does_not_stop_costs_the_others_their_time_but_not_the_close_ho
         await agent.run_close(3)
 
     in_no_time(work())
-    assert seen == ["polite was cancelled", ("closed", 4)]
+    assert seen == ["polite was cancelled", ("closed", 3.75)]
     assert "background task stubborn did not stop in time" in caplog.text
     assert [task["state"] for task in reports[-1]] == ["stopped", "abandoned"]
 
@@ -396,3 +397,91 @@ def test_what_is_no_way_to_restart_is_refused_where_it_is_written() -> None:
 def test_a_report_of_another_shape_changes_nothing_in_the_master(tasks: Any) -> None:
     known = [{"name": "consume"}]
     assert background_states({"tasks": tasks}, known) is known
+
+
+# -- closing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_close_hook_that_is_slow_does_not_end_the_turn_of_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    app = Application(str)
+    seen: list[tuple[str, float]] = []
+
+    @app.on_close
+    def first() -> None:
+        seen.append(("first", now()))
+
+    @app.on_close
+    async def last() -> None:
+        await asyncio.sleep(1000)
+        seen.append(("last", now()))
+
+    in_no_time(app.run_close(grace=4, limit=5))
+    assert seen == [("first", 4.75), ("last", 1000)]
+    assert "last is not done after 4.8s, the next one begins beside it" in caplog.text
+
+
+def test_a_ready_hook_that_never_ends_does_not_end_the_turn_of_the_others() -> None:
+    app = Application(str)
+    seen: list[str] = []
+
+    @app.on_ready
+    async def endless() -> None:
+        await asyncio.sleep(1e6)
+
+    app.on_ready(lambda: seen.append("ready"))
+
+    async def work() -> None:
+        running = asyncio.ensure_future(app.run_ready())
+        await asyncio.sleep(60)
+        assert seen == ["ready"]
+        running.cancel()
+
+    in_no_time(work())
+
+
+def test_a_background_task_that_is_slow_to_stop_does_not_take_the_time_of_the_others() -> None:
+    agent = Agent()
+    seen: list[str] = []
+
+    @agent.background
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(1e6)
+        finally:
+            await asyncio.sleep(0.2)
+            seen.append("tidied")
+
+    @agent.background
+    async def stubborn() -> None:
+        while now() < 1000:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+
+    async def work() -> None:
+        await agent.run_start()
+        await asyncio.sleep(1)
+        await agent.run_close(grace=4)
+        assert seen == ["tidied"]
+
+    in_no_time(work())
+
+
+def test_a_plain_function_that_returns_because_the_worker_closes_is_not_started_again() -> None:
+    app = Application(str)
+    starts: list[int] = []
+
+    @app.background(restart="always")
+    async def beat() -> None:
+        starts.append(1)
+        await app.closing
+
+    async def work() -> None:
+        await app.run_start()
+        await asyncio.sleep(1)
+        app.closing.set()
+        await asyncio.sleep(60)
+        assert len(starts) == 1
+        assert [task["state"] for task in app.registrations.background.plain()] == ["stopped"]
+        await app.run_close()
+
+    in_no_time(work())

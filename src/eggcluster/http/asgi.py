@@ -83,7 +83,8 @@ class AsgiExchange(Exchange):
 
     def _incomplete(self) -> None:
         server = self.connection.server
-        if not self.client_is_gone:
+        ends_stream = self.stage == BODY and server.should_exit  # as sse-starlette ends its own
+        if not self.client_is_gone and not ends_stream:
             text = (
                 "returned without a response" if self.stage == NOTHING else "returned before its response was complete"
             )

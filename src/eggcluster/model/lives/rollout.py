@@ -56,9 +56,8 @@ class Rollout:
         """Tell what a reload still waits for, once every slot has had its turn."""
         if self._slots or not self._unfinished:
             return []
-        left = len(self._unfinished)
-        what = "1 old worker is" if left == 1 else f"{left} old workers are"
-        return [Log(logging.INFO, f"every slot has its new worker, {what} closing", progress=True)]
+        left = ", ".join(str(worker) for slot in self._unfinished for worker in slot.retiring)
+        return [Log(logging.INFO, f"every slot has its new worker, still closing: {left}", progress=True)]
 
     def _broken(self, why: str) -> list[Command]:
         text = f"reload stopped, the current workers go on: {why.splitlines()[0]}"
