@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from eggcluster.errors import FrameError, MessengerClosed
@@ -99,9 +100,11 @@ class MasterResources:
         def on_signal(number: int) -> None:
             inbox.put(SignalReceived(number))
 
+        for_threads = self._options.start_mode == "thread"
         if not self.owns_process:
-            return MasterSignals(on_signal, on_child=lambda: None)
-        return MasterSignals(on_signal, reap, lambda: inbox.put(CloseRequested("the terminal has gone")))
+            return MasterSignals(on_signal, on_child=lambda: None, for_threads=for_threads)
+        on_hang_up = partial(inbox.put, CloseRequested("the terminal has gone"))
+        return MasterSignals(on_signal, reap, on_hang_up, for_threads=for_threads)
 
     def _guard_listeners(self, inbox: Inbox, supervisor: Supervisor) -> ListenerGuard:
         def on_broken(worker: Worker, error: OSError) -> None:

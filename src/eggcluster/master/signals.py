@@ -32,7 +32,8 @@ class MasterSignals:
 
     With `on_hang_up` the process is nothing but the master, and ends soon after the block. Then `on_child` is called
     at SIGCHLD, and `on_hang_up` at a SIGHUP that came because the terminal has gone; unused signals are logged. After
-    the block signals are ignored, so that a late one does not change the exit code.
+    the block signals are ignored, so that a late one does not change the exit code. With `for_threads` the workers are
+    threads: their libraries find `should_exit` at the owner of the handlers.
     """
 
     def __init__(
@@ -40,11 +41,14 @@ class MasterSignals:
         on_signal: Callable[[int], None],
         on_child: Callable[[], None],
         on_hang_up: Callable[[], None] | None = None,
+        *,
+        for_threads: bool = False,
     ) -> None:
         self._on_signal = on_signal
         self._on_child = on_child
         self._on_hang_up = on_hang_up
         self._owns_process = on_hang_up is not None
+        self._handler = ThreadExitFlag().dispatch if for_threads else _dispatch
         self._pending: set[int] = set()  # received, and not yet delivered
         self._loop = asyncio.get_running_loop()
 
@@ -54,7 +58,7 @@ class MasterSignals:
         if not _active:
             # Not the loop's add_signal_handler: it has one callback per signal, and uvloop keeps SIGCHLD for itself.
             for number in (*CLOSE_SIGNALS, RELOAD_SIGNAL):
-                _set_handler(number, _dispatch)
+                _set_handler(number, self._handler)
         _active.append(self)
         if self._owns_process:
             self._enter_own_process()
@@ -65,7 +69,7 @@ class MasterSignals:
 
     def _enter_own_process(self) -> None:
         for number in (signal.SIGCHLD, *UNUSED_SIGNALS):
-            _set_handler(number, _dispatch)
+            _set_handler(number, self._handler)
         # Under `stty tostop` a log line would stop a master that runs in the background.
         _set_handler(signal.SIGTTOU, signal.SIG_IGN)
         if signal.getsignal(RELOAD_SIGNAL) is not signal.SIG_IGN:
@@ -118,8 +122,17 @@ def _set_handler(number: signal.Signals, handler: Callable[[int, object], None] 
     _previous_handlers[number] = signal.signal(number, handler)
 
 
-class SignalDispatcher:
-    """Owns the handlers. `should_exit` answers for the worker that asks, if workers are threads of this process."""
+def _dispatch(number: int, frame: object) -> None:
+    for master in list(_active):
+        with contextlib.suppress(RuntimeError):  # that master's loop has been closed, and it ends
+            master.take(number)
+
+
+class ThreadExitFlag:
+    """Owns the handlers where workers are threads of this process; answers for the worker that asks.
+
+    Not where they have interpreters of their own: those see the same handler, and would run this code of another one.
+    """
 
     @property
     def should_exit(self) -> bool:
@@ -127,12 +140,7 @@ class SignalDispatcher:
 
     def dispatch(self, number: int, frame: object) -> None:
         """Pass a signal to every master of this process."""
-        for master in list(_active):
-            with contextlib.suppress(RuntimeError):  # that master's loop has been closed, and it ends
-                master.take(number)
-
-
-_dispatch = SignalDispatcher().dispatch
+        _dispatch(number, frame)
 
 
 def _report_unraisable(what: "sys.UnraisableHookArgs") -> None:
