@@ -5,6 +5,7 @@ The master has a limit of its own, for workers that cannot run Python at all (a 
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -13,10 +14,15 @@ from typing import Any
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.kernel.threads import start_daemon, wait_steadily
+from eggcluster.kernel.throttle import Throttle
 from eggcluster.model.lives.health import BEAT_INTERVAL
 from eggcluster.model.lives.worker import Heartbeat
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.lifecycle.stacks import stack_of, thread_frames, waiting
+
+COMPLAINT_INTERVAL = 60.0  # seconds
+
+_logger = logging.getLogger("eggcluster.worker")
 
 
 class HeartbeatWriter:
@@ -25,6 +31,7 @@ class HeartbeatWriter:
     def __init__(self, record: HeartbeatPage, load: Callable[[], Load]) -> None:
         self._record = record
         self._load = load
+        self._throttle = Throttle(COMPLAINT_INTERVAL)
 
     def start(self) -> None:
         """Write the first heartbeat at once."""
@@ -32,12 +39,11 @@ class HeartbeatWriter:
 
     def _beat(self, due: float) -> None:
         now = time.monotonic()  # not the loop's own clock, which uvloop rounds to milliseconds
-        # First: if the load could not be told once, a worker that serves would count as hung and be killed.
-        asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat, now + BEAT_INTERVAL)
         self._record.write(self._heartbeat(now, late=max(0.0, now - due)))
+        asyncio.get_running_loop().call_later(BEAT_INTERVAL, self._beat, now + BEAT_INTERVAL)
 
     def _heartbeat(self, now: float, late: float) -> Heartbeat:
-        load = self._load()
+        load = self._current_load()
         return Heartbeat(
             beat=now,
             lag=late,
@@ -46,6 +52,15 @@ class HeartbeatWriter:
             accepting=load.accepting,
             accepted=load.accepted,
         )
+
+    def _current_load(self) -> Load:
+        """Return the load. One that cannot be told ends no heartbeat: a worker that serves would be killed as hung."""
+        try:
+            return self._load()
+        except Exception:
+            if self._throttle.allows():
+                _logger.exception("BUG: the load of this worker is unknown")
+            return Load()
 
 
 REPORT_LEAD = 0.1  # of the start timeout: the report has to reach the master before the master acts
