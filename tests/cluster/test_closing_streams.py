@@ -72,6 +72,18 @@ async def stream(scope, send):
 """,
 }
 
+WSGI = """
+from eggcluster import Application
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("content-type", "text/plain")])
+    yield b"%d\\n" % app.slot
+    environ["eggcluster_closing"].wait(1000)
+    yield b"bye"
+
+app = Application(wsgi)
+"""
+
 SSE = """
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
@@ -151,6 +163,13 @@ def test_a_stream_that_asks_whether_its_worker_closes_ends_in_order(project: Pro
         assert answer.returncode == 0, answer
         for lines in found.values():
             assert list(lines) == ["bye"]
+
+
+def test_a_wsgi_stream_finds_the_event_in_its_environ(project: Project) -> None:
+    cluster = project.write(app=WSGI).start("-w", "1", "--app-close-timeout", "60000").wait_ready()
+    with streams(cluster) as found:
+        assert cluster.command("reload").returncode == 0
+        assert list(found[1]) == ["bye"]
 
 
 def test_streams_of_sse_starlette_end_when_the_worker_closes(project: Project) -> None:
