@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eggcluster.kernel.tasks import TaskSet, is_cancellation, patience, take_turns
+from eggcluster.kernel.tasks import TaskSet, is_cancellation, take_turns, turn_time
 from eggcluster.kernel.throttle import Throttle
 from tests.unit.clock import in_no_time, now
 from tests.waiting import DEADLINE
@@ -85,7 +85,7 @@ def test_one_complaint_passes_in_each_interval_and_for_each_key() -> None:
     [(5.0, 1, 4.75), (5.0, 4, 4.0), (0.4, 1, 0.2), (0.4, 9, 0.2), (0.0, 1, 0.0), (-1.0, 1, 0.0), (2.0, 0, 2.0)],
 )
 def test_a_part_of_the_time_is_kept_for_those_that_follow(left: float, following: int, patient: float) -> None:
-    assert patience(left, following) == patient
+    assert turn_time(left, following) == patient
 
 
 def played(seconds: list[float], limit: float) -> tuple[list[int], list[tuple[int, float]], list[tuple[int, float]]]:

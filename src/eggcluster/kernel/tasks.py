@@ -46,7 +46,7 @@ class TaskSet:
         return len(self._tasks)
 
 
-def patience(left: float, following: int) -> float:
+def turn_time(left: float, following: int) -> float:
     """Return for how many of the `left` seconds one may hold up the `following` ones: nearly all, but half at most if
     little is left."""
     return max(0.0, left / 2, left - TURN_RESERVE * following)
@@ -57,7 +57,7 @@ async def take_turns(
 ) -> list[T]:
     """Run the turns one after the other; return what they return, when the last one has ended.
 
-    A turn that is slow does not end those after it: when its patience is over (`limit` is for all of them, in seconds),
+    A turn that is slow does not end those after it: when its time is over (`limit` is for all of them, in seconds),
     `on_slow` is called with its index and the seconds that it has taken, and the next one begins beside it. The turns
     handle their own exceptions. Cancelling cancels those that run.
     """
@@ -69,7 +69,7 @@ async def take_turns(
             began = loop.time()
             tasks.append(task := loop.create_task(turn()))
             following = len(turns) - index - 1
-            if following and (await asyncio.wait({task}, timeout=patience(end - began, following)))[1]:
+            if following and (await asyncio.wait({task}, timeout=turn_time(end - began, following)))[1]:
                 on_slow(index, loop.time() - began)
         return await asyncio.gather(*tasks)
     finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eggcluster.errors import DeclarationError
-from eggcluster.kernel.tasks import is_cancellation, is_cancelled, patience
+from eggcluster.kernel.tasks import is_cancellation, is_cancelled, turn_time
 from eggcluster.model.schedule.background_state import RESTARTS, BackgroundState
 from eggcluster.model.schedule.declaration import check_name, check_runs, is_function
 from eggcluster.wording import described, short
@@ -132,11 +132,11 @@ class BackgroundTasks:
 
     async def stop(self, limit: float) -> None:
         """Stop the tasks one after the other, the last registered first, within `limit` seconds in all. One that is
-        slow does not take the others' time for their cleanup: see `patience`."""
+        slow does not take the others' time for their cleanup: see `turn_time`."""
         now = asyncio.get_running_loop().time
         deadline = now() + limit
         for following, task in reversed([*enumerate(self._tasks)]):
-            await task.stop(patience(deadline - now(), following))
+            await task.stop(turn_time(deadline - now(), following))
 
     def plain(self) -> list[dict[str, Any]]:
         """Return the states of all tasks as plain values."""
