@@ -106,10 +106,7 @@ class HttpConnection(RequestReader):
         if self.state == ACTIVE:
             self.set_body_deadline()
         elif self.state in (IDLE, HEAD):
-            settings = self.server.settings
-            self.deadline = self.server.after(
-                settings.keep_alive_timeout if self.state == IDLE else settings.header_timeout
-            )
+            self._set_head_deadline()
         if self.exchange is not None:
             self.exchange.writable()
         elif self._waiting:
@@ -167,9 +164,14 @@ class HttpConnection(RequestReader):
             self._go_on()
 
     def _become_idle(self) -> None:
-        self.state = IDLE
+        self.state = HEAD if self._url or self._headers else IDLE  # the next head may have begun meanwhile
+        self._set_head_deadline()
+
+    def _set_head_deadline(self) -> None:
         if not self.is_write_paused:
-            self.deadline = self.server.after(self.server.settings.keep_alive_timeout)
+            settings = self.server.settings
+            time = settings.keep_alive_timeout if self.state == IDLE else settings.header_timeout
+            self.deadline = self.server.after(time)
 
     def _go_on(self) -> None:
         """Read what comes next, or end: no response is due."""

@@ -19,7 +19,7 @@ CHUNKED_STEP = 4096  # bytes of a chunked body given to h11 at once: what is unr
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, 5.5
-_REQUEST_LINE = re.compile(rb"%b [\x21-\x7e]+ HTTP/[0-9]\.[0-9]\r\n" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"%b ([\x21-\x7e]+) HTTP/[0-9]\.[0-9]\r\n" % _TOKEN)
 _FIELD = re.compile(rb"(%b):[ \t]*(%b)\r\n" % (_TOKEN, _TEXT))
 _FIRST_BYTE = re.compile(rb"[\r!#$%&'*+\-.^_`|~0-9A-Za-z]")
 # What h11 reads last of a chunked body: the line end of the last chunk, the line of the chunk of size 0, the trailers,
@@ -100,8 +100,10 @@ class H11Parser:
         if not self._head:
             if line in (b"\r\n", b"\n"):
                 return  # empty lines before a request are skipped (RFC 9112, 2.2)
-            if not _REQUEST_LINE.fullmatch(line):
+            request_line = _REQUEST_LINE.fullmatch(line)
+            if not request_line:
                 raise BadRequest("the request line is malformed")
+            self._tell(self._events.on_url, request_line[1])
         elif field := _FIELD.fullmatch(line):
             self._headers.append((field[1], field[2]))
         else:
@@ -115,7 +117,6 @@ class H11Parser:
         request, headers = self._parse_head(), self._headers
         self._head, self._headers = bytearray(), []
         self._method, self._version = request.method, request.http_version.decode()
-        self._tell(self._events.on_url, request.target)
         for name, value in headers:
             self._tell(self._events.on_header, name, value)
         self._tell(self._events.on_headers_complete)
