@@ -104,9 +104,15 @@ class Client:
         loop = asyncio.get_running_loop()
         end = loop.time() + LIMIT
         while not self.transport.is_lost or self._server.is_busy:
-            assert loop.time() < end, f"no end: {self._server.connections}, {self._server.running}"
+            assert loop.time() < end, f"no end: {self._describe()}"
             await asyncio.sleep(0.1)
         assert self.transport.misuse == []
+
+
+    def _describe(self) -> str:
+        fields = ("state", "deadline", "exchange", "_reading", "_waiting", "_rejection", "_reading_paused")
+        facts = {name: getattr(self.transport.protocol, name, None) for name in fields}
+        return f"{facts}, running: {self._server.running}, transport: {vars(self.transport)}"
 
 
 async def serve(stream: Stream, variant: Variant, end: str, rolls: random.Random) -> tuple[Outcome, list[bytes]]:

@@ -97,7 +97,7 @@ def make_request(rolls: random.Random, places: tuple[bytes, ...] = PLACES) -> tu
     target = place + rolls.choice(QUERIES)
     lines = rolls.sample(HEADERS, rolls.choice((0, 1, 2, 6)))
     lines.insert(rolls.randrange(len(lines) + 1), rolls.choice((b"Host: x", b"host:a.b:80", b"HOST: [::1]", b"Host:")))
-    version = b"1.0" if rolls.random() < 0.1 else b"1.1"
+    version = b"1.0" if rolls.random() < 0.1 and place != b"/pieces" else b"1.1"  # whose end is the connection's
     closing = [rolls.choice(CLOSING)] if rolls.random() < 0.1 else []
     if place == b"/early":  # a long body, and one of unknown length, ends the connection unless it has come
         lines = [line for line in lines if not line.startswith(b"Expect")]

@@ -109,7 +109,7 @@ class HttpConnection(RequestReader):
             self._set_head_deadline()
         if self.exchange is not None:
             self.exchange.writable()
-        elif self._waiting:
+        elif self._waiting or self._rejection is not None:  # the last that waited may have been refused
             self.server.loop.call_soon(self._begin_next)
 
     # -- refusals ------------------------------------------------------------------------------------------
