@@ -82,7 +82,8 @@ class HttpConnection(RequestReader):
         self._sees_end = True
         due = [each for each in (self.exchange, *self._waiting) if each is not None]
         self.server.for_each(due, lambda exchange: exchange.client_left(), "a request could not be told of its end")
-        return bool(due) and not self.is_tls
+        is_owed = bool(due) or (self.state == ACTIVE and self._rejection is not None)
+        return is_owed and not self.is_tls
 
     def connection_lost(self, error: Exception | None) -> None:
         self.server.before_close(self.transport)

@@ -19,12 +19,15 @@ CHUNKED_STEP = 4096  # bytes of a chunked body given to h11 at once: what is unr
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]*"  # RFC 9110, 5.5
-_REQUEST_LINE = re.compile(rb"%b ([\x21-\x7e]+) HTTP/[0-9]\.[0-9]\r\n" % _TOKEN)
+_REQUEST_LINE = re.compile(rb"(%b) +([\x21-\x7e]+) +(HTTP/[0-9]\.[0-9]\r\n)" % _TOKEN)  # as many spaces as for llhttp
 _FIELD = re.compile(rb"(%b):[ \t]*(%b)\r\n" % (_TOKEN, _TEXT))
-_FIRST_BYTE = re.compile(rb"[\r!#$%&'*+\-.^_`|~0-9A-Za-z]")
-# What h11 reads last of a chunked body: the line end of the last chunk, the line of the chunk of size 0, the trailers,
-# an empty line. It may have read a part of the first two before.
-_CHUNKED_END = re.compile(rb"(?:(?:\r?\n)?0+(?:;%b)?\r\n)?(?:%b:%b\r\n)*\r\n" % (_TEXT, _TOKEN, _TEXT))
+_FIRST_BYTE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_QUOTED = rb'"(?:[\t\x20!#-\[\]-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_VALUE = rb"=(?:%b)?(?:%b)?" % (_TOKEN, _QUOTED)
+_EXTENSIONS = rb"(?:;(?:%b(?:%b)?|%b))*" % (_TOKEN, _VALUE, _VALUE)  # what llhttp takes for them
+# What stands between the data of two chunks, and after the last one, trailers and empty line included.
+_CHUNK_HEAD = re.compile(rb"(?:\r\n)?0*[0-9A-Fa-f]{1,16}%b\r\n" % _EXTENSIONS)
+_CHUNKED_END = re.compile(rb"(?:\r\n)?0+%b\r\n(?:%b:%b\r\n)*\r\n" % (_EXTENSIONS, _TOKEN, _TEXT))
 
 _FRAMING = (b"content-length", b"transfer-encoding")
 
@@ -58,6 +61,7 @@ class H11Parser:
         self._connection: h11.Connection
         self._method, self._version = b"", ""
         self._is_chunked = False
+        self._between = b""  # what has been read of a chunked body since the latest data
         self._is_last = False  # of the requests on this connection
 
     def get_method(self) -> bytes:
@@ -91,19 +95,16 @@ class H11Parser:
 
     def _begin_line(self, part: bytes) -> None:
         self._line += part
-        if not self._head and not _FIRST_BYTE.match(self._line):
-            raise BadRequest("the first byte is not that of a method")
+        if not self._head:
+            self._line = self._line.lstrip(b"\r\n")
+            if self._line and not _FIRST_BYTE.match(self._line):
+                raise BadRequest("the first byte is not that of a method")
         if len(self._head) + len(self._line) > MAX_INCOMPLETE:
             raise BadRequest("the head is too large")
 
     def _add_line(self, line: bytes) -> None:
         if not self._head:
-            if line in (b"\r\n", b"\n"):
-                return  # empty lines before a request are skipped (RFC 9112, 2.2)
-            request_line = _REQUEST_LINE.fullmatch(line)
-            if not request_line:
-                raise BadRequest("the request line is malformed")
-            self._tell(self._events.on_url, request_line[1])
+            line = self._begin_head(line)
         elif field := _FIELD.fullmatch(line):
             self._headers.append((field[1], field[2]))
         else:
@@ -111,6 +112,20 @@ class H11Parser:
         self._head += line
         if len(self._head) > MAX_INCOMPLETE:
             raise BadRequest("the head is too large")
+
+    def _begin_head(self, line: bytes) -> bytes:
+        """Tell the target; return the request line with single spaces.
+
+        Nothing is returned for an empty line: it is skipped (RFC 9112, 2.2), also one that is a lone CR, as by llhttp.
+        """
+        line = line.lstrip(b"\r\n")
+        if not line:
+            return b""
+        words = _REQUEST_LINE.fullmatch(line)
+        if not words:
+            raise BadRequest("the request line is malformed")
+        self._tell(self._events.on_url, words[2])
+        return b" ".join(words.groups())
 
     def _end_head(self, end: int) -> None:
         """Tell the head, and the end of a request that has no body. SwitchProtocols if it asks for another protocol."""
@@ -155,17 +170,31 @@ class H11Parser:
         while True:
             unread = self._connection.trailing_data[0] if self._is_chunked else b""
             event = self._next_event()
+            self._between += unread[: len(unread) - self._count_unread(event)]
             if isinstance(event, h11.Data):
-                self._tell(self._events.on_body, bytes(event.data))
+                self._tell_data(event)
             elif isinstance(event, h11.EndOfMessage):
-                return self._end_message(event, unread)
+                return self._end_message(event)
             else:
                 return 0
 
-    def _end_message(self, event: h11.EndOfMessage, unread: bytes) -> int:
+    def _count_unread(self, event: object) -> int:
+        """Return how many bytes are left in h11, or are data."""
+        rest = len(self._connection.trailing_data[0]) if self._is_chunked else 0
+        return rest + (len(event.data) if isinstance(event, h11.Data) else 0)
+
+    def _tell_data(self, event: h11.Data) -> None:
+        if self._between:
+            if not _CHUNK_HEAD.fullmatch(self._between):
+                raise BadRequest("the line of a chunk's size is malformed")
+            self._between = b""
+        self._tell(self._events.on_body, bytes(event.data))
+
+    def _end_message(self, event: h11.EndOfMessage) -> int:
         rest = len(self._connection.trailing_data[0])
-        if self._is_chunked and not _CHUNKED_END.fullmatch(unread, 0, len(unread) - rest):
+        if self._is_chunked and not _CHUNKED_END.fullmatch(self._between):
             raise BadRequest("the end of a chunked body is malformed")
+        self._between = b""
         for name, value in event.headers.raw_items():
             self._tell(self._events.on_header, name, value)
         self._read = self._refuse_more if self._is_last else self._read_line
