@@ -236,6 +236,7 @@ class HttpConnection(RequestReader):
         self.state = LINGER
         self._waiting.clear()  # the client does not expect that they are served (RFC 9112, 9.6)
         self._unparsed = b""
+        self._reading = None  # what comes now is dropped, and has no other time than this state's
         self.deadline = self.server.after(LINGER_TIME)
         self._linger_end = self.server.after(LINGER_LIMIT)
         self._last_queued = self.transport.get_write_buffer_size()

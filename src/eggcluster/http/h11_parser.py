@@ -135,7 +135,7 @@ class H11Parser:
         for name, value in headers:
             self._tell(self._events.on_header, name, value)
         self._tell(self._events.on_headers_complete)
-        options = _tokens(headers, b"connection")
+        options = _tokens(headers, b"connection") | _tokens(headers, b"proxy-connection")  # as for llhttp
         if request.method == b"CONNECT" or (b"upgrade" in options and _tokens(headers, b"upgrade")):
             self._tell(self._events.on_message_complete)
             raise SwitchProtocols(end)

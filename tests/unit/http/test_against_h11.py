@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from eggcluster.http.head import RequestHead
 from eggcluster.http.rules import MALFORMED, Rejection, check_raw_head
+from tests.unit.http.mutations import FIELDS, FRAMING_FIELDS, damage, heads, make_request
 from tests.unit.http.reading import LIMITS, explained, read, read_by_h11
 
 SEED = 20261128
@@ -123,53 +124,6 @@ LAXER = (
 
 # -- requests --------------------------------------------------------------------------------------------------
 
-LINES = [
-    b"GET / HTTP/1.1", b"POST /a?b=c HTTP/1.1", b"HEAD /%41 HTTP/1.1", b"OPTIONS * HTTP/1.1", b"CONNECT a:1 HTTP/1.1",
-    b"GET http://b/c HTTP/1.1", b"GET / HTTP/1.0", b"POST / HTTP/1.0", b"GET / HTTP/2.0", b"FOO / HTTP/1.1", b"GET /",
-    b"GET /a#b HTTP/1.1", b"GET //a HTTP/1.1", b"get / HTTP/1.1", b"GET / HTTP/1.2", b"POST x HTTP/1.1",
-    b"GET * HTTP/1.1", b"GET / RTSP/1.0",
-]  # fmt: skip
-FIELDS = [
-    b"Host: a", b"Host: a:80", b"Host: a b", b"Host:", b"host: b", b"Content-Length: 3", b"Content-Length: 0",
-    b"content-length: 3", b"Content-Length: 3, 3", b"Content-Length: +3", b"Content-Length: 99999999999999999999",
-    b"Content-Length: 1000001", b"Transfer-Encoding: chunked", b"transfer-encoding: Chunked", b"Expect: x",
-    b"Transfer-Encoding: gzip, chunked", b"Transfer-Encoding: chunked, identity", b"Expect: 100-continue",
-    b"Connection: close", b"Connection: keep-alive", b"Connection: Upgrade", b"Upgrade: websocket", b"Upgrade: h2c",
-    b"Transfer-Encoding: gzip", b"X: y", b"X:", b"X:  y \t", b"X: \xe9", b"X y: z", b"X : y", b"X", b": y", b" folded",
-    b"\tfolded", b"X: a\x00b", b"Cookie: a=b; c=d", b"Accept: */*",
-]  # fmt: skip
-FRAMING_FIELDS = [
-    b"Content-Length: 3", b"content-length:0", b"Content-Length: 007 ", b"CONTENT-LENGTH: \t5", b"Connection: close",
-    b"Transfer-Encoding: chunked", b"transfer-encoding:Chunked", b"Transfer-Encoding: chunked ",
-    b"Connection: keep-alive", b"Connection: Upgrade", b"Proxy-Connection: close", b"Upgrade: h2c",
-    b"Upgrade: websocket", b"Expect: 100-continue",
-]  # fmt: skip
-PIECES = [
-    b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b"\x00", b"\x01", b"\x7f", b"\xe9", b",", b"#", b"*", b"0", b"-", b"\x0b",
-    b"Host: a\r\n", b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"chunked", b"HTTP/1.1", b";", b"/",
-    b"@", b"[", b"RTSP",
-]  # fmt: skip
-
-
-def make_request(rolls: random.Random, choice: list[bytes] = FIELDS) -> bytes:
-    """Return a request that is right in most of its parts, with some of the fields of `choice`."""
-    fields = rolls.sample(choice, rolls.randrange(4))
-    if rolls.random() < 0.8:
-        fields.insert(rolls.randrange(len(fields) + 1), b"Host: a")
-    line = rolls.choice(LINES if rolls.random() < 0.4 else LINES[:3])
-    before = rolls.choice((b"\r\n", b"\n", b"\r")) if rolls.random() < 0.03 else b""
-    return before + b"\r\n".join([line, *fields, b"", b""])
-
-
-def damage(data: bytes, rolls: random.Random) -> bytes:
-    """Return `data` with a few bytes cut out, put in or doubled."""
-    for _ in range(rolls.randrange(4)):
-        begin = rolls.randrange(len(data) + 1)
-        end = min(len(data), begin + rolls.randrange(4))
-        middle = rolls.choice((rolls.choice(PIECES), data[begin:end] * 2, b""))
-        data = data[:begin] + middle + data[end:]
-    return data
-
 
 def samples(choice: list[bytes] = FIELDS) -> list[bytes]:
     rolls = random.Random(SEED)
@@ -214,6 +168,12 @@ def facts_of_h11(request: h11.Request, data: bytes) -> tuple[Any, ...]:
         b"transfer-encoding" in found,
         int(found.get(b"content-length", b"0")),
     )
+
+
+@given(heads)
+@settings(max_examples=1500, deadline=None)
+def test_a_head_of_the_grammar_with_a_few_edits_is_read_as_by_h11_or_by_decision(data: bytes) -> None:
+    difference(data)
 
 
 def test_ours_and_h11_differ_by_decision_only() -> None:
