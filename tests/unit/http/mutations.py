@@ -1,8 +1,11 @@
 """Requests that are right but for a few bytes: by a random generator, and as strategies of hypothesis."""
 
+import os
 import random
 
 from hypothesis import strategies as st
+
+EXAMPLES = 30_000 if os.environ.get("EGG_LONG") else 600  # of each property; the short run has the same ones each time
 
 LINES = [
     b"GET / HTTP/1.1", b"POST /a?b=c HTTP/1.1", b"HEAD /%41 HTTP/1.1", b"OPTIONS * HTTP/1.1", b"CONNECT a:1 HTTP/1.1",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eggcluster.http.head import RequestHead
 from eggcluster.http.rules import MALFORMED, Rejection, check_raw_head
-from tests.unit.http.mutations import FIELDS, FRAMING_FIELDS, damage, heads, make_request
+from tests.unit.http.mutations import EXAMPLES, FIELDS, FRAMING_FIELDS, damage, heads, make_request
 from tests.unit.http.reading import LIMITS, explained, read, read_by_h11
 
 SEED = 20261128
@@ -171,7 +171,7 @@ def facts_of_h11(request: h11.Request, data: bytes) -> tuple[Any, ...]:
 
 
 @given(heads)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_a_head_of_the_grammar_with_a_few_edits_is_read_as_by_h11_or_by_decision(data: bytes) -> None:
     difference(data)
 
