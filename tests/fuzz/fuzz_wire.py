@@ -8,7 +8,6 @@ order and unchanged, and all have to see the same of the rest. Nothing may be lo
 import asyncio
 import logging
 import random
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,16 +15,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+import pytest
+
 from eggcluster.http import h11_parser, parsers, reader
 from eggcluster.http.connection import HttpConnection
 from eggcluster.http.head import Limits
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.server import HttpServer
 from eggcluster.http.websocket import asgi_exchange, load_handshake
-from tests.fuzz import recording_apps
 from tests.fuzz.memory_transport import MemoryTransport
 from tests.fuzz.recording_apps import CountedExchange, Record, as_wsgi, threads
 from tests.fuzz.request_streams import Sent, Stream, cut, make_stream
+from tests.fuzz.response_reader import responses_in
 from tests.fuzz.wire_decisions import Outcome, Response, decided
 from tests.unit.clock import JumpingLoop
 
@@ -49,18 +50,11 @@ VARIANTS = (ASGI, ASGI, ASGI_H11, ASGI_H11, Variant("wsgi", "llhttp"), Variant("
 def parser_in_use(name: str) -> Iterator[None]:
     """Have new connections read with llhttp or h11."""
     module: Any = h11_parser if name == "h11" else parsers
-    before = reader.new_parser, reader.SwitchProtocols, reader.CallbackFailed, reader.BadRequest
-    chosen = (getattr(module, "H11Parser", parsers.new_parser),)
-    chosen += (module.SwitchProtocols, module.CallbackFailed, module.BadRequest)
-    _use(chosen)
-    try:
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(reader, "new_parser", getattr(module, "H11Parser", parsers.new_parser))
+        for error in ("SwitchProtocols", "CallbackFailed", "BadRequest"):
+            patches.setattr(reader, error, getattr(module, error))
         yield
-    finally:
-        _use(before)
-
-
-def _use(parser: tuple[Any, ...]) -> None:
-    reader.new_parser, reader.SwitchProtocols, reader.CallbackFailed, reader.BadRequest = parser  # type: ignore[misc]
 
 
 class Client:
@@ -108,7 +102,6 @@ class Client:
             await asyncio.sleep(0.1)
         assert self.transport.misuse == []
 
-
     def _describe(self) -> str:
         fields = ("state", "deadline", "exchange", "_reading", "_waiting", "_rejection", "_reading_paused")
         facts = {name: getattr(self.transport.protocol, name, None) for name in fields}
@@ -127,40 +120,6 @@ async def serve(stream: Stream, variant: Variant, end: str, rolls: random.Random
 
 
 # -- what is demanded --------------------------------------------------------------------------------------------
-
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n")
-
-
-def responses_in(data: bytes) -> Iterator[Response]:
-    """Yield the final responses; what follows a 101 is not HTTP."""
-    while data:
-        head, separator, data = data.partition(b"\r\n\r\n")
-        assert separator and head.startswith(b"HTTP/1.1 "), head
-        status, body = int(head[9:12]), b""
-        if status == 101:
-            yield status, b""
-            return
-        if b"x-method: HEAD" in head.replace(b"X-Method", b"x-method") or status < 200:
-            pass
-        elif found := _LENGTH.search(head + b"\r\n"):
-            body, data = data[: int(found[1])], data[int(found[1]) :]
-        elif b"transfer-encoding: chunked" in head:
-            body, data = _chunks(data)
-        else:
-            body, data = data, b""
-        if status >= 200:
-            yield status, body
-
-
-def _chunks(data: bytes) -> tuple[bytes, bytes]:
-    body = b""
-    while True:
-        line, _, data = data.partition(b"\r\n")
-        size = int(line, 16)
-        body, ended, data = body + data[:size], data[size : size + 2], data[size + 2 :]
-        assert ended == b"\r\n"
-        if not size:
-            return body, data
 
 
 def check(stream: Stream, variant: Variant, end: str, outcome: Outcome) -> None:
@@ -213,7 +172,6 @@ class _Collector(logging.Handler):
 async def run_for(seconds: float, seed: int, count: int = 0) -> int:
     """Streams for that long, or that many; return how many there were."""
     loop = asyncio.get_running_loop()
-    recording_apps.asyncio_loop = loop
     load_handshake()
     collector = _Collector()
     logging.getLogger().addHandler(collector)

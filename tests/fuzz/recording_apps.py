@@ -100,21 +100,21 @@ threads = Threads()
 class _Condition(threading.Condition):
     """A thread that waits for it is not busy, from then on until it is notified."""
 
-    waiting = 0
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self._loop = loop
+        self._waiting = 0
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.waiting += 1
+        self._waiting += 1
         threads.add(-1)
-        asyncio_loop.call_soon_threadsafe(_nothing)
+        self._loop.call_soon_threadsafe(_nothing)
         return super().wait(timeout)
 
     def notify_all(self) -> None:
-        threads.add(self.waiting)
-        self.waiting = 0
+        threads.add(self._waiting)
+        self._waiting = 0
         super().notify_all()
-
-
-asyncio_loop: asyncio.AbstractEventLoop
 
 
 def _nothing() -> None: ...
@@ -129,7 +129,7 @@ class CountedExchange(WsgiExchange):
 
     def _prepare_to_wait(self) -> None:
         if not self.is_waiting:
-            self._changed = _Condition()
+            self._changed = _Condition(self.connection.server.loop)
             self.is_waiting = True
 
     def serve(self) -> None:

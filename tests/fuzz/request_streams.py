@@ -9,7 +9,7 @@ Header = tuple[bytes, bytes]
 
 METHODS = (b"GET", b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"M-SEARCH", b"POST", b"POST", b"PUT", b"PATCH", b"QUERY")
 PLACES = (b"/echo", b"/echo", b"/slow", b"/pieces", b"/early")  # what recording_apps.py does there
-QUERIES = (b"", b"", b"?=", b"?a=b&c", b"/%2F%41", b"//x", b"/;p?q=%00", b"/{}|^`\"<>\\?[]", b"/" + b"x" * 300)
+QUERIES = (b"", b"", b"?=", b"?a=b&c", b"/%2F%41", b"//x", b"/;p?q=%00", b'/{}|^`"<>\\?[]', b"/" + b"x" * 300)
 HEADERS = (
     b"Accept: */*", b"X-Empty:", b"X-Tabs: \t a\tb \t", b"X-Latin: \xe9\xff\x80", b"Cookie: a=b; c=d", b"cookie:e=f",
     b"X-Twice: 1", b"x-twice: 2", b"under_score: x", b"!#$%&'*+-.^_`|~: token", b"X-Long: " + b"y" * 700,
@@ -157,7 +157,9 @@ def damage(data: bytes, rolls: random.Random) -> bytes:
         end_of_head = data.find(b"\r\n\r\n") + 4
         begin = rolls.randrange((end_of_head if rolls.random() < 0.7 else len(data)) + 1)
         end = min(len(data), begin + rolls.randrange(4))
-        middle = rolls.choice((rolls.choice(PIECES), rolls.choice(PIECES), data[begin:end] * 2, b"", rolls.randbytes(1)))
+        middle = rolls.choice(
+            (rolls.choice(PIECES), rolls.choice(PIECES), data[begin:end] * 2, b"", rolls.randbytes(1))
+        )
         data = data[:begin] + middle + data[end:]
     return data
 

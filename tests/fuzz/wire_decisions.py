@@ -45,8 +45,8 @@ def _last_is(*statuses: int) -> Callable[[tuple[Response, ...], tuple[Response, 
 DECISIONS = (
     WireDecision(
         "the rule of a refusal",
-        "which rule a head has broken is found in the bytes of one piece: what the parser has read is not kept for that."
-        " A head that came in several pieces is answered with 400 and no more",
+        "which rule a head has broken is found in the bytes of one piece: what the parser has read is not kept for "
+        "that. A head that came in several pieces is answered with 400 and no more",
         _are_other_refusals,
     ),
     WireDecision(
@@ -59,8 +59,8 @@ DECISIONS = (
 )
 LINES = WireDecision(
     "whole lines",
-    "h11's parser looks at a line once it is complete, llhttp at each byte: in a line that never ends, llhttp alone sees "
-    "what is wrong",
+    "h11's parser looks at a line once it is complete, llhttp at each byte: in a line that never ends, llhttp alone "
+    "sees what is wrong",
     _last_is(400, 408, 431, 501, 505),
 )
 

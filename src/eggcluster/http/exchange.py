@@ -4,7 +4,7 @@ The request's side is called by the connection, in the order of the bytes; the r
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from eggcluster.http.connection import HttpConnection
 from eggcluster.http.forwarded import has_fields
@@ -53,7 +53,7 @@ class Exchange(Request):
     _body_size = 0  # of the request's body, so far
     has_trailers = False  # they end the response, after its body
     began = 0.0  # the instant on the loop's clock; only with an access log
-    response_headers: Headers = ()  # the application's
+    response_headers: Sequence[tuple[bytes, bytes]] = ()  # the application's
     _left: int | None = None  # bytes that the body still has, by its Content-Length
     _kind = NO_BODY  # how the body is framed
 
@@ -155,7 +155,8 @@ class Exchange(Request):
     def start(self, status: int, headers: Headers) -> None:
         """Set the response's head; it is sent with the first piece of the body."""
         self.status = status
-        self.response_headers = headers
+        # They are read again for the access log, and before a length is added: an iterator would be empty by then.
+        self.response_headers = headers if isinstance(headers, list) else list(headers)
         self.stage = HEAD
 
     def announce_size(self, size: int) -> None:

@@ -62,16 +62,45 @@ TEXT = bytes(range(0x20, 0x7F)) + b"\t\x80\xe9\xff"
 VERSIONS = [b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/0.9", b"http/1.1", b"RTSP/1.0"]
 TARGETS = [b"/", b"*", b"/a?b=c", b"a:80", b"http://a/b", b"HTTPS://[::1]:1?x", b"//", b"/%zz", b"ftp://a", b"", b"/#"]
 LINE_ENDS = [b"\r\n"] * 60 + [b"\n", b"\r", b"\r\r\n", b" \r\n", b"\r\n ", b""]
-SIZES = [b"%x", b"%X", b"000%x", b"%x ", b" %x", b"0x%x", b"+%x", b"%x\t", b"1%x", b"f" * 15 + b"%x", b"f" * 16 + b"%x"]
-EXTENSIONS = [b""] * 6 + [b";", b";a", b";a=b", b';a="b;c"', b"; a", b" ;a", b";a = b", b";a;b", b';a="', b";\xe9", b";a\x01"]
-TRAILERS = [b"X: y", b"x:y", b"X:", b"X : y", b" folded", b"X: \x00", b"Host: a", b"Content-Length: 1", b": y", b"X", b"X: \xe9"]
+SIZES = [
+    b"%x", b"%X", b"000%x", b"%x ", b" %x", b"0x%x", b"+%x", b"%x\t", b"1%x", b"f" * 15 + b"%x", b"f" * 16 + b"%x",
+]  # fmt: skip
+EXTENSIONS = [b""] * 6 + [
+    b";",
+    b";a",
+    b";a=b",
+    b';a="b;c"',
+    b"; a",
+    b" ;a",
+    b";a = b",
+    b";a;b",
+    b';a="',
+    b";\xe9",
+    b";a\x01",
+]
+TRAILERS = [
+    b"X: y",
+    b"x:y",
+    b"X:",
+    b"X : y",
+    b" folded",
+    b"X: \x00",
+    b"Host: a",
+    b"Content-Length: 1",
+    b": y",
+    b"X",
+    b"X: \xe9",
+]
 
 
-def bytes_of(alphabet: bytes, **sizes: int) -> "st.SearchStrategy[bytes]":
-    return st.lists(st.sampled_from(alphabet), **sizes).map(bytes)
+def bytes_of(alphabet: bytes, least: int, most: int) -> "st.SearchStrategy[bytes]":
+    return st.lists(st.sampled_from(alphabet), min_size=least, max_size=most).map(bytes)
 
 
-def edited(data: bytes, edits: "list[tuple[int, int, bytes | None]]") -> bytes:
+Edits = list[tuple[int, int, bytes | None]]
+
+
+def edited(data: bytes, edits: Edits) -> bytes:
     """Return `data` with bytes removed and put in at these places; None doubles what would be removed."""
     for place, count, piece in edits:
         begin = place % (len(data) + 1)
@@ -80,27 +109,34 @@ def edited(data: bytes, edits: "list[tuple[int, int, bytes | None]]") -> bytes:
     return data
 
 
-_edit = st.tuples(
-    st.integers(0, 2000), st.integers(0, 3), st.sampled_from(PIECES) | st.binary(max_size=2) | st.none()
-)
-EDITS = st.just([]) | st.lists(_edit, max_size=3)
+_edit = st.tuples(st.integers(0, 2000), st.integers(0, 3), st.sampled_from(PIECES) | st.binary(max_size=2) | st.none())
+EDITS: "st.SearchStrategy[Edits]" = st.just([]) | st.lists(_edit, max_size=3)
 _names = st.sampled_from([b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"X"])
-_values = st.sampled_from([b"a", b"3", b"chunked", b"close", b"x", b""]) | bytes_of(TEXT, max_size=6)
-_field_lines = st.sampled_from(FRAMING_FIELDS) | st.sampled_from(FIELDS) | st.builds(
-    lambda name, space, value: name + b":" + space + value,
-    _names | bytes_of(TOKEN, min_size=1, max_size=3),
-    st.sampled_from([b"", b" ", b"\t ", b"  "]),
-    _values,
+_values = st.sampled_from([b"a", b"3", b"chunked", b"close", b"x", b""]) | bytes_of(TEXT, 0, 6)
+_field_lines = (
+    st.sampled_from(FRAMING_FIELDS)
+    | st.sampled_from(FIELDS)
+    | st.builds(
+        lambda name, space, value: name + b":" + space + value,
+        _names | bytes_of(TOKEN, 1, 3),
+        st.sampled_from([b"", b" ", b"\t ", b"  "]),
+        _values,
+    )
 )
-_request_lines = st.sampled_from(LINES[:3]) | st.sampled_from(LINES) | st.builds(
-    lambda method, target, version: b"%b %b %b" % (method, target, version),
-    st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"QUERY", b"CONNECT"]) | bytes_of(TOKEN, min_size=1, max_size=4),
-    st.sampled_from(TARGETS) | bytes_of(TEXT, max_size=4).map(lambda text: b"/" + text),
-    st.sampled_from(VERSIONS),
+_methods = st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"QUERY", b"CONNECT"])
+_request_lines = (
+    st.sampled_from(LINES[:3])
+    | st.sampled_from(LINES)
+    | st.builds(
+        lambda method, target, version: b"%b %b %b" % (method, target, version),
+        st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"QUERY", b"CONNECT"]) | bytes_of(TOKEN, 1, 4),
+        st.sampled_from(TARGETS) | bytes_of(TEXT, 0, 4).map(lambda text: b"/" + text),
+        st.sampled_from(VERSIONS),
+    )
 )
 
 
-def _joined(line: bytes, fields: list[bytes], ends: list[bytes], edits: "list[tuple[int, int, bytes | None]]") -> bytes:
+def _joined(line: bytes, fields: list[bytes], ends: list[bytes], edits: Edits) -> bytes:
     lines = [line, b"Host: a", *fields]
     return edited(b"".join(map(b"".join, zip(lines, ends, strict=False))) + b"\r\n", edits)
 
@@ -120,11 +156,16 @@ _chunks = st.builds(
     st.binary(min_size=1, max_size=20),
 )
 _chunked_ends = st.builds(
-    lambda size, extension, trailers: size + extension + b"\r\n" + b"".join(each + b"\r\n" for each in trailers) + b"\r\n",
+    lambda size, extension, trailers: (
+        size + extension + b"\r\n" + b"".join(each + b"\r\n" for each in trailers) + b"\r\n"
+    ),
     st.sampled_from([b"0", b"0", b"000", b"0" * 30, b"0x0"]),
     st.sampled_from(EXTENSIONS),
     st.lists(st.sampled_from(TRAILERS), max_size=2),
 )
 chunked_bodies = st.builds(
-    lambda chunks, end, edits: edited(b"".join(chunks) + end, edits), st.lists(_chunks, max_size=3), _chunked_ends, EDITS
+    lambda chunks, end, edits: edited(b"".join(chunks) + end, edits),
+    st.lists(_chunks, max_size=3),
+    _chunked_ends,
+    EDITS,
 )

@@ -50,7 +50,7 @@ DECISIONS = (
     ),
     ChunkDecision(
         "huge chunks",
-        "llhttp refuses 2**64 bytes and more (RFC 9112, 7.1: overflows must be found), h11 sizes of more than 20 digits",
+        "llhttp refuses 2**64 bytes and more (RFC 9112, 7.1: overflows must be found), h11 more than 20 digits",
         re.compile(rb"[0-9A-Fa-f]{16}").search,
     ),
     ChunkDecision(

@@ -72,6 +72,21 @@ def test_a_head_that_has_begun_behind_a_request_is_no_silence() -> None:
     in_no_time(scenario())
 
 
+def test_responses_may_take_longer_than_a_silent_connection_is_kept() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(7)
+        await respond(send, b"x")
+
+    async def scenario() -> None:
+        wire = Wire(slow)
+        wire.connection.data_received(get() + get())
+        await wire.end(within=21)
+        assert wire.statuses == [b"200", b"200"]
+        assert now() > 18
+
+    in_no_time(scenario())
+
+
 @pytest.mark.parametrize("expects", [(), ("Expect: 100-continue",)], ids=["body", "expect"])
 def test_the_last_connection_does_not_wait_for_a_request_behind_the_last_one(expects: tuple[str, ...]) -> None:
     async def closing(scope: Scope, receive: Receive, send: Send) -> None:

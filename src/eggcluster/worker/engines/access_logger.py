@@ -26,7 +26,7 @@ def access_logger(text: str) -> Callable[[Exchange], None]:
             version=head.version,
             headers=head.headers,
             status=exchange.status,
-            response_headers=headers if isinstance(headers, list) else (),
+            response_headers=headers,
             body_bytes=exchange.bytes_sent,
         )
         _logger.info(line(record))
