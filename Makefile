@@ -5,7 +5,7 @@ PORT ?= 7001
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test pythons check unit long soak bench clean python
+.PHONY: help demo test pythons check unit long soak fuzz bench clean python
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garba
 
 soak: $(VENV)/test  ## random faults under load: an hour (EGG_CHAOS_SECONDS=, EGG_CHAOS_SEED=)
 	EGG_CHAOS_SECONDS=$${EGG_CHAOS_SECONDS:-3600} $(BIN)/pytest -s tests/chaos/test_chaos.py
+
+fuzz: $(VENV)/test  ## random streams of requests through the HTTP engine: ten minutes (FUZZ_SECONDS=, FUZZ_SEED=)
+	EGG_LONG=1 $(BIN)/pytest tests/unit/http/test_against_h11.py tests/unit/http/test_bodies_against_h11.py
+	$(BIN)/python -m tests.fuzz.fuzz_wire $${FUZZ_SECONDS:-600} $${FUZZ_SEED:-}
 
 bench: $(VENV)/test $(VENV)/bench  ## compare with the peers; see benchmarks/README.md
 	$(BIN)/python benchmarks/boot.py

@@ -24,7 +24,7 @@ _FIELD = re.compile(rb"(%b):[ \t]*(%b)\r\n" % (_TOKEN, _TEXT))
 _FIRST_BYTE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _QUOTED = rb'"(?:[\t\x20!#-\[\]-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
 _VALUE = rb"=(?:%b)?(?:%b)?" % (_TOKEN, _QUOTED)
-_EXTENSIONS = rb"(?:;(?:%b(?:%b)?|%b))*" % (_TOKEN, _VALUE, _VALUE)  # what llhttp takes for them
+_EXTENSIONS = rb"(?:;+(?:%b(?:%b)?|%b))*" % (_TOKEN, _VALUE, _VALUE)  # what llhttp takes for them
 # What stands between the data of two chunks, and after the last one, trailers and empty line included.
 _CHUNK_HEAD = re.compile(rb"(?:\r\n)?0*[0-9A-Fa-f]{1,16}%b\r\n" % _EXTENSIONS)
 _CHUNKED_END = re.compile(rb"(?:\r\n)?0+%b\r\n(?:%b:%b\r\n)*\r\n" % (_EXTENSIONS, _TOKEN, _TEXT))

@@ -41,7 +41,7 @@ STREAMS = {
     "body of a switch": b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello" + GET,
     "chunked, in capitals": CHUNKED.replace(b"chunked", b"CHUNKED") + b"B\r\nhello world\r\n000\r\n\r\n",
     "chunk extensions": CHUNKED + b"5;a=b\r\nhello\r\n0;c=\"d;e\"\r\n\r\n" + GET,
-    "more chunk extensions": CHUNKED + b"1;a;b=;=c;d=\"\";e=f\"g\"\r\nx\r\n0;h=\"\t\xe9\\\"\"\r\n\r\n" + GET,
+    "more chunk extensions": CHUNKED + b"1;a;;b=;=c;d=\"\";e=f\"g\"\r\nx\r\n0;h=\"\t\xe9\\\"\"\r\n\r\n" + GET,
     "chunks like framing": CHUNKED + b"7\r\n0\r\n\r\n\r\n\r\n4\r\n\r\n0\r\r\n0\r\n\r\n" + GET,
     "trailers": CHUNKED + b"1\r\nx\r\n0\r\nA: b\r\nC-d:e\r\n\r\n" + GET,
     "two chunked": (CHUNKED + b"1\r\nx\r\n0\r\nA: b\r\n\r\n") * 2,

@@ -1,4 +1,24 @@
-"""What other servers' tests demand of a server, and no other test here: each over a loopback socket."""
+"""What the tests of uvicorn and h11 demand on the wire, and no other test here: each over a loopback socket.
+
+Where we differ from them, with intent:
+
+| demanded there                                              | here                                                  |
+| ----------------------------------------------------------- | ----------------------------------------------------- |
+| a response with a bad header closes the connection          | 500, if nothing has been sent                         |
+| an application that returns a value is at fault             | the value means nothing                               |
+| ASGI 2 applications                                         | ASGI 3 alone                                          |
+| 100 Continue at the first read, whatever has come           | not if the body, or some of it, is there              |
+| a concurrency of 1 refuses the first connection             | that many are served                                  |
+| a WebSocket handshake with another version is 426           | 400, with `Sec-WebSocket-Version: 13` (RFC 6455, 4.4) |
+| a second accept, and a return after accept, end with 1006   | 1011, and 1000                                        |
+| a denial response with status 700 is 500                    | sent as it is: three digits are enough for HTTP       |
+| `Server` of an application is added to the server's own     | takes its place                                       |
+| bare LF, folds and control characters in fields are taken   | 400                                                   |
+| equal Content-Lengths are folded; `0 , 0` is one            | 400                                                   |
+| `Transfer-Encoding: gzip` is 501                            | 400: the body has no end; `gzip, chunked` is 501      |
+| white space around a chunk's size and in extensions is read | 400                                                   |
+| chunked wins over a Content-Length in a response            | the length is kept, no chunks are sent                |
+"""
 
 from typing import Any
 
