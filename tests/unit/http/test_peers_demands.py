@@ -8,7 +8,6 @@ Where we differ from them, with intent:
 | an application that returns a value is at fault             | the value means nothing                               |
 | ASGI 2 applications                                         | ASGI 3 alone                                          |
 | 100 Continue at the first read, whatever has come           | not if the body, or some of it, is there              |
-| a concurrency of 1 refuses the first connection             | that many are served                                  |
 | a WebSocket handshake with another version is 426           | 400, with `Sec-WebSocket-Version: 13` (RFC 6455, 4.4) |
 | a second accept, and a return after accept, end with 1006   | 1011, and 1000                                        |
 | a denial response with status 700 is 500                    | sent as it is: three digits are enough for HTTP       |
