@@ -1,8 +1,5 @@
 """Reports about a boot: why it failed, and where its time went. Runs in agent and app workers."""
 
-import asyncio
-import importlib
-import os
 import sys
 import time
 import traceback
@@ -11,18 +8,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType, TracebackType
 from typing import Any
 
-import eggcluster
 from eggcluster.errors import BootError, OptionsError
+from eggcluster.kernel.stacks import is_machinery
 from eggcluster.wording import printable
-
-# Files of ours, of the import system (its frozen part, too), and of what starts a module or a loop.
-_MACHINERY = (
-    "<frozen runpy>",
-    asyncio.runners.__file__,
-    os.path.dirname(eggcluster.__file__ or "") + os.sep,
-    "<frozen importlib",
-    os.path.dirname(importlib.__file__) + os.sep,
-)
 
 NO_SUBINTERPRETERS = "does not support loading in subinterpreters"  # CPython's own words
 
@@ -47,11 +35,6 @@ def _describe(error: BaseException) -> str:
         return f"{name} cannot be loaded in a subinterpreter; use --start-mode process\n{''.join(lines)}"
     summary = next(part for part in described.format_exception_only() if not part.startswith(" ")).splitlines()[0]
     return f"{summary}\n{''.join(lines)}".rstrip()
-
-
-def is_machinery(filename: str) -> bool:
-    """Return whether a frame of that file belongs to us or to the import system."""
-    return filename.startswith(_MACHINERY)
 
 
 def _strip(described: traceback.TracebackException) -> None:

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from eggcluster.kernel.stacks import application_stacks
 from eggcluster.kernel.threads import start_daemon, wait_steadily
-from eggcluster.worker.lifecycle.stacks import application_stacks
 
 _logger = logging.getLogger("eggcluster.worker")
 REPORT_MARGIN = 0.1  # of the close timeout: this long before its end the log says what holds the closing up

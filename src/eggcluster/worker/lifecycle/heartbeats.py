@@ -13,12 +13,12 @@ from collections.abc import Callable
 from typing import Any
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
+from eggcluster.kernel.stacks import stack_of, thread_frames, waiting
 from eggcluster.kernel.threads import start_daemon, wait_steadily
 from eggcluster.kernel.throttle import Throttle
 from eggcluster.model.lives.health import BEAT_INTERVAL
 from eggcluster.model.lives.worker import Heartbeat
 from eggcluster.worker.engines.engine import Load
-from eggcluster.worker.lifecycle.stacks import stack_of, thread_frames, waiting
 
 COMPLAINT_INTERVAL = 60.0  # seconds
 

@@ -10,9 +10,9 @@ import threading
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import CLOSE_REQUEST, STACKS_REQUEST
+from eggcluster.kernel.stacks import stack_of, thread_frames
 from eggcluster.kernel.threads import start_daemon
 from eggcluster.worker.lifecycle.close_request import CloseRequest
-from eggcluster.worker.lifecycle.stacks import stack_of, thread_frames
 
 
 class ThreadSignals:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
 import sys
 import threading
@@ -11,11 +12,24 @@ from itertools import dropwhile
 from types import FrameType
 from typing import Any
 
-from eggcluster.worker.lifecycle.boot_report import is_machinery
+import eggcluster
 
 Frames = Iterable[tuple[FrameType, int]]
 _STANDARD = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = os.path.join(_STANDARD, "site-packages") + os.sep
+# Files of ours, of the import system (its frozen part, too), and of what starts a module or a loop.
+_MACHINERY = (
+    "<frozen runpy>",
+    asyncio.runners.__file__,
+    os.path.dirname(eggcluster.__file__ or "") + os.sep,
+    "<frozen importlib",
+    os.path.dirname(importlib.__file__) + os.sep,
+)
+
+
+def is_machinery(filename: str) -> bool:
+    """Return whether a frame of that file belongs to us or to the import system."""
+    return filename.startswith(_MACHINERY)
 
 
 def stack_of(frames: Frames) -> str:
