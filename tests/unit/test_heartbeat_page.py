@@ -11,7 +11,9 @@ from eggcluster.model.lives.worker import Heartbeat
 def test_the_heartbeat_and_the_messages_read_do_not_touch_each_other() -> None:
     page = HeartbeatPage.create("test")
     try:
-        heartbeat = Heartbeat(beat=1.5, lag=0.25, requests=2, connections=3, accepting=False, accepted=4)
+        heartbeat = Heartbeat(
+            beat=1.5, lag=0.25, requests=2, connections=3, accepting=False, accepted=4, full=True, lost_threads=6
+        )
         page.write_messages_read(5)
         page.write(heartbeat)
         assert page.read() == heartbeat

@@ -14,7 +14,7 @@ from eggcluster.http.connection import HttpConnection, local_address, remote_add
 from eggcluster.http.server import HttpServer
 from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.options import ResolvedOptions
-from eggcluster.worker.engines.http_engine import HttpEngine
+from eggcluster.worker.engines.http_engine import HttpEngine, http_settings
 from tests.unit.conftest import Run
 from tests.unit.serving import run_server  # noqa: F401
 
@@ -88,6 +88,13 @@ class Client:
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         return head, await self.reader.readexactly(length)
+
+
+@pytest.mark.parametrize("field", ["header", "body", "write", "request", "keep_alive"])
+def test_each_timeout_reaches_the_server(field: str) -> None:
+    given: dict[str, Any] = {f"{field}_timeout": 77}
+    settings = http_settings(ResolvedOptions(**given))
+    assert getattr(settings, f"{field}_timeout") == 77
 
 
 # -- taking connections ------------------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ def worker(**more: Any) -> Worker:
         (RecycleLimits(rss=1024**2), Heartbeat(), 1024**2, 60.0, None),
         (RecycleLimits(rss=1024**2), Heartbeat(), 3 * 1024**2, 60.0, "3 MiB of memory"),
         (RecycleLimits(rss=1024**2), Heartbeat(), 3 * 1024**2, 4.9, None),  # too young: it may be what it needs
-        (RecycleLimits(), Heartbeat(requests=10**9), 10**12, 10**9, None),
+        (RecycleLimits(lost_threads=4), Heartbeat(lost_threads=3), 0, 60.0, None),
+        (RecycleLimits(lost_threads=4), Heartbeat(lost_threads=4), 0, 0.5, "losing 4 of its WSGI threads"),
+        (RecycleLimits(), Heartbeat(requests=10**9, lost_threads=8), 10**12, 10**9, None),
     ],
 )
 def test_a_worker_is_worn_out_at_its_limit(

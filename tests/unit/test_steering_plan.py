@@ -50,6 +50,23 @@ def test_while_no_slot_is_open_nothing_is_taken_over() -> None:
     assert not plan.any_open
 
 
+def test_a_full_slot_gets_new_connections_only_if_all_are_full() -> None:
+    steering = Steering(3, sticky=False, hold=HOLD)
+    plan = steering.update([SlotView(1, True), SlotView(2, True, full=True), SlotView(3, False, full=True)], 0)
+    assert set(plan.weights) == {1}
+    assert plan.by_weight(0) == [1]
+    assert states(plan) == [OPEN, OPEN, OUT]
+    assert plan.taken_over == [3], "a full worker accepts what waits at its own listener"
+    plan = steering.update([SlotView(1, True, full=True), SlotView(2, True, full=True), SlotView(3, False)], 1)
+    assert set(plan.weights) == {1, 2}
+
+
+def test_a_sticky_client_stays_with_a_full_worker() -> None:
+    steering = Steering(2, sticky=True, hold=HOLD)
+    free = steering.update([SlotView(1, True), SlotView(2, True)], 0)
+    assert steering.update([SlotView(1, True, full=True), SlotView(2, True)], 10) == free
+
+
 def test_the_acceptors_turns_are_spread_as_the_weights() -> None:
     steering = Steering(2, sticky=False, hold=HOLD)
     plan = steering.update(views(1, 2, of=2), 0)

@@ -10,7 +10,9 @@ from urllib.parse import unquote
 from eggcluster.http.exchange import BODY, DONE, HEAD, NOTHING, Exchange
 from eggcluster.http.extensions import EXTENSIONS, send_early_hint, send_path, tls_extension
 from eggcluster.http.framing import BadResponse, has_no_body, render_trailers
+from eggcluster.http.request_timeout import GRACE
 from eggcluster.http.rules import SERVER_ERROR, UNAVAILABLE, Rejection
+from eggcluster.kernel.stacks import stack_of, waiting
 
 LARGE = 256 * 1024  # bytes; a longer piece is written in parts of this size, so that the client's pace counts
 Loop = asyncio.AbstractEventLoop
@@ -48,12 +50,23 @@ class AsgiExchange(Exchange):
     def cancel(self) -> None:
         self.task.cancel()
 
+    def time_out(self) -> None:
+        stack = stack_of(waiting(self.task.get_coro()))
+        self.answer_timeout()
+        self.connection.server.log_overrun(self, "took longer than its --request-timeout and is cancelled", stack)
+        self.task.cancel()
+
+    def outlast(self) -> None:
+        stack = stack_of(waiting(self.task.get_coro()))
+        self.connection.server.log_overrun(self, f"goes on {GRACE:g}s after it was cancelled", stack)
+
     def wake(self) -> None:
         receivers, self._receivers = self._receivers, ()
         self.is_waiting = False
         _complete(receivers)
 
     def writable(self) -> None:
+        super().writable()
         writers, self._writers = self._writers, ()
         _complete(writers)
 
@@ -111,12 +124,17 @@ class AsgiExchange(Exchange):
             "query_string": query,
             "headers": head.headers,
             "state": server.state.copy(),
-            "extensions": self._tls_extensions() if connection.is_tls else EXTENSIONS.copy(),
+            "extensions": self._more_extensions() if connection.has_more_extensions else EXTENSIONS.copy(),
         }
 
-    def _tls_extensions(self) -> dict[str, Any]:
+    def _more_extensions(self) -> dict[str, Any]:
+        extensions: dict[str, Any] = EXTENSIONS.copy()
         encrypted = self.connection.transport.get_extra_info("ssl_object")  # None once the connection is lost
-        return {**EXTENSIONS, "tls": tls_extension(encrypted)} if encrypted else EXTENSIONS.copy()
+        if encrypted:
+            extensions["tls"] = tls_extension(encrypted)
+        if self.connection.server.settings.request_timeout:
+            extensions["eggcluster.timeout"] = self.allow
+        return extensions
 
     async def receive(self) -> dict[str, Any]:
         """Return the next event: a piece of the body, or `http.disconnect` when the client or the response is done."""

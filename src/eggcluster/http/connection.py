@@ -39,8 +39,8 @@ class HttpConnection(RequestReader):
     """Reads requests from its transport and gives each to a `Request`, one at a time."""
 
     __slots__ = (
-        "_last_queued", "_linger_end", "_reading_paused", "_sees_end", "_source", "client", "environ", "is_proxied",
-        "is_tls", "local", "scheme", "transport",
+        "_last_queued", "_linger_end", "_reading_paused", "_sees_end", "_source", "client", "environ",
+        "has_more_extensions", "is_proxied", "is_tls", "local", "scheme", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer, *, is_tls: bool, source: Addresses | None = None) -> None:
@@ -48,6 +48,7 @@ class HttpConnection(RequestReader):
         super().__init__(server)
         self._source = source
         self.is_tls = is_tls
+        self.has_more_extensions = is_tls or bool(server.settings.request_timeout)  # ASGI's, of this connection alone
         self.scheme = "https" if is_tls else "http"
         self.is_proxied = False  # the peer is a proxy whose headers are trusted
         self.environ: dict[str, Any] | None = None  # what the WSGI requests of this connection have in common

@@ -3,6 +3,7 @@
 The request's side is called by the connection, in the order of the bytes; the response's side by the subclass.
 """
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
@@ -24,7 +25,9 @@ from eggcluster.http.framing import (
 )
 from eggcluster.http.head import RequestHead
 from eggcluster.http.request import Refused, Request
-from eggcluster.http.rules import BODY_TOO_LARGE, SERVER_ERROR, UNAVAILABLE, Rejection
+from eggcluster.http.request_timeout import UNSEEN
+from eggcluster.http.rules import BODY_TOO_LARGE, SERVER_ERROR, TIMED_OUT, UNAVAILABLE, Rejection
+from eggcluster.http.server import NEVER
 
 BODY_AHEAD = 64 * 1024  # bytes of a body that are read before the application asks for them
 SHORT_REST = 64 * 1024  # bytes of a body that are read and dropped so that the connection can be used again
@@ -52,6 +55,9 @@ class Exchange(Request):
     bytes_sent = 0  # of the body
     _body_size = 0  # of the request's body, so far
     has_trailers = False  # they end the response, after its body
+    file_waiter: "asyncio.Future[None] | None" = None  # what sends a file past `write` waits for room
+    deadline = UNSEEN  # of the application, with --request-timeout
+    is_timed_out = False
     began = 0.0  # the instant on the loop's clock; only with an access log
     response_headers: Sequence[tuple[bytes, bytes]] = ()  # the application's
     _left: int | None = None  # bytes that the body still has, by its Content-Length
@@ -99,8 +105,17 @@ class Exchange(Request):
         """Nothing can be sent any more."""
         if self.stage == BODY:
             self._log_access()
-        self.stage = DONE
+        if self.stage != DONE:
+            self.stage, self.was_cut = DONE, True
         self.client_left()
+
+    def writable(self) -> None:
+        self.wake_file()
+
+    def wake_file(self) -> None:
+        """Have what sends a file past `write` look again: at the socket, and whether the connection is still there."""
+        if self.file_waiter is not None and not self.file_waiter.done():
+            self.file_waiter.set_result(None)
 
     def fail(self, rejection: Rejection) -> None:
         """Answer with `rejection` instead of the application's response; close if that has begun."""
@@ -149,6 +164,36 @@ class Exchange(Request):
             self.connection.set_body_deadline()
             if not self.body_is_complete and not self.body:
                 self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    # -- the time limit --------------------------------------------------------------------------------------
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the time limit counts: until the response is complete. What follows it keeps no client waiting."""
+        return self.stage != DONE or self.was_cut
+
+    @abstractmethod
+    def time_out(self) -> None:
+        """Answer in the application's place, log where it is, and have it stop if it can be stopped."""
+
+    @abstractmethod
+    def outlast(self) -> None:
+        """The application is still at it, a while after `time_out`."""
+
+    def allow(self, seconds: float | None) -> None:
+        """Let the request take `seconds` from now on, None: as long as it likes. `eggcluster.timeout` of ASGI and WSGI.
+
+        May be called from any thread, and again. Too late once the time is over.
+        """
+        self.deadline = NEVER if seconds is None else self.connection.server.loop.time() + seconds
+
+    def answer_timeout(self) -> None:
+        """Answer with 504; if a response has begun, the client has to see that it broke off: a reset."""
+        begun, self.is_timed_out = self.stage == BODY, True
+        if self.stage != DONE:
+            self.fail(TIMED_OUT)
+        if begun:
+            self.connection.reset()
 
     # -- the response: called by the subclass, in the event loop ---------------------------------------------
 
@@ -210,14 +255,22 @@ class Exchange(Request):
         self._end()
 
     def can_send_raw(self) -> bool:
-        """Return whether the body may be written to the socket as it is, past `write`: it has a length, and one."""
-        return self._kind == LENGTH
+        """Return whether the body may be written to the socket as it is, past `write`: neither encrypted nor framed."""
+        return self._kind == LENGTH and not self.connection.is_tls
+
+    def room_in_body(self, size: int) -> int:
+        """Return how many of `size` bytes the body takes, once the head is sent: up to its Content-Length, if any."""
+        if self._kind == NO_BODY:
+            return 0
+        return size if self._left is None else min(size, self._left)
 
     def raw_sent(self, size: int) -> None:
-        """The whole body has been written past `write`."""
+        """End the response: its body, `size` bytes, has been written past `write`. BadResponse if it is too short."""
         if self.stage != DONE:
-            self.bytes_sent = size
-            self._end()
+            self.bytes_sent += size
+            if self._left is not None:
+                self._left -= size
+            self._end_body()
 
     def _frame(self, body: bytes, size: int) -> bytes:
         if self._kind == NO_BODY:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from eggcluster.http.exchange import DONE, HEAD, NOTHING, Exchange
-from eggcluster.http.framing import BadResponse, render_interim
+from eggcluster.http.framing import render_interim
+from eggcluster.http.sendfile import FilePart, send_by_kernel
 
 if TYPE_CHECKING:
     import ssl
@@ -46,18 +47,16 @@ def send_early_hint(exchange: Exchange, message: dict[str, Any]) -> None:
 
 
 async def send_path(exchange: Exchange, path: str, wait_for_room: Wait) -> None:
-    """Send a file as the whole body; by sendfile(2) where nothing has to be encrypted."""
+    """Send a file as the whole body; by sendfile(2) where nothing has to be encrypted.
+
+    BadResponse if the file is shorter than the response's Content-Length; of a longer one, only that much is sent.
+    """
     if exchange.stage != HEAD:
         raise RuntimeError("http.response.pathsend is the whole body: it follows http.response.start")
     with open(path, "rb") as file:  # noqa: ASYNC230  # a local file: to open it takes no longer than to ask a thread
         size = os.fstat(file.fileno()).st_size
-        exchange.announce_size(size)
-        exchange.flush_head()
-        if exchange.connection.is_tls or not exchange.can_send_raw():
-            await _send_pieces(exchange, file, size, wait_for_room)
-        else:
-            await _send_by_kernel(exchange, file.fileno(), size, wait_for_room)
-            exchange.raw_sent(size)
+        if not await send_by_kernel(exchange, FilePart(file.fileno(), 0, size)):
+            await _send_pieces(exchange, file, exchange.room_in_body(size), wait_for_room)
 
 
 async def _send_pieces(exchange: Exchange, file: Any, size: int, wait_for_room: Wait) -> None:
@@ -65,48 +64,9 @@ async def _send_pieces(exchange: Exchange, file: Any, size: int, wait_for_room: 
     while exchange.stage != DONE and sent < size:
         piece = await asyncio.to_thread(file.read, min(PIECE, size - sent))
         if not piece:
-            raise BadResponse("the file became shorter while it was sent")
+            break
         sent += len(piece)
         exchange.write(piece, more=True)
         await wait_for_room()
     if exchange.stage != DONE:
         exchange.write(b"", more=False)
-
-
-async def _send_by_kernel(
-    exchange: Exchange, file: int, size: int, wait_for_room: Callable[[], Awaitable[None]]
-) -> None:
-    """Send the file over the transport's socket, once the transport itself has sent all."""
-    transport, loop = exchange.connection.transport, exchange.connection.server.loop
-    transport.set_write_buffer_limits(0)
-    sock = os.dup(transport.get_extra_info("socket").fileno())  # the loop watches the transport's own number already
-    try:
-        while exchange.connection.is_write_paused:
-            await wait_for_room()
-        sent = 0
-        while sent < size and exchange.stage != DONE:
-            try:
-                count = os.sendfile(sock, file, sent, size - sent)
-            except BlockingIOError:
-                await _until_writable(loop, sock)
-                continue
-            if not count:
-                raise BadResponse("the file became shorter while it was sent")
-            sent += count
-    finally:
-        os.close(sock)
-        transport.set_write_buffer_limits()
-
-
-def _wake(writable: "asyncio.Future[None]") -> None:
-    if not writable.done():
-        writable.set_result(None)
-
-
-async def _until_writable(loop: asyncio.AbstractEventLoop, sock: int) -> None:
-    writable: asyncio.Future[None] = loop.create_future()
-    loop.add_writer(sock, _wake, writable)
-    try:
-        await writable
-    finally:
-        loop.remove_writer(sock)

@@ -18,7 +18,7 @@ class HttpSettings:
     body_timeout: float = 60.0  # between two reads of a body
     write_timeout: float = 60.0  # without the client taking a byte
     keep_alive_timeout: float = 5.0  # between a response and the next request
-    request_timeout: float = 0.0
+    request_timeout: float = 0.0  # of the application, for a response
     threads: int = 8
     limit_concurrency: int = 0  # connections and running requests; more are answered with 503
     root_path: str = ""

@@ -132,7 +132,7 @@ class RequestReader(asyncio.Protocol):
         head = check_head(parser.get_method(), url, parser.get_http_version(), headers, limits)
         if isinstance(head, Rejection):
             raise Refused(head)
-        if server.settings.limit_concurrency and server.is_full:
+        if server.settings.limit_concurrency and server.is_at_limit:
             raise Refused(UNAVAILABLE)
         if not self.is_write_paused:
             self.deadline = NEVER

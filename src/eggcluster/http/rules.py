@@ -100,6 +100,7 @@ TRAILER_RULES: tuple[Rule[Trailers], ...] = (
 MALFORMED = Rejection(400, "malformed request", "grammar")
 UNAVAILABLE = Rejection(503, "Service Unavailable", "capacity")
 SERVER_ERROR = Rejection(500, "Internal Server Error", "application")
+TIMED_OUT = Rejection(504, "Gateway Timeout", "request-time")
 TOO_SLOW = Rejection(408, "the request took too long to arrive", "time")
 _REJECTIONS = {rule.name: rule.rejection for rule in HEAD_RULES}
 TARGET_TOO_LONG = _REJECTIONS["target-length"]

@@ -11,6 +11,7 @@ from eggcluster.http.forwarded import TrustedProxies
 from eggcluster.http.framing import DATE, SERVER, status_line
 from eggcluster.http.head import RequestHead
 from eggcluster.http.http_settings import HttpSettings
+from eggcluster.http.request_timeout import LimitedRequest, TimeLimit
 from eggcluster.http.rules import Rejection
 from eggcluster.http.wsgi_pool import WsgiPool
 from eggcluster.kernel.forks import has_forked, shut_down
@@ -50,7 +51,7 @@ class Connection(Protocol):
         """Close at once; what has not been sent is lost."""
 
 
-class Running(Protocol):
+class Running(LimitedRequest, Protocol):
     """A request that the application serves."""
 
     head: RequestHead
@@ -95,6 +96,8 @@ class HttpServer:
         self._now = self.loop.time()
         self._lines: dict[int, bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
+        limit = settings.request_timeout
+        self._time_limit = TimeLimit(limit, self.running) if limit else None
         self._tick()
 
     def after(self, seconds: float) -> float:
@@ -102,11 +105,13 @@ class HttpServer:
         return self._now + seconds if seconds else NEVER
 
     def _tick(self) -> None:
+        self._timer = self.loop.call_later(TICK, self._tick)  # first: no error below stops the clock
         self._now = now = self.loop.time()
         self._lines.clear()
-        self._timer = self.loop.call_later(TICK, self._tick)  # first: it goes on whatever a connection does
         due = [each for each in self.connections if each.deadline <= now]
         self.for_each(due, self._end_overdue, "ending an overdue connection failed")
+        if self._time_limit is not None:
+            self._time_limit.check(now)
 
     def _end_overdue(self, connection: Connection) -> None:
         connection.deadline = NEVER  # one that raises is not asked again and again
@@ -130,7 +135,7 @@ class HttpServer:
         return bool(self.connections or self.running)
 
     @property
-    def is_full(self) -> bool:
+    def is_at_limit(self) -> bool:
         """Whether there are as many connections, or running requests, as `limit_concurrency` allows."""
         limit = self.settings.limit_concurrency
         return 0 < limit <= max(len(self.connections), len(self.running))
@@ -181,9 +186,18 @@ class HttpServer:
 
     def log_failure(self, exchange: Running, error: BaseException) -> None:
         """Report what the application raised."""
-        head = exchange.head
-        _logger.error("%s %s failed", head.method.decode(), shown(head.target.decode("latin-1")), exc_info=error)
+        _logger.error("%s failed", _request_line(exchange.head), exc_info=error)
+
+    def log_overrun(self, exchange: Running, text: str, stack: str = "") -> None:
+        """Report that a request has exceeded its time limit, and where the application is."""
+        where = f"; it is at\n{stack.rstrip()}" if stack else ""
+        _logger.error("%s %s%s", _request_line(exchange.head), text, where)
 
     def log_defect(self, text: str, error: BaseException) -> None:
         """Report an error of our own, which ends one connection."""
         _logger.error(text, exc_info=error)
+
+
+def _request_line(head: RequestHead) -> str:
+    """Return the method and the target of a request, for the log."""
+    return f"{head.method.decode()} {shown(head.target.decode('latin-1'))}"

@@ -45,6 +45,7 @@ class WebSocketExchange(AsgiExchange):
 
     is_upgrade = True
     websocket: "WebSocketConnection | None" = None
+    is_limited = False  # a WebSocket lasts as long as its two sides want
     _has_closed = False  # the application has
     _handshake: "Handshake"
 

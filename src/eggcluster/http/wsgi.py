@@ -12,9 +12,12 @@ from typing import Any
 
 from eggcluster.http.exchange import DONE, Exchange
 from eggcluster.http.framing import BadResponse
+from eggcluster.http.request_timeout import GRACE, UNSEEN
 from eggcluster.http.rules import SERVER_ERROR
+from eggcluster.http.sendfile import FilePart, send_by_kernel
 from eggcluster.http.wsgi_environ import make_environ
-from eggcluster.http.wsgi_files import WsgiInput
+from eggcluster.http.wsgi_files import PIECE, FileWrapper, WsgiInput
+from eggcluster.kernel.stacks import stack_of, thread_frames
 
 UNSENT = 256 * 1024  # bytes that a thread may be ahead of the loop
 
@@ -29,6 +32,8 @@ class WsgiExchange(Exchange):
     _unsent = 0  # bytes handed to the loop, and not yet written by it
     _response: Head | None = None  # given to start_response, not yet handed over
     _has_begun = False  # the head has been handed over
+    _file_sent: bool | None = None  # by the kernel; None: not yet, False: it cannot
+    is_limited = True  # to the end of the call: it holds a thread
 
     # -- in the event loop -----------------------------------------------------------------------------------
 
@@ -53,12 +58,33 @@ class WsgiExchange(Exchange):
     def cancel(self) -> None:
         """A thread cannot be cancelled: it ends with its next write, or when the application returns."""
 
+    def time_out(self) -> None:
+        server = self.connection.server
+        stack = self._stack()
+        text = "waited for a thread" if server.pool.thread_of(self) is None else "took"
+        self.answer_timeout()
+        server.log_overrun(self, f"{text} longer than its --request-timeout", stack)
+
+    def outlast(self) -> None:
+        """Have a new thread in the place of this one, if it has not come back."""
+        server, stack = self.connection.server, self._stack()
+        if server.pool.give_up(self):
+            server.running.discard(self)
+            text = f"holds its thread {GRACE:g}s after its --request-timeout: a new thread takes its place"
+            server.log_overrun(self, f"{text} ({server.pool.lost} of {server.settings.threads} lost)", stack)
+
+    def _stack(self) -> str:
+        """Return where the thread is that serves the request; "" while none does."""
+        thread = self.connection.server.pool.thread_of(self)
+        return stack_of(thread_frames(thread.ident)) if thread is not None and thread.ident is not None else ""
+
     def wake(self) -> None:
         if self.is_waiting:
             with self._changed:
                 self._changed.notify_all()
 
     def writable(self) -> None:
+        super().writable()
         self.wake()
 
     def deliver(self, response: Head | None, body: bytes, more: bool) -> None:
@@ -77,6 +103,24 @@ class WsgiExchange(Exchange):
                 self._unsent -= len(body)
                 self._changed.notify_all()
 
+    def deliver_file(self, response: Head, part: FilePart) -> None:
+        """Send what a thread has handed over: the part of a file. The thread waits for the end of that."""
+        self._sending = self.connection.server.loop.create_task(self._deliver_file(response, part))
+
+    async def _deliver_file(self, response: Head, part: FilePart) -> None:
+        sent = True
+        try:
+            if self.stage != DONE:
+                self.start(*response)
+                sent = await send_by_kernel(self, part)
+        except (BadResponse, OSError) as error:
+            self.connection.server.log_failure(self, error)
+            self.break_off()
+        finally:
+            with self._changed:
+                self._file_sent = sent
+                self._changed.notify_all()
+
     def break_off(self) -> None:
         """Answer instead of the application, or let the client see that its response is not complete."""
         if self.stage != DONE:
@@ -90,6 +134,11 @@ class WsgiExchange(Exchange):
 
     def serve(self) -> None:
         """Call the application, in the context of the request. Never raises."""
+        if self.is_timed_out:  # while it waited
+            self.connection.server.pool.hand_over(self.forget)
+            return
+        if self.deadline != UNSEEN:
+            self.deadline = UNSEEN  # the application has its full time, too
         self._context.run(self._serve)
 
     def _serve(self) -> None:
@@ -133,11 +182,44 @@ class WsgiExchange(Exchange):
     def _send(self, result: Iterable[bytes]) -> None:
         if isinstance(result, (list, tuple)) and len(result) == 1:
             self._hand_over(result[0], more=False)
-            return
-        for piece in result:
+        elif type(result) is FileWrapper:
+            self._send_file(result)
+        else:
+            self._send_pieces(result)
+
+    def _send_pieces(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
             if piece:
                 self._write(piece)
         self._hand_over(b"", more=False)
+
+    def _send_file(self, file: FileWrapper) -> None:
+        """Send a file up to its end, or to the Content-Length. Only a long one is worth the kernel's help."""
+        length, part = self._content_length(), file.part()
+        if part is not None and 0 < part.size <= PIECE:
+            self._hand_over(b"".join(file.pieces(length)), more=False)
+        elif part is None or part.size <= 0 or not self._send_by_kernel(part):
+            self._send_pieces(file.pieces(length))
+
+    def _content_length(self) -> int | None:
+        """Return the Content-Length of a response that is not handed over yet; None for one that is not a number."""
+        headers = self._response[1] if self._response is not None else []
+        values = [value for name, value in headers if name.lower() == b"content-length" and value.isdigit()]
+        return int(values[0]) if values else None
+
+    def _send_by_kernel(self, part: FilePart) -> bool:
+        """Have the loop send the part as the whole body, and wait; False if that cannot be."""
+        if self._has_begun or self._response is None or self.connection.is_tls:
+            return False
+        if self.stage == DONE:
+            raise _ClientLeft
+        self._prepare_to_wait()
+        response, self._response, self._has_begun = self._response, None, True
+        self.connection.server.pool.hand_over(self.deliver_file, response, part)
+        with self._changed:
+            while self._file_sent is None:
+                self._changed.wait()
+        return self._file_sent
 
     def _start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None

@@ -30,6 +30,8 @@ def make_environ(exchange: Exchange, body: Any) -> dict[str, Any]:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = exchange.client[0], str(exchange.client[1])
     environ["wsgi.input"] = body
     environ["wsgi.errors"] = sys.stderr
+    if connection.has_more_extensions and connection.server.settings.request_timeout:
+        environ["eggcluster.timeout"] = exchange.allow
     for name, value in head.headers:
         variable = _VARIABLES.get(name) or _variable(name)
         if variable in environ:

@@ -1,7 +1,12 @@
 """The files of WSGI (PEP 3333): `wsgi.input`, read while it comes in, and `wsgi.file_wrapper`. Runs in app workers."""
 
+import io
+import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from eggcluster.http.sendfile import FilePart
 
 PIECE = 64 * 1024  # bytes read at once from a file that is sent
 
@@ -67,9 +72,13 @@ class WsgiInput:
 
 
 class FileWrapper:
-    """`wsgi.file_wrapper`: a file as a response, read in pieces."""
+    """`wsgi.file_wrapper`: a file as a response, from its position on.
+
+    A server that returns it unchanged need not iterate over it: it takes `part` or `pieces`. The server calls `close`.
+    """
 
     def __init__(self, file: Any, size: int = PIECE) -> None:
+        """`size` is how much is read at once when something else iterates over it."""
         self._file = file
         self._size = size
         if hasattr(file, "close"):
@@ -83,3 +92,29 @@ class FileWrapper:
         if not piece:
             raise StopIteration
         return piece
+
+    def part(self) -> FilePart | None:
+        """Return what is to be sent as a part of a regular file; None if it is none, or if that is not certain.
+
+        Only Python's own file objects say so: a GzipFile, for instance, has the descriptor of what it decompresses.
+        """
+        file = self._file
+        try:
+            raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+            if type(raw) is not io.FileIO:
+                return None
+            file.flush()
+            status, offset = os.fstat(raw.fileno()), file.tell()
+        except (OSError, ValueError):  # it is closed, or detached; reading tells
+            return None
+        return FilePart(raw.fileno(), offset, status.st_size - offset) if stat.S_ISREG(status.st_mode) else None
+
+    def pieces(self, most: int | None) -> Iterator[bytes]:
+        """Read the file in pieces: up to its end, or `most` bytes."""
+        left = most
+        while left is None or left > 0:
+            piece: bytes = self._file.read(PIECE if left is None else min(PIECE, left))
+            if not piece:
+                return
+            yield piece
+            left = None if left is None else left - len(piece)

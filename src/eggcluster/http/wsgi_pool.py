@@ -5,7 +5,16 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
+
+from eggcluster.http.wsgi_saturation import Saturation
+
+
+class ThreadRequest(Protocol):
+    """What a thread of the pool serves."""
+
+    def serve(self) -> None:
+        """Call the application. Never raises."""
 
 
 class WsgiPool:
@@ -22,30 +31,32 @@ class WsgiPool:
     def __init__(self, size: int, loop: asyncio.AbstractEventLoop) -> None:
         self._size = size
         self._loop = loop
-        self._requests: SimpleQueue[Any] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._requests: SimpleQueue[ThreadRequest | None] = SimpleQueue()
+        self._threads = 0  # those that may take a request
+        self._started = 0
+        # Each request with its thread. Whoever takes an entry out decides what the thread is: a thread that does so has
+        # come back, a thread whose entry is gone is lost. `pop` is atomic.
+        self._serving: dict[ThreadRequest, threading.Thread] = {}
+        self._submitted = 0
+        self._saturation = Saturation(size)
         self._handed_over: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._submitted: list[Any] = []
+        self._fresh: list[ThreadRequest] = []  # submitted in this turn of the loop
         self._is_woken = False
-        self.waiting = 0
+        self.lost = 0  # threads that were given up, and have not come back
 
-    def submit(self, exchange: Any) -> None:
+    def submit(self, request: ThreadRequest) -> None:
         """Have a thread serve the request: at the end of this turn of the loop."""
-        if not self._submitted:
-            self._loop.call_soon(self._put_submitted)
-        self._submitted.append(exchange)
+        if not self._fresh:
+            self._loop.call_soon(self._put_fresh)
+        self._fresh.append(request)
 
-    def _put_submitted(self) -> None:
-        submitted, self._submitted = self._submitted, []
-        for exchange in submitted:
-            if len(self._threads) < self._size:
+    def _put_fresh(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        for request in fresh:
+            if self._threads < self._size:
                 self._start_thread()
-            self._requests.put(exchange)
-
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name=f"wsgi-{len(self._threads) + 1}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+            self._submitted += 1
+            self._requests.put(request)
 
     def hand_over(self, call: Callable[..., None], *args: Any) -> None:
         """Have the loop call `call(*args)`; may be called from any thread."""
@@ -61,16 +72,53 @@ class WsgiPool:
             call, args = handed_over.popleft()
             call(*args)
 
+    def _start_thread(self) -> None:
+        self._threads += 1
+        self._started += 1
+        threading.Thread(target=self._run, name=f"wsgi-{self._started}", daemon=True).start()
+
     def _run(self) -> None:
-        get = self._requests.get
+        get, serving, thread = self._requests.get, self._serving, threading.current_thread()
         while True:
-            exchange = get()
-            if exchange is None:
+            request = get()
+            if request is None:
                 return
-            exchange.serve()
-            del exchange
+            serving[request] = thread
+            request.serve()
+            if serving.pop(request, None) is None:
+                self.hand_over(self._came_back)
+                return
+            del request
+
+    # -- threads that do not come back -----------------------------------------------------------------------
+
+    def thread_of(self, request: ThreadRequest) -> threading.Thread | None:
+        """Return the thread that serves the request; None while it waits, and once it has been served."""
+        return self._serving.get(request)
+
+    def give_up(self, request: ThreadRequest) -> bool:
+        """Replace the thread that serves the request by a new one; False if the thread has come back.
+
+        A thread cannot be ended from outside: this one ends when the application returns.
+        """
+        if self._serving.pop(request, None) is None:
+            return False
+        self._threads -= 1
+        self.lost += 1
+        self._start_thread()
+        return True
+
+    def _came_back(self) -> None:
+        self.lost -= 1
+
+    # -- load ------------------------------------------------------------------------------------------------
+
+    def is_full(self) -> bool:
+        """Return whether other workers should get the new connections. To be asked some times a second; cheap."""
+        waiting = self._requests.qsize()
+        return self._saturation.update(len(self._serving), self._submitted, waiting, self._loop.time())
 
     def close(self) -> None:
         """End the threads that have nothing to do, and the others after their request."""
-        for _ in self._threads:
+        for _ in range(self._threads):
             self._requests.put(None)

@@ -16,7 +16,7 @@ NUMBERS_BYTES = 4096  # one page; the final message begins behind it
 MAX_FINAL_MESSAGE_BYTES = 64 * 1024  # the stacks of some hundred threads
 _NANO = 1_000_000_000
 # The numbers, as unsigned 64-bit integers; times in nanoseconds.
-_BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _MESSAGES_READ = range(7)
+_BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _FULL, _LOST_THREADS, _MESSAGES_READ = range(9)
 
 
 class HeartbeatPage:
@@ -46,6 +46,8 @@ class HeartbeatPage:
         numbers[_CONNECTIONS] = heartbeat.connections
         numbers[_REFUSING] = not heartbeat.accepting
         numbers[_ACCEPTED] = heartbeat.accepted
+        numbers[_FULL] = heartbeat.full
+        numbers[_LOST_THREADS] = heartbeat.lost_threads
         numbers[_BEAT] = int(heartbeat.beat * _NANO)
 
     def read(self) -> Heartbeat:
@@ -58,6 +60,8 @@ class HeartbeatPage:
             connections=numbers[_CONNECTIONS],
             accepting=not numbers[_REFUSING],
             accepted=numbers[_ACCEPTED],
+            full=bool(numbers[_FULL]),
+            lost_threads=numbers[_LOST_THREADS],
         )
 
     def write_messages_read(self, messages: int) -> None:

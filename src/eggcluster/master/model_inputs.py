@@ -11,8 +11,8 @@ def steering_view(slot: Slot) -> SlotView:
     worker = slot.current
     if worker is None or not slot.listening:
         return SlotView(slot.number, open=False)
-    heartbeat = worker.heartbeat
-    return SlotView(slot.number, heartbeat.accepting and not worker.stalled, heartbeat.connections, heartbeat.accepted)
+    beat = worker.heartbeat
+    return SlotView(slot.number, beat.accepting and not worker.stalled, beat.connections, beat.accepted, beat.full)
 
 
 def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
@@ -26,7 +26,7 @@ def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
         close_timeout=options.close_timeout / 1000,
         worker_timeout=options.worker_timeout,
         agent_timeout=options.agent_timeout,
-        limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss),
+        limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss, (options.threads + 1) // 2),
         replace_apps=options.env != "local",
         max_draining=options.max_draining,
         strict=options.strict,

@@ -71,6 +71,7 @@ class ClusterOptions:
     header_timeout: float = _default(10.0)
     body_timeout: float = _default(60.0)
     write_timeout: float = _default(60.0)
+    request_timeout: float = _default(0.0)
     keep_alive_timeout: int = _default(5)
     max_header_bytes: int = _default(64 * 1024)
     max_headers: int = _default(256)

@@ -183,6 +183,12 @@ OPTIONS = (
         "SECONDS",
     ),
     _option(
+        "request_timeout",
+        seconds_or_never(),
+        "seconds that the application may take for a request, until the client gets 504; 0: no limit (docs/http.md)",
+        "SECONDS",
+    ),
+    _option(
         "keep_alive_timeout",
         whole("a number of seconds", 0, 86_400),
         "seconds until an idle connection is closed",

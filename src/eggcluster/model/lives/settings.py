@@ -15,11 +15,12 @@ RECYCLE_PAUSE_AFTER_FAILURE = 60.0  # seconds, if the successor did not start; t
 
 @dataclass(frozen=True)
 class RecycleLimits:
-    """How much a worker may use before it is recycled; 0: no limit. `rss` is in bytes, `lifetime` in seconds."""
+    """How much a worker may use or lose until it is recycled; 0: no limit. `rss` is in bytes, `lifetime` in seconds."""
 
     requests: int = 0
     lifetime: float = 0.0
     rss: int = 0
+    lost_threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,4 +76,6 @@ def recycle_reason(worker: Worker, limits: RecycleLimits, now: float) -> str | N
         return f"{age:.0f}s of age"
     if limits.rss and worker.rss > limits.rss and age >= MEMORY_GRACE:
         return f"{worker.rss / 1024 / 1024:.0f} MiB of memory"
+    if limits.lost_threads and worker.heartbeat.lost_threads >= limits.lost_threads:
+        return f"losing {worker.heartbeat.lost_threads} of its WSGI threads"
     return None

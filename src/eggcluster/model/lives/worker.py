@@ -58,7 +58,8 @@ class Heartbeat:
 
     `beat` is an instant of CLOCK_MONOTONIC, 0 before the first; `lag` is how late that beat came, in seconds.
     `accepting` is False while the worker itself takes no new connections. `accepted` counts the connections that it has
-    taken since its start.
+    taken since its start. `full` says that requests wait for its threads: other workers should get the new connections.
+    `lost_threads` counts the threads that do not come back from the application.
     """
 
     beat: float = 0.0
@@ -67,15 +68,17 @@ class Heartbeat:
     connections: int = 0
     accepting: bool = True
     accepted: int = 0
+    full: bool = False
+    lost_threads: int = 0
 
     def is_idle_since(self, before: "Heartbeat") -> bool:
         """Return whether nothing has been served since `before`."""
         return self.requests == before.requests and self.load == before.load
 
     @property
-    def load(self) -> tuple[int, bool]:
+    def load(self) -> tuple[int, bool, bool]:
         """The part of the heartbeat that steering decides by."""
-        return self.connections, self.accepting
+        return self.connections, self.accepting, self.full
 
 
 @dataclass(eq=False)

@@ -21,13 +21,15 @@ _GOLDEN = 40_503  # 65536 / the golden ratio: turns that fill the circle evenly
 class SlotView(NamedTuple):
     """A slot as it is now. `open`: its worker listens, is not stalled, and is not draining.
 
-    `accepted` is how many connections its worker has got since it started, 0 if that is not counted.
+    `accepted` is how many connections its worker has got since it started, 0 if that is not counted. `full`: requests
+    wait there already; the slot stays open, and gets new connections only if all open slots are full.
     """
 
     slot: int
     open: bool
     connections: int = 0
     accepted: int = 0
+    full: bool = False
 
 
 class SlotState(Enum):
@@ -98,7 +100,8 @@ class Steering:
         arrivals = self._count_arrivals(views, now)
         opened = {view.slot: view.connections for view in views if view.open}
         states = {slot: self._state(slot, slot in opened, now) for slot in self._slots}
-        weights = weigh(opened, arrivals) if opened and not self._sticky else {}
+        roomy = {view.slot: view.connections for view in views if view.open and not view.full} or opened
+        weights = weigh(roomy, arrivals) if opened and not self._sticky else {}
         self.plan = self._make_plan(states, weights)
         return self.plan
 

@@ -17,7 +17,7 @@ from eggcluster.kernel.listen_socket import is_shut
 from eggcluster.kernel.tcp_info import waiting_connections
 
 AT_ONCE = 8  # connections accepted before those that are there have their turn; nginx's multi_accept is without limit
-REST = 0.05  # seconds without accepting where a listener does not listen
+REST = 0.05  # seconds without accepting where a listener does not listen, or the worker is full
 LOOK = 0.25  # seconds between two looks whether there are descriptors again
 SETTLED = 5.0  # seconds without a shortage after which one is over: connections come and go, the log need not tell each
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
@@ -31,12 +31,19 @@ class AcceptLoop:
     """Gives what it accepts to the `take` of the listener. `connections` says how many are being served."""
 
     def __init__(
-        self, listeners: Sequence[tuple[InheritedSocket, Take]], connections: Callable[[], int], *, alone: bool
+        self,
+        listeners: Sequence[tuple[InheritedSocket, Take]],
+        connections: Callable[[], int],
+        *,
+        alone: bool,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`alone`: no other worker accepts from these listeners. From a shared one each takes one at a time."""
+        """`alone`: no other worker accepts from these listeners. From a shared one each takes one at a time, and none
+        while `is_full()`."""
         self._listeners = listeners
         self._connections = connections
         self._at_once = AT_ONCE if alone else 1
+        self._is_full: Callable[[], bool] = (lambda: False) if alone else is_full
         self._descriptors = Descriptors()
         self._timer: asyncio.TimerHandle | None = None
         self._short_since: float | None = None
@@ -68,7 +75,9 @@ class AcceptLoop:
     def _accept(self, listener: socket.socket, take: Take) -> None:
         if not self.is_open:
             return  # of a number that somebody else had closed the loop may hear after all
-        if self._accept_one(listener, take) and self._at_once > 1:
+        if self._is_full():
+            self._rest()  # another worker takes it; if all are full, the connections wait in the kernel
+        elif self._accept_one(listener, take) and self._at_once > 1:
             for _ in range(min(waiting_connections(listener), self._at_once - 1)):
                 if not self._accept_one(listener, take):
                     return
@@ -91,7 +100,8 @@ class AcceptLoop:
         return room
 
     def _rest(self) -> None:
-        """Somebody has shut a listener down. The master puts that right; until then the loop would not come to rest."""
+        """Accept nothing for a moment: the worker is full, or a listener has been shut down, which the master puts
+        right. Until then the loop would not come to rest."""
         if self.is_open and not self._resting:
             self._resting = True
             self._stop_reading()

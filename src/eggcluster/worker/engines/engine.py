@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 class Load(NamedTuple):
     """What an engine has to do: requests answered since its start, connections that are open now, whether it takes
-    more, and how many it has got since its start, by whatever way."""
+    more, and how many it has got since its start, by whatever way. `full`: others should get the new ones, if they can.
+    `lost_threads`: how many do not come back from the application."""
 
     requests: int = 0
     connections: int = 0
     accepting: bool = True
     accepted: int = 0
+    full: bool = False
+    lost_threads: int = 0
 
 
 class Engine(ABC):

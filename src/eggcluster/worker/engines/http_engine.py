@@ -66,7 +66,7 @@ class HttpEngine(Engine):
         self._serving = server, intake
         takes = [(sock, partial(intake.take, tls=tls)) for sock, tls in self._listeners]
         alone = self._alone or _are_own(self._listeners)
-        self._accept_loop = AcceptLoop(takes, lambda: len(server.connections), alone=alone)
+        self._accept_loop = AcceptLoop(takes, lambda: len(server.connections), alone=alone, is_full=server.pool.is_full)
         self._accept_loop.open()
         server.started = True
 
@@ -86,6 +86,8 @@ class HttpEngine(Engine):
             connections=len(server.connections),
             accepting=self._accept_loop is not None and self._accept_loop.is_open,
             accepted=intake.taken,
+            full=server.pool.is_full(),
+            lost_threads=server.pool.lost,
         )
 
     async def drain(self, limit: float) -> None:
@@ -109,6 +111,7 @@ def http_settings(options: ResolvedOptions) -> HttpSettings:
         body_timeout=options.body_timeout,
         write_timeout=options.write_timeout,
         keep_alive_timeout=options.keep_alive_timeout,
+        request_timeout=options.request_timeout,
         threads=options.threads,
         trusted_proxies=options.forwarded_allow_ips,
         limit_concurrency=options.limit_concurrency or 0,

@@ -51,6 +51,8 @@ class HeartbeatWriter:
             connections=load.connections,
             accepting=load.accepting,
             accepted=load.accepted,
+            full=load.full,
+            lost_threads=load.lost_threads,
         )
 
     def _current_load(self) -> Load:
