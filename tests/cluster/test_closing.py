@@ -102,14 +102,14 @@ def test_workers_close_before_the_agent_and_lifespan_before_on_close(project: Pr
     assert words[4:] == [["agent", "on_close"]]
 
 
-def test_websocket_clients_are_told_that_the_service_restarts(project: Project) -> None:
+def test_websocket_clients_are_told_that_the_service_ends(project: Project) -> None:
     cluster = start(project)
     with open_websocket(cluster.address.replace("http", "ws")) as websocket:
         cluster.signal(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
             websocket.recv(timeout=10)
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1012
+    assert closed.value.rcvd.code == 1001
     assert cluster.wait_exit() == 0
 
 

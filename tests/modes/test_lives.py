@@ -9,10 +9,12 @@ import time
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from tests.cluster.harness import Launched
 from tests.modes.conftest import Site, Visitor
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE, wait_until
 
 
 def seat(cluster: Launched, slot: int) -> dict[str, Any]:
@@ -223,6 +225,25 @@ def test_requests_in_flight_are_finished_and_everything_closes_in_order(site: Si
         ]
     )
     assert closing[-1] == "agent 1"
+
+
+def test_a_websocket_is_told_whether_to_come_back(site: Site) -> None:
+    cluster = site.launch("--workers", "1").wait_ready()
+    url = cluster.address.replace("http", "ws", 1) + "/ws"
+    with connect(url) as restarted:
+        cluster.signal(signal.SIGHUP)
+        assert close_code(restarted) == 1012
+    with connect(url) as ended:
+        cluster.signal(signal.SIGTERM)
+        assert close_code(ended) == 1001
+    assert cluster.wait_exit() == 0
+
+
+def close_code(websocket: ClientConnection) -> int | None:
+    """The code with which the server closes."""
+    with pytest.raises(ConnectionClosed) as closed:
+        websocket.recv(timeout=DEADLINE)
+    return closed.value.rcvd.code if closed.value.rcvd is not None else None
 
 
 def test_a_request_without_end_is_cut_at_the_close_timeout(site: Site) -> None:

@@ -8,7 +8,7 @@ from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.model.lives.worker import Heartbeat
 
 
-def test_the_heartbeat_and_the_messages_read_do_not_touch_each_other() -> None:
+def test_the_numbers_do_not_touch_each_other() -> None:
     page = HeartbeatPage.create("test")
     try:
         heartbeat = Heartbeat(
@@ -20,6 +20,10 @@ def test_the_heartbeat_and_the_messages_read_do_not_touch_each_other() -> None:
         assert page.messages_read() == 5
         page.write_messages_read(6)
         assert (page.read(), page.messages_read()) == (heartbeat, 6)
+        assert not page.cluster_closes()
+        page.write_cluster_closes()
+        page.write(heartbeat)
+        assert (page.read(), page.messages_read(), page.cluster_closes()) == (heartbeat, 6, True)
     finally:
         page.close()
 

@@ -5,12 +5,14 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import pytest
 
 from eggcluster.http.connection import HttpConnection, local_address, remote_address
+from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.server import HttpServer
 from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.options import ResolvedOptions
@@ -47,8 +49,17 @@ class Standing:
         self.address = own[1].getsockname()
         listeners = [ListenerSpec(sock.detach(), tls) for sock, tls in zip(own, (True, False), strict=True)]
         self.engine = HttpEngine(
-            app, interface, options, listeners if options.https_key else listeners[1:], {}, self._before_accept
+            app,
+            interface,
+            options,
+            listeners if options.https_key else listeners[1:],
+            {},
+            self._before_accept,
+            self.is_final,
         )
+
+    def is_final(self) -> bool:
+        return False
 
     async def _before_accept(self, server: object) -> None: ...
 
@@ -90,11 +101,20 @@ class Client:
         return head, await self.reader.readexactly(length)
 
 
-@pytest.mark.parametrize("field", ["header", "body", "write", "request", "keep_alive"])
-def test_each_timeout_reaches_the_server(field: str) -> None:
-    given: dict[str, Any] = {f"{field}_timeout": 77}
-    settings = http_settings(ResolvedOptions(**given))
-    assert getattr(settings, f"{field}_timeout") == 77
+# -- its settings -----------------------------------------------------------------------------------------------
+
+
+def test_every_setting_that_is_an_option_is_taken_from_it() -> None:
+    common = {field.name for field in fields(HttpSettings)} & {field.name for field in fields(ResolvedOptions)}
+    assert {"write_timeout", "ws_max_size", "ws_ping_interval", "ws_ping_timeout"} <= common
+    others: dict[str, Any] = dict.fromkeys(common - {"root_path", "headers", "server_header"}, 77)
+    options = ResolvedOptions(**others, root_path="/77", headers=("a:77",), server_header=False)
+    settings = http_settings(options)
+    assert {name: getattr(settings, name) for name in common} == others | {
+        "root_path": "/77",
+        "headers": ((b"a", b"77"),),
+        "server_header": False,
+    }
 
 
 # -- taking connections ------------------------------------------------------------------------------------------

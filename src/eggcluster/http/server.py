@@ -25,6 +25,10 @@ NEVER = float("inf")
 T = TypeVar("T")
 
 
+def _no() -> bool:
+    return False
+
+
 class Connection(Protocol):
     """An open connection, whatever protocol it speaks, as its server sees it."""
 
@@ -90,7 +94,7 @@ class HttpServer:
         self.started = False  # it accepts connections
         self.should_exit = False  # it is being closed: some libraries look at it to end their streams
         self.is_draining = False  # each response says that its connection closes
-        self.close_code = 1012  # of the WebSockets that a drain closes: a restart; 1001 for an end (RFC 6455, 7.4)
+        self.is_final: Callable[[], bool] = _no  # no server follows this one: what a drain tells WebSockets
         self.access_log: Callable[[Any], None] | None = None
         self._unflushed: list[Running] = []
         self._now = self.loop.time()

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 
 from eggcluster.http.exchange import Exchange
 from eggcluster.http.server import NEVER
-from eggcluster.http.websocket_frames import ABNORMAL, INTERNAL_ERROR, TEXT, Keepalive, message_frame, short_reason
+from eggcluster.http.websocket_frames import (
+    ABNORMAL,
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    SERVICE_RESTART,
+    TEXT,
+    Keepalive,
+    message_frame,
+    short_reason,
+)
 from eggcluster.http.websocket_reader import WebSocketReader
 from eggcluster.kernel.tcp_info import has_unread, silence_of
 
@@ -264,14 +273,18 @@ class WebSocketConnection(asyncio.Protocol):
             sock = self.transport.get_extra_info("socket")
             silence = silence_of(sock)
             if (silence is None or silence >= QUIET) and not has_unread(sock):
-                self.close(self.server.close_code)
+                self._say_goodbye()
 
     def cut(self) -> None:
         """End the connection in the middle: with 503, or with a close frame that says why the server closes."""
         if self.state == OPENING:
             self.exchange.cut()
         else:
-            self.close(self.server.close_code)
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        """Close because the server does. The answer may change in the middle of a drain."""
+        self.close(GOING_AWAY if self.server.is_final() else SERVICE_RESTART)
 
     def abort(self) -> None:
         """Close at once; what has not been sent is lost."""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 CONTINUATION, TEXT, BINARY, CLOSE, PONG = 0, 1, 2, 8, 10
 
 # Close codes, 7.4.1. ABNORMAL is never sent: the application is told it if the client is gone without a close frame.
-NORMAL, ABNORMAL, INVALID_DATA, INTERNAL_ERROR = 1000, 1006, 1007, 1011
+# SERVICE_RESTART, of the registry that 11.7 founds: the client may come back at once.
+NORMAL, GOING_AWAY, ABNORMAL, INVALID_DATA, INTERNAL_ERROR, SERVICE_RESTART = 1000, 1001, 1006, 1007, 1011, 1012
 
 _LONGEST_REASON = 123  # bytes, 5.5: a control frame has 125, of which the code takes two
 _FINAL = 0x80

@@ -1,8 +1,9 @@
 """A worker's heartbeat page: its latest state and its final message. Runs in all workers, which write, and the master.
 
-Both ends map the same memory file. The numbers need no system call and no wake-up on either side. The text behind them
-can still be read when the worker is dead. No content can hurt the master: it takes the numbers as they are, and reads
-the text up to a limit.
+The master writes one number, too: whether the whole cluster closes. (A message that says so could come later than the
+signal on which the worker acts.) Both ends map the same memory file. The numbers need no system call and no wake-up on
+either side. The text behind them can still be read when the worker is dead. No content can hurt the master: it takes
+the numbers as they are, and reads the text up to a limit.
 """
 
 import contextlib
@@ -16,7 +17,9 @@ NUMBERS_BYTES = 4096  # one page; the final message begins behind it
 MAX_FINAL_MESSAGE_BYTES = 64 * 1024  # the stacks of some hundred threads
 _NANO = 1_000_000_000
 # The numbers, as unsigned 64-bit integers; times in nanoseconds.
-_BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _FULL, _LOST_THREADS, _MESSAGES_READ = range(9)
+_BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _FULL, _LOST_THREADS, _MESSAGES_READ, _CLUSTER_CLOSES = (
+    range(10)
+)
 
 
 class HeartbeatPage:
@@ -71,6 +74,14 @@ class HeartbeatPage:
     def messages_read(self) -> int:
         """Return the number of messages that the worker has read. Called by the master."""
         return self._numbers[_MESSAGES_READ]
+
+    def write_cluster_closes(self) -> None:
+        """Write that the whole cluster closes: no worker follows this one. Called by the master."""
+        self._numbers[_CLUSTER_CLOSES] = 1
+
+    def cluster_closes(self) -> bool:
+        """Return whether the whole cluster closes."""
+        return bool(self._numbers[_CLUSTER_CLOSES])
 
     def write_final_message(self, text: str) -> None:
         """Write the final message of a worker that can still run Python, cut off at MAX_FINAL_MESSAGE_BYTES."""

@@ -175,6 +175,7 @@ class Master:
                 self.notifier.death(worker, exit, state)
             case CloseListeners():
                 self.resources.close_listeners()
+                self.worker_manager.announce_end()
             case Log(level, text, progress):
                 _logger.log(level, "%s", text)
                 if progress:

@@ -89,6 +89,11 @@ class WorkerManager:
             _logger.info("send kill SIGTERM to %s, will %s it after %dms", worker, what, grace * 1000)
             self._tasks.start(handle.stop(grace=grace))
 
+    def announce_end(self) -> None:
+        """Let all workers know that the cluster closes, before one of them is asked to."""
+        for handle in self._handles.values():
+            handle.heartbeat_page.write_cluster_closes()
+
     def kill(self, worker: Worker) -> None:
         """SIGKILL the worker's process tree, or abandon its thread. Return at once."""
         handle = self._handles.get(worker)

@@ -83,6 +83,8 @@ class ClusterOptions:
     headers: tuple[str, ...] = _default(())
     server_header: bool = _default(True)
     ws_max_size: int = _default(16 * 1024 * 1024)
+    ws_ping_interval: float = _default(20.0)
+    ws_ping_timeout: float = _default(20.0)
 
     access_log: bool | None = _default(None)
     access_log_format: str = _default('%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"')

@@ -233,6 +233,10 @@ OPTIONS = (
     ),
     _option("server_header", SWITCH, "send a Server header", flags=("--no-server-header",)),
     _option("ws_max_size", BYTES, "the largest WebSocket message, in bytes", "BYTES"),
+    _option("ws_ping_interval", seconds_or_never(), "seconds between two pings to a WebSocket; 0: none", "SECONDS"),
+    _option(
+        "ws_ping_timeout", seconds_or_never(), "seconds that its answer may take; 0: as long as it likes", "SECONDS"
+    ),
     _option(
         "access_log",
         SWITCH,

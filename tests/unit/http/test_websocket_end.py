@@ -248,7 +248,7 @@ def test_the_end_can_be_received_again_and_does_not_stop_the_loop(run: Run) -> N
 def test_a_quiet_websocket_is_closed_by_a_drain_and_says_why(run: Run, code: int) -> None:
     async def work() -> None:
         async with Site() as site:
-            site.server.close_code = code
+            site.server.is_final = lambda: code == 1001
             async with connect(site.url + "chat?a", proxy=None) as client:
                 await client.send("hello")
                 await client.recv()
@@ -307,6 +307,24 @@ def test_a_cut_is_1012_after_accept_and_503_before(run: Run, caplog: pytest.LogC
 
     run(work())
     assert caplog.records == []
+
+
+def test_a_drain_that_becomes_the_end_says_so(run: Run) -> None:
+    """A cluster that closes in the middle of a reload: a client that was not told of the restart is told of the end."""
+    ends: list[bool] = []
+
+    async def work() -> None:
+        async with Site() as site:
+            site.server.is_final = lambda: bool(ends)
+            async with connect(site.url, proxy=None) as first, connect(site.url, proxy=None) as second:
+                former, latter = site.server.connections
+                former.cut()
+                ends.append(True)
+                latter.cut()
+                assert {await end_of(first), await end_of(second)} == {(1012, ""), (1001, "")}
+            await site.wait_idle()
+
+    run(work())
 
 
 def test_a_task_that_is_cancelled_closes_its_websocket(run: Run) -> None:

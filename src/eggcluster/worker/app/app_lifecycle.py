@@ -152,6 +152,7 @@ class AppLifecycle(Lifecycle):
             self.spec.listeners,
             self.lifespan.state if self.lifespan is not None else {CLOSING_STATE: self.app.closing},
             self.app.run_server_hooks,
+            self.heartbeat_page.cluster_closes,
         )
 
 

@@ -44,6 +44,7 @@ class Engine(ABC):
         """Stop accepting, let what is in flight finish; cut what is not done after `limit` seconds.
 
         A connection is closed with its next response, which says so, or when it has been silent for a while; a
-        silent WebSocket is told that the service restarts (1012). What is cut: WebSockets with 1012, requests without
-        an answer with 503, streams in the middle; one log line for all. Does nothing before the start.
+        silent WebSocket is told that the service restarts (1012), or ends (1001). What is cut: WebSockets in the same
+        way, requests without an answer with 503, streams in the middle; one log line for all. Does nothing before the
+        start.
         """

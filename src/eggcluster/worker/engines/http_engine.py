@@ -36,11 +36,14 @@ class HttpEngine(Engine):
         listeners: Sequence[ListenerSpec],
         state: dict[str, Any],
         before_accept: Callable[[HttpServer], Awaitable[None]],
+        is_final: Callable[[], bool],
     ) -> None:
+        """`is_final` tells a drain whether no worker will take this one's place."""
         self._app = app
         self._interface = interface
         self._options = options
         self._before_accept = before_accept
+        self._is_final = is_final
         self._state = state
         self._listeners = [(inherited_socket(each.fd), each.tls) for each in listeners if each.fd is not None]
         self._tls = tls_context(options) if any(each.tls for each in listeners) else None
@@ -52,6 +55,7 @@ class HttpEngine(Engine):
     async def start(self) -> None:
         new_exchange = WsgiExchange if self._interface == "wsgi" else asgi_exchange
         server = HttpServer(self._app, new_exchange, http_settings(self._options), self._state)
+        server.is_final = self._is_final
         if self._options.access_log:
             server.access_log = access_logger(self._options.access_log_format)
         await self._before_accept(server)
@@ -119,6 +123,8 @@ def http_settings(options: ResolvedOptions) -> HttpSettings:
         server_header=options.server_header,
         headers=tuple(_header(header) for header in options.headers),
         ws_max_size=options.ws_max_size,
+        ws_ping_interval=options.ws_ping_interval,
+        ws_ping_timeout=options.ws_ping_timeout,
     )
 
 

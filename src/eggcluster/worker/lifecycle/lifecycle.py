@@ -43,7 +43,7 @@ class Lifecycle(ABC):
         self.context = context
         self.messenger = context.messenger
         self._sock = sock
-        self._heartbeat_page = HeartbeatPage(spec.heartbeat_fd)
+        self.heartbeat_page = HeartbeatPage(spec.heartbeat_fd)
         self._channel: Channel | None = None
         self.has_master = True
         self._close_request = close_request
@@ -136,7 +136,7 @@ class Lifecycle(ABC):
         return Load()
 
     async def _live(self) -> ExitCode:
-        HeartbeatWriter(self._heartbeat_page, self.current_load).start()
+        HeartbeatWriter(self.heartbeat_page, self.current_load).start()
         self._report(self.start_report, self.start_details())
         await self._closing.wait()
         self._close_began = asyncio.get_running_loop().time()
@@ -155,7 +155,7 @@ class Lifecycle(ABC):
         )
         address, room = Address(role, self.spec.slot), self.options.max_queue_bytes
         self.messenger.attach(
-            self._channel, address, limit, room, self._on_event, self._heartbeat_page.write_messages_read
+            self._channel, address, limit, room, self._on_event, self.heartbeat_page.write_messages_read
         )
 
     def _import_application(self) -> Hooks:
