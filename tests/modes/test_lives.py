@@ -239,6 +239,16 @@ def test_a_websocket_is_told_whether_to_come_back(site: Site) -> None:
     assert cluster.wait_exit() == 0
 
 
+def test_a_module_of_the_application_may_be_named_websockets(site: Site) -> None:
+    (site.folder / "websockets.py").write_text("mark = 'own'\n")
+    site.append("app", "import websockets\n\nassert websockets.mark == 'own'")
+    cluster = site.launch("--workers", "1").wait_ready()
+    with connect(cluster.address.replace("http", "ws", 1) + "/ws") as websocket:
+        websocket.send("hello")
+        assert websocket.recv(timeout=DEADLINE) == "hello from 1"
+    assert cluster.close() == 0
+
+
 def close_code(websocket: ClientConnection) -> int | None:
     """The code with which the server closes."""
     with pytest.raises(ConnectionClosed) as closed:

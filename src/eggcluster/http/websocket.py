@@ -92,7 +92,7 @@ class WebSocketExchange(AsgiExchange):
             handshake = _handshake
             if handshake is None:
                 handshake = await websocket.server.loop.run_in_executor(None, load_handshake)
-        except Exception as error:  # a module of the application may have the name `websockets`
+        except Exception as error:
             _logger.error("%s: no WebSocket, because websockets cannot be imported: %s", websocket.path, error)
             self._fail(SERVER_ERROR)
             return False

@@ -5,15 +5,27 @@ This module and the ones that it imports cost 60 ms of CPU and 3 MB of memory: n
 
 import logging
 from collections.abc import Iterable
-from typing import cast
-
-from websockets.datastructures import Headers as Fields
-from websockets.exceptions import InvalidHandshake
-from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
-from websockets.http11 import Request, Response
-from websockets.server import ServerProtocol
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
 from eggcluster.http.head import RequestHead
+from eggcluster.http.websocket_library import import_library
+
+if TYPE_CHECKING:
+    from websockets.datastructures import Headers as Fields
+    from websockets.exceptions import InvalidHandshake
+    from websockets.extensions.permessage_deflate import enable_server_permessage_deflate
+    from websockets.http11 import Request, Response
+    from websockets.server import ServerProtocol
+else:
+    _library = import_library()
+    Fields = import_module(f"{_library}.datastructures").Headers
+    InvalidHandshake = import_module(f"{_library}.exceptions").InvalidHandshake
+    enable_server_permessage_deflate = import_module(
+        f"{_library}.extensions.permessage_deflate"
+    ).enable_server_permessage_deflate
+    Request, Response = (getattr(import_module(f"{_library}.http11"), name) for name in ("Request", "Response"))
+    ServerProtocol = import_module(f"{_library}.server").ServerProtocol
 
 _logger = logging.getLogger("eggcluster.http.websockets")
 _logger.setLevel(logging.WARNING)  # the library logs each opening and each end at INFO

@@ -1,16 +1,12 @@
 """WebSockets: frames and requests as they should not be, too much of them, and what the server fails at itself."""
 
 import asyncio
-import sys
-import threading
-import types
 import zlib
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 
-from eggcluster.http import websocket as websocket_module
 from eggcluster.http import websocket_connection, websocket_reader
 from tests.unit.http.websocket_site import (
     ACCEPT,
@@ -437,96 +433,6 @@ def test_a_client_that_pings_and_does_not_read_gets_the_last_pong_later(run: Run
 
 
 # -- what the server fails at ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As before the first upgrade."""
-    monkeypatch.setattr(websocket_module, "_handshake", None)
-    for name in list(sys.modules):
-        if name.split(".")[0] == "websockets" or name == "eggcluster.http.websocket_handshake":
-            monkeypatch.delitem(sys.modules, name)
-
-
-@pytest.mark.usefixtures("not_imported")
-@pytest.mark.parametrize("has_names", [False, True])
-def test_a_module_of_the_application_in_the_way_of_websockets_is_500_and_one_line(
-    run: Run, has_names: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    own = types.ModuleType("websockets")
-    monkeypatch.setitem(sys.modules, "websockets", own)
-    if has_names:  # a package, whose modules have other things in them
-        own.__path__ = []
-        for name in ("datastructures", "exceptions", "extensions", "extensions.permessage_deflate", "http11", "server"):
-            module = types.ModuleType(f"websockets.{name}")
-            module.__path__ = []
-            monkeypatch.setitem(sys.modules, f"websockets.{name}", module)
-
-    async def work() -> None:
-        async with Site() as site:
-            for _ in range(2):
-                async with site.raw(accepted=False) as client:
-                    assert (await client.read_rest()).startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
-            await site.wait_idle()
-            assert site.scopes == []
-
-    run(work())
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 2
-    assert all(line.startswith("/: no WebSocket, because websockets cannot be imported: ") for line in lines)
-    assert not any(record.exc_info for record in caplog.records)
-
-
-@pytest.mark.usefixtures("not_imported")
-def test_the_first_upgrade_imports_websockets_itself(run: Run) -> None:
-    async def work() -> None:
-        async with Site() as site, site.raw(upgrade() + frame(TEXT, b"hello")) as client:
-            assert await client.read_frame() == (TEXT, b"hello")
-            assert "websockets.server" in sys.modules
-
-    run(work())
-
-
-class SlowImport:
-    """An import that takes as long as the test wants."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go_on = threading.Event()
-        self.began = threading.Event()
-        monkeypatch.setattr(websocket_module, "_handshake", None)
-        monkeypatch.setattr(websocket_module, "load_handshake", self._load)
-
-    def _load(self) -> Any:
-        self.began.set()
-        assert self.go_on.wait(DEADLINE)
-        from eggcluster.http.websocket_handshake import Handshake
-
-        return Handshake
-
-
-@pytest.mark.parametrize("meanwhile", ["waits", "leaves", "is cut"])
-def test_the_loop_goes_on_while_a_thread_imports(run: Run, monkeypatch: pytest.MonkeyPatch, meanwhile: str) -> None:
-    slow = SlowImport(monkeypatch)
-
-    async def work() -> None:
-        async with Site() as site, site.raw(upgrade() + frame(TEXT, b"hello"), accepted=False) as client:
-            await until(slow.began.is_set, "the import", DEADLINE)
-            assert (await site.wait_connection()).activity == "request"
-            if meanwhile == "leaves":
-                client.writer.transport.abort()
-                await until(lambda: not site.server.connections, "the client's end", DEADLINE)
-            elif meanwhile == "is cut":
-                site.connection.cut()
-                assert (await client.read_head()).startswith(b"HTTP/1.1 503 ")
-            slow.go_on.set()
-            if meanwhile == "waits":
-                assert (await client.read_head()).startswith(b"HTTP/1.1 101 ")
-                assert await client.read_frame() == (TEXT, b"hello")
-            client.writer.close()
-            await site.wait_idle()
-            assert len(site.scopes) == (meanwhile == "waits")
-
-    run(work())
 
 
 def test_what_reading_from_one_websocket_raises_stays_with_it_and_is_logged(
