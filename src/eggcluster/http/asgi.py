@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from eggcluster.http.exchange import BODY, DONE, HEAD, NOTHING, Exchange
-from eggcluster.http.extensions import EXTENSIONS, send_early_hint, send_path, tls_extension
+from eggcluster.http.extensions import EXTENSIONS, send_early_hint, send_path
 from eggcluster.http.framing import BadResponse, has_no_body, render_trailers
 from eggcluster.http.request_timeout import GRACE
 from eggcluster.http.rules import SERVER_ERROR, UNAVAILABLE, Rejection
@@ -35,6 +35,7 @@ else:
 class AsgiExchange(Exchange):
     """Calls the application in a task of its own."""
 
+    offered = EXTENSIONS
     task: "asyncio.Task[None]"
     _receivers: "tuple[asyncio.Future[None], ...]" = ()  # several tasks may wait: one for the client's end, as a rule
     _end_told = False
@@ -124,15 +125,20 @@ class AsgiExchange(Exchange):
             "query_string": query,
             "headers": head.headers,
             "state": server.state.copy(),
-            "extensions": self._more_extensions() if connection.has_more_extensions else EXTENSIONS.copy(),
+            "extensions": self._more_extensions() if connection.has_more_extensions else self.offered.copy(),
         }
 
     def _more_extensions(self) -> dict[str, Any]:
-        extensions: dict[str, Any] = EXTENSIONS.copy()
-        encrypted = self.connection.transport.get_extra_info("ssl_object")  # None once the connection is lost
-        if encrypted:
-            extensions["tls"] = tls_extension(encrypted)
-        if self.connection.server.settings.request_timeout:
+        connection = self.connection
+        extensions: dict[str, Any] = self.offered.copy()
+        encrypted = connection.transport.get_extra_info("ssl_object")  # None once the connection is lost
+        if connection.tls is None and encrypted is not None:
+            from eggcluster.http.tls_extension import tls_extension  # loads ssl
+
+            connection.tls = tls_extension(encrypted)
+        if connection.tls is not None:
+            extensions["tls"] = connection.tls.copy()
+        if connection.server.settings.request_timeout and self.is_limited:
             extensions["eggcluster.timeout"] = self.allow
         return extensions
 

@@ -40,7 +40,7 @@ class HttpConnection(RequestReader):
 
     __slots__ = (
         "_last_queued", "_linger_end", "_reading_paused", "_sees_end", "_source", "client", "environ",
-        "has_more_extensions", "is_proxied", "is_tls", "local", "scheme", "transport",
+        "has_more_extensions", "is_proxied", "is_tls", "local", "scheme", "tls", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer, *, is_tls: bool, source: Addresses | None = None) -> None:
@@ -50,6 +50,7 @@ class HttpConnection(RequestReader):
         self.is_tls = is_tls
         self.has_more_extensions = is_tls or bool(server.settings.request_timeout)  # ASGI's, of this connection alone
         self.scheme = "https" if is_tls else "http"
+        self.tls: dict[str, Any] | None = None  # what the ASGI requests of this connection have in common
         self.is_proxied = False  # the peer is a proxy whose headers are trusted
         self.environ: dict[str, Any] | None = None  # what the WSGI requests of this connection have in common
         self.client: tuple[str, int] | None = None

@@ -1,16 +1,13 @@
-"""What ASGI has besides plain requests: early hints, a file as a response, TLS facts. Runs in the app workers."""
+"""What ASGI has besides plain requests: early hints, and a file as a response. Runs in the app workers."""
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eggcluster.http.exchange import DONE, HEAD, NOTHING, Exchange
 from eggcluster.http.framing import render_interim
 from eggcluster.http.sendfile import FilePart, send_by_kernel
-
-if TYPE_CHECKING:
-    import ssl
 
 Wait = Callable[[], Awaitable[None]]
 
@@ -21,22 +18,6 @@ EXTENSIONS: dict[str, dict[str, Any]] = {
     "http.response.pathsend": {},
     "http.response.trailers": {},
 }
-
-
-def tls_extension(connection: "ssl.SSLObject | ssl.SSLSocket") -> dict[str, Any]:
-    """Return ASGI's extension `tls` for a connection; certificates in PEM."""
-    import ssl
-
-    certificate = connection.getpeercert(binary_form=True)
-    cipher = connection.cipher()
-    return {
-        "server_cert": None,
-        "client_cert_chain": [ssl.DER_cert_to_PEM_cert(certificate)] if certificate else [],
-        "client_cert_name": None,
-        "client_cert_error": None,
-        "tls_version": {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}.get(connection.version() or ""),
-        "cipher_suite": cipher[0] if cipher else None,
-    }
 
 
 def send_early_hint(exchange: Exchange, message: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ class WebSocketExchange(AsgiExchange):
     """
 
     is_upgrade = True
+    offered = EXTENSIONS
     websocket: "WebSocketConnection | None" = None
     is_limited = False  # a WebSocket lasts as long as its two sides want
     _has_closed = False  # the application has
@@ -115,7 +116,7 @@ class WebSocketExchange(AsgiExchange):
         scope = super()._scope()
         del scope["method"]
         secure = scope["scheme"] in ("https", "wss")
-        more = {"asgi": VERSIONS, "subprotocols": self._subprotocols(), "extensions": EXTENSIONS.copy()}
+        more = {"asgi": VERSIONS, "subprotocols": self._subprotocols()}
         return scope | more | {"type": "websocket", "scheme": "wss" if secure else "ws"}
 
     def _subprotocols(self) -> list[str]:

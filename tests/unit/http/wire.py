@@ -66,11 +66,18 @@ class Serving:
     async def __aenter__(self) -> "Serving":
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: self.defects.append(context))
+        self._listener = await loop.create_server(self._new_connection, sock=self._listen())
+        self.address = self._listener.sockets[0].getsockname()
+        return self
+
+    def _listen(self) -> socket.socket:
         sock = socket.create_server(("127.0.0.1", 0))
         if self._send_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._send_buffer)
-        self._listener = await loop.create_server(self._new_connection, sock=sock)
-        return self
+        return sock
+
+    def _stop_listening(self) -> None:
+        self._listener.close()
 
     def _new_connection(self) -> HttpConnection:
         return HttpConnection(self.server, is_tls=False)
@@ -78,7 +85,7 @@ class Serving:
     async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         for client in self._clients:
             client.close()
-        self._listener.close()
+        self._stop_listening()
         if kind is None:
             await until(lambda: not self.server.connections, "the connections are closed")
             await until(lambda: not self.server.running, "the requests have ended")
@@ -90,15 +97,19 @@ class Serving:
 
     async def connect(self, receive_buffer: int = 0) -> "Client":
         """Return a client; it takes about `receive_buffer` bytes that it does not read."""
+        client = Client(await self.open_socket(receive_buffer), self.server)
+        self._clients.append(client)
+        return client
+
+    async def open_socket(self, receive_buffer: int = 0) -> socket.socket:
+        """Return a socket that is connected to the engine."""
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, self._listener.sockets[0].getsockname())
+        await asyncio.get_running_loop().sock_connect(sock, self.address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = Client(sock, self.server)
-        self._clients.append(client)
-        return client
+        return sock
 
     async def failed(self) -> BaseException:
         """Return what the application has raised, or did wrong."""
@@ -200,9 +211,12 @@ class Client:
             return False
 
     async def _read(self) -> bytes:
-        data = await asyncio.wait_for(self._loop.sock_recv(self.sock, 256 * 1024), DEADLINE)
+        data = await self._receive()
         self._received += data
         return data
+
+    async def _receive(self) -> bytes:
+        return await asyncio.wait_for(self._loop.sock_recv(self.sock, 256 * 1024), DEADLINE)
 
 
 def unread(sock: socket.socket) -> int:
