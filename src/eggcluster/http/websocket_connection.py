@@ -5,7 +5,7 @@
 | OPENING | the application's answer             | write                        | aborted             |
 | OPEN    | messages                             | ping, then its pong; write   | ping; 1011; aborted |
 | CLOSING | the client's close frame             | CLOSE_TIMEOUT                | aborted             |
-| ENDING  | the client's end; all has been said  | CLOSE_TIMEOUT                | aborted             |
+| ENDING  | the client's end; all has been said  | CLOSE_TIMEOUT, LINGER_TIME   | aborted; closed     |
 | CLOSED  | nothing                              |                              |                     |
 
 A close frame is sent once. The first reason to close counts; it is what the application is told.
@@ -14,6 +14,7 @@ A close frame is sent once. The first reason to close counts; it is what the app
 import asyncio
 from typing import TYPE_CHECKING
 
+from eggcluster.http.connection import LINGER_TIME
 from eggcluster.http.exchange import Exchange
 from eggcluster.http.server import NEVER
 from eggcluster.http.websocket_frames import (
@@ -202,11 +203,14 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Read on, and drop it, until the client has seen the end: a socket that is closed while data comes in answers
-        with a reset, which can take away what the client has not read yet (RFC 9112, 9.6)."""
+        with a reset, which can take away what the client has not read yet (RFC 9112, 9.6). TLS has no end of one half
+        here, and a client waits for the server's (RFC 6455, 7.1.1): that comes after LINGER_TIME."""
         if self.state < ENDING and not self.transport.is_closing():
+            self._await_end(ENDING)
             if self.transport.can_write_eof():
                 self.transport.write_eof()
-            self._await_end(ENDING)
+            else:
+                self.deadline = self.server.after(LINGER_TIME)
         self._reader.drop()
 
     def _await_end(self, state: int) -> None:
@@ -223,13 +227,21 @@ class WebSocketConnection(asyncio.Protocol):
         if self.state == OPEN and self._keepalive.due <= self._write_due:
             self._check_pong()
         elif not self._is_taking():
-            self.deadline = NEVER
-            self.abort()
+            self._end()
         elif self.state >= CLOSING:
             self._await_end(self.state)
         else:
             self._write_due = self.server.after(self.server.settings.write_timeout)
             self._set_deadline()
+
+    def _end(self) -> None:
+        """Close, after a lingering over TLS; abort what had all its time."""
+        if self.state == ENDING and not self.transport.is_closing() and not self.transport.can_write_eof():
+            self.transport.close()
+            self._await_end(ENDING)
+        else:
+            self.deadline = NEVER
+            self.abort()
 
     def _check_pong(self) -> None:
         """Send a ping; close if the one before has no pong. But that may still be behind the messages that wait in the

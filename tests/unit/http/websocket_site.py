@@ -17,6 +17,7 @@ from eggcluster.http.server import HttpServer
 from eggcluster.http.websocket import asgi_exchange
 from eggcluster.http.websocket_connection import WebSocketConnection
 from eggcluster.http.websocket_frames import BINARY, CLOSE, CONTINUATION, PONG, TEXT
+from tests.unit.http.tls_wire import Contexts
 from tests.waiting import until
 
 __all__ = ["BINARY", "CLOSE", "CONTINUATION", "PONG", "TEXT"]
@@ -60,11 +61,11 @@ async def listen(scope: Event, receive: Receive, send: Send) -> None:
 
 
 class Site:
-    """Serves `app`, and keeps the events that each of its tasks has received."""
+    """Serves `app`, behind TLS with `contexts`, and keeps the events that each of its tasks has received."""
 
-    def __init__(self, app: App = echo, *, is_tls: bool = False, **settings: Any) -> None:
+    def __init__(self, app: App = echo, *, contexts: Contexts | None = None, **settings: Any) -> None:
         self._app = app
-        self._is_tls = is_tls
+        self._contexts = contexts
         self._settings = HttpSettings(**settings)
         self.events: list[Event] = []
         self.scopes: list[Event] = []
@@ -87,12 +88,13 @@ class Site:
 
     async def __aenter__(self) -> "Site":
         self.server = HttpServer(self._serve, asgi_exchange, self._settings, {"shared": "state"})
-        self.listener = await asyncio.get_running_loop().create_server(self._connection, "127.0.0.1", 0)
+        tls = self._contexts.server if self._contexts is not None else None
+        self.listener = await asyncio.get_running_loop().create_server(self._connection, "127.0.0.1", 0, ssl=tls)
         self.address = self.listener.sockets[0].getsockname()
         return self
 
     def _connection(self) -> HttpConnection:
-        return HttpConnection(self.server, is_tls=self._is_tls)
+        return HttpConnection(self.server, is_tls=self._contexts is not None)
 
     async def __aexit__(self, *error: object) -> None:
         self.listener.close()
@@ -105,7 +107,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        return "ws://{}:{}/".format(*self.address)
+        return "{}://{}:{}/".format("ws" if self._contexts is None else "wss", *self.address)
 
     @property
     def connection(self) -> WebSocketConnection:
@@ -143,7 +145,8 @@ class Site:
     @contextlib.asynccontextmanager
     async def raw(self, request: bytes | None = None, *, accepted: bool = True) -> AsyncIterator["RawClient"]:
         """A client that has sent `request`, and read the 101 response."""
-        client = RawClient(*await asyncio.open_connection(*self.address))
+        tls = self._contexts.client if self._contexts is not None else None
+        client = RawClient(*await asyncio.open_connection(*self.address, ssl=tls))
         try:
             client.write(upgrade() if request is None else request)
             if accepted:
