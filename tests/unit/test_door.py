@@ -7,11 +7,14 @@ import logging
 import os
 import resource
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from eggcluster.options import ResolvedOptions
 from tests.unit.conftest import Run
 from tests.unit.serving import run_server  # noqa: F401
 from tests.unit.test_http_engine import REQUEST, Receive, Send, Standing, scheme
@@ -40,13 +43,15 @@ def room_for(count: int) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def narrow(clients: int, room: int, app: Callable[..., Any] = scheme) -> AsyncIterator[Narrow]:
+async def narrow(
+    clients: int, room: int, app: Callable[..., Any] = scheme, options: ResolvedOptions | None = None
+) -> AsyncIterator[Narrow]:
     """An engine with room for so many connections, and sockets for its clients, which are in the same process."""
     async with contextlib.AsyncExitStack() as stack:
         found = [stack.enter_context(socket.socket()) for _ in range(clients)]
         for sock in found:
             sock.setblocking(False)
-        standing = Standing(app=app)
+        standing = Standing(options, app=app)
         stack.enter_context(room_for(room))
         await stack.enter_async_context(standing)
         yield standing, found
@@ -106,6 +111,24 @@ def test_what_is_served_already_goes_on_and_new_ones_wait_until_there_is_room(
     with caplog.at_level(logging.WARNING):
         run(work())
     assert len(messages(caplog, "no file descriptor is left")) == 1
+
+
+def test_half_open_tls_handshakes_shut_no_client_out(
+    run: Run, tls: tuple[ResolvedOptions, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may take as long as they like here while descriptors are left, and as long as a handshake takes then."""
+    monkeypatch.setattr("eggcluster.http.intake.HANDSHAKE", 0.2)
+
+    async def work() -> None:
+        async with narrow(clients=600, room=40, options=replace(tls[0], header_timeout=0.0)) as (standing, clients):
+            loop = asyncio.get_running_loop()
+            waiting = [asyncio.ensure_future(loop.sock_connect(sock, standing.tls_address)) for sock in clients[1:]]
+            await until(lambda: not standing.engine.load.accepting)
+            assert await get(clients[0], standing.address) == OK
+            for task in waiting:
+                task.cancel()
+
+    run(work())
 
 
 def test_an_application_that_takes_all_descriptors_costs_no_client_its_connection(run: Run) -> None:

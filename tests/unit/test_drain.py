@@ -198,6 +198,28 @@ def test_a_client_that_never_shakes_hands_does_not_hold_up_the_drain(
     run(work())
 
 
+def test_a_client_behind_tls_is_answered_once_more_and_its_connection_ends_in_order(
+    run: Run, tls: tuple[ResolvedOptions, ssl.SSLContext]
+) -> None:
+    async def work() -> None:
+        async with Standing(tls[0], app=stage) as standing:
+            client, late, silent = [await standing.connect(tls[1]) for _ in range(3)]
+            for each in (client, silent):
+                assert CLOSE not in (await each.get())[0]
+            ask(late, "/late")
+            await began(standing)
+            draining = asyncio.ensure_future(standing.engine.drain(5))
+            while not standing.server.is_draining:
+                await asyncio.sleep(0)
+            assert CLOSE in (await client.get())[0]
+            for each in (client, late, silent):  # an end without close_notify raises
+                answer = await each.reader.read()
+                assert answer.startswith(b"HTTP/1.1 200 ") is (each is late)
+            await asyncio.wait_for(draining, 4)
+
+    run(work())
+
+
 def test_the_more_clients_are_silent_the_longer_each_of_them_must_have_been() -> None:
     assert quiet_needed(1) == quiet_needed(13) == 1.3
     assert quiet_needed(200) == 20

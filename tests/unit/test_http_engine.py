@@ -46,7 +46,7 @@ class Standing:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         own = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-        self.address = own[1].getsockname()
+        self.tls_address, self.address = own[0].getsockname(), own[1].getsockname()
         listeners = [ListenerSpec(sock.detach(), tls) for sock, tls in zip(own, (True, False), strict=True)]
         self.engine = HttpEngine(
             app,

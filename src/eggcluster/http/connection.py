@@ -27,6 +27,7 @@ from eggcluster.http.reader import ACTIVE, CLOSED, HEAD, IDLE, LINGER, UPGRADED,
 from eggcluster.http.request import Request
 from eggcluster.http.rules import TOO_SLOW, Rejection
 from eggcluster.http.server import NEVER, HttpServer
+from eggcluster.http.unsent import unsent
 from eggcluster.kernel.tcp_info import has_unread, silence_of
 
 LINGER_TIME = 0.5  # seconds for the client to see the end and to close: a round trip and some
@@ -39,8 +40,8 @@ class HttpConnection(RequestReader):
     """Reads requests from its transport and gives each to a `Request`, one at a time."""
 
     __slots__ = (
-        "_last_queued", "_linger_end", "_reading_paused", "_sees_end", "_source", "client", "environ",
-        "has_more_extensions", "is_proxied", "is_tls", "local", "scheme", "tls", "transport",
+        "_linger_end", "_mark", "_reading_paused", "_sees_end", "_source", "client", "environ", "has_more_extensions",
+        "is_proxied", "is_tls", "local", "scheme", "tls", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer, *, is_tls: bool, source: Addresses | None = None) -> None:
@@ -59,7 +60,7 @@ class HttpConnection(RequestReader):
         self._reading_paused = False
         self._sees_end = False  # the client has shut its sending half
         self._linger_end = NEVER
-        self._last_queued = 0  # bytes that waited to be sent when the deadline was set
+        self._mark = NEVER  # what was unsent when the deadline was set
 
     # -- the transport's calls -----------------------------------------------------------------------------
 
@@ -101,7 +102,7 @@ class HttpConnection(RequestReader):
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
-        self._last_queued = self.transport.get_write_buffer_size()
+        self._mark = unsent(self.transport).mark
         self.deadline = self.server.after(self.server.settings.write_timeout)
 
     def resume_writing(self) -> None:
@@ -241,8 +242,9 @@ class HttpConnection(RequestReader):
         self._reading = None  # what comes now is dropped, and has no other time than this state's
         self.deadline = self.server.after(LINGER_TIME)
         self._linger_end = self.server.after(LINGER_LIMIT)
-        self._last_queued = self.transport.get_write_buffer_size()
-        if self._last_queued:
+        self._mark = NEVER
+        if self.transport.get_write_buffer_size():
+            self._mark = unsent(self.transport).mark
             self.deadline = self.server.after(self.server.settings.write_timeout)
         if lingers and self.transport.can_write_eof() and not self._sees_end:
             self.transport.write_eof()
@@ -305,11 +307,11 @@ class HttpConnection(RequestReader):
             self._refuse(TOO_SLOW)
 
     def _check_progress(self) -> None:
-        queued = self.transport.get_write_buffer_size()
-        if queued and queued < self._last_queued:
-            self._last_queued = queued
+        waits, mark = unsent(self.transport)
+        if waits and mark < self._mark:
+            self._mark = mark
             self.deadline = self.server.after(self.server.settings.write_timeout)
-        elif queued:
+        elif waits:
             self.reset()  # the kernel forgets what the client does not take, too
         else:
             self.abort()

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 # Seconds that a TLS handshake may take and hold up a drain: two round trips, and work on both sides. A client may also
 # have connected to say nothing.
 HANDSHAKE = 1.0
+# Seconds after which the loop cuts off a closed connection whose client still takes what was written before. The
+# connections have deadlines of their own, which know whether it takes something.
+SHUTDOWN = 86_400.0
 PEEKED = 16 * 1024 + 16  # bytes looked at for a PROXY header: the longest that is read
 
 NewProtocol = Callable[[bool, Addresses | None], asyncio.Protocol]
@@ -55,6 +58,13 @@ class Intake:
         for task in self._arriving:
             task.cancel()
 
+    def make_room(self) -> None:
+        """Give up those that have been on their way for longer than a handshake takes: no descriptor is left."""
+        recent = self._loop.time() - HANDSHAKE
+        for task, began in self._arriving.items():
+            if began <= recent:
+                task.cancel()
+
     def take(self, connection: socket.socket, *, tls: bool) -> None:
         """Serve `connection`, which is non-blocking. Returns at once, never raises."""
         if self._proxies is None or not self._proxies.trusts(_host_of(connection)):
@@ -72,6 +82,7 @@ class Intake:
             connection,
             ssl=self._tls if tls else None,
             ssl_handshake_timeout=self._timeout if tls else None,
+            ssl_shutdown_timeout=SHUTDOWN if tls else None,
         )
 
     async def _connect_proxied(self, connection: socket.socket, tls: bool) -> None:

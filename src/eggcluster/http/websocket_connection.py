@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from eggcluster.http.connection import LINGER_TIME
 from eggcluster.http.exchange import Exchange
 from eggcluster.http.server import NEVER
+from eggcluster.http.unsent import unsent
 from eggcluster.http.websocket_frames import (
     ABNORMAL,
     GOING_AWAY,
@@ -44,7 +45,7 @@ class WebSocketConnection(asyncio.Protocol):
     """Takes over the transport of `exchange`. Until `open`, it only keeps what the client sends."""
 
     __slots__ = (
-        "_held_pong", "_keepalive", "_last_queued", "_reader", "_write_due", "_writers",
+        "_held_pong", "_keepalive", "_mark", "_reader", "_write_due", "_writers",
         "deadline", "exchange", "is_write_paused", "receive", "server", "state", "transport",
     )  # fmt: skip
 
@@ -60,7 +61,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._reader = WebSocketReader(self)
         self.receive = self._reader.queue.receive  # ASGI's
         self._held_pong = b""  # waits until the client takes what was written
-        self._last_queued = 0
+        self._mark = NEVER
         self._writers: list[asyncio.Future[None]] = []
         early = connection.hand_over(self)
         if connection.is_write_paused:
@@ -104,7 +105,7 @@ class WebSocketConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self.is_write_paused = True
         if self.state < CLOSING:
-            self._last_queued = self.transport.get_write_buffer_size()
+            self._mark = unsent(self.transport).mark
             self._write_due = self.server.after(self.server.settings.write_timeout)
             self._set_deadline()
 
@@ -217,7 +218,7 @@ class WebSocketConnection(asyncio.Protocol):
         """Go to `state`, on the way to the end."""
         if self.state < state:
             self.state = state
-        self._last_queued = self.transport.get_write_buffer_size()
+        self._mark = unsent(self.transport).mark
         self.deadline = self.server.after(CLOSE_TIMEOUT)
         self._wake_writers()
 
@@ -251,7 +252,7 @@ class WebSocketConnection(asyncio.Protocol):
         if not keepalive.awaits_pong:
             protocol.send_ping(keepalive.next_ping())
             self._write(protocol.data_to_send())
-            self._last_queued = self.transport.get_write_buffer_size()
+            self._mark = unsent(self.transport).mark
         elif self._reader.has_paused() or self._is_taking():
             keepalive.wait_again()
         else:
@@ -261,8 +262,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def _is_taking(self) -> bool:
         """Return whether the client has taken a part of what was written since the last look, and not yet all."""
-        before, self._last_queued = self._last_queued, self.transport.get_write_buffer_size()
-        return 0 < self._last_queued < before
+        before, (waits, self._mark) = self._mark, unsent(self.transport)
+        return waits and self._mark < before
 
     def _set_deadline(self) -> None:
         self.deadline = min(self._keepalive.due, self._write_due)

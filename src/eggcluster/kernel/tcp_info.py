@@ -48,3 +48,28 @@ def has_unread(sock: Any) -> bool:
         return bool(any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(INT))))
     except (OSError, ValueError):
         return False
+
+
+BYTES_ACKED = struct.Struct("=120xQ")  # struct tcp_info, up to tcpi_bytes_acked
+
+
+def acknowledged(sock: Any) -> int:
+    """Return how many bytes the peer has taken so far; 0 if the kernel does not tell."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    try:
+        (acked,) = BYTES_ACKED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED.size))
+    except (OSError, ValueError, struct.error):
+        return 0
+    return int(acked)
+
+
+def has_unacknowledged(sock: Any) -> bool:
+    """Return whether the peer has not taken all that the kernel has got for it."""
+    import fcntl
+    import termios
+
+    try:
+        return bool(any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(INT))))
+    except (OSError, ValueError):
+        return False

@@ -152,7 +152,7 @@ def test_a_client_that_takes_little_at_a_time_gets_all_of_one_large_piece(run: R
             assert b"content-length: %d" % (4 * MB) in await client.until(b"\r\n\r\n")
             for _ in range(64):
                 await client.exactly(MB // 16)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.04)
             assert await client.rest() == b""
 
     run(scenario())

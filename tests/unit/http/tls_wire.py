@@ -155,7 +155,7 @@ class TlsClient(Client):
 
     async def _read(self) -> bytes:
         try:
-            data = await self._do(functools.partial(self.encrypted.read, 256 * 1024))
+            data: bytes = await self._do(functools.partial(self.encrypted.read, 256 * 1024))
         except ssl.SSLZeroReturnError:
             data = b""
         self._received += data

@@ -34,14 +34,16 @@ class AcceptLoop:
         self,
         listeners: Sequence[tuple[InheritedSocket, Take]],
         connections: Callable[[], int],
+        make_room: Callable[[], None],
         *,
         alone: bool,
         is_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`alone`: no other worker accepts from these listeners. From a shared one each takes one at a time, and none
-        while `is_full()`."""
+        """`make_room` is called again and again while no descriptor is left. `alone`: no other worker accepts from
+        these listeners. From a shared one each takes one at a time, and none while `is_full()`."""
         self._listeners = listeners
         self._connections = connections
+        self._make_room = make_room
         self._at_once = AT_ONCE if alone else 1
         self._is_full: Callable[[], bool] = (lambda: False) if alone else is_full
         self._descriptors = Descriptors()
@@ -146,6 +148,7 @@ class AcceptLoop:
             self.open()
             self._timer = loop.call_later(SETTLED, self._settle)
         else:
+            self._make_room()
             self._timer = loop.call_later(LOOK, self._look)
 
     def _settle(self) -> None:

@@ -70,7 +70,9 @@ class HttpEngine(Engine):
         self._serving = server, intake
         takes = [(sock, partial(intake.take, tls=tls)) for sock, tls in self._listeners]
         alone = self._alone or _are_own(self._listeners)
-        self._accept_loop = AcceptLoop(takes, lambda: len(server.connections), alone=alone, is_full=server.pool.is_full)
+        self._accept_loop = AcceptLoop(
+            takes, lambda: len(server.connections), intake.make_room, alone=alone, is_full=server.pool.is_full
+        )
         self._accept_loop.open()
         server.started = True
 
