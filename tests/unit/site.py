@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -30,6 +31,8 @@ class Site:
         self.options = ResolvedOptions(port=0, workers=4)
         self.cluster_id = f"{os.getpid()}-1"
         self.agents = 0
+        self.was_shared = False
+        self.sharing: set[int] = set()  # the ids of the workers that the master knows to share, and to live
         self.hub: SharingHub
         self.port: ClusterPort
         self.uplinks: list[Uplink] = []
@@ -38,7 +41,7 @@ class Site:
         """The next agent, whose module creates these clients; it waits for the copies of these workers."""
         self.agents += 1
         worker_spec = self._worker_spec("agent", self.agents, list(survivors))
-        self.hub = SharingHub(worker_spec)
+        self.hub = SharingHub(worker_spec, asyncio.get_running_loop(), self.ask_as_agent)
         for each in blueprints:
             each(self.hub)
         if wait:
@@ -59,12 +62,23 @@ class Site:
     async def worker(self, *wishes: Any, wait: bool = True) -> Any:
         """An app worker whose module asks for these; gives what it asked for."""
         slot = len(self.uplinks) + 1
-        uplink = Uplink(self._worker_spec("app", 1, [], slot), asyncio.get_running_loop(), slot)
+        loop, spec = asyncio.get_running_loop(), self._worker_spec("app", 1, [], slot)
+        uplink = Uplink(spec, loop, slot, functools.partial(self.ask_as_worker, slot))
         self.uplinks.append(uplink)
         got = [wish(uplink) for wish in wishes]
         if wait:
             await uplink.start()
         return got[0] if len(got) == 1 else got
+
+    async def ask_as_agent(self, action: str) -> list[int]:
+        """The master's answers to the agent."""
+        self.was_shared = self.was_shared or action == "egg-shares"
+        return list(self.sharing)
+
+    async def ask_as_worker(self, worker_id: int, action: str) -> None:
+        """The master's answers to an app worker."""
+        assert action == "egg-shares"
+        self.sharing.add(worker_id)
 
     def kill_agent(self) -> None:
         """SIGKILL: nothing is sent any more, everything is closed by the kernel."""
@@ -76,6 +90,7 @@ class Site:
             connection.channel.fail(FrameError("killed"))
 
     async def kill_worker(self, slot: int) -> None:
+        self.sharing.discard(slot)
         await self.uplinks[slot - 1].close()
 
     async def close(self) -> None:
@@ -88,7 +103,14 @@ class Site:
 
     def _worker_spec(self, role: str, generation: int, survivors: list[int], slot: int = 0) -> WorkerSpec:
         return WorkerSpec(
-            role, slot, generation, self.cluster_id, self.options, cluster_port=self.path, survivors=survivors
+            role,
+            slot,
+            generation,
+            self.cluster_id,
+            self.options,
+            cluster_port=self.path,
+            survivors=survivors,
+            was_shared=self.was_shared,
         )
 
 

@@ -6,22 +6,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from eggcluster.errors import LeaderGone, MessengerClosed, NotSerializable, RemoteError, SharedFull, SharedNotReady
+from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, SharedFull, SharedNotReady
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.leader import Leader
-from eggcluster.worker.sharing.recovery import SharedRecovery
 from eggcluster.worker.sharing.shared import Change, Shared
 from eggcluster.worker.sharing.sharing import LocalSharing, Sharing
 from tests.unit.conftest import Run
 from tests.unit.site import Site, raw_follower, site
 from tests.unit.wires import until
-from tests.waiting import DEADLINE
 
 
 def share(sharing: Sharing) -> Shared:
@@ -448,7 +445,7 @@ def test_a_write_under_way_fails_when_the_agent_goes(run: Run, tmp_path: Path) -
 def test_a_worker_that_connects_too_late_gets_the_restored_copy(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eggcluster.worker.sharing.recovery.OTHER_COPIES_TIMEOUT", 0.05)
+    monkeypatch.setattr("eggcluster.model.shared.survivors.OTHER_COPIES_TIMEOUT", 0.05)
 
     async def scene() -> None:
         async with site(tmp_path) as here:
@@ -470,14 +467,13 @@ def test_a_worker_that_connects_too_late_gets_the_restored_copy(
     run(scene())
 
 
-def test_an_agent_whose_workers_have_no_copies_begins_with_nothing(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_agent_whose_workers_are_dead_begins_with_nothing_and_says_so(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("eggcluster.worker.sharing.recovery.FIRST_COPY_TIMEOUT", 0.05)
-
     async def scene() -> None:
         async with site(tmp_path) as here:
             hub = await here.agent(share, survivors=[1, 2, 3])
+            assert "every worker with a copy died before it answered (1, 2, 3)" in caplog.text
             assert dict(hub.shared) == {}
             (one,) = await workers(here, 1)
             assert await one.increment("n") == 1
@@ -497,7 +493,7 @@ def test_a_copy_that_is_none_is_passed_over(run: Run, tmp_path: Path, caplog: py
             here.kill_agent()
             hub = await here.agent(share, survivors=[1, 2])
             assert dict(hub.shared) == {"k": 1}
-            assert "a worker did not send its copy of the shared dictionary" in caplog.text
+            assert "a worker's copy of the shared dictionary is not used: Expected" in caplog.text
 
     run(scene())
 
@@ -552,58 +548,6 @@ def test_alone_it_is_a_dictionary_of_this_process() -> None:
     assert [asyncio.run(test()), asyncio.run(shared.increment("n"))] == [1, 2]
     assert dict(shared) == {"k": "v", "n": 2}
     assert [change.value for change in heard] == [1, 2]
-
-
-def test_a_restoration_ends_when_all_have_come() -> None:
-    async def scene() -> None:
-        recovery = SharedRecovery([1, 2])
-        running = asyncio.create_task(recovery.run(None))  # type: ignore[arg-type]  # no worker has a copy
-        await asyncio.sleep(0)
-        for worker in (3, 1):
-            recovery.arrive(worker, None, None)  # type: ignore[arg-type]
-            await asyncio.sleep(0)
-            assert not running.done()
-        recovery.arrive(2, None, None)  # type: ignore[arg-type]
-        await running
-
-    asyncio.run(asyncio.wait_for(scene(), 1))
-
-
-class Copy:
-    """A worker's connection, as the recovery uses it."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
-
-    async def request(self, action: str, data: Any, timeout: float) -> Any:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
-
-
-@pytest.mark.parametrize("noticed", [True, False], ids=["closed", "fails when asked"])
-def test_a_worker_whose_connection_closes_after_its_hello_is_awaited_again(noticed: bool) -> None:
-    """It hears late of the former agent's end, closes the connection to the new one, and connects once more."""
-
-    async def scene() -> None:
-        restored: list[int] = []
-        store: Any = SimpleNamespace(restore=lambda version, entries: restored.append(version))
-        recovery = SharedRecovery([1])
-        cut: Any = Copy(MessengerClosed("closed"))
-        recovery.arrive(1, 7, cut)
-        if noticed:
-            recovery.leave(cut)
-            recovery.leave(cut)
-        running = asyncio.create_task(recovery.run(store))
-        for _ in range(10):  # turns of the loop: it asks, and waits again
-            await asyncio.sleep(0)
-        assert not running.done()
-        whole: Any = Copy((7, []))
-        recovery.arrive(1, 7, whole)
-        await running
-        assert restored == [7]
-
-    asyncio.run(asyncio.wait_for(scene(), DEADLINE))
 
 
 def test_the_public_methods_call_their_argument_a_listener() -> None:

@@ -41,7 +41,7 @@ def test_versions_of_a_later_agent_are_above_all_of_an_earlier_one() -> None:
     first, second = Store(1), Store(2)
     for _ in range(5):
         first.carry_out(Increment("n", 1), 0)
-    second.restore(first.version, first.entries.items())
+    second.restore(first.copy())
     entry = first.find("n", 0)
     assert second.find("n", 0) == entry, "what was not changed keeps its version"
     assert second.carry_out(Set("n", pack(0)), 0) == (2 << EPOCH_BITS) + 1 > first.version
@@ -131,7 +131,7 @@ def test_no_more_than_so_many_bytes_fit(monkeypatch: pytest.MonkeyPatch) -> None
     store.carry_out(Set("k", pack(bytes(80))), 0)  # it replaces its own bytes
     store.carry_out(Set("l", pack(bytes(10))), 0)
     restored = Store(1)
-    restored.restore(store.version, store.entries.items())
+    restored.restore(store.copy())
     with pytest.raises(SharedFull):
         restored.carry_out(Set("m", pack(100000)), 0)
     store.carry_out(Delete("k"), 0)
@@ -155,11 +155,11 @@ def test_a_copy_that_is_replaced_says_what_is_different() -> None:
     store, copy = Store(), Table()
     for key in ("same", "changed", "gone"):
         store.carry_out(Set(key, pack(1)), 0)
-    copy.replace(store.version, store.entries.items())
+    copy.replace(store.copy())
     store.carry_out(Set("changed", pack(2)), 0)
     store.carry_out(Delete("gone"), 0)
     store.carry_out(Set("new", pack(1)), 0)
-    changes = copy.replace(store.version, store.entries.items())
+    changes = copy.replace(store.copy())
     assert {key: entry.raw for key, entry in changes} == {"changed": pack(2), "gone": None, "new": pack(1)}
     assert copy.entries == store.entries
 
@@ -202,6 +202,6 @@ def test_of_copies_that_stopped_anywhere_the_one_with_the_highest_version_is_the
     if not all(late):
         assert best.entries == store.entries, "one that kept up has it all"
     successor = Store(2)
-    successor.restore(best.version, best.entries.items())
+    successor.restore(best.copy())
     assert values(successor, now) == values(best, now)
     assert successor.version > best.version

@@ -64,6 +64,7 @@ class DirectConnection:
         self._latest: dict[Hashable, bytes] = {}  # by key: frames that wait until a slow reader reads again
         self._spare_socket: socket.socket | None = None  # a duplicate, to read what is left when the channel has ended
         self.gone = asyncio.Event()
+        self.agent = 0  # the generation of the agent at the other end, once it has said so
         self.channel: Channel
         self._outbox: Outbox
 

@@ -35,11 +35,13 @@ class WorkerSpec(Struct, frozen=True):
     which it must have reported. `listening_at` is the listen address to report in `app-start`. `heartbeat_fd` is the
     memory file of its heartbeat page. At `handover_fd` an app worker receives connections that the master has
     accepted; None if there will be none. `reloads` counts the cluster's reloads, for workers that share their modules.
+    `dead_agent` is the generation of the last agent that is known dead.
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's
     inode, and `cluster_fd` its listener, which only the agent inherits. The agent also gets what its predecessor
-    left: `survivors` are the worker ids of the listening app workers, which may have a copy of what was shared;
-    `journal` holds the entries that the predecessor left with the master, by key.
+    left: `survivors` are the worker ids of the living app workers that may have a copy of the shared dictionary;
+    `was_shared` says that something was written into it; `journal` holds the entries that the predecessor left with
+    the master, by key.
     """
 
     role: str
@@ -55,6 +57,8 @@ class WorkerSpec(Struct, frozen=True):
     cluster_inode: int = 0
     cluster_fd: int | None = None
     survivors: list[int] = []
+    was_shared: bool = False
+    dead_agent: int = 0
     heartbeat_fd: int = -1
     handover_fd: int | None = None
     reloads: int = 0

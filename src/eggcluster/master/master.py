@@ -81,7 +81,7 @@ class Master:
         self.inbox = Inbox()
         self.feed = EventFeed()
         self.resources = MasterResources(options, owns_process=owns_process, parent=parent)
-        self.requests = MasterRequests(self.inbox, self.status)
+        self.requests = MasterRequests(self.inbox, self.status, self.supervisor.roster.sharing_apps)
         self.switchboard = Switchboard(
             options.workers, self.requests.report, self._on_broken, self._on_request, options.max_queue_bytes
         )
@@ -260,15 +260,14 @@ class Master:
     # -- what to do --------------------------------------------------------------------------------------
 
     def fork_agent_worker(self, agent: Worker) -> None:
-        """Start the agent, with the journal of its predecessor and the ids of the app workers that listen."""
+        """Start the agent, with the journal of its predecessor and the ids of the app workers that share."""
         listeners = self.resources.listeners
         self.worker_manager.fork(
             agent,
             listeners,
             cluster_fd=listeners.cluster_socket.fileno(),
-            survivors=[app.worker_id for app in self.supervisor.listening_apps() if app.worker_id is not None],
-            journal=self.requests.journal.entries,
             reloads=self.requests.reloads,
+            **self.requests.legacy(),
         )
 
     def fork_app_workers(self, workers: Sequence[Worker]) -> None:
@@ -282,6 +281,7 @@ class Master:
                 listening_at=worker.listening_at,
                 handover_fd=listeners.open_handover(worker),
                 reloads=self.requests.reloads,
+                dead_agent=self.supervisor.roster.dead_agent(),
             )
 
     def kill_app_workers(self, workers: Sequence[Worker], grace: float) -> None:

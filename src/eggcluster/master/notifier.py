@@ -56,8 +56,14 @@ class Notifier:
         self._tell_parent(action, worker, exit)
 
     def exit(self, worker: Worker, exit: ExitReport) -> None:
-        """Send `agent-exit` or `app-exit` to the parent, after an expected or an unexpected exit."""
+        """Send `agent-exit` or `app-exit` to the parent, after an expected or an unexpected exit.
+
+        All app workers hear which agent is dead, those that boot, too. `egg-pids` does not say that: where it is read
+        late, it would be taken for a notice about the next agent.
+        """
         action = "app-exit" if isinstance(worker, AppWorker) else "agent-exit"
+        if action == "agent-exit":
+            self._switchboard.tell_apps("egg-agent-gone", worker.generation)
         self._tell_parent(action, worker, exit)
 
     def boot_failure(self, worker: Worker) -> None:

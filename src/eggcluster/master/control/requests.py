@@ -31,14 +31,18 @@ class BackgroundReport(msgspec.Struct):
 
 class MasterRequests:
     """Answers requests: any worker and the parent may ask for the status; only the parent may request a reload; only
-    an agent that closes may request that its messages are kept for the next one.
+    an agent that closes may request that its messages are kept for the next one. Workers say that they share, and ask
+    which of those live.
 
-    It writes one field of a `Worker`: `background`, for the status alone.
+    It writes two fields of a `Worker`: `background`, for the status alone, and `shares`. `survivors` returns the ids of
+    the living app workers that share. `was_shared` says whether an agent has written into the shared dictionary.
     """
 
-    def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]], survivors: Callable[[], list[int]]) -> None:
         self._inbox = inbox
         self._status = status
+        self._survivors = survivors
+        self.was_shared = False
         self.journal = AgentJournal()
         self.reloads = 0  # how many were requested
         self._close_progress: list[Progress] = []  # one for each request to close
@@ -65,6 +69,11 @@ class MasterRequests:
         """Answer a request to the master itself, at once or when it is carried out."""
         if action == "status":
             switchboard.answer(link, request_id, FrameKind.REPLY, self._status())
+        elif action == "egg-shares" and link.worker is not None:
+            self._note_sharing(link.worker)
+            switchboard.answer(link, request_id, FrameKind.REPLY, None)
+        elif action == "egg-survivors":
+            switchboard.answer(link, request_id, FrameKind.REPLY, self._survivors())
         elif link.address == AGENT and action == "egg-leave" and link.worker is not None:
             switchboard.keep_for_successor(link.worker)
             switchboard.answer(link, request_id, FrameKind.REPLY, None)
@@ -75,6 +84,15 @@ class MasterRequests:
         else:
             text = f'the master does not answer "{action}"'
             switchboard.answer(link, request_id, FrameKind.FAILURE, ["NoHandler", text, ""])
+
+    def legacy(self) -> dict[str, Any]:
+        """Return what the agents so far have left for the next one, as fields of its WorkerSpec."""
+        return {"journal": self.journal.entries, "survivors": self._survivors(), "was_shared": self.was_shared}
+
+    def _note_sharing(self, worker: Worker) -> None:
+        """Note that an app worker asks for a copy of the shared dictionary, or that the agent has written into it."""
+        worker.shares = True
+        self.was_shared = self.was_shared or isinstance(worker, AgentWorker)
 
     # -- progress -----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from eggcluster.master.relay.link import HIGH_WATER, FlowControl, Link, LostMess
 from eggcluster.master.relay.routing import RelayedRequests, Router, ShortCuts
 from eggcluster.model.lives.worker import Worker
 from eggcluster.model.messages.message import FrameKind, Target
-from eggcluster.model.messages.role import MASTER, PARENT, Address
+from eggcluster.model.messages.role import MASTER, PARENT, Address, Role
 
 OnReport = Callable[[Worker, str, dict[str, Any]], None]
 OnBroken = Callable[[Worker, FrameError | None], None]
@@ -148,6 +148,13 @@ class Switchboard:
             link = self._router.live.get(address)
             if link is not None:
                 raw = encode_frame(FrameKind.EVENT, Target.ADDRESS, [action, data], target_id=address.pack())
+                self._write_own(link, raw)
+
+    def tell_apps(self, action: str, data: Any) -> None:
+        """Send an event to every app worker that has a channel, whether it is live or boots."""
+        for link in self._router.links:
+            if link.address.role is Role.APP:
+                raw = encode_frame(FrameKind.EVENT, Target.ADDRESS, [action, data], target_id=link.packed)
                 self._write_own(link, raw)
 
     def ask(self, address: Address, frame: Frame, requester: Link) -> bool:

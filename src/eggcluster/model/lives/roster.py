@@ -201,6 +201,14 @@ class Roster:
         """Return all workers that are not known dead."""
         return [worker for slot in self for worker in slot.living()]
 
+    def sharing_apps(self) -> list[int]:
+        """Return the ids of the app workers that may have a copy of the shared dictionary, and are not known dead."""
+        return [each.worker_id for each in self.living() if each.slot and each.shares and each.worker_id is not None]
+
+    def dead_agent(self) -> int:
+        """Return the generation of the last agent that is known dead; 0 if none is."""
+        return min((agent.generation for agent in self.agent.living()), default=self.agent.generation + 1) - 1
+
     @property
     def draining(self) -> int:
         """How many app workers are being stopped."""

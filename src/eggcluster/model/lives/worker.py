@@ -88,7 +88,7 @@ class Worker:
     The supervisor alone changes its state. Other parts of the master fill in what only they learn: the fork writes
     `worker_id`, `listening_at`, or the `failure` of a fork that the system refused; each reading of the heartbeats
     writes `rss`; the worker's own report writes `background`, the states of its background tasks, which only the
-    status shows.
+    status shows, and `shares`: whether it may have a copy of the shared dictionary.
 
     `worker_id` is the pid in process mode. `failure` is the finished report of a failed boot, from the worker itself or
     from the supervisor; `misused_option` says that an option is at fault. `kill_reason` says why the supervisor ended a
@@ -112,6 +112,7 @@ class Worker:
     rss: int = 0
     stalled: bool = False
     jitter: float = 0.0
+    shares: bool = False
     background: list[dict[str, Any]] = field(default_factory=list)
 
     address = AGENT  # an AppWorker has its slot's

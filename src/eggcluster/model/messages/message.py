@@ -29,7 +29,10 @@ LIFECYCLE_ACTIONS = frozenset(
 # send nor handle these.
 INTERNAL_ACTIONS = frozenset(
     {
+        "egg-agent-gone",
         "egg-leave",
+        "egg-shares",
+        "egg-survivors",
         "egg-schedule-report",
         "egg-schedule-ask",
         "egg-schedule-run",

@@ -1,11 +1,10 @@
 """The writes to the shared dictionary: their order and limits. Pure; runs in the agent."""
 
 import math
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 from eggcluster.errors import FrameError, SharedFull
-from eggcluster.model.shared.shared_table import Change, SharedEntry, Table
+from eggcluster.model.shared.shared_table import Change, SharedEntry, Table, TableCopy
 from eggcluster.packing import DecodeError, Meta, Struct, encode
 from eggcluster.packing import decode as unpack
 
@@ -14,6 +13,7 @@ MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1024
 MAX_VALUE_BYTES = 64 * 1024
 MAX_TOTAL_BYTES = 8 * 1024 * 1024
+MAX_BASES = 16  # former agents of which a table says how much it contains; a worker that was silent longer is hung
 EPOCH_BITS = 32  # versions of the agent's generation g begin above g << 32, so no version is used twice
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -59,17 +59,62 @@ class Store(Table):
     def __init__(self, generation: int = 0) -> None:
         super().__init__()
         self.version = generation << EPOCH_BITS
+        self.generation = generation
         self.changes: list[Change] = []
         self.expiring: dict[str, float] = {}
+        self._deleted: set[str] | None = set()  # by this agent; None: too many to remember
+        self._adopted: dict[str, int] = {}  # versions that this agent gave to what it adopted
         self._bytes = 0
 
-    def restore(self, version: int, entries: Iterable[Change]) -> None:
+    def restore(self, copy: TableCopy) -> None:
         """Continue from a worker's copy. The next versions are above all earlier ones."""
-        ours = self.version
-        self.replace(version, entries)
-        self.version = max(version, ours)
+        ours, generation = self.version, self.generation
+        self.replace(copy)
+        self.version, self.generation = max(copy.version, ours), generation
+        self._learn(copy)
         self.expiring = {key: entry.expires for key, entry in self.entries.items() if entry.expires is not None}
         self._bytes = sum(_size(key, entry.raw) for key, entry in self.entries.items())
+
+    def contains(self, version: int, generation: int) -> bool:
+        """Return whether this table contains every change up to `version` of the agent `generation`."""
+        return generation >= self.generation or version <= self.bases.get(generation, 0)
+
+    def adopt(self, copy: TableCopy, now: float) -> list[str]:
+        """Merge a former agent's table that came too late to be restored: take the changes that are unknown here.
+
+        A key that was written since keeps its new value. Return the keys whose value in the late copy is lost by that,
+        or for lack of room.
+        """
+        late, known = dict(copy.entries), self.bases.get(copy.generation, 0)
+        for key in [key for key in self.entries if key not in late and self._is_former(key, known)]:
+            self._note(key, None, None)  # the former agent deleted it
+        newer = [(key, entry) for key, entry in late.items() if entry.version > known and entry.lives(now)]
+        lost = [key for key, entry in newer if not self._adopt(key, entry, known, now)]
+        self._learn(copy)
+        return lost
+
+    def _adopt(self, key: str, entry: SharedEntry, known: int, now: float) -> bool:
+        """Take an entry of a former agent; return False if its value is lost."""
+        if entry.raw is None or not self._is_former(key, known):
+            return False
+        try:
+            self._adopted[key] = self._put(key, entry.raw, entry.expires, now)
+        except SharedFull:
+            return False
+        return True
+
+    def _is_former(self, key: str, known: int) -> bool:
+        """Return whether no agent has written the key after the version `known`."""
+        if key in self.entries:
+            version = self.entries[key].version
+            return version <= known or version == self._adopted.get(key)
+        return self._deleted is not None and key not in self._deleted
+
+    def _learn(self, copy: TableCopy) -> None:
+        """Note up to which versions of former agents this table is complete."""
+        bases = copy.bases | {copy.generation: copy.version}
+        merged = {each: max(bases.get(each, 0), self.bases.get(each, 0)) for each in bases | self.bases}
+        self.bases = {each: merged[each] for each in sorted(merged)[-MAX_BASES:]}
 
     def carry_out(self, write: Write, now: float) -> Any:
         """Carry out a write and return its result. For `Set` and `CompareAndSet` that is the new version (None if
@@ -120,6 +165,13 @@ class Store(Table):
     def _drop(self, key: str) -> None:
         if key in self.entries:
             self._note(key, None, None)
+            self._remember_deleted(key)
+
+    def _remember_deleted(self, key: str) -> None:
+        if self._deleted is not None:
+            self._deleted.add(key)
+            if len(self._deleted) > MAX_KEYS:
+                self._deleted = None
 
     def _note(self, key: str, raw: bytes | None, expires: float | None) -> None:
         old = self.entries.get(key)

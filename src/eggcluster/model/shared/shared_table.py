@@ -4,7 +4,6 @@ Every change has a version, and all keys share one count of versions. So a copy 
 N, and the copy with the highest version is complete.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -26,11 +25,25 @@ class SharedEntry(NamedTuple):
 Change = tuple[str, SharedEntry]
 
 
+class TableCopy(NamedTuple):
+    """A whole table, as it is sent. `generation` is that of the agent that owned it.
+
+    `bases` maps the generations of former agents to the versions up to which the table contains their changes.
+    """
+
+    version: int
+    generation: int
+    entries: list[Change]
+    bases: dict[int, int]
+
+
 class Table:
-    """The entries by key. `version` is the version of the last known change."""
+    """The entries by key. `version` is the version of the last known change; `generation` and `bases` are a copy's."""
 
     def __init__(self) -> None:
         self.version = 0
+        self.generation = 0
+        self.bases: dict[int, int] = {}
         self.entries: dict[str, SharedEntry] = {}
 
     def find(self, key: str, now: float) -> SharedEntry | None:
@@ -49,8 +62,13 @@ class Table:
             self.entries[key] = entry
         return True
 
-    def replace(self, version: int, entries: Iterable[Change]) -> list[Change]:
+    def copy(self) -> TableCopy:
+        """Return the whole table, to be sent."""
+        return TableCopy(self.version, self.generation, list(self.entries.items()), self.bases)
+
+    def replace(self, copy: TableCopy) -> list[Change]:
         """Become a copy of another table; return the differences."""
-        before, self.entries, self.version = self.entries, dict(entries), version
+        before, self.entries = self.entries, dict(copy.entries)
+        self.version, self.generation, self.bases = copy.version, copy.generation, copy.bases
         changed = [(key, entry) for key, entry in self.entries.items() if before.get(key) != entry]
-        return changed + [(key, SharedEntry(version, None)) for key in before if key not in self.entries]
+        return changed + [(key, SharedEntry(copy.version, None)) for key in before if key not in self.entries]

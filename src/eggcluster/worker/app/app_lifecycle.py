@@ -133,8 +133,8 @@ class AppLifecycle(Lifecycle):
         return False
 
     def _on_event(self, action: str, data: Any) -> None:
-        if action == "egg-pids" and not data and (sharing := self.context.sharing_in_use) is not None:
-            sharing.agent_gone()
+        if action == "egg-agent-gone":
+            self.context.agent_gone(data)
         super()._on_event(action, data)
 
     def _interface(self) -> Interface:

@@ -8,7 +8,7 @@ import importlib
 import os
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.worker_spec import WorkerSpec
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from eggcluster.worker.sharing.sharing import Sharing
 
 
+MASTER_TIMEOUT = 5.0  # seconds for an answer of the master's to the package's own code
 Own = TypeVar("Own", bound="Registrations")
 declared_outside: list[Declaration] = []  # by modules that were imported before this process had a worker
 
@@ -37,6 +38,7 @@ class WorkerContext:
         self.messenger = Messenger(role or Role.APP, self._handlers)
         self._spec_and_loop: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
         self._sharing: Sharing | None = None
+        self._dead_agent = 0
 
     def take_role(self, role: Role) -> None:
         """Set the role of this worker."""
@@ -46,6 +48,7 @@ class WorkerContext:
     def start_as(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
         """Set what this worker is to be, and its event loop."""
         self._spec_and_loop = spec, loop
+        self._dead_agent = spec.dead_agent
 
     def messenger_for_role(self, role: Role) -> Messenger:
         """Return this worker's messenger, or one that is never attached if the worker has another role."""
@@ -85,6 +88,7 @@ class WorkerContext:
         """The same, imported and made at the first use, so that a worker that shares nothing does not pay for it."""
         if self._sharing is None:
             self._sharing = self._make_sharing()
+            self._sharing.agent_gone(self._dead_agent)
             self._sharing.on_declare = lambda repeat: self.declare(lambda context: repeat(context.sharing))
         return self._sharing
 
@@ -97,7 +101,16 @@ class WorkerContext:
         if spec.cluster_fd is not None:
             from eggcluster.worker.sharing.hub import SharingHub
 
-            return SharingHub(spec)
+            return SharingHub(spec, loop, self._ask_master)
         from eggcluster.worker.sharing.uplink import Uplink
 
-        return Uplink(spec, loop, self.worker_id)
+        return Uplink(spec, loop, self.worker_id, self._ask_master)
+
+    def agent_gone(self, generation: int) -> None:
+        """Note that the agent of this generation is dead, as the master reports."""
+        self._dead_agent = max(self._dead_agent, generation)
+        if self._sharing is not None:
+            self._sharing.agent_gone(generation)
+
+    async def _ask_master(self, action: str) -> Any:
+        return await self.messenger.internal.request(action, None, "master", MASTER_TIMEOUT)

@@ -1,30 +1,32 @@
 """The hub: starts the leaders, and serves their followers over connections from the app workers. Runs in the agent."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
-from eggcluster.errors import SharedFull
+from eggcluster.errors import MessengerError, SharedFull
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.dispatcher import Handlers
-from eggcluster.ipc.frame import RequestKey
+from eggcluster.ipc.frame import RequestKey, encode_frame
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.tasks import TaskSet, take_turns
-from eggcluster.model.messages.message import FrameKind
+from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT
+from eggcluster.model.shared.shared_copy import CopyMark
 from eggcluster.model.shared.shared_store import Write
 from eggcluster.model.shared.shared_table import Table
 from eggcluster.packing import convert
 from eggcluster.worker.sharing.client_spec import ClientSpec
 from eggcluster.worker.sharing.leader import Leader
-from eggcluster.worker.sharing.recovery import SharedRecovery
+from eggcluster.worker.sharing.recovery import AskMaster, SharedRecovery
 from eggcluster.worker.sharing.shared import Shared
 from eggcluster.worker.sharing.shared_client import ClientBackend
 from eggcluster.worker.sharing.shared_writer import SharedWriter
-from eggcluster.worker.sharing.sharing import Sharing
+from eggcluster.worker.sharing.sharing import Sharing, run_in
 
 CLOSE_TIMEOUT = 1.0  # seconds for the calls under way when the agent closes
 
@@ -38,8 +40,10 @@ class SharingHub(Sharing):
     leaders that the agent's module and `on_start` have created.
     """
 
-    def __init__(self, worker_spec: WorkerSpec) -> None:
+    def __init__(self, worker_spec: WorkerSpec, loop: asyncio.AbstractEventLoop, ask_master: AskMaster) -> None:
         super().__init__()
+        self._greeting = encode_frame(FrameKind.MESSAGE, Target.APPS, ("agent", worker_spec.generation))
+        self._ask_master = ask_master
         self._options = worker_spec.options
         self._cluster_id = worker_spec.cluster_id
         self._leaders: dict[str, Leader] = {}
@@ -49,9 +53,11 @@ class SharingHub(Sharing):
         self._running = TaskSet()
         self._shared = Shared(self)
         self._shared_is_used = False
-        self._writer = SharedWriter(worker_spec.generation, self._shared.notify)
-        self._recovery = SharedRecovery(worker_spec.survivors)
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer = SharedWriter(worker_spec.generation, self._shared.notify, self._record_first_write)
+        spec, store = worker_spec, self._writer.store
+        self._recovery = SharedRecovery(store, spec.survivors, spec.was_shared, ask_master, self._writer.publish)
+        self._loop = loop
+        self._is_open = False
 
     # -- the sharing -----------------------------------------------------------------------------------
 
@@ -61,7 +67,7 @@ class SharingHub(Sharing):
         for method, meaning in spec.methods().items():
             if meaning in ("invoke", "publish"):
                 self._handlers.add(f"{spec.name}.{method}", partial(leader.serve, method))
-        if self._loop is not None:
+        if self._is_open:
             leader.begin()
             for connection in self._connections:
                 connection.send("leaders", list(self._leaders))
@@ -73,9 +79,9 @@ class SharingHub(Sharing):
         return self._shared
 
     def open(self) -> None:
-        """Accept followers from now on. Later calls do nothing."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
+        """Accept followers and restore the dictionary from now on. Later calls do nothing."""
+        if not self._is_open:
+            self._is_open = True
             self._running.start(self._restore())
 
     async def start(self) -> None:
@@ -88,7 +94,7 @@ class SharingHub(Sharing):
     def booted(self) -> None:
         self._booted.set()
 
-    def agent_gone(self) -> None:
+    def agent_gone(self, generation: int) -> None:
         """Do nothing: this is the agent."""
 
     async def close(self) -> bool:
@@ -118,20 +124,40 @@ class SharingHub(Sharing):
         return self._writer.store if self._writer.restored.is_set() else None
 
     def write(self, write: Write) -> Awaitable[Any]:
-        return self._writer.write(write)
+        return run_in(self._loop, self._write_own(write))
 
-    async def ready(self) -> None:
+    def ready(self) -> Awaitable[Any]:
+        return run_in(self._loop, self._restored())
+
+    async def _write_own(self, write: Write) -> Any:
+        await self._restored()
+        return await self._writer.write(write)
+
+    async def _restored(self) -> None:
+        """Wait until the dictionary is restored. `on_start` may be the first to ask, before `start` opens it."""
+        self.open()
         await self._writer.restored.wait()
 
     async def _restore(self) -> None:
         try:
-            await self._recovery.run(self._writer.store)
-        finally:
-            self._writer.open()
+            await self._recovery.run()
+        except Exception:
+            _logger.exception("BUG: the recovery of the shared dictionary ended early")
+        self._writer.open()
+
+    def _record_first_write(self) -> None:
+        self._running.start(self._report_use())
+
+    async def _report_use(self) -> None:
+        with contextlib.suppress(MessengerError):
+            await self._ask_master("egg-shares")
 
     # -- connections -----------------------------------------------------------------------------------
 
     def take(self, follower: socket.socket) -> None:
+        # At once: a worker leaves the connections of dead agents, and an agent that hangs later sends nothing more.
+        with contextlib.suppress(OSError):  # it has gone already
+            follower.send(self._greeting)
         self._running.start(self._take(follower))
 
     async def _take(self, sock: socket.socket) -> None:
@@ -139,11 +165,12 @@ class SharingHub(Sharing):
         connection = await DirectConnection.open(
             sock, self, self._handlers, AGENT.pack(), options.max_message_bytes, options.max_queue_bytes
         )
-        self._connections.add(connection)
+        if not connection.gone.is_set():
+            self._connections.add(connection)
 
     def on_request(self, connection: DirectConnection, request_key: RequestKey, action: str, data: Any) -> bool:
         if action == "hello":
-            self._greet(connection, request_key, *convert(data, tuple[str, int, int | None]))
+            self._greet(connection, request_key, *convert(data, tuple[str, int, CopyMark | None]))
         elif action == "write":
             self._write(connection, request_key, convert(data, Write))
         elif action == "subscribed":
@@ -176,22 +203,24 @@ class SharingHub(Sharing):
         request_key: RequestKey,
         cluster_id: str,
         worker_id: int,
-        version: int | None,
+        mark: CopyMark | None,
     ) -> None:
         # The follower's runtime directory was emptied, and this cluster has bound the path since.
         if cluster_id != self._cluster_id:
             why = ["WrongCluster", "the agent at this path is another cluster's", ""]
             connection.reply(request_key, FrameKind.FAILURE, why)
             return
-        self._recovery.arrive(worker_id, version, connection)
+        self._recovery.arrive(worker_id, mark, connection)
         self._running.start(self._welcome(connection, request_key))
 
     async def _welcome(self, connection: DirectConnection, request_key: RequestKey) -> None:
         await self._booted.wait()
+        await self._recovery.settle(connection)
         connection.reply(request_key, FrameKind.REPLY, list(self._leaders))
 
     async def _follow(self, connection: DirectConnection) -> None:
         await self._writer.restored.wait()
+        await self._recovery.settle(connection)
         if not connection.channel.closed:
             self._writer.add_connection(connection)
 

@@ -26,10 +26,19 @@ class SharedWriter:
     """Owns the store. `on_change` gets each change, after the workers. `restored` is set when writes are allowed.
     Without `sweeps` (no lasting event loop), expired entries are deleted only when the space is needed."""
 
-    def __init__(self, generation: int, on_change: Callable[[Change], None], *, sweeps: bool = True) -> None:
+    def __init__(
+        self,
+        generation: int,
+        on_change: Callable[[Change], None],
+        on_first_write: Callable[[], None] = lambda: None,
+        *,
+        sweeps: bool = True,
+    ) -> None:
         self.store = Store(generation)
         self.restored = asyncio.Event()
+        self.has_written = False
         self._on_change = on_change
+        self._on_first_write = on_first_write
         self._sweeps = sweeps
         self._connections: dict[DirectConnection, None] = {}
         self._waiting: list[Callable[[], None]] = []  # called when this turn's changes have been handed over
@@ -56,7 +65,7 @@ class SharedWriter:
         try:
             return self.store.carry_out(write, time.monotonic())
         finally:
-            self._publish()
+            self.publish()
 
     def after_turn(self, acknowledge: Callable[[], None]) -> None:
         """Call `acknowledge` when the changes of this turn of the loop have been handed to the kernel."""
@@ -67,8 +76,7 @@ class SharedWriter:
 
     def add_connection(self, connection: DirectConnection) -> None:
         """Send a worker the whole table now, and then every change."""
-        content = ("copy", (self.store.version, list(self.store.entries.items())))
-        connection.write(encode_frame(FrameKind.MESSAGE, Target.APPS, content))
+        connection.write(encode_frame(FrameKind.MESSAGE, Target.APPS, ("copy", self.store.copy())))
         self._connections[connection] = None
 
     def remove_connection(self, connection: DirectConnection) -> None:
@@ -80,8 +88,12 @@ class SharedWriter:
         if self._sweep is not None:
             self._sweep.cancel()
 
-    def _publish(self) -> None:
+    def publish(self) -> None:
+        """Send the store's new changes to the workers."""
         changes, self.store.changes = self.store.changes, []
+        if changes and not self.has_written:
+            self.has_written = True
+            self._on_first_write()
         for change in changes:
             if self._connections:
                 frame = encode_frame(FrameKind.MESSAGE, Target.APPS, ("change", change))
@@ -116,7 +128,7 @@ class SharedWriter:
     def _expire(self) -> None:
         self._sweep = None
         self.store.expire(time.monotonic())
-        self._publish()
+        self.publish()
         self._plan_next_sweep()
 
     def _plan_next_sweep(self) -> None:

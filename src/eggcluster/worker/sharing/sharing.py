@@ -1,8 +1,9 @@
 """The shared clients and the shared dictionary of a worker, in a cluster and outside of one. Runs in all workers."""
 
+import asyncio
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from eggcluster.model.shared.shared_store import Write
@@ -70,12 +71,27 @@ class Sharing(ABC):
         """Note that the worker has booted."""
 
     @abstractmethod
-    def agent_gone(self) -> None:
-        """Note that the agent has died, as the master reports."""
+    def agent_gone(self, generation: int) -> None:
+        """Note that the agent of this generation has died, as the master reports. The report may come late."""
 
     @abstractmethod
     async def close(self) -> bool:
         """Close, after all hooks; return False if something raised."""
+
+
+def run_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
+    """Carry out `work` in `loop`, and return what to await for its result in the running loop, which may be another."""
+    if is_running(loop):
+        return work
+    return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def is_running(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether this code runs in `loop`; False in a thread without a loop, and while a module is imported."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 class LocalSharing(Sharing):
@@ -101,7 +117,7 @@ class LocalSharing(Sharing):
 
     def booted(self) -> None: ...
 
-    def agent_gone(self) -> None: ...
+    def agent_gone(self, generation: int) -> None: ...
 
     async def close(self) -> bool:
         return True

@@ -6,7 +6,7 @@ Followers call their leaders over it, and the copy of the shared dictionary is k
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 from eggcluster.errors import (
@@ -22,18 +22,20 @@ from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import RequestKey
 from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.kernel.tasks import TaskSet
 from eggcluster.kernel.unix_socket import connect_unix
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import app
+from eggcluster.model.shared.shared_copy import CopyMark
 from eggcluster.model.shared.shared_store import Write
-from eggcluster.model.shared.shared_table import Change, Table
+from eggcluster.model.shared.shared_table import Change, Table, TableCopy
 from eggcluster.packing import convert
 from eggcluster.worker.sharing.client_spec import ClientSpec
 from eggcluster.worker.sharing.follower import Follower
-from eggcluster.worker.sharing.recovery import read_copy
+from eggcluster.worker.sharing.recovery import AskMaster, read_copy
 from eggcluster.worker.sharing.shared import Shared
 from eggcluster.worker.sharing.shared_client import ClientBackend
-from eggcluster.worker.sharing.sharing import Sharing
+from eggcluster.worker.sharing.sharing import Sharing, is_running, run_in
 
 DELAY_RESET_AFTER = 1.0  # seconds of a connection after which the next one is opened at once
 FIRST_RECONNECT_DELAY = 0.05  # seconds between short connections; without an agent they wait in the backlog
@@ -51,8 +53,12 @@ class Uplink(Sharing):
     `loop` is the worker's own loop; calls from other loops and threads are carried out in it.
     """
 
-    def __init__(self, worker_spec: WorkerSpec, loop: asyncio.AbstractEventLoop, worker_id: int) -> None:
+    def __init__(
+        self, worker_spec: WorkerSpec, loop: asyncio.AbstractEventLoop, worker_id: int, ask_master: AskMaster
+    ) -> None:
         super().__init__()
+        self._ask_master = ask_master
+        self._gone = 0  # the generation of the last agent that is known dead
         self._worker_spec = worker_spec
         self._loop = loop
         self.worker_id = worker_id
@@ -64,6 +70,8 @@ class Uplink(Sharing):
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._shared: Shared | None = None
+        self._master_knows = False  # that this worker may have a copy
+        self._following = TaskSet()
         self._copy = Table()
         self._has_copy = asyncio.Event()
         self.soon(self._connect)
@@ -78,7 +86,7 @@ class Uplink(Sharing):
     def shared(self) -> Shared:
         if self._shared is None:
             self._shared = Shared(self)
-            self.tell("follow", None)
+            self.soon(self._follow)
         return self._shared
 
     async def start(self) -> None:
@@ -91,14 +99,22 @@ class Uplink(Sharing):
     async def close(self) -> bool:
         if self._connecting is not None:
             self._connecting.cancel()
+            self._following.cancel()
             await asyncio.wait([self._connecting])
         return True
 
-    def agent_gone(self) -> None:
-        """Close the connection: a dead agent that is a hung thread may keep its socket without reading it. What it has
-        written is still read here."""
+    def agent_gone(self, generation: int) -> None:
+        """Close a connection to this agent: if it is a hung thread, it may keep its socket without reading it. What it
+        has written is still read here. A connection to a later agent stays."""
+        self._gone = max(self._gone, generation)
         if self._latest is not None:
-            self._latest.channel.close()
+            self._leave_dead(self._latest)
+
+    def _leave_dead(self, connection: DirectConnection) -> None:
+        """Close a connection to an agent that is known dead. One that is still in the backlog stays: an agent says its
+        generation as soon as it accepts."""
+        if 0 < connection.agent <= self._gone:
+            connection.channel.close()
 
     def open(self) -> None: ...
 
@@ -108,7 +124,7 @@ class Uplink(Sharing):
 
     async def call(self, name: str, action: str, data: Any, timeout: float, *, again: bool) -> Any:
         if asyncio.get_running_loop() is not self._loop:
-            return await self._in_own_loop(self.call(name, action, data, timeout, again=again))
+            return await run_in(self._loop, self.call(name, action, data, timeout, again=again))
         try:
             return await self._ask(action, data, timeout, again=again, leader=name)
         except RemoteError as error:
@@ -120,11 +136,7 @@ class Uplink(Sharing):
         self.soon(self._tell, action, data)
 
     def soon(self, function: Any, *args: Any) -> None:
-        try:
-            here = asyncio.get_running_loop() is self._loop
-        except RuntimeError:  # a thread, or a module that is being imported
-            here = False
-        if here:
+        if is_running(self._loop):
             function(*args)
         else:
             self._loop.call_soon_threadsafe(function, *args)
@@ -136,15 +148,15 @@ class Uplink(Sharing):
         return self._copy if self._has_copy.is_set() else None
 
     def write(self, write: Write) -> Awaitable[Any]:
-        return self._write(write) if _is_running(self._loop) else self._in_own_loop(self._write(write))
+        return run_in(self._loop, self._write(write))
 
     def ready(self) -> Awaitable[Any]:
-        return self._has_copy.wait() if _is_running(self._loop) else self._in_own_loop(self._has_copy.wait())
+        return run_in(self._loop, self._has_copy.wait())
 
     async def _write(self, write: Write) -> Any:
         result, kind, text = await self._ask("write", write, WRITE_TIMEOUT)
         if kind is not None:
-            raise _REFUSALS[kind](text)
+            raise _REFUSALS[kind](text) if kind in _REFUSALS else RemoteError(kind, text, "")
         return result
 
     # -- asking ----------------------------------------------------------------------------------------
@@ -184,10 +196,6 @@ class Uplink(Sharing):
                 f'the agent has no client "{name}": put the same line, agent.cluster({cls}).create(...), into agent.py'
             )
 
-    async def _in_own_loop(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Await `work` in the worker's loop, from another one."""
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
-
     # -- the connection --------------------------------------------------------------------------------
 
     def _connect(self) -> None:
@@ -223,13 +231,9 @@ class Uplink(Sharing):
             sock, self, self._handlers, app(self._worker_spec.slot).pack(), *limits
         )
         try:
-            version = self._copy.version if self._has_copy.is_set() else None
-            self._welcome(
-                connection,
-                await connection.request(
-                    "hello", (self._worker_spec.cluster_id, self.worker_id, version), WELCOME_TIMEOUT
-                ),
-            )
+            mark = CopyMark(self._copy.version, self._copy.generation) if self._has_copy.is_set() else None
+            hello = self._worker_spec.cluster_id, self.worker_id, mark
+            self._welcome(connection, await connection.request("hello", hello, WELCOME_TIMEOUT))
             await connection.gone.wait()
         finally:
             connection.close()
@@ -238,9 +242,24 @@ class Uplink(Sharing):
         self._connection, self._leaders = connection, set(leaders)
         self._welcomed.set()
         if self._shared is not None:
-            self._tell("follow", None)
+            self._follow()
         for follower in self._followers.values():
             follower.subscribe_again()
+
+    def _follow(self) -> None:
+        self._following.start(self._ask_for_copy())
+
+    async def _ask_for_copy(self) -> None:
+        """Ask for a copy, once the master knows about it: the next agent waits for the workers that may have one."""
+        while not self._master_knows:
+            try:
+                await self._ask_master("egg-shares")
+                self._master_knows = True
+            except RequestTimeout:
+                continue
+            except MessengerError:  # the master is gone, or its channel: this worker ends, too
+                return
+        self._tell("follow", None)
 
     def _tell(self, action: str, data: Any) -> None:
         if self._connection is not None:
@@ -250,11 +269,17 @@ class Uplink(Sharing):
     def on_request(self, connection: DirectConnection, request_key: RequestKey, action: str, data: Any) -> bool:
         if action != "copy":
             return False
-        copy = self._copy.version, list(self._copy.entries.items())
-        connection.reply(request_key, FrameKind.REPLY, copy, limited=False)
+        connection.reply(request_key, FrameKind.REPLY, self._copy.copy(), limited=False)
         return True
 
     def on_message(self, connection: DirectConnection, action: str, data: Any) -> None:
+        if action == "agent":
+            connection.agent = convert(data, int)
+            self._leave_dead(connection)
+        elif connection is self._latest:  # else it is late: an agent that this worker has left is speaking
+            self._act_on(action, data)
+
+    def _act_on(self, action: str, data: Any) -> None:
         if action == "value":
             name, key, value = convert(data, tuple[str, bytes, Any])
             if follower := self._followers.get(name):
@@ -264,7 +289,7 @@ class Uplink(Sharing):
             if self._copy.apply(*change) and self._shared is not None:
                 self._shared.notify(change)
         elif action == "copy":
-            self._take_copy(*read_copy(data))
+            self._take_copy(read_copy(data))
         elif action == "leaders":
             self._leaders = set(data)
 
@@ -273,16 +298,9 @@ class Uplink(Sharing):
             self._connection = None
             self._welcomed.clear()
 
-    def _take_copy(self, version: int, entries: list[Change]) -> None:
-        changed, is_first = self._copy.replace(version, entries), not self._has_copy.is_set()
+    def _take_copy(self, copy: TableCopy) -> None:
+        changed, is_first = self._copy.replace(copy), not self._has_copy.is_set()
         self._has_copy.set()
         if self._shared is not None and not is_first:
             for change in changed:
                 self._shared.notify(change)
-
-
-def _is_running(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
