@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eggcluster.errors import FrameError, SharedFull
 from eggcluster.model.shared import shared_store
-from eggcluster.model.shared.shared_store import EPOCH_BITS, CompareAndSet, Delete, Increment, Set, Store, Write, decode
+from eggcluster.model.shared.shared_store import CompareAndSet, Delete, Increment, Set, Store, Write, decode
 from eggcluster.model.shared.shared_table import Table
 
 pack = msgspec.msgpack.encode

@@ -8,11 +8,11 @@ import math
 from typing import NamedTuple
 
 from eggcluster.errors import FrameError, SharedFull
-from eggcluster.model.shared.shared_store import EPOCH_BITS, MAX_KEYS, MAX_TOTAL_BYTES, check_size, decode
-from eggcluster.model.shared.shared_table import Change, TableCopy
+from eggcluster.model.shared.shared_store import MAX_KEYS, MAX_TOTAL_BYTES, check_size, decode
+from eggcluster.model.shared.shared_table import EPOCH_BITS, Change, TableCopy
 
-# Writes in the life of a cluster: 14,000 years at 10,000 a second. Versions are counted per agent in steps of 2^32, so
-# the highest plausible version grows with each agent, and a copy that claims it spoils no later recovery.
+# Versions that may be above those of the latest agent. The highest plausible version grows with each agent, so a copy
+# that claims it spoils no later recovery, and it leaves room for more writes than any cluster will see.
 MAX_WRITES = 1 << 52
 
 
@@ -36,6 +36,8 @@ def problem_of_copy(copy: TableCopy, generation: int) -> str:
     """Return what is wrong with a copy that the agent `generation` was sent; "" if nothing is."""
     if problem := problem_of_mark(CopyMark(copy.version, copy.generation), generation):
         return problem
+    if any(base > copy.version for base in copy.bases.values()):
+        return "it claims to contain changes above its own version"
     if len(copy.entries) > MAX_KEYS:
         return f"it has {len(copy.entries)} keys; the limit is {MAX_KEYS}"
     for change in copy.entries:

@@ -4,7 +4,16 @@ import math
 from typing import Annotated, Any
 
 from eggcluster.errors import FrameError, SharedFull
-from eggcluster.model.shared.shared_table import Change, SharedEntry, Table, TableCopy
+from eggcluster.model.shared.shared_table import (
+    EPOCH_BITS,
+    MAX_BASES,
+    Change,
+    SharedEntry,
+    Table,
+    TableCopy,
+    all_bases,
+    knows,
+)
 from eggcluster.packing import DecodeError, Meta, Struct, encode
 from eggcluster.packing import decode as unpack
 
@@ -13,8 +22,6 @@ MAX_KEYS = 10_000
 MAX_KEY_BYTES = 1024
 MAX_VALUE_BYTES = 64 * 1024
 MAX_TOTAL_BYTES = 8 * 1024 * 1024
-MAX_BASES = 16  # former agents of which a table says how much it contains; a worker that was silent longer is hung
-EPOCH_BITS = 32  # versions of the agent's generation g begin above g << 32, so no version is used twice
 
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -63,58 +70,52 @@ class Store(Table):
         self.changes: list[Change] = []
         self.expiring: dict[str, float] = {}
         self._deleted: set[str] | None = set()  # by this agent; None: too many to remember
-        self._adopted: dict[str, int] = {}  # versions that this agent gave to what it adopted
         self._bytes = 0
 
     def restore(self, copy: TableCopy) -> None:
         """Continue from a worker's copy. The next versions are above all earlier ones."""
         ours, generation = self.version, self.generation
         self.replace(copy)
-        self.version, self.generation = max(copy.version, ours), generation
-        self._learn(copy)
+        self.version, self.generation, self.bases = max(copy.version, ours), generation, all_bases(copy)
         self.expiring = {key: entry.expires for key, entry in self.entries.items() if entry.expires is not None}
         self._bytes = sum(_size(key, entry.raw) for key, entry in self.entries.items())
 
     def contains(self, version: int, generation: int) -> bool:
         """Return whether this table contains every change up to `version` of the agent `generation`."""
-        return generation >= self.generation or version <= self.bases.get(generation, 0)
+        return generation >= self.generation or knows(self.bases, version)
 
     def adopt(self, copy: TableCopy, now: float) -> list[str]:
         """Merge a former agent's table that came too late to be restored: take the changes that are unknown here.
 
-        A key that was written since keeps its new value. Return the keys whose value in the late copy is lost by that,
-        or for lack of room.
+        They keep their versions, so the whole table is to be sent to the workers again. A key that was written on both
+        sides keeps its value here. Return the keys whose value in the late copy is lost by that, or for lack of room.
         """
-        late, known = dict(copy.entries), self.bases.get(copy.generation, 0)
-        for key in [key for key in self.entries if key not in late and self._is_former(key, known)]:
-            self._note(key, None, None)  # the former agent deleted it
-        newer = [(key, entry) for key, entry in late.items() if entry.version > known and entry.lives(now)]
-        lost = [key for key, entry in newer if not self._adopt(key, entry, known, now)]
-        self._learn(copy)
+        theirs, known = dict(copy.entries), all_bases(copy)
+        self.version += 1
+        for key in [key for key, entry in self.entries.items() if key not in theirs and knows(known, entry.version)]:
+            self._place(key, SharedEntry(self.version, None))  # the former agent deleted it
+        lost = [key for key, entry in theirs.items() if not self._adopt(key, entry, known, now)]
+        versions = {each: max(known.get(each, 0), self.bases.get(each, 0)) for each in known | self.bases}
+        self.bases = {each: versions[each] for each in sorted(versions)[-MAX_BASES:]}
         return lost
 
-    def _adopt(self, key: str, entry: SharedEntry, known: int, now: float) -> bool:
-        """Take an entry of a former agent; return False if its value is lost."""
-        if entry.raw is None or not self._is_former(key, known):
+    def _adopt(self, key: str, entry: SharedEntry, known: dict[int, int], now: float) -> bool:
+        """Take an entry of a late copy if it is newer; return False if its value is lost."""
+        if knows(self.bases, entry.version) or entry.raw is None or not entry.lives(now):
+            return True
+        ours = self.entries.get(key)
+        if not self._is_unchanged(key) if ours is None else not knows(known, ours.version):
             return False
         try:
-            self._adopted[key] = self._put(key, entry.raw, entry.expires, now)
+            self._check_room(key, entry.raw, now)
         except SharedFull:
             return False
+        self._place(key, entry)
         return True
 
-    def _is_former(self, key: str, known: int) -> bool:
-        """Return whether no agent has written the key after the version `known`."""
-        if key in self.entries:
-            version = self.entries[key].version
-            return version <= known or version == self._adopted.get(key)
+    def _is_unchanged(self, key: str) -> bool:
+        """Return whether this agent has not deleted the key."""
         return self._deleted is not None and key not in self._deleted
-
-    def _learn(self, copy: TableCopy) -> None:
-        """Note up to which versions of former agents this table is complete."""
-        bases = copy.bases | {copy.generation: copy.version}
-        merged = {each: max(bases.get(each, 0), self.bases.get(each, 0)) for each in bases | self.bases}
-        self.bases = {each: merged[each] for each in sorted(merged)[-MAX_BASES:]}
 
     def carry_out(self, write: Write, now: float) -> Any:
         """Carry out a write and return its result. For `Set` and `CompareAndSet` that is the new version (None if
@@ -174,13 +175,18 @@ class Store(Table):
                 self._deleted = None
 
     def _note(self, key: str, raw: bytes | None, expires: float | None) -> None:
-        old = self.entries.get(key)
-        self._bytes += _size(key, raw) - _size(key, old.raw if old is not None else None)
-        entry = SharedEntry(self.version + 1, raw, expires)
-        self.apply(key, entry)
+        """Give a key its new value, with the next version."""
+        self.version += 1
+        self._place(key, SharedEntry(self.version, raw, expires))
+
+    def _place(self, key: str, entry: SharedEntry) -> None:
+        old = self.entries.pop(key, None)
+        self._bytes += _size(key, entry.raw) - _size(key, old.raw if old is not None else None)
+        if entry.raw is not None:
+            self.entries[key] = entry
         self.expiring.pop(key, None)
-        if expires is not None:
-            self.expiring[key] = expires
+        if entry.expires is not None:
+            self.expiring[key] = entry.expires
         self.changes.append((key, entry))
 
     def _check_room(self, key: str, raw: bytes, now: float) -> None:

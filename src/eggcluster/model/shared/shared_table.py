@@ -6,6 +6,11 @@ N, and the copy with the highest version is complete.
 
 from typing import NamedTuple
 
+# Versions of the agent's generation g begin above g << 40, so no version is used twice, and a version says which agent
+# gave it: one agent gives 2^40 in three years at 10,000 a second.
+EPOCH_BITS = 40
+MAX_BASES = 16  # former agents of which a table says how much of theirs it contains
+
 
 class SharedEntry(NamedTuple):
     """The state of one key: its value as MessagePack, None if it has been deleted.
@@ -35,6 +40,20 @@ class TableCopy(NamedTuple):
     generation: int
     entries: list[Change]
     bases: dict[int, int]
+
+
+def all_bases(copy: TableCopy) -> dict[int, int]:
+    """Return the bases of a table that continues from `copy`."""
+    return dict(sorted((copy.bases | {copy.generation: copy.version}).items())[-MAX_BASES:])
+
+
+def knows(bases: dict[int, int], version: int) -> bool:
+    """Return whether a table with these bases contains the change of this version, or a later one of the same key.
+
+    What is older than all bases of a full list counts as contained.
+    """
+    generation = version >> EPOCH_BITS
+    return version <= bases.get(generation, 0) or (len(bases) >= MAX_BASES and generation < min(bases))
 
 
 class Table:

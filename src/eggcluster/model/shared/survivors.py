@@ -26,7 +26,7 @@ class Verdict(Enum):
 
 
 @dataclass
-class Arrival:
+class ArrivedWorker:
     """A worker that has said hello. `mark` is None if it has no usable copy; `failures` counts fetches that failed."""
 
     worker_id: int
@@ -43,11 +43,11 @@ class Survivors(Generic[Connection]):
 
     def __init__(self, worker_ids: Iterable[int]) -> None:
         self.silent = set(worker_ids)
-        self._arrived: dict[Connection, Arrival] = {}
+        self._arrived: dict[Connection, ArrivedWorker] = {}
 
     def arrive(self, connection: Connection, worker_id: int, mark: CopyMark | None, now: float) -> None:
         """Note a hello, and the mark of the worker's copy; None means that it has none."""
-        self._arrived[connection] = Arrival(worker_id, mark, now)
+        self._arrived[connection] = ArrivedWorker(worker_id, mark, now)
         self.silent.discard(worker_id)
 
     def leave(self, connection: Connection) -> None:
@@ -90,5 +90,5 @@ class Survivors(Generic[Connection]):
         return arrival.mark if arrival is not None else None
 
 
-def _version(arrival: Arrival) -> int:
+def _version(arrival: ArrivedWorker) -> int:
     return arrival.mark.version if arrival.mark is not None else 0

@@ -55,7 +55,7 @@ class SharingHub(Sharing):
         self._shared_is_used = False
         self._writer = SharedWriter(worker_spec.generation, self._shared.notify, self._record_first_write)
         spec, store = worker_spec, self._writer.store
-        self._recovery = SharedRecovery(store, spec.survivors, spec.was_shared, ask_master, self._writer.publish)
+        self._recovery = SharedRecovery(store, spec.survivors, spec.was_shared, ask_master, self._writer.send_again)
         self._loop = loop
         self._is_open = False
 

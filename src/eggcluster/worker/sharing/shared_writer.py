@@ -5,11 +5,13 @@ delivers it even if the agent dies. So an acknowledged write survives the agent 
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
+from eggcluster.errors import MessengerError
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.frame import encode_frame
 from eggcluster.model.messages.message import FrameKind, Target
@@ -76,8 +78,19 @@ class SharedWriter:
 
     def add_connection(self, connection: DirectConnection) -> None:
         """Send a worker the whole table now, and then every change."""
-        connection.write(encode_frame(FrameKind.MESSAGE, Target.APPS, ("copy", self.store.copy())))
+        connection.write(self._whole_table())
         self._connections[connection] = None
+
+    def send_again(self) -> None:
+        """Send all workers the whole table: it has got changes whose versions are older than theirs."""
+        self.publish()
+        frame = self._whole_table()
+        for connection in self._connections:
+            with contextlib.suppress(MessengerError):  # it has gone, or does not read: then it is behind, as before
+                connection.write(frame)
+
+    def _whole_table(self) -> bytes:
+        return encode_frame(FrameKind.MESSAGE, Target.APPS, ("copy", self.store.copy()))
 
     def remove_connection(self, connection: DirectConnection) -> None:
         """Send nothing more to a connection that has closed."""
