@@ -1,6 +1,7 @@
 """A slot's bookkeeping: its current worker, the next one, and those that leave."""
 
-from eggcluster.model.lives.roster import RestartBudget, Slot
+from eggcluster.model.lives.roster import RestartBudget, Roster, Slot
+from eggcluster.model.lives.settings import SupervisorSettings
 from eggcluster.model.lives.worker import AgentWorker, AppWorker, WorkerState
 
 
@@ -74,3 +75,33 @@ def test_a_new_worker_ends_the_wait_for_the_next_try() -> None:
     slot.next_try = 5.0
     slot.new_worker(0)
     assert slot.next_try is None
+
+
+def test_the_dead_agent_is_the_one_before_the_oldest_that_lives() -> None:
+    """A closing agent is not dead: it still writes into the workers' copies."""
+    roster = Roster(SupervisorSettings(workers=1))
+    assert roster.dead_agent() == 0
+    first = roster.agent.new_worker(0)
+    assert roster.dead_agent() == 0
+    roster.agent.retire(first)
+    second = roster.agent.new_worker(0)
+    assert roster.dead_agent() == 0
+    roster.agent.remove_dead(first)
+    assert roster.dead_agent() == first.generation
+    roster.agent.remove_dead(second)
+    assert roster.dead_agent() == second.generation
+
+
+def test_survivors_are_the_app_workers_that_share_and_are_not_known_dead() -> None:
+    """In any state: a worker that boots or closes may have the only copy."""
+    roster = Roster(SupervisorSettings(workers=3))
+    roster.agent.new_worker(0).shares = True
+    for number, slot in enumerate(roster.slots, 1):
+        slot.new_worker(0).worker_id = 100 + number
+    booting, closing, silent = [worker for slot in roster.slots for worker in slot.living()]
+    booting.shares = closing.shares = True
+    roster.slots[1].retire(closing)
+    assert roster.sharing_apps() == [101, 102]
+    roster.slots[1].remove_dead(closing)
+    assert roster.sharing_apps() == [101]
+    assert not silent.shares

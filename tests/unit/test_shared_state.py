@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, SharedFull, SharedNotReady
 from eggcluster.ipc.direct_connection import DirectConnection
+from eggcluster.model.shared.shared_table import Table
 from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.leader import Leader
 from eggcluster.worker.sharing.shared import Change, Shared
@@ -529,6 +531,248 @@ def test_a_worker_that_sends_what_is_no_value_is_cut_off(run: Run, tmp_path: Pat
             raw_follower(here).close()
 
     logging.getLogger("eggcluster.cluster_client")
+    run(scene())
+
+
+# -- late messages of a former life ------------------------------------------------------------------------
+
+
+def test_a_late_notice_of_the_former_agents_death_leaves_the_line_to_the_present_one(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent(share)
+            (one,) = await workers(here, 1)
+            await one.set("k", 1)
+            here.kill_agent()
+            await here.agent(share, survivors=[1])
+            assert await one.increment("n") == 1
+            (uplink,) = here.uplinks
+            connection = uplink._connection
+            assert connection is not None
+            uplink.agent_gone(1)
+            await one.increment("n")
+            assert uplink._connection is connection
+            uplink.agent_gone(2)
+            await until(lambda: uplink._connection is not connection)
+
+    run(scene())
+
+
+def test_a_worker_leaves_an_agent_that_is_known_dead_as_soon_as_that_speaks(run: Run, tmp_path: Path) -> None:
+    """A thread cannot be killed: it may go on after it was abandoned, and accept connections before it ends."""
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.worker(share, wait=False)
+            (uplink,) = here.uplinks
+            uplink.agent_gone(1)
+            hub = await here.agent(share)  # generation 1
+            await until(lambda: uplink._latest is not None and uplink._latest.agent == 1)
+            await until(lambda: uplink._latest is not None and uplink._latest.channel.closed)
+            assert uplink._connection is None
+            assert not hub._writer._connections
+            here.kill_agent()
+            await here.agent(share)
+            await uplink.start()
+
+    run(scene())
+
+
+def test_what_an_agent_says_that_was_left_is_not_heard(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent(share)
+            (one,) = await workers(here, 1)
+            await one.set("k", 1)
+            (uplink,) = here.uplinks
+            former = uplink._latest
+            assert former is not None
+            here.kill_agent()
+            await here.agent(share, survivors=[1])
+            await one.set("k", 2)
+            uplink.on_message(former, "copy", Table().copy())
+            uplink.on_message(former, "leaders", ["none"])
+            assert dict(one) == {"k": 2}
+            assert not uplink._leaders
+
+    run(scene())
+
+
+def test_a_worker_that_closed_while_it_was_taken_is_not_kept(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            raw_follower(here).close()
+            await until(lambda: not len(hub._running) and not hub._connections)
+            ours, theirs = socket.socketpair()
+            ours.close()
+            await hub._take(theirs)
+            await until(lambda: not hub._connections)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("agent_shares", [True, False])
+def test_an_agent_does_not_open_while_a_worker_with_a_copy_lives(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, agent_shares: bool
+) -> None:
+    monkeypatch.setattr("eggcluster.worker.sharing.recovery.PATIENCE", 0.0)
+    monkeypatch.setattr("eggcluster.worker.sharing.recovery.LOOK_INTERVAL", 0.01)
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            (one,) = await workers(here, 1)
+            await one.set("k", 1)
+            await block(here)
+            here.kill_agent()
+            starting = asyncio.create_task(here.agent(*[share] * agent_shares, survivors=[1]))
+            await until(lambda: agent_shares or starting.done())
+            here.hub.open()
+            await until(lambda: "app workers that live and do not answer: 1" in caplog.text)
+            assert not here.hub._writer.restored.is_set()
+            unblock(here)
+            await until(lambda: one.version("k") and here.hub._writer.restored.is_set())
+            await starting
+            assert dict(here.hub.shared) == {"k": 1}
+
+    run(scene())
+
+
+async def block(here: Site, slot: int = 1) -> None:
+    """The worker's loop stands still: it does not connect, and answers nothing."""
+    connecting = here.uplinks[slot - 1]._connecting
+    assert connecting is not None
+    connecting.cancel()
+    await asyncio.wait([connecting])
+
+
+def unblock(here: Site, slot: int = 1) -> None:
+    here.uplinks[slot - 1]._connecting = None
+    here.uplinks[slot - 1]._connect()
+
+
+def test_a_copy_that_comes_after_the_choice_is_merged(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The copy that was restored was behind, and the worker with the better one stood still for too long."""
+    monkeypatch.setattr("eggcluster.model.shared.survivors.OTHER_COPIES_TIMEOUT", 0.05)
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            behind, ahead = await workers(here, 2)
+            for key in ("kept", "deleted", "both"):
+                await ahead.set(key, 1)
+            await until(lambda: "both" in behind)
+            await block(here, 1)
+            await ahead.set("new", 2)
+            await ahead.set("both", 2)
+            await ahead.delete("deleted")
+            await block(here, 2)
+            here.kill_agent()
+            unblock(here, 1)
+            hub = await here.agent(share, survivors=[1, 2])
+            assert dict(hub.shared) == {"kept": 1, "deleted": 1, "both": 1}
+            await behind.set("both", 3)
+            unblock(here, 2)
+            await until(lambda: dict(hub.shared) == dict(behind) == dict(ahead) == {"kept": 1, "new": 2, "both": 3})
+            assert "1 shared keys have lost acknowledged values, newer ones were written: 'both'" in caplog.text
+            assert await ahead.increment("new") == 3
+            await until(lambda: behind["new"] == 3)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("version", [2**64 - 1, 2**63, -1, 2**53 + (2 << 40)])
+def test_a_version_that_no_agent_has_given_does_not_break_later_writes(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture, version: int
+) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            liar, honest = await workers(here, 2)
+            await honest.set("k", 1)
+            await until(lambda: "k" in liar)
+            here.uplinks[0]._copy.version = version
+            here.kill_agent()
+            hub = await here.agent(share, survivors=[1, 2])
+            assert dict(hub.shared) == {"k": 1}
+            assert f"the copy of app worker 1 is not used: its version, {version}, is none" in caplog.text
+            assert await liar.increment("k") == 2
+            assert await hub.shared.increment("k") == 3
+            await until(lambda: liar["k"] == honest["k"] == 3)
+
+    run(scene())
+
+
+@pytest.mark.parametrize("mark", [["x", 1], [1.5, 1], [None, 1], [1], "x"])
+def test_a_hello_with_something_else_than_a_version_is_refused_alone(run: Run, tmp_path: Path, mark: Any) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            (one,) = await workers(here, 1)
+            connection = here.uplinks[0]._connection
+            assert connection is not None
+            with pytest.raises(RemoteError, match='TypeError: "hello" cannot take this'):
+                await connection.request("hello", (here.cluster_id, 1, mark), 20)
+            assert await one.increment("n") == 1
+            assert hub.shared["n"] == 1
+
+    run(scene())
+
+
+def test_a_refusal_of_an_unknown_kind_says_its_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            (one,) = await workers(here, 1)
+
+            def refuse(write: Any) -> None:
+                raise NotSerializable("no")
+
+            monkeypatch.setattr(hub._writer, "carry_out", refuse)
+            with pytest.raises(RemoteError, match="NotSerializable: no"):
+                await one.set("k", 1)
+
+    run(scene())
+
+
+def test_what_no_worker_has_a_copy_of_is_lost_with_the_agent_and_the_log_says_so(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            await hub.shared.set("k", 1)
+            await until(lambda: here.was_shared)
+            here.kill_agent()
+            assert dict((await here.agent(share)).shared) == {}
+            assert "the shared dictionary is lost: no app worker with a copy was left" in caplog.text
+
+    run(scene())
+
+
+@pytest.mark.parametrize("use", [lambda s: s.set("k", 1), lambda s: s.ready()], ids=["set", "ready"])
+def test_the_agents_on_start_may_be_the_first_to_use_it(run: Run, tmp_path: Path, use: Callable[[Shared], Any]) -> None:
+    """`on_start` runs before the agent's sharing is started, and no worker has connected."""
+
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent(wait=False)
+            await use(here.hub.shared)
+            here.open_port()
+            await here.hub.start()
+
+    run(scene())
+
+
+def test_the_agent_too_may_write_from_another_loop(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            assert await asyncio.to_thread(lambda: asyncio.run(hub.shared.increment("n"))) == 1
+
     run(scene())
 
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from eggcluster.errors import FrameError, SharedFull
 from eggcluster.model.shared import shared_store
+from eggcluster.model.shared.shared_copy import CopyMark, problem_of_copy, problem_of_mark
 from eggcluster.model.shared.shared_store import CompareAndSet, Delete, Increment, Set, Store, Write, decode
-from eggcluster.model.shared.shared_table import Table
+from eggcluster.model.shared.shared_table import EPOCH_BITS, Change, SharedEntry, Table, TableCopy
 
 pack = msgspec.msgpack.encode
 
@@ -205,3 +206,109 @@ def test_of_copies_that_stopped_anywhere_the_one_with_the_highest_version_is_the
     successor.restore(best.copy())
     assert values(successor, now) == values(best, now)
     assert successor.version > best.version
+
+
+# -- copies of former agents -------------------------------------------------------------------------------
+
+BASE = 1 << EPOCH_BITS  # where the first agent's versions begin
+
+
+def former(writes: list[Write]) -> TableCopy:
+    """What a worker has of the first agent's table after these writes."""
+    store = Store(1)
+    for write in writes:
+        store.carry_out(write, 0)
+    return store.copy()
+
+
+def put(key: str, value: int) -> Set:
+    return Set(key, pack(value))
+
+
+def test_a_late_copy_adds_what_is_newer_and_takes_away_what_was_deleted() -> None:
+    writes: list[Write] = [put("same", 1), put("deleted", 1), put("changed", 1)]
+    second = Store(2)
+    second.restore(former(writes))
+    later = former([*writes, Delete("deleted"), put("changed", 2), put("new", 2)])
+    assert second.adopt(later, 0) == []
+    assert values(second) == {"same": 1, "changed": 2, "new": 2}
+    assert second.contains(later.version, later.generation)
+    assert not second.contains(later.version + 1, 1)
+    before = second.version
+    second.changes.clear()
+    assert second.carry_out(put("next", 1), 0) == before + 1, "the count goes on"
+
+
+def test_what_was_written_since_stays_and_the_loss_is_named() -> None:
+    second = Store(2)
+    second.restore(former([put("a", 1), put("b", 1), put("c", 1)]))
+    second.carry_out(put("a", 3), 0)
+    second.carry_out(Delete("b"), 0)
+    later = former([put("a", 1), put("b", 1), put("c", 1), put("a", 2), put("b", 2), put("c", 2)])
+    assert second.adopt(later, 0) == ["a", "b"]
+    assert values(second) == {"a": 3, "c": 2}
+
+
+def test_a_copy_of_the_agent_before_last_is_merged_by_what_each_side_knows() -> None:
+    behind, ahead = former([put("k", 1)]), former([put("k", 1), put("only", 1)])
+    second = Store(2)
+    second.restore(behind)
+    second.carry_out(put("k", 2), 0)
+    third = Store(3)
+    third.restore(second.copy())
+    assert not third.contains(ahead.version, ahead.generation)
+    assert third.adopt(ahead, 0) == []
+    assert values(third) == {"k": 2, "only": 1}
+
+
+def test_a_late_copy_that_does_not_fit_is_lost_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = Store(2)
+    second.restore(former([put("a", 1)]))
+    later = former([put("a", 1), put("b", 2)])
+    monkeypatch.setattr(shared_store, "MAX_KEYS", 1)
+    assert second.adopt(later, 0) == ["b"]
+    assert values(second) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("mark", "problem"),
+    [
+        (CopyMark(BASE + 7, 1), ""),
+        (CopyMark(2**64 - 1, 1), "its version, 18446744073709551615, is none"),
+        (CopyMark(-1, 1), "its version, -1, is none"),
+        (CopyMark(7, 0), "generation 0; this one has 2"),
+        (CopyMark(7, 2), "generation 2; this one has 2"),
+        (CopyMark(7, 3), "generation 3; this one has 2"),
+    ],
+)
+def test_a_mark_that_cannot_be_is_said_to_be_none(mark: CopyMark, problem: str) -> None:
+    found = problem_of_mark(mark, 2)
+    assert problem in found
+    assert bool(found) is bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("k", SharedEntry(BASE + 1, pack(1))), ""),
+        (("k", SharedEntry(BASE + 9, pack(1))), "is above the copy's or below 1"),
+        (("k", SharedEntry(0, pack(1))), "is above the copy's or below 1"),
+        (("k", SharedEntry(BASE + 1, b"\xc1")), "cannot be read"),
+        (("k", SharedEntry(BASE + 1, None)), "it has no value"),
+        (("k", SharedEntry(BASE + 1, pack(1), float("nan"))), "is no instant"),
+        (("k" * 2000, SharedEntry(BASE + 1, pack(1))), "the key has 2000 bytes"),
+        (("k", SharedEntry(BASE + 1, pack(bytes(70_000)))), "the limit is 65536"),
+    ],
+)
+def test_a_copy_with_an_entry_that_cannot_be_is_not_used(change: Change, problem: str) -> None:
+    found = problem_of_copy(TableCopy(BASE + 1, 1, [change], {}), 2)
+    assert problem in found
+    assert bool(found) is bool(problem)
+
+
+def test_a_copy_that_is_too_large_or_claims_too_much_is_not_used() -> None:
+    many = [(f"k{number}", SharedEntry(BASE + 1, pack(1))) for number in range(shared_store.MAX_KEYS + 1)]
+    assert "it has 10001 keys" in problem_of_copy(TableCopy(BASE + 1, 1, many, {}), 2)
+    large = [(f"k{number}", SharedEntry(BASE + 1, pack(bytes(60_000)))) for number in range(200)]
+    assert "the limit is 8388608" in problem_of_copy(TableCopy(BASE + 1, 1, large, {}), 2)
+    assert "above its own version" in problem_of_copy(TableCopy(BASE + 1, 1, [], {1: BASE + 2}), 2)

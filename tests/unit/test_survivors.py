@@ -166,10 +166,11 @@ class AnyDeaths(RuleBasedStateMachine):
             assert not holders, "it opened empty, though a worker with a copy lives"
             self.open = True
         elif isinstance(chosen, Wire):
-            if (copy := self.fetch(chosen)) is None:
-                return self.agent.fail(chosen)
-            self.store.restore(copy)
-            self.known, self.open = self.workers[chosen.worker].known, True
+            if (copy := self.fetch(chosen)) is not None:
+                self.store.restore(copy)
+                self.known, self.open = self.workers[chosen.worker].known, True
+            else:
+                self.agent.fail(chosen)
 
     def fetch(self, wire: Wire) -> TableCopy | None:
         """The copy at the other end; None if its loop stands still, or it has left this connection."""
@@ -195,10 +196,10 @@ class AnyDeaths(RuleBasedStateMachine):
         elif what == "closed":
             self.agent.leave(wire)
             wire.follows = wire.open = False
-        elif self.open and self.settle(wire):
+        elif wire.open and self.open and self.settle(wire):
             self.send_copy(wire)
-        else:
-            wire.to_agent.insert(0, (what, mark))  # it waits
+        elif wire.open:
+            wire.to_agent.append((what, mark))  # it waits, in a task of its own
 
     def settle(self, wire: Wire) -> bool:
         """Merge the copy of a late worker; False if it does not come."""
@@ -269,6 +270,12 @@ class AnyDeaths(RuleBasedStateMachine):
         for read in [self.read_notices, self.read_wire] if notices_first else [self.read_wire, self.read_notices]:
             read(worker)
 
+    @precondition(lambda self: any(self.workers[each].wire for each in self.running()))
+    @rule(data=st.data())
+    def connection_breaks(self, data: st.DataObject) -> None:
+        """What was sent over it is lost: the worker is behind until it has a new copy."""
+        self.leave(self.workers[data.draw(st.sampled_from([n for n in self.running() if self.workers[n].wire]))])
+
     def read_notices(self, worker: AppWorker) -> None:
         worker.gone = max([worker.gone, *worker.notices])
         worker.notices.clear()
@@ -308,6 +315,25 @@ class AnyDeaths(RuleBasedStateMachine):
         self.workers[number].alive = False
         self.workers.append(AppWorker(gone=self.generation - 1))
         self.excuse()
+
+    @precondition(lambda self: self.open and len([each for each in self.workers if each.alive and each.has_copy]) > 1)
+    @rule(key=st.sampled_from(KEYS), delete=st.booleans(), also_blocked=st.booleans())
+    def agent_dies_and_the_one_behind_answers_first(self, key: str, delete: bool, also_blocked: bool) -> None:
+        """A copy that lacks a write is restored, because the loops of the others stand still for too long."""
+        self.everything_settles()
+        behind, *others = [each for each in self.workers if each.alive and each.has_copy]
+        self.leave(behind)
+        self.write(key, delete)
+        self.agent_dies()
+        for each in others:
+            each.blocked = True
+        self.read_notices(behind)
+        self.start_agent()
+        self.connect(self.workers.index(behind))
+        for wire in [wire for wire in self.wires if wire.generation == self.generation]:
+            self.read_one(wire)
+        behind.blocked = also_blocked
+        self.look(LATER)
 
     def excuse(self) -> None:
         """What is in no living worker's copy, nor on its way to one, nor in an agent, is lost: nothing can help."""
@@ -352,5 +378,5 @@ class AnyDeaths(RuleBasedStateMachine):
             assert self.store.version < (self.generation + 1) << 40
 
 
-AnyDeaths.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyDeaths.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 TestAnyDeaths = AnyDeaths.TestCase
