@@ -328,6 +328,20 @@ def test_lifecycle_messages_reach_all_that_have_started(run: Run) -> None:
     run(work())
 
 
+def test_an_event_for_the_app_workers_reaches_those_that_boot_too(run: Run) -> None:
+    """One that boots may have connected to an agent that has died since."""
+
+    async def work() -> None:
+        wires = Wires()
+        agent, listening, booting = await wires.agent(), await wires.app(1), await wires.app(2, live=False)
+        wires.switchboard.tell_apps("egg-agent-gone", 1)
+        await until(lambda: [len(each.frames) for each in (listening, booting)] == [1, 1])
+        wires.switchboard.tell([AGENT], "egg-ready", {"port": 1})
+        await until(lambda: [frame.kind for frame in agent.frames] == [FrameKind.EVENT])
+
+    run(work())
+
+
 def test_a_flood_slows_its_sender_down_and_loses_nothing_while_the_receiver_reads(run: Run) -> None:
     async def work() -> None:
         wires = Wires(max_queue_bytes=1 << 20)
