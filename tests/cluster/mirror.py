@@ -32,6 +32,9 @@ async def asgi(scope: Scope, receive: stage.Receive, send: stage.Send) -> None:
         length = (b"content-length", b"%d" % len(REFUSED))
         await send({"type": "http.response.start", "status": 401, "headers": [length]})
         await send({"type": "http.response.body", "body": REFUSED})
+    elif scope["type"] == "http" and scope["path"].split("/")[1] not in stage.ANSWERS:
+        await send({"type": "http.response.start", "status": 404})
+        await send({"type": "http.response.body"})
     else:
         await stage.api(scope, receive, send)
 
@@ -46,13 +49,14 @@ async def converse(scope: Scope, receive: stage.Receive, send: stage.Send) -> No
             client = scope["client"][0] if scope["client"] else None
             message["text"] = json.dumps({"client": client, "scheme": scope["scheme"]})
         if message.get("text") == "close":
-            return await send({"type": "websocket.close", "code": 4000, "reason": "as asked"})
+            await send({"type": "websocket.close", "code": 4000, "reason": "as asked"})
+            break
         await send({**message, "type": "websocket.send"})
 
 
 def wsgi(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     what, _, given = environ["PATH_INFO"].strip("/").partition("/")
-    status, answer = ANSWERS[what](given, environ)
+    status, answer = ANSWERS.get(what, nothing)(given, environ)
     headers = [("X-Worker", str(os.getpid()))]
     if isinstance(answer, bytes):
         headers.append(("Content-Length", str(len(answer))))
@@ -61,7 +65,7 @@ def wsgi(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def echo(nonce: str, environ: Environ) -> tuple[str, bytes]:
-    return "200 OK", nonce.encode()
+    return "200 OK", nonce.encode("latin-1")
 
 
 def upload(nonce: str, environ: Environ) -> tuple[str, bytes]:
@@ -90,6 +94,10 @@ def request(given: str, environ: Environ) -> tuple[str, bytes]:
 
 def refuse(given: str, environ: Environ) -> tuple[str, bytes]:
     return "401 Unauthorized", REFUSED
+
+
+def nothing(given: str, environ: Environ) -> tuple[str, bytes]:
+    return "404 Not Found", b""
 
 
 ANSWERS: dict[str, Callable[[str, Environ], tuple[str, bytes | Iterator[bytes]]]] = {

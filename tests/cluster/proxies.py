@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.cluster.programs import end, program
 from tests.cluster.surroundings import free_port
-from tests.waiting import DEADLINE, wait_until
+from tests.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
 TRIES = 5  # a port that was free a moment ago may be taken
@@ -53,7 +53,7 @@ class Proxy:
 @contextlib.contextmanager
 def nginx(folder: Path, text: str, upstream: str) -> Iterator[Proxy]:
     """nginx with the configuration `text`, and with `upstream` instead of the documented cluster."""
-    program = found("nginx", "/usr/sbin/nginx")
+    binary = program("nginx")
     root = Path(folder, f"nginx{len(list(folder.glob('nginx*')))}")
     root.mkdir()
     paths = "access_log off;" + "".join(f"{name}_temp_path {root / name};" for name in TEMPORARY)
@@ -63,7 +63,7 @@ def nginx(folder: Path, text: str, upstream: str) -> Iterator[Proxy]:
         (root / "nginx.conf").write_text(settings.replace("http {", "http {" + paths, 1))
         as_we_are = "user root; " if os.geteuid() == 0 else ""
         globally = f"daemon off; {as_we_are}pid {root}/nginx.pid; error_log stderr;"
-        return [program, "-c", str(root / "nginx.conf"), "-e", "stderr", "-g", globally]
+        return [binary, "-c", str(root / "nginx.conf"), "-e", "stderr", "-g", globally]
 
     with _running(root / "nginx.log", command) as proxy:
         yield proxy
@@ -72,12 +72,12 @@ def nginx(folder: Path, text: str, upstream: str) -> Iterator[Proxy]:
 @contextlib.contextmanager
 def haproxy(folder: Path, text: str, upstream: str) -> Iterator[Proxy]:
     """HAProxy with the configuration `text`, and with `upstream` instead of the documented cluster."""
-    program = found("haproxy", "/usr/sbin/haproxy")
+    binary = program("haproxy")
     path = Path(folder, f"haproxy{len(list(folder.glob('haproxy*.cfg')))}.cfg")
 
     def command(port: str) -> list[str]:
         path.write_text(text.replace("127.0.0.1:7001", upstream).replace("bind :8080", f"bind 127.0.0.1:{port}"))
-        return [program, "-db", "-f", str(path)]
+        return [binary, "-db", "-f", str(path)]
 
     with _running(path.with_suffix(".log"), command) as proxy:
         yield proxy
@@ -90,14 +90,6 @@ def needs_stream_module() -> None:
     """The test is skipped where nginx's stream module is not where Debian's package puts it."""
     if not STREAM_MODULE.exists():
         pytest.skip("nginx's stream module (libnginx-mod-stream) is not installed")
-
-
-def found(name: str, *paths: str) -> str:
-    """The program's path; the test is skipped where it is not installed."""
-    for each in (name, *paths):  # sbin is on root's path alone
-        if program := shutil.which(each):
-            return program
-    pytest.skip(f"{name} is not installed")
 
 
 @contextlib.contextmanager
@@ -116,14 +108,3 @@ def _running(log: Path, command: Callable[[str], list[str]]) -> Iterator[Proxy]:
             end(process)
         assert "in use" in proxy.log or "cannot bind" in proxy.log, proxy.log
     raise AssertionError(f"no port was free: {proxy.log}")
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """SIGTERM, and wait; SIGKILL for what does not obey."""
-    process.terminate()
-    try:
-        process.wait(DEADLINE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
