@@ -158,7 +158,7 @@ class AnyDeaths(RuleBasedStateMachine):
         """The agent asks the master who lives, and decides."""
         self.now += passed
         if self.agent is None or self.open:
-            return None
+            return
         self.agent.keep(self.living_sharers())
         chosen = self.agent.choose(self.now)
         if chosen is Verdict.OPEN:

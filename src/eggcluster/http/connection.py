@@ -30,7 +30,7 @@ from eggcluster.http.server import NEVER, HttpServer
 from eggcluster.http.unsent import unsent
 from eggcluster.kernel.tcp_info import has_unread, silence_of
 
-LINGER_TIME = 0.5  # seconds for the client to see the end and to close: a round trip and some
+LINGER_TIME = 2.0  # seconds without a byte: a round trip, a lost segment sent again, a proxy that has no time
 LINGER_LIMIT = 30.0  # seconds for a client that goes on sending; nginx: lingering_time, 30
 
 _logger = logging.getLogger("eggcluster.http")
@@ -240,8 +240,8 @@ class HttpConnection(RequestReader):
         self._waiting.clear()  # the client does not expect that they are served (RFC 9112, 9.6)
         self._unparsed = b""
         self._reading = None  # what comes now is dropped, and has no other time than this state's
-        self.deadline = self.server.after(LINGER_TIME)
-        self._linger_end = self.server.after(LINGER_LIMIT)
+        now = self.server.loop.time()  # exact: `after` counts from the latest tick
+        self.deadline, self._linger_end = now + LINGER_TIME, now + LINGER_LIMIT
         self._mark = NEVER
         if self.transport.get_write_buffer_size():
             self._mark = unsent(self.transport).mark
@@ -254,7 +254,7 @@ class HttpConnection(RequestReader):
 
     def _keep_lingering(self) -> None:
         if not self.transport.get_write_buffer_size():
-            self.deadline = min(self.server.after(LINGER_TIME), self._linger_end)
+            self.deadline = min(self.server.loop.time() + LINGER_TIME, self._linger_end)
 
     def abort(self) -> None:
         """Close at once; what has not been sent is lost."""
@@ -313,6 +313,8 @@ class HttpConnection(RequestReader):
             self.deadline = self.server.after(self.server.settings.write_timeout)
         elif waits:
             self.reset()  # the kernel forgets what the client does not take, too
+        elif self._linger_end > self.server.loop.time() and has_unread(self.transport.get_extra_info("socket")):
+            self._keep_lingering()  # this worker is late, not the client
         else:
             self.abort()
 

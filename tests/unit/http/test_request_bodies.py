@@ -220,6 +220,40 @@ def test_a_client_that_sends_for_longer_than_the_linger_time_gets_its_answer(
     run(scenario())
 
 
+def test_the_linger_time_begins_with_the_latest_byte_and_not_with_the_tick_before_it(run: Run) -> None:
+    async def scenario() -> None:
+        async with Serving(refuse) as serving:
+            client = await serving.connect()
+            await client.send(get("/", f"Content-Length: {10 * MB}", method="POST"))
+            assert (await client.answer()).status == 413
+            connection = client.connection
+            assert connection is not None
+            serving.server._now -= 1000  # as if the tick were long ago
+            began = serving.server.loop.time()
+            connection.data_received(b"x")
+            assert connection.deadline >= began + connection_module.LINGER_TIME
+
+    run(scenario())
+
+
+def test_what_a_late_worker_has_not_read_yet_is_no_silence_of_the_client(run: Run) -> None:
+    async def scenario() -> None:
+        async with Serving(refuse) as serving:
+            client = await serving.connect()
+            await client.send(get("/", f"Content-Length: {10 * MB}", method="POST"))
+            assert (await client.answer()).status == 413
+            connection = client.connection
+            assert connection is not None
+            client.sock.send(b"x")
+            connection.overdue()
+            await turns()
+            assert client.connection is connection
+            connection.overdue()
+            await until(lambda: client.connection is None, "a silent client's connection is closed")
+
+    run(scenario())
+
+
 async def send_on(client: Client, seconds: float = 10) -> None:
     """Send byte by byte."""
     end = time.monotonic() + seconds
