@@ -11,9 +11,10 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from eggcluster.http.connection import HttpConnection, local_address, remote_address
+from eggcluster.http.connection import HttpConnection
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.server import HttpServer
+from eggcluster.http.transport_addresses import local_address, remote_address
 from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.options import ResolvedOptions
 from eggcluster.worker.engines.http_engine import HttpEngine, http_settings

@@ -7,6 +7,7 @@ A connection is in one of these states. `deadline` is the instant at which the s
 | IDLE     | a request's first byte                    | keep-alive or header        | closed without a word     |
 | HEAD     | the rest of a head                        | header, from its start      | 408, closed               |
 | ACTIVE   | the response; the rest of a body          | body, from its latest piece | 408, closed               |
+|          | the application, while nothing is read    | LOOK                        | told of the client's end  |
 | LINGER   | the client's end, after the last response | LINGER_TIME, LINGER_LIMIT   | closed                    |
 | UPGRADED | nothing: another protocol owns it         |                             |                           |
 | CLOSED   | nothing                                   |                             |                           |
@@ -16,18 +17,19 @@ set anew as long as the client takes something, and ends the connection with a r
 """
 
 import asyncio
-import contextlib
 import logging
-import socket
-import struct
 from typing import Any, cast
 
+from eggcluster.http import relief
 from eggcluster.http.proxy_protocol import Addresses
 from eggcluster.http.reader import ACTIVE, CLOSED, HEAD, IDLE, LINGER, UPGRADED, RequestReader
+from eggcluster.http.relief import Waiting
 from eggcluster.http.request import Request
-from eggcluster.http.rules import TOO_SLOW, Rejection
+from eggcluster.http.rules import TOO_SLOW, UNAVAILABLE, Rejection
 from eggcluster.http.server import NEVER, HttpServer
+from eggcluster.http.transport_addresses import local_address, remote_address
 from eggcluster.http.unsent import unsent
+from eggcluster.kernel.peer_end import reset_on_close
 from eggcluster.kernel.tcp_info import has_unread, silence_of
 
 LINGER_TIME = 2.0  # seconds without a byte: a round trip, a lost segment sent again, a proxy that has no time
@@ -40,8 +42,8 @@ class HttpConnection(RequestReader):
     """Reads requests from its transport and gives each to a `Request`, one at a time."""
 
     __slots__ = (
-        "_linger_end", "_mark", "_reading_paused", "_sees_end", "_source", "client", "environ", "has_more_extensions",
-        "is_proxied", "is_tls", "local", "scheme", "tls", "transport",
+        "_linger_end", "_mark", "_source", "client", "environ", "has_more_extensions", "is_proxied", "is_tls", "local",
+        "scheme", "tls",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer, *, is_tls: bool, source: Addresses | None = None) -> None:
@@ -56,9 +58,6 @@ class HttpConnection(RequestReader):
         self.environ: dict[str, Any] | None = None  # what the WSGI requests of this connection have in common
         self.client: tuple[str, int] | None = None
         self.local: tuple[str, int | None] | None = None
-        self.transport: asyncio.Transport = cast(Any, None)
-        self._reading_paused = False
-        self._sees_end = False  # the client has shut its sending half
         self._linger_end = NEVER
         self._mark = NEVER  # what was unsent when the deadline was set
 
@@ -162,6 +161,7 @@ class HttpConnection(RequestReader):
             return
         if self._waiting:
             self.exchange = self._waiting.popleft()
+            self.since = self.server.now
             self.exchange.begin(self._context.copy())
             self._parse_rest()
         else:  # it was refused meanwhile
@@ -169,6 +169,8 @@ class HttpConnection(RequestReader):
 
     def _become_idle(self) -> None:
         self.state = HEAD if self._url or self._headers else IDLE  # the next head may have begun meanwhile
+        self.has_asked = True
+        self.since = self.server.now
         self._set_head_deadline()
 
     def _set_head_deadline(self) -> None:
@@ -189,21 +191,6 @@ class HttpConnection(RequestReader):
             self._parse_rest()
             if self._sees_end and self.exchange is None and not self._waiting:
                 self.close()
-
-    def choose_reading(self) -> None:
-        """Read on, or stop: while requests wait for the one before, or a body for its application."""
-        if self.state == UPGRADED:
-            return
-        exchange = self._reading
-        wanted = (exchange is None or exchange.wants_body) and not self._waiting and not self._is_upgrading
-        if wanted is self._reading_paused and not self._sees_end and not self.transport.is_closing():
-            self._reading_paused = not wanted
-            if wanted:
-                self.transport.resume_reading()
-                if exchange is not None:
-                    self.set_body_deadline()
-            else:
-                self.transport.pause_reading()
 
     def hand_over(self, protocol: asyncio.Protocol) -> bytes:
         """Give the transport to another protocol; return the bytes that came after the request."""
@@ -262,9 +249,7 @@ class HttpConnection(RequestReader):
 
     def reset(self) -> None:
         """Close at once, so that the client sees an error: it would take an end in order for that of the response."""
-        with contextlib.suppress(OSError):
-            sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(self.transport.get_extra_info("socket"))
         self.transport.abort()
 
     @property
@@ -287,6 +272,31 @@ class HttpConnection(RequestReader):
             if (silence is None or silence >= quiet) and not has_unread(sock):
                 self.transport.close()
 
+    @property
+    def waiting(self) -> Waiting | None:
+        """What the connection waits for, if others can do without it."""
+        if self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return None
+        if self.state == IDLE and self.has_asked:
+            kind = relief.IDLE
+        elif self.state in (IDLE, HEAD, LINGER):
+            kind = relief.UNFINISHED
+        elif self._is_trickling():
+            kind = relief.TRICKLING
+        else:
+            return None
+        return Waiting(kind, self.since, self.give_up)
+
+    def give_up(self) -> None:
+        """Close at once, for the sake of others. What is incomplete is answered with 503, but not behind TLS, where a
+        close in order takes the client's part."""
+        if self.state == IDLE and has_unread(self.transport.get_extra_info("socket")):
+            return  # its next request has come
+        if self.state not in (IDLE, LINGER):
+            self._refuse(UNAVAILABLE)
+        end = self.transport.abort if self.is_tls else self.transport.close
+        end()
+
     def cut(self) -> None:
         """End the connection in the middle. A request without a response is answered with 503."""
         if self.exchange is None:
@@ -303,7 +313,9 @@ class HttpConnection(RequestReader):
             self._refuse(TOO_SLOW)
         elif self.is_write_paused or self.state == LINGER:
             self._check_progress()
-        elif self._reading is not None and not self._reading_paused:
+        elif self._reading_paused:
+            self._look_for_end()
+        elif self._reading is not None:
             self._refuse(TOO_SLOW)
 
     def _check_progress(self) -> None:
@@ -318,27 +330,7 @@ class HttpConnection(RequestReader):
         else:
             self.abort()
 
-    def set_body_deadline(self) -> None:
-        if not self.is_write_paused:
-            reading = self._reading
-            awaited = reading is not None and not self._reading_paused and not reading.head.expects_continue
-            self.deadline = self.server.after(self.server.settings.body_timeout) if awaited else NEVER
-
 
 def _tell_lost(exchange: Request) -> None:
     exchange.connection_lost()
     exchange.writable()
-
-
-def remote_address(transport: asyncio.Transport) -> tuple[str, int] | None:
-    """Return the client's host and port; None for a Unix socket's, which has none."""
-    known = transport.get_extra_info("peername")
-    return (known[0], known[1]) if isinstance(known, tuple) else None
-
-
-def local_address(transport: asyncio.Transport) -> tuple[str, int | None] | None:
-    """Return our own host and port, or a Unix socket's path and None."""
-    known = transport.get_extra_info("sockname")
-    if isinstance(known, tuple):
-        return known[0], known[1]
-    return (known, None) if isinstance(known, str) and known else None

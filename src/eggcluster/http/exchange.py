@@ -53,7 +53,6 @@ class Exchange(Request):
     client_is_gone = False
     was_cut = False  # its response is another one than the application's, or not complete
     bytes_sent = 0  # of the body
-    _body_size = 0  # of the request's body, so far
     has_trailers = False  # they end the response, after its body
     file_waiter: "asyncio.Future[None] | None" = None  # what sends a file past `write` waits for room
     deadline = UNSEEN  # of the application, with --request-timeout
@@ -85,8 +84,8 @@ class Exchange(Request):
     def body_received(self, data: bytes) -> None:
         if self.stage == DONE:
             return
-        self._body_size += len(data)
-        if 0 < self.connection.server.settings.limits.max_body_bytes < self._body_size:
+        self.body_size += len(data)
+        if 0 < self.connection.server.settings.limits.max_body_bytes < self.body_size:
             raise Refused(BODY_TOO_LARGE)
         if self.body is None:
             self.body = []

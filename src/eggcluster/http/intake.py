@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
+from eggcluster.http.connection import HttpConnection
 from eggcluster.http.forwarded import TrustedProxies
 from eggcluster.http.proxy_protocol import Addresses, Local, ProxyHeader, ProxyHeaderParser, ProxyProtocolError
+from eggcluster.http.relief import UNFINISHED, Waiting
 
 if TYPE_CHECKING:
     import ssl
@@ -19,80 +22,96 @@ HANDSHAKE = 1.0
 SHUTDOWN = 86_400.0
 PEEKED = 16 * 1024 + 16  # bytes looked at for a PROXY header: the longest that is read
 
-NewProtocol = Callable[[bool, Addresses | None], asyncio.Protocol]
+NewConnection = Callable[[bool, Addresses | None], HttpConnection]
 
 
 class Intake:
     """Gives accepted sockets a transport and a protocol.
 
-    `new_protocol` is told whether the protocol is behind TLS, and which addresses a PROXY header has named. With
+    `new_connection` is told whether the connection is behind TLS, and which addresses a PROXY header has named. With
     `proxies`, each connection from one of them begins with such a header; other peers send none. `timeout`: seconds
     after which a client that does not finish its header or its TLS handshake is closed.
     """
 
     def __init__(
         self,
-        new_protocol: NewProtocol,
+        new_connection: NewConnection,
         tls: "ssl.SSLContext | None",
         timeout: float,
         proxies: TrustedProxies | None,
         log_defect: Callable[[str, BaseException], None],
     ) -> None:
-        self._new_protocol = new_protocol
+        self._new_connection = new_connection
         self._tls = tls
         self._timeout = timeout or None
         self._proxies = proxies
         self._log_defect = log_defect
         self._loop = asyncio.get_running_loop()
-        self._arriving: dict[asyncio.Task[object], float] = {}
+        self._connecting: set[asyncio.Task[object]] = set()  # in the next turn of the loop they are connections
+        self._arriving: dict[asyncio.Task[object], _Arrival] = {}  # at their clients' pace
         self.taken = 0
 
     @property
     def is_expecting(self) -> bool:
         """Whether a connection is on its way for which a closing server waits: a TLS handshake in its time."""
         recent = self._loop.time() - HANDSHAKE
-        return any(began > recent for began in self._arriving.values())
+        return bool(self._connecting) or any(arrival.began > recent for arrival in self._arriving.values())
+
+    def waiting(self) -> Iterator[Waiting]:
+        """Yield the connections whose clients have not finished their TLS handshake or PROXY header."""
+        for task, arrival in self._arriving.items():
+            if not arrival.is_made:
+                yield Waiting(UNFINISHED, arrival.began, task.cancel)
 
     def close(self) -> None:
         """Give up those that are still on their way."""
-        for task in self._arriving:
+        for task in (*self._arriving, *self._connecting):
             task.cancel()
-
-    def make_room(self) -> None:
-        """Give up those that have been on their way for longer than a handshake takes: no descriptor is left."""
-        recent = self._loop.time() - HANDSHAKE
-        for task, began in self._arriving.items():
-            if began <= recent:
-                task.cancel()
 
     def take(self, connection: socket.socket, *, tls: bool) -> None:
         """Serve `connection`, which is non-blocking. Returns at once, never raises."""
-        if self._proxies is None or not self._proxies.trusts(_host_of(connection)):
-            arrival = self._connect(connection, tls, None)
-        else:
-            arrival = self._connect_proxied(connection, tls)
-        task = self._loop.create_task(arrival)
-        self._arriving[task] = self._loop.time()
         self.taken += 1
+        if self._proxies is not None and self._proxies.trusts(_host_of(connection)):
+            self._await_client(partial(self._connect_proxied, connection, tls))
+        elif tls:
+            self._await_client(partial(self._connect_tls, connection, None))
+        else:
+            self._connect(connection, None)
+
+    def _await_client(self, connect: "Callable[[_Arrival], Coroutine[None, None, None]]") -> None:
+        arrival = _Arrival(self._loop.time())
+        task = self._loop.create_task(connect(arrival))
+        self._arriving[task] = arrival
         task.add_done_callback(self._arrived)
 
-    async def _connect(self, connection: socket.socket, tls: bool, source: Addresses | None) -> None:
+    def _connect(self, connection: socket.socket, source: Addresses | None) -> None:
+        new_connection = partial(self._new_connection, False, source)
+        task = self._loop.create_task(self._loop.connect_accepted_socket(new_connection, connection))
+        self._connecting.add(task)
+        task.add_done_callback(self._connected)
+
+    async def _connect_tls(self, accepted: socket.socket, source: Addresses | None, arrival: "_Arrival") -> None:
+        arrival.connection = connection = self._new_connection(True, source)
         await self._loop.connect_accepted_socket(
-            lambda: self._new_protocol(tls, source),
-            connection,
-            ssl=self._tls if tls else None,
-            ssl_handshake_timeout=self._timeout if tls else None,
-            ssl_shutdown_timeout=SHUTDOWN if tls else None,
+            lambda: connection,
+            accepted,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._timeout,
+            ssl_shutdown_timeout=SHUTDOWN,
         )
 
-    async def _connect_proxied(self, connection: socket.socket, tls: bool) -> None:
+    async def _connect_proxied(self, connection: socket.socket, tls: bool, arrival: "_Arrival") -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 header = await self._read_header(connection)
         except BaseException:
             connection.close()
             raise
-        await self._connect(connection, tls, None if isinstance(header.source, Local) else header.source)
+        source = None if isinstance(header.source, Local) else header.source
+        if tls:
+            await self._connect_tls(connection, source, arrival)
+        else:
+            self._connect(connection, source)
 
     async def _read_header(self, connection: socket.socket) -> ProxyHeader:
         """Read the PROXY header and nothing after it: that belongs to the TLS handshake, or to the first request."""
@@ -116,13 +135,34 @@ class Intake:
             self._loop.remove_reader(connection)
 
     def _arrived(self, task: "asyncio.Task[object]") -> None:
-        del self._arriving[task]
+        self._arriving.pop(task, None)
+        self._check(task)
+
+    def _connected(self, task: "asyncio.Task[object]") -> None:
+        self._connecting.discard(task)
+        self._check(task)
+
+    def _check(self, task: "asyncio.Task[object]") -> None:
         if task.cancelled():
             return
         error = task.exception()
         # OSError: the client left, was too slow, or sent no TLS.
         if error is not None and not isinstance(error, (OSError, ProxyProtocolError)):
             self._log_defect("taking a connection failed", error)
+
+
+class _Arrival:
+    """A client that has to say something before its connection is made."""
+
+    __slots__ = ("began", "connection")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.connection: HttpConnection | None = None
+
+    @property
+    def is_made(self) -> bool:
+        return self.connection is not None and self.connection.transport is not None
 
 
 def _set(future: "asyncio.Future[None]") -> None:

@@ -4,9 +4,11 @@ import asyncio
 import contextvars
 from abc import abstractmethod
 from collections import deque
+from typing import Any, cast
 
 from eggcluster.http.head import Header
 from eggcluster.http.parsers import BadRequest, CallbackFailed, SwitchProtocols, new_parser
+from eggcluster.http.relief import is_trickle
 from eggcluster.http.request import Refused, Request
 from eggcluster.http.rules import (
     HEAD_TOO_LARGE,
@@ -18,8 +20,10 @@ from eggcluster.http.rules import (
     check_trailers,
 )
 from eggcluster.http.server import NEVER, HttpServer
+from eggcluster.kernel.peer_end import peer_end
 
 SLICE = 64 * 1024  # bytes parsed at once: each may hold pipelined requests, and those after the first have to wait
+LOOK = 0.5  # seconds between two looks for the client's end while nothing is read
 
 # The states of a connection: the table in connection.py. Plain numbers: up to Python 3.11 an Enum's member costs much
 # more to look up.
@@ -30,13 +34,17 @@ class RequestReader(asyncio.Protocol):
     """Gives each request to the server's application, one at a time: `exchange` is the one whose response is due."""
 
     __slots__ = (
-        "_context", "_fresh", "_head_bytes", "_headers", "_is_upgrading", "_parser", "_reading", "_rejection",
-        "_unparsed", "_url", "_waiting", "deadline", "exchange", "is_write_paused", "server", "state",
+        "_context", "_fresh", "_head_bytes", "_headers", "_is_upgrading", "_parser", "_reading", "_reading_paused",
+        "_rejection", "_sees_end", "_unparsed", "_url", "_waiting", "deadline", "exchange", "has_asked",
+        "is_write_paused", "server", "since", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
         self.server = server
+        self.transport: asyncio.Transport = cast(Any, None)
         self.state = IDLE
+        self.since = server.now  # the client's turn began then: to ask, to finish its head, or its body
+        self.has_asked = False  # a request has been answered
         self.deadline = NEVER
         self.exchange: Request | None = None
         self.is_write_paused = False  # the client takes what is written more slowly than it comes
@@ -52,6 +60,8 @@ class RequestReader(asyncio.Protocol):
         self._waiting: deque[Request] = deque()  # pipelined, or not begun because the client does not read
         self._unparsed: bytes | memoryview = b""
         self._rejection: Rejection | None = None  # the answer to what comes after the waiting requests
+        self._reading_paused = False
+        self._sees_end = False  # the client has shut its sending half
         self._is_upgrading = False  # nothing more is parsed: another protocol begins
 
     def data_received(self, data: bytes) -> None:
@@ -76,6 +86,7 @@ class RequestReader(asyncio.Protocol):
         """Feed one piece to the parser; begin the request that it completes, if none is before it."""
         if self.state == IDLE and data != b"\r\n":  # some clients send an empty line after a body (RFC 9112, 2.2)
             self.state = HEAD
+            self.since = self.server.now
             if not self.is_write_paused:
                 self.deadline = self.server.after(self.server.settings.header_timeout)
         self._head_bytes += len(data)  # before it is fed: the events set it to 0
@@ -192,9 +203,61 @@ class RequestReader(asyncio.Protocol):
             self._parser.feed_data(latest.head.body_prelude())
             self.set_body_deadline()
 
-    @abstractmethod
+    # -- reading, or not -----------------------------------------------------------------------------------
+
     def choose_reading(self) -> None:
         """Read on, or stop: while requests wait for the one before, or a body for its application."""
+        if self.state == UPGRADED:
+            return
+        exchange = self._reading
+        wanted = (exchange is None or exchange.wants_body) and not self._waiting and not self._is_upgrading
+        if wanted is self._reading_paused and not self._sees_end and not self.transport.is_closing():
+            self._reading_paused = not wanted
+            if wanted:
+                self.transport.resume_reading()
+                if exchange is not None:
+                    self.since = self.server.now
+                    self.set_body_deadline()
+            else:
+                self.transport.pause_reading()
+        if self._reading_paused and self.state == ACTIVE:
+            self.set_body_deadline()
+
+    def set_body_deadline(self) -> None:
+        """Begin the time anew in which the next piece of a body has to come, or, while nothing is read, the time until
+        the look for the client's end. End both if none is awaited."""
+        if self.is_write_paused:
+            return
+        reading = self._reading
+        if self._reading_paused:
+            self.deadline = self.server.after(LOOK)
+        elif reading is not None and not reading.head.expects_continue:
+            self.deadline = self.server.after(self.server.settings.body_timeout)
+        else:
+            self.deadline = NEVER
+
+    def _look_for_end(self) -> None:
+        """Tell the application of an end that the transport does not see while it reads nothing. Of a body, the rest
+        comes first."""
+        end = peer_end(self.transport.get_extra_info("socket"))
+        if end == "reset":
+            self.abort()
+        elif end and self.exchange is not None and self.exchange.body_is_complete:
+            self.exchange.client_left()
+        else:
+            self.deadline = self.server.after(LOOK)
+
+    def _is_trickling(self) -> bool:
+        reading = self._reading
+        if self.state != ACTIVE or reading is None or self._reading_paused or reading.head.expects_continue:
+            return False
+        return is_trickle(reading.body_size, self.server.now - self.since)
+
+    # -- the other half ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Close at once; what has not been sent is lost."""
 
     @abstractmethod
     def _keep_lingering(self) -> None:
@@ -207,7 +270,3 @@ class RequestReader(asyncio.Protocol):
     @abstractmethod
     def _refuse(self, rejection: Rejection) -> None:
         """Answer what has just been read with `rejection`, after the requests before it; then close."""
-
-    @abstractmethod
-    def set_body_deadline(self) -> None:
-        """Begin the time anew in which the next piece of a body has to come; end it if none is awaited."""

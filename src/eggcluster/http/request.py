@@ -14,6 +14,7 @@ class Request(ABC):
     is_upgrade = False  # it takes the connection over
     is_waiting = False  # the application's side, for `wake`
     body_is_complete = False
+    body_size = 0  # bytes received of it
 
     @abstractmethod
     def begin(self, context: contextvars.Context) -> None:

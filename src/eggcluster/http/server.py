@@ -11,6 +11,7 @@ from eggcluster.http.forwarded import TrustedProxies
 from eggcluster.http.framing import DATE, SERVER, status_line
 from eggcluster.http.head import RequestHead
 from eggcluster.http.http_settings import HttpSettings
+from eggcluster.http.relief import Waiting
 from eggcluster.http.request_timeout import LimitedRequest, TimeLimit
 from eggcluster.http.rules import Rejection
 from eggcluster.http.wsgi_pool import WsgiPool
@@ -47,6 +48,10 @@ class Connection(Protocol):
 
     def end_when_quiet(self, quiet: float) -> None:
         """Close it if it does nothing, and nothing has passed over it for `quiet` seconds."""
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """What it waits for, if it waits for its client and others can do without it."""
 
     def cut(self) -> None:
         """End it in the middle, in the way that its protocol has for that."""
@@ -97,7 +102,7 @@ class HttpServer:
         self.is_final: Callable[[], bool] = _no  # no server follows this one: what a drain tells WebSockets
         self.access_log: Callable[[Any], None] | None = None
         self._unflushed: list[Running] = []
-        self._now = self.loop.time()
+        self.now = self.loop.time()  # as of the latest tick
         self._lines: dict[int, bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
         limit = settings.request_timeout
@@ -106,11 +111,11 @@ class HttpServer:
 
     def after(self, seconds: float) -> float:
         """Return the instant `seconds` from now, give or take a tick; never for 0."""
-        return self._now + seconds if seconds else NEVER
+        return self.now + seconds if seconds else NEVER
 
     def _tick(self) -> None:
         self._timer = self.loop.call_later(TICK, self._tick)  # first: no error below stops the clock
-        self._now = now = self.loop.time()
+        self.now = now = self.loop.time()
         self._lines.clear()
         due = [each for each in self.connections if each.deadline <= now]
         self.for_each(due, self._end_overdue, "ending an overdue connection failed")

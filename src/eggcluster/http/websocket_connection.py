@@ -119,6 +119,10 @@ class WebSocketConnection(asyncio.Protocol):
         self._held_pong = b""
         self._wake_writers()
 
+    @property
+    def waiting(self) -> None:
+        """None: a WebSocket is silent by nature, and what becomes of it is the application's."""
+
     # -- the reader's calls --------------------------------------------------------------------------------
 
     def reply(self, frames: list[bytes], *, closes: bool) -> None:

@@ -28,15 +28,20 @@ class Descriptors:
 
     def __init__(self, reserve: int = RESERVE, share: int = SHARE) -> None:
         self._wanted, self._share = reserve, share
-        self.limit = self._reserve = self.ceiling = 0
+        self.limit = self.reserve = self.ceiling = 0
         self._read_limit()
+
+    @property
+    def needed(self) -> int:
+        """How many have to be free to continue after a shortage: twice the reserve."""
+        return 2 * self.reserve
 
     def have_room(self) -> bool:
         """Return whether twice the reserve is free, which is enough to continue. Opens that many for a moment."""
         self._read_limit()  # prlimit(1) may have changed it
         opened: list[int] = []
         try:
-            while len(opened) < 2 * self._reserve:
+            while len(opened) < self.needed:
                 opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))  # dup would not see ENFILE
         except OSError:
             return False
@@ -63,5 +68,5 @@ class Descriptors:
     def _read_limit(self) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.limit = limit if limit != resource.RLIM_INFINITY else 2**31
-        self._reserve = max(1, min(self._wanted, self.limit // self._share))
-        self.ceiling = self.limit - self._reserve  # a descriptor from here on is one of the reserve
+        self.reserve = max(1, min(self._wanted, self.limit // self._share))
+        self.ceiling = self.limit - self.reserve  # a descriptor from here on is one of the reserve

@@ -2,8 +2,9 @@
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterable
+
+from eggcluster.kernel.stream_socket import StreamSocket
 
 SD_LISTEN_FDS_START = 3  # the first socket that systemd passes: sd_listen_fds(3)
 _waiting: set[int] = set()  # descriptors for workers that are threads, until the workers take them
@@ -56,7 +57,7 @@ def _is(fd: int, file: os.stat_result) -> bool:
         return False
 
 
-class InheritedSocket(socket.socket):
+class InheritedSocket(StreamSocket):
     """The socket of an inherited file descriptor, as long as that number is its own."""
 
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:

@@ -26,14 +26,15 @@ def test_a_connection_serves_one_request_after_the_other(run: Run) -> None:
     run(scenario())
 
 
-def test_the_client_and_the_server_can_say_that_a_response_is_the_last(run: Run) -> None:
+@pytest.mark.parametrize("line", ["Connection: close", "Proxy-Connection: close"])
+def test_the_client_and_the_server_can_say_that_a_response_is_the_last(run: Run, line: str) -> None:
     async def closing(scope: Scope, receive: Receive, send: Send) -> None:
         await respond(send, b"bye", headers=[(b"Connection", b"close")])
 
     async def scenario() -> None:
         async with Serving(echo) as serving:
             client = await serving.connect()
-            await client.send(get("/", "Connection: close"))
+            await client.send(get("/", line))
             assert (await client.answer()).closes
             assert await client.rest() == b""
         async with Serving(closing) as serving:

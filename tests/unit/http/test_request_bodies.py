@@ -228,7 +228,7 @@ def test_the_linger_time_begins_with_the_latest_byte_and_not_with_the_tick_befor
             assert (await client.answer()).status == 413
             connection = client.connection
             assert connection is not None
-            serving.server._now -= 1000  # as if the tick were long ago
+            serving.server.now -= 1000  # as if the tick were long ago
             began = serving.server.loop.time()
             connection.data_received(b"x")
             assert connection.deadline >= began + connection_module.LINGER_TIME

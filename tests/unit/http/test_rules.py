@@ -270,6 +270,8 @@ def test_the_framing(data: bytes, length: int | None, chunked: bool, has_body: b
         (b"1.0", b"", False),
         (b"1.0", b"Connection: Keep-Alive\r\n", True),
         (b"1.0", b"Connection: close, keep-alive\r\n", False),
+        (b"1.0", b"Proxy-Connection: keep-alive\r\n", True),
+        (b"1.1", b"Connection: keep-alive\r\nProxy-Connection: close\r\n", False),
     ],
 )
 def test_keep_alive(version: bytes, fields: bytes, keeps: bool) -> None:

@@ -1,6 +1,7 @@
 """Clients that leave, do not read, or take too long, over a loopback socket."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,79 @@ def test_an_application_is_told_that_its_client_has_left(run: Run, way: str) -> 
             getattr(client, way)()
             await until(lambda: len(seen) == 3, "the application is told")
             assert [event["type"] for event in seen] == ["http.request", "http.disconnect", "http.disconnect"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("way", ["shut_down", "close", "reset"])
+def test_an_application_is_told_while_nothing_is_read(run: Run, way: str) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/":
+            assert (await receive())["type"] == "http.request"
+            seen.append(await receive())
+        await respond(send, b"late")
+
+    async def scenario() -> None:
+        async with Serving(app) as serving:
+            client = await serving.connect()
+            await client.send(get() + get("/next"))  # which waits: the transport reads no further
+            connection = await client.accepted()
+            await until(lambda: connection._reading_paused, "nothing is read")
+            getattr(client, way)()
+            await until(lambda: seen, "the application is told")
+            assert seen == [{"type": "http.disconnect"}]
+            if way == "shut_down":
+                assert [(await client.answer()).body for _ in range(2)] == [b"late", b"late"]
+
+    run(scenario())
+
+
+def test_an_end_behind_an_unread_body_comes_after_it(run: Run) -> None:
+    bodies: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await ready.wait()
+        bodies.append(await read_body(receive))
+        assert (await receive())["type"] == "http.disconnect"
+        await respond(send, b"read")
+
+    ready = asyncio.Event()
+
+    async def scenario() -> None:
+        async with Serving(app) as serving:
+            client = await serving.connect()
+            sending = asyncio.create_task(client.send(post(bytes(MB))))
+            connection = await client.accepted()
+            await until(lambda: connection._reading_paused, "nothing is read")
+            looks = connection.deadline
+            await until(lambda: connection.deadline > looks, "the client's end was looked for")
+            ready.set()
+            await sending
+            client.shut_down()
+            assert (await client.answer()).body == b"read"
+            assert len(bodies[0]) == MB
+
+    run(scenario())
+
+
+def test_a_reset_is_noticed_behind_an_unread_body(run: Run) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await until(lambda: not serving.server.connections, "the connection is lost")
+        assert (await receive())["type"] == "http.disconnect"
+
+    serving: Serving
+
+    async def scenario() -> None:
+        nonlocal serving
+        async with Serving(app) as serving:
+            client = await serving.connect()
+            await client.send(*(post(bytes(MB))[begin : begin + 8192] for begin in range(0, 65536, 8192)), bytes(8192))
+            connection = await client.accepted()
+            await until(lambda: connection._reading_paused, "nothing is read")
+            client.reset()
+            await until(lambda: not serving.server.running, "the request has ended")
 
     run(scenario())
 
@@ -307,6 +381,32 @@ def test_a_client_that_expects_an_invitation_has_to_use_it_in_time(run: Run) -> 
             await client.send(get("/", "Content-Length: 4", "Expect: 100-continue", method="POST"))
             assert await client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             assert (await client.answer()).status == 408
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("way", ["stays", "leaves", "resets"])
+def test_a_client_that_takes_nothing_of_a_file_is_cut_off(run: Run, way: str, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(50 * MB)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.pathsend", "path": str(large)})
+
+    async def scenario() -> None:
+        async with Serving(app, HttpSettings(write_timeout=0.5 if way == "stays" else 3600)) as serving:
+            client = await serving.connect(receive_buffer=65536)
+            await client.send(get())
+            connection = await client.accepted()
+            await until(lambda: connection.is_write_paused, "the client's buffers are full")
+            if way != "stays":
+                (client.close if way == "leaves" else client.reset)()
+            await until(lambda: not serving.server.connections, "the connection is cut off")
+            await until(lambda: not serving.server.running, "the application is told")
+            if way == "stays":
+                assert (await client.rest()).endswith(RESET)
 
     run(scenario())
 

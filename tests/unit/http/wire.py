@@ -93,7 +93,7 @@ class Serving:
         self._patches.undo()
         if kind is None:
             assert self.defects == []
-            assert self.failures == []
+            assert not self.failures, self.failures
 
     async def connect(self, receive_buffer: int = 0) -> "Client":
         """Return a client; it takes about `receive_buffer` bytes that it does not read."""

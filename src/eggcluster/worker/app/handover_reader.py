@@ -11,6 +11,7 @@ from eggcluster.worker.engines.engine import Engine
 
 BATCH = 64  # connections received in a row before the loop turns to its other work
 CHECK_INTERVAL = 0.25  # seconds between two checks whether descriptors are free again
+SOON = 0.01  # seconds until a check after connections were closed to make room
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say that none is free
 
 _logger = logging.getLogger("eggcluster.worker")
@@ -69,7 +70,7 @@ class HandoverReader:
     # -- without descriptors -------------------------------------------------------------------------------
 
     def _wait_for_descriptors(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_descriptors)
+        self._check_again()
         if self._throttle.allows():
             _logger.error(
                 "no file descriptor is left (limit %s): connections from the master have to wait",
@@ -81,4 +82,9 @@ class HandoverReader:
             self._timer = None
             self.start()
         else:
-            self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check_descriptors)
+            self._check_again()
+
+    def _check_again(self) -> None:
+        closed = self._engine.make_room(self._descriptors.needed)
+        interval = SOON if closed else CHECK_INTERVAL
+        self._timer = asyncio.get_running_loop().call_later(interval, self._check_descriptors)

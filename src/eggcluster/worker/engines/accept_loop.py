@@ -1,8 +1,9 @@
 """The worker's door: accepts connections while there are file descriptors for them. Runs in the app workers.
 
 Ours and not the event loop's, for the day on which the descriptors run out: libuv then accepts what waits and closes
-it (its "emfile trick"), and every client is reset. Here they wait in the kernel's queue. It costs no more: where
-connections come fast, several are accepted at a time.
+it (its "emfile trick"), and every client is reset. Here they wait in the kernel's queue, for as long as it takes to
+close connections that wait for their clients. It costs no more: where connections come fast, several are accepted at a
+time.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from eggcluster.kernel.tcp_info import waiting_connections
 AT_ONCE = 8  # connections accepted before those that are there have their turn; nginx's multi_accept is without limit
 REST = 0.05  # seconds without accepting where a listener does not listen, or the worker is full
 LOOK = 0.25  # seconds between two looks whether there are descriptors again
+SOON = 0.01  # seconds until a look after connections were closed to make room
 SETTLED = 5.0  # seconds without a shortage after which one is over: connections come and go, the log need not tell each
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
 
@@ -34,13 +36,16 @@ class AcceptLoop:
         self,
         listeners: Sequence[tuple[InheritedSocket, Take]],
         connections: Callable[[], int],
-        make_room: Callable[[], None],
+        make_room: Callable[[int], int],
         *,
         alone: bool,
         is_full: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`make_room` is called again and again while no descriptor is left. `alone`: no other worker accepts from
-        these listeners. From a shared one each takes one at a time, and none while `is_full()`."""
+        """`make_room` closes at least so many connections that can be done without, and returns how many it did.
+
+        `alone`: no other worker accepts from these listeners. From a shared one each takes one at a time, and none
+        while `is_full()`.
+        """
         self._listeners = listeners
         self._connections = connections
         self._make_room = make_room
@@ -130,26 +135,30 @@ class AcceptLoop:
         if not self.is_open:
             return
         self._shut()
-        loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_later(LOOK, self._look)
+        self._complain()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        closed = self._make_room(self._descriptors.needed)
+        self._timer = asyncio.get_running_loop().call_later(SOON if closed else LOOK, self._look)
+
+    def _complain(self) -> None:
         if self._short_since is None:
-            self._short_since = loop.time()
+            self._short_since = asyncio.get_running_loop().time()
             _logger.error(
-                "no file descriptor is left (limit %s): %d connections are served, new ones have to wait",
+                "no file descriptor is left (limit %s) beside %d connections: idle ones are closed, new ones may wait",
                 self._descriptors.limit,
                 self._connections(),
             )
 
     def _look(self) -> None:
-        loop = asyncio.get_running_loop()
         if self._descriptors.have_room():
             self.open()
-            self._timer = loop.call_later(SETTLED, self._settle)
+            self._timer = asyncio.get_running_loop().call_later(SETTLED, self._settle)
         else:
-            self._make_room()
-            self._timer = loop.call_later(LOOK, self._look)
+            self._look_again()
 
     def _settle(self) -> None:
         assert self._short_since is not None

@@ -34,6 +34,13 @@ class Engine(ABC):
         others that are open then; before the start and after the drain it is closed. Never raises.
         """
 
+    @abstractmethod
+    def make_room(self, least: int) -> int:
+        """Close `least` connections that wait for their clients, or some more: file descriptors run short.
+
+        Return how many were closed; their descriptors are free a moment later. Never raises.
+        """
+
     @property
     @abstractmethod
     def load(self) -> Load:

@@ -10,6 +10,7 @@ from eggcluster.http.drain import Drain
 from eggcluster.http.head import MAX_TARGET_BYTES, Limits
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.intake import Intake
+from eggcluster.http.relief import close_waiting
 from eggcluster.http.server import HttpServer
 from eggcluster.http.websocket import asgi_exchange
 from eggcluster.http.wsgi import WsgiExchange
@@ -71,7 +72,7 @@ class HttpEngine(Engine):
         takes = [(sock, partial(intake.take, tls=tls)) for sock, tls in self._listeners]
         alone = self._alone or _are_own(self._listeners)
         self._accept_loop = AcceptLoop(
-            takes, lambda: len(server.connections), intake.make_room, alone=alone, is_full=server.pool.is_full
+            takes, lambda: len(server.connections), self.make_room, alone=alone, is_full=server.pool.is_full
         )
         self._accept_loop.open()
         server.started = True
@@ -81,6 +82,13 @@ class HttpEngine(Engine):
             connection.close()
         else:
             self._serving[1].take(connection, tls=tls)
+
+    def make_room(self, least: int) -> int:
+        if self._serving is None:
+            return 0
+        server, intake = self._serving
+        present = [waiting for each in server.connections if (waiting := each.waiting) is not None]
+        return close_waiting([*present, *intake.waiting()], least, server.now)
 
     @property
     def load(self) -> Load:
