@@ -9,7 +9,10 @@ PACE = 0.3  # seconds, at most, until a slow client takes what waits
 
 
 class _Socket:
-    """What a connection asks of its socket before it resets it."""
+    """What a connection asks of its socket before it resets it. It has no number, like a closed one."""
+
+    def fileno(self) -> int:
+        return -1
 
     def setsockopt(self, *args: Any) -> None: ...
 

@@ -9,8 +9,9 @@ import click
 from eggcluster import __version__
 from eggcluster.errors import EggclusterError, OptionsError
 from eggcluster.model.lives.phase import ExitCode
+from eggcluster.options.option import Option, default_text
 from eggcluster.options.sources import CommandLine
-from eggcluster.options.table import OPTIONS, Option, default_text
+from eggcluster.options.table import OPTIONS
 
 if TYPE_CHECKING:
     from eggcluster.runtime.runtime_dir import Description

@@ -1,6 +1,7 @@
 """The table of docs/options.md, made from the table of options. Runs in a test, which compares them."""
 
-from eggcluster.options.table import OPTIONS, Option, default_text
+from eggcluster.options.option import Option, default_text
+from eggcluster.options.table import OPTIONS
 
 
 def options_markdown() -> str:
