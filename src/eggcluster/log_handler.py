@@ -45,10 +45,10 @@ class LogHandler(logging.Handler):
         self._loop = loop
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = self.format(record)
-        except Exception as error:  # the caller's mistake: arguments that do not fit, a __str__ that raises
-            text = self._misuse(record, error)
+        self.put(_text(self, record))
+
+    def put(self, text: str) -> None:
+        """Write a line, now or as soon as there is room for it. The caller holds this handler's lock."""
         if self._buffer.lost:
             self._write()  # first, so that this line is not lost if there is room again
         self._buffer.put(_encode(text))
@@ -121,22 +121,45 @@ class LogHandler(logging.Handler):
     def _notice(self, lost: int) -> bytes:
         lines = "1 log line" if lost == 1 else f"{lost} log lines"
         text = f"lost {lines}: {self._trouble}"
-        return _encode(self._format("eggcluster.logs", logging.WARNING, text))
-
-    def _misuse(self, record: logging.LogRecord, error: Exception) -> str:
-        """Return one line on an invalid logging call. logging itself would print to standard error, and block there."""
-        text = f"invalid logging call at {record.pathname}:{record.lineno}: {type(error).__name__}"
-        with contextlib.suppress(Exception):
-            text += f": {error}: {record.msg!r} with {record.args!r}"
-        return self._format(record.name, logging.ERROR, text)
-
-    def _format(self, name: str, level: int, text: str) -> str:
-        return self.format(logging.LogRecord(name, level, __file__, 0, text, None, None))
+        return _encode(self.format(_record("eggcluster.logs", logging.WARNING, text)))
 
     def _after_fork(self) -> None:
         """Reset in a forked child: the parent writes the waiting lines, and its loop does not run here."""
         self._buffer.clear()
         self._loop, self._writing, self._retry_delay = None, False, 0.0
+
+
+class SharedOutputHandler(logging.Handler):
+    """Writes its lines by another handler, in a format and from a level of its own: an application that changes those
+    changes them for this handler alone."""
+
+    def __init__(self, writer: LogHandler) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = _text(self, record)
+        with self._writer.lock or contextlib.nullcontext():
+            self._writer.put(text)
+
+
+def _text(handler: logging.Handler, record: logging.LogRecord) -> str:
+    try:
+        return handler.format(record)
+    except Exception as error:  # the caller's mistake: arguments that do not fit, a __str__ that raises
+        return handler.format(_misuse(record, error))
+
+
+def _misuse(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    """Return one line on an invalid logging call. logging itself would print to standard error, and block there."""
+    text = f"invalid logging call at {record.pathname}:{record.lineno}: {type(error).__name__}"
+    with contextlib.suppress(Exception):
+        text += f": {error}: {record.msg!r} with {record.args!r}"
+    return _record(record.name, logging.ERROR, text)
+
+
+def _record(name: str, level: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord(name, level, __file__, 0, text, None, None)
 
 
 def _encode(text: str) -> bytes:

@@ -4,6 +4,7 @@ import logging
 import time
 from typing import Any
 
+from eggcluster.logs import insist
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.supervisor import Supervisor
@@ -51,7 +52,7 @@ class Notifier:
         current = ", ".join(str(app) for app in self._supervisor.listening_apps())
         _logger.error("%s died (%s, state: %s), current workers: [%s]", worker, exit, state, current)
         if worker.failure is not None and self._is_news(worker):
-            _logger.error("%s could not start: %s", worker, worker.failure)
+            insist(_logger, logging.ERROR, "%s could not start: %s", worker, worker.failure)
         action = "app-worker-died" if isinstance(worker, AppWorker) else "agent-worker-died"
         self._tell_parent(action, worker, exit)
 

@@ -15,6 +15,7 @@ from eggcluster.ipc.frame import Frame, encode_frame, read_limit
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.tasks import is_cancellation
+from eggcluster.logs import application_booted, application_boots
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import Address, Role
@@ -101,11 +102,12 @@ class Lifecycle(ABC):
         runner.run(self._attach())
         try:
             self._configure_logs(runner.get_loop())
+            application_boots()
             with self._close_request.interruptible():
                 self._hooks = self._import_application()
         except BaseException as error:  # also SystemExit: `sys.exit("no configuration")` is a failure to report
             if self._close_request.is_set:
-                self._stop_watch()
+                self._end_boot()
                 raise ClosedDuringImport(0) from None  # also if the application turned it into another exception
             return runner.run(self._report_failure(error))
         try:
@@ -120,7 +122,7 @@ class Lifecycle(ABC):
             booted = await self._boot_or_close()
         except BaseException as error:
             return await self._report_failure(error)
-        self._stop_watch()
+        self._end_boot()
         _logger.debug("%s", self.times)
         code = await self._live() if booted else ExitCode.CLOSED
         await self._leave()
@@ -201,14 +203,16 @@ class Lifecycle(ABC):
 
         self._watch = StartWatch(self.spec.start_deadline, timeout, report, lambda: self._booting)
 
-    def _stop_watch(self) -> None:
+    def _end_boot(self) -> None:
+        """The application has booted, or failed to: it has configured its logging, and is not watched any more."""
+        application_booted()
         if self._watch is not None and self._watch_sock is not None:
             self._watch.stop()
             self._watch_sock.close()
 
     async def _report_failure(self, error: BaseException) -> int:
         """Send the report to the master, which prints one for the whole cluster, not one for each worker."""
-        self._stop_watch()
+        self._end_boot()
         details = {"report": describe_failure(error), "bad_option": isinstance(error, OptionsError)}
         self._report("boot-failed", details)
         await self._leave()

@@ -1,0 +1,12 @@
+"""The log of a process of ours: who speaks, in which form, to which handlers. Runs in the master and in every worker.
+
+The application's logging is the application's. Our lines have loggers and handlers of their own (`own_loggers.py`), and
+the root logger is a loan until the application has a handler for it (`root_log.py`). See docs/logging.md.
+"""
+
+from eggcluster.logs.configuration import configure_logs
+from eggcluster.logs.own_loggers import insist
+from eggcluster.logs.root_log import application_boots, application_booted
+from eggcluster.logs.speaker import set_speaker
+
+__all__ = ["application_booted", "application_boots", "configure_logs", "insist", "set_speaker"]

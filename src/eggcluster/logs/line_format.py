@@ -1,0 +1,46 @@
+"""The two forms of a log line: text and JSON. Runs in the master and in every worker."""
+
+import logging
+import time
+
+from eggcluster.logs.speaker import add_speaker
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as `2026-11-22 11:42:07,123 INFO 4711 [app_worker#2] text`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(process)d [%(speaker)s] %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        add_speaker(record)  # a record that was not made by `logging`, or by a factory of the application's own
+        return super().format(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of JSON: time (UTC), level, pid, speaker, logger, message, traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from eggcluster.packing import encode_json
+
+        add_speaker(record)
+        line = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "pid": record.process,
+            "speaker": record.__dict__["speaker"],
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        try:
+            return encode_json(line).decode()
+        except UnicodeEncodeError:  # a lone surrogate in the message
+            line["message"] = record.getMessage().encode("utf-8", "backslashreplace").decode()
+            return encode_json(line).decode()
+
+
+def formatter_for(log_format: str) -> logging.Formatter:
+    """Return a new formatter of the option `log_format`: nothing that is done to it concerns another handler."""
+    return JsonFormatter() if log_format == "json" else TextFormatter()
