@@ -6,7 +6,7 @@ the root logger is a loan until the application has a handler for it (`root_log.
 
 from eggcluster.logs.configuration import configure_logs
 from eggcluster.logs.own_loggers import insist
-from eggcluster.logs.root_log import application_boots, application_booted
+from eggcluster.logs.root_log import application_booted, application_boots
 from eggcluster.logs.speaker import set_speaker
 
 __all__ = ["application_booted", "application_boots", "configure_logs", "insist", "set_speaker"]

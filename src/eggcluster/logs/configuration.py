@@ -1,4 +1,4 @@
-"""Configures the log of a process that is ours alone. Runs in the master and in every worker, not under `start_cluster`."""
+"""Configures the log of a process that is all ours. Runs in every worker, and in the master but for `start_cluster`."""
 
 import logging
 from typing import TYPE_CHECKING

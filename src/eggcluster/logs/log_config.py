@@ -1,7 +1,6 @@
 """Loads the file that the option `log_config` names. Runs in the master and in every worker."""
 
 import json
-import logging
 import sys
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The root logger: the application's. Ours until the application has a handler for it. Runs in the master and all workers.
+"""The root logger, which is the application's, and ours while it has no handler. Runs in master and workers.
 
 While the application boots, the root logger has no handler, so `logging.basicConfig` does what it does anywhere. What
 has no handler goes to standard error meanwhile, by `logging.lastResort`. Once the application has booted, the root

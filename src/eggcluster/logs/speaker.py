@@ -1,4 +1,4 @@
-"""The speaker of a log line: which of the cluster's processes, or threads, wrote it. Runs in the master and all workers.
+"""The speaker of a log line: which of the cluster's processes, or threads, wrote it. Runs in master and workers.
 
 Each record carries it as an attribute, so that the application's own formats may have `%(speaker)s`, too.
 """
