@@ -1,10 +1,14 @@
 """The application's logging is the application's; ours survives it; what other servers show is shown here."""
 
 import ast
+import contextvars
 import importlib
+import io
 import json
 import logging
 import logging.config
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,26 @@ def dict_config(**more: Any) -> None:
     logging.config.dictConfig({"version": 1, **more})
 
 
+def _add_a_handler() -> None:
+    logging.root.addHandler(logging.FileHandler("shop.log"))
+    logging.root.setLevel(logging.INFO)
+
+
+def _assign_handlers() -> None:
+    logging.root.handlers = [logging.FileHandler("shop.log")]
+    logging.root.setLevel(logging.INFO)
+
+
+def _disable_each() -> None:
+    for name in [*logging.root.manager.loggerDict]:
+        logging.getLogger(name).disabled = True
+
+
+def _empty_each() -> None:
+    for name in [*logging.root.manager.loggerDict]:
+        logging.getLogger(name).handlers = []
+
+
 # -- the application's own ---------------------------------------------------------------------------------------
 
 
@@ -82,11 +106,8 @@ def test_basic_config_does_what_it_does_anywhere(enter: Callable[[], LoggedProce
             handlers={"file": {"class": "logging.FileHandler", "filename": "shop.log", "formatter": "plain"}},
             root={"level": "INFO", "handlers": ["file"]},
         ),
-        lambda: (logging.root.addHandler(logging.FileHandler("shop.log")), logging.root.setLevel("INFO")),
-        lambda: (
-            setattr(logging.root, "handlers", [logging.FileHandler("shop.log")]),
-            logging.root.setLevel("INFO"),
-        ),
+        _add_a_handler,
+        _assign_handlers,
     ],
     ids=["basicConfig", "dictConfig", "addHandler", "assignment"],
 )
@@ -212,12 +233,8 @@ SILENCERS: dict[str, Setup] = {
     ),
     "dictConfig that names ours without a handler": lambda: dict_config(loggers={"eggcluster": {"propagate": False}}),
     "logging.disable": lambda: logging.disable(),
-    "each logger disabled": lambda: [
-        setattr(logging.getLogger(name), "disabled", True) for name in [*logging.root.manager.loggerDict]
-    ],
-    "each logger emptied": lambda: [
-        setattr(logging.getLogger(name), "handlers", []) for name in [*logging.root.manager.loggerDict]
-    ],
+    "each logger disabled": _disable_each,
+    "each logger emptied": _empty_each,
     "a null handler": lambda: setattr(logging.getLogger("eggcluster"), "handlers", [logging.NullHandler()]),
     "a record factory": lambda: logging.setLogRecordFactory(logging.LogRecord),
     "a level of the root logger": lambda: logging.root.setLevel(logging.CRITICAL),
@@ -435,12 +452,30 @@ def test_a_log_config_in_each_form_takes_every_line_with_its_speaker(
     assert not process.text
 
 
+def test_uvicorns_own_configuration_is_taken(enter: Callable[[], LoggedProcess]) -> None:
+    from uvicorn.config import LOGGING_CONFIG
+
+    process = enter()
+    Path("log.json").write_text(json.dumps({**LOGGING_CONFIG, "root": {"level": "INFO", "handlers": ["default"]}}))
+    process.start(log_config="log.json")
+    process.boot()
+    written = io.StringIO()
+    for handler in logging.root.handlers:
+        assert isinstance(handler, logging.StreamHandler)
+        handler.setStream(written)
+    for name in ("shop", "uvicorn.error", "eggcluster.access"):
+        say(name, name)
+    lines = [line.split() for line in written.getvalue().splitlines()]
+    assert lines == [["INFO:", "shop"], ["INFO:", "uvicorn.error"], ["INFO:", "eggcluster.access"]]
+    assert not process.text
+
+
 def test_yaml_without_pyyaml_is_refused_with_what_to_do(
     enter: Callable[[], LoggedProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = enter()
     Path("log.yaml").write_text(AS_YAML)
-    monkeypatch.setitem(__import__("sys").modules, "yaml", None)
+    monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(OptionsError, match="YAML needs PyYAML: install it, or write the same as JSON"):
         process.start(log_config="log.yaml")
 
@@ -505,9 +540,6 @@ def test_an_applications_own_format_may_have_the_speaker(enter: Callable[[], Log
 
 
 def test_a_worker_that_is_a_thread_has_its_own_name_and_id(enter: Callable[[], LoggedProcess]) -> None:
-    import contextvars
-    import threading
-
     process = enter()
     process.start("master", start_mode="thread")
     process.boot(lambda: logging.basicConfig(filename="shop.log", format="%(process)d %(speaker)s", level="INFO"))
