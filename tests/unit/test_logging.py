@@ -253,7 +253,7 @@ def test_nothing_silences_our_loggers(enter: Callable[[], LoggedProcess], silenc
     else:
         process.boot(silence)
     for name in OWN_NAMES:
-        say(name, name)
+        say(name, name, logging.WARNING)  # from the level on that the code of `eggcluster.http.websockets` sets
     logging.getLogger("eggcluster.http").error("GET / failed", exc_info=ValueError("no price"))
     assert process.lines[: len(OWN_NAMES)] == [f"[app_worker#1] {name}" for name in OWN_NAMES]
     assert "ValueError: no price" in process.text
