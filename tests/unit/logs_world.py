@@ -90,6 +90,6 @@ def _loggers() -> dict[logging.Logger, dict[str, Any]]:
 
 def _put_back(before: dict[logging.Logger, dict[str, Any]]) -> None:
     for logger, state in before.items():
-        for name in ("handlers", "level", "propagate", "disabled", "__class__"):
+        for name in ("handlers", "level", "propagate", "disabled", "parent", "__class__"):
             setattr(logger, name, state[name])
     logging.root.manager._clear_cache()  # type: ignore[attr-defined]
