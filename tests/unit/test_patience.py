@@ -16,7 +16,7 @@ WALL_CLOCKS = {
     "cli/live_feeds.py",
     "cli/schedules_table.py",
     "http/server.py",
-    "logs.py",
+    "logs/line_format.py",
     "master/control/event_feed.py",
     "master/master.py",
     "master/relay/watchers.py",

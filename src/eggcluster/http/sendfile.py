@@ -54,7 +54,8 @@ async def _send(exchange: Exchange, part: FilePart) -> int | None:
         return await _pump(exchange, sock, part)
     finally:
         os.close(sock)
-        transport.set_write_buffer_limits()
+        if not transport.is_closing():
+            transport.set_write_buffer_limits()
 
 
 async def _pump(exchange: Exchange, sock: int, part: FilePart) -> int | None:

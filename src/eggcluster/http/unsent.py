@@ -20,7 +20,7 @@ def unsent(transport: asyncio.Transport) -> Unsent:
     but as long as it holds something, so does the kernel.
     """
     queued = transport.get_write_buffer_size()
-    if transport.get_extra_info("ssl_object") is None:
+    sock = transport.get_extra_info("socket")  # None once the connection is lost
+    if sock is None or transport.get_extra_info("ssl_object") is None:
         return Unsent(bool(queued), queued)
-    sock = transport.get_extra_info("socket")
     return Unsent(bool(queued) or has_unacknowledged(sock), queued - acknowledged(sock))

@@ -206,9 +206,7 @@ OPTIONS = (
         default="gunicorn's own",
     ),
     row("log_format", choice("text", "json"), "log lines as text or json", "FORMAT"),
-    row(
-        "log_config", PATH, "a logging configuration instead of the built-in one: JSON, YAML, ini", "FILE", is_path=True
-    ),
+    row("log_config", PATH, "a logging configuration of your own: JSON, YAML or ini", "FILE", is_path=True),
     row("log_level", LEVEL, "the log level of all three roles", "LEVEL"),
     row("master_log_level", LEVEL, "the master's log level", flags=(), env=("EGG_MASTER_LOGGER_LEVEL",)),
     row("agent_log_level", LEVEL, "the agent's log level", flags=(), env=("EGG_AGENT_WORKER_LOGGER_LEVEL",)),
