@@ -52,3 +52,17 @@ def printable(text: str, limit: int = MAX_PRINTABLE) -> str:
     than `limit` characters."""
     whole = text.encode("utf-8", "backslashreplace").decode()
     return whole if len(whole) <= limit else f"{whole[: limit // 2]}\n[...]\n{whole[-limit // 2 :]}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that reads best: `0.12ms`, `229ms`, `4.2s`, `3m07s`, `5h12m`, `9d03h`."""
+    milliseconds = max(0.0, seconds) * 1000
+    if milliseconds < 999.5:
+        return f"{round(milliseconds, 2 if milliseconds < 1 else 1 if milliseconds < 10 else None):g}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"

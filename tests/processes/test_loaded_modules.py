@@ -22,13 +22,12 @@ def heavy(loaded: set[str], names: set[str]) -> set[str]:
     [
         (
             "eggcluster.master.master",
-            {"httptools", "uvicorn", "click", "rich", "psutil", "eggcluster.worker", "eggcluster.cli"},
+            {"httptools", "uvicorn", "click", "psutil", "eggcluster.worker", "eggcluster.cli"},
         ),
         (
             "eggcluster.worker.lifecycle.worker_process",
             {
                 "click",
-                "rich",
                 "psutil",
                 "httptools",
                 "eggcluster.master",
@@ -52,5 +51,5 @@ def test_a_process_does_not_load_what_it_does_not_need(module: str, unwanted: se
 
 
 def test_the_options_value_is_cheap_to_import() -> None:
-    costly = {"tomllib", "ssl", "difflib", "click", "rich", "psutil", "asyncio", "eggcluster.options.parse"}
+    costly = {"tomllib", "ssl", "difflib", "click", "psutil", "asyncio", "eggcluster.options.parse"}
     assert not loaded_by("eggcluster.options") & costly

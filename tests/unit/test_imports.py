@@ -111,10 +111,10 @@ def test_of_ipc_only_the_worker_spec_knows_the_options() -> None:
     assert [path.name for path in every("ipc") if "options" in own_layers(path)] == ["worker_spec.py"]
 
 
-def test_only_the_command_line_imports_click_and_rich() -> None:
+def test_only_the_command_line_imports_click() -> None:
     for path in FILES:
         if layer(path) != "cli":
-            assert not {name.split(".")[0] for name in imports(path)} & {"click", "rich"}, path
+            assert not {name.split(".")[0] for name in imports(path)} & {"click"}, path
 
 
 def test_no_layers_rule_is_wider_than_its_imports() -> None:

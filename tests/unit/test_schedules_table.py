@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from eggcluster.cli import schedules_table as schedules
+from eggcluster.cli.screen import Screen
 from eggcluster.errors import ControlError
 from eggcluster.runtime.runtime_dir import Description
 
@@ -42,20 +43,36 @@ def shown(capsys: pytest.CaptureFixture[str], name: str | None = None) -> list[s
 
 def test_one_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     line = shown(capsys)[1]
-    for cell in ("poll", "worker", "every 10s", "in ", "ago", "app#2:4711", "0.25s", "failed: ValueError: [/x]"):
+    for cell in ("poll", "worker", "every 10s", "in ", "ago", "app#2:4711", "250ms", "15 (1 failed, 3 skipped)"):
         assert cell in line
-    assert line.rstrip().endswith("15 (1 failed, 3 skipped)")
+    assert line.endswith("failed: ValueError: [/x]")
+
+
+def test_on_80_columns_name_time_and_result_stay_and_the_rest_is_below(
+    capsys: pytest.CaptureFixture[str], answer: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "standard_output", lambda: Screen(80))
+    answer[0] = {**POLL, "name": "nightly_cleanup_of_sessions"}
+    headings, row, *below = shown(capsys)
+    assert headings.split() == ["name", "when", "next", "run", "last", "run", "result", "took"]
+    assert row.startswith("nightly_cleanup_of_sessions  every 10s  in ")
+    assert row.endswith("failed  250ms")
+    assert below == [
+        "    runs 15 (1 failed, 3 skipped), type worker, where app#2:4711",
+        "    failed: ValueError: [/x]",
+    ]
 
 
 def test_one_that_is_not_timed_here_and_has_not_run(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
     answer[0] = {**POLL, "timed": False, "next": None, "counts": {}, "history": []}
-    assert shown(capsys)[1].split() == ["poll", "worker", "every", "10s", "off", "-", "-", "-", "-", "0"]
+    assert shown(capsys)[1].split() == ["poll", "every", "10s", "off", "-", "-", "-", "0", "worker", "-"]
 
 
 def test_the_last_runs_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, "poll")
     assert len(lines) == 3
-    assert lines[1].rstrip().endswith("ok")
+    assert " ok " in lines[1]
+    assert lines[2].endswith("failed: ValueError: [/x]")
     with pytest.raises(ControlError, match=r'no schedule is called "pool" \(there are: poll\)'):
         shown(capsys, "pool")
 
@@ -66,6 +83,11 @@ def test_no_text_of_the_application_moves_the_cursor(capsys: pytest.CaptureFixtu
     assert len(lines) == 2
     assert "a [2Jb c" in lines[1]
     assert "failed: d e f" in lines[1]
+
+
+def test_one_that_has_not_run_yet_says_so(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
+    answer[0] = {**POLL, "history": []}
+    assert shown(capsys, "poll") == ["no run is known yet"]
 
 
 def test_nothing_is_scheduled(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:

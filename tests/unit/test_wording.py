@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from eggcluster.wording import MAX_ERROR, MAX_SHORT, MAX_SHOWN, described, near_miss, printable, short, shown
+from eggcluster.wording import MAX_ERROR, MAX_SHORT, MAX_SHOWN, described, duration, near_miss, printable, short, shown
 
 
 class Odd:
@@ -66,3 +66,27 @@ def test_only_a_near_name_is_suggested() -> None:
     assert near_miss("wokers", ["workers", "port"]) == '; did you mean "workers"?'
     assert near_miss("banana", ["workers", "port"]) == ""
     assert near_miss("port", ["port"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-0.1, "0ms"),
+        (0, "0ms"),
+        (0.000_000_1, "0ms"),
+        (0.000_124, "0.12ms"),
+        (0.001_22, "1.2ms"),
+        (0.022_9, "23ms"),
+        (0.999_4, "999ms"),
+        (0.999_6, "1.0s"),
+        (59.94, "59.9s"),
+        (59.96, "1m00s"),
+        (187, "3m07s"),
+        (3_599.9, "1h00m"),
+        (18_720, "5h12m"),
+        (86_399, "23h59m"),
+        (788_400, "9d03h"),
+    ],
+)
+def test_a_duration_has_the_unit_that_reads_best(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,19 +1,23 @@
 """`eggcluster schedules`: the scheduled tasks, their next runs and their last ones. Runs in the user's shell."""
 
-import sys
 import time
 
 import click
 import msgspec
 
 from eggcluster.cli.control_client import answer_to
-from eggcluster.cli.status_table import WIDE, age
+from eggcluster.cli.screen import one_line, standard_output
+from eggcluster.cli.text_table import Column, Row, table_lines
 from eggcluster.errors import ControlError
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description
+from eggcluster.wording import duration
 
-HEADINGS = ("name", "type", "when", "next run", "last run", "where", "took", "result", "runs")
-HISTORY_HEADINGS = ("due", "by", "began", "where", "took", "result")
+# In the order of importance: a narrow terminal shows the last ones below the row.
+COLUMNS = tuple(
+    Column(heading) for heading in ("name", "when", "next run", "last run", "result", "took", "runs", "type", "where")
+)
+HISTORY_COLUMNS = tuple(Column(heading) for heading in ("due", "result", "took", "by", "where", "began"))
 COLOURS = {"ok": "green", "running": "yellow", "-": ""}
 
 
@@ -30,8 +34,11 @@ class Run(msgspec.Struct):
 
     @property
     def result(self) -> str:
-        outcome = self.outcome or "running"
-        return f"{outcome}: {self.error}" if self.error else outcome
+        return self.outcome or "running"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (f"{self.result}: {self.error}",) if self.error else ()
 
 
 class Schedule(msgspec.Struct):
@@ -59,48 +66,38 @@ def show_schedules(cluster: Description, name: str | None, *, as_json: bool) -> 
     if name is not None:
         chosen = [task for task in tasks if task.name == name]
         if not chosen:
-            known = ", ".join(_line(task.name) for task in tasks) or "none"
+            known = ", ".join(one_line(task.name) for task in tasks) or "none"
             raise ControlError(f'no schedule is called "{name}" (there are: {known})')
         answer = [each for each in answer if each["name"] == name]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
     elif name is not None:
-        _print(HISTORY_HEADINGS, [_run_row(run) for run in chosen[0].history])
+        _print(HISTORY_COLUMNS, [_run_row(run) for run in chosen[0].history], "no run is known yet")
     else:
-        _print(HEADINGS, [_row(task, time.time()) for task in tasks])
+        _print(COLUMNS, [_row(task, time.time()) for task in tasks], "nothing is scheduled")
     return ExitCode.CLOSED
 
 
-def _print(headings: tuple[str, ...], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, no_wrap=heading not in ("result", "when"))
-    for row in rows:
-        cells = zip(headings, row, strict=True)
-        # Text, not str, in which rich would look for its markup: an error's text may be anything.
-        table.add_row(
-            *(Text(_line(cell), COLOURS.get(cell, "red") if heading == "result" else "") for heading, cell in cells)
-        )
-    console.print(table if rows else "nothing is scheduled")
+def _print(columns: tuple[Column, ...], rows: list[Row], empty: str) -> None:
+    click.echo("\n".join(table_lines(columns, rows, standard_output()) if rows else [empty]))
 
 
-def _line(text: str) -> str:
-    """Replace what cannot be printed by blanks: it could move the terminal's cursor, or do worse."""
-    return "".join(each if each.isprintable() else " " for each in text)
-
-
-def _row(task: Schedule, now: float) -> list[str]:
+def _row(task: Schedule, now: float) -> Row:
     last = next((run for run in reversed(task.history) if run.began is not None), None)
-    coming = "-" if task.next is None else f"in {age(max(0.0, task.next - now))}"
-    row = [task.name, task.type, task.when, coming if task.timed else "off"]
-    if last is None or last.began is None:
-        return [*row, "-", "-", "-", "-", _counts(task)]
-    return [*row, f"{age(max(0.0, now - last.began))} ago", last.where, _took(last), last.result, _counts(task)]
+    coming = "-" if task.next is None else f"in {duration(task.next - now)}"
+    result = "-" if last is None else last.result
+    cells = (
+        task.name,
+        task.when,
+        coming if task.timed else "off",
+        "-" if last is None or last.began is None else f"{duration(now - last.began)} ago",
+        result,
+        "-" if last is None else _took(last),
+        _counts(task),
+        task.type,
+        "-" if last is None else last.where,
+    )
+    return Row(cells, last.notes if last else (), (("result", COLOURS.get(result, "red")),))
 
 
 def _counts(task: Schedule) -> str:
@@ -109,19 +106,14 @@ def _counts(task: Schedule) -> str:
     return f"{sum(task.counts.values())} ({bad})" if bad else str(sum(task.counts.values()))
 
 
-def _run_row(run: Run) -> list[str]:
-    return [
-        _clock(run.due),
-        run.trigger,
-        "-" if run.began is None else _clock(run.began),
-        run.where,
-        _took(run),
-        run.result,
-    ]
+def _run_row(run: Run) -> Row:
+    began = "-" if run.began is None else _clock(run.began)
+    cells = (_clock(run.due), run.result, _took(run), run.trigger, run.where, began)
+    return Row(cells, run.notes, (("result", COLOURS.get(run.result, "red")),))
 
 
 def _took(run: Run) -> str:
-    return "-" if run.seconds is None else f"{run.seconds:.3g}s"
+    return "-" if run.seconds is None else duration(run.seconds)
 
 
 def _clock(instant: float) -> str:

@@ -1,19 +1,32 @@
 """`eggcluster status`: the cluster as a table, or as JSON. Runs in the user's shell."""
 
 import re
-import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from eggcluster.cli.control_client import answer_to
+from eggcluster.cli.screen import Screen, cell_width, one_line, standard_output
+from eggcluster.cli.text_table import Column, Row, table_lines
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description
+from eggcluster.wording import duration
 
-HEADINGS = ("who", "worker id", "gen", "state", "age", "requests", "conns", "delay", "memory", "deaths", "last death")
-RIGHT = ("worker id", "gen", "age", "requests", "conns", "delay", "memory")
+# In the order of importance: a narrow terminal shows the last ones below the row.
+COLUMNS = (
+    Column("who"),
+    Column("worker id", right=True),
+    Column("gen", right=True),
+    Column("state"),
+    Column("age", right=True),
+    Column("deaths", right=True),
+    Column("requests", right=True),
+    Column("memory", right=True),
+    Column("conns", right=True),
+    Column("delay", right=True),
+)
 COLOURS = {"listening": "green", "starting": "yellow", "stopping": "yellow", "dead": "red"}
-WIDE = 240  # columns if standard output is not a terminal: a log or a pipe needs one line for each worker
 _EXIT = re.compile(r"code: (?:None, signal: (?P<signal>SIG\w+)|(?P<code>-?\d+), signal: None)")
 
 
@@ -29,32 +42,17 @@ def show_status(cluster: Description, *, as_json: bool) -> int:
 
         click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2))
     else:
-        print_table(status)
+        click.echo("\n".join(status_lines(status, standard_output())))
     return ExitCode.CLOSED
 
 
-def print_table(status: dict[str, Any]) -> None:
-    """Print a status as the master gives it, with an `rss` for each process. Colours appear only on a terminal."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(width=None if sys.stdout.isatty() else WIDE)
-    console.print(Text.assemble((status["name"], "bold"), f" {_headline(status)}"), soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    for heading in HEADINGS:
-        table.add_column(heading, justify="right" if heading in RIGHT else "left", no_wrap=heading != "last death")
-    table.add_row("master", str(status["pid"]), *[""] * 6, _memory(status["rss"]))
+def status_lines(status: dict[str, Any], screen: Screen) -> list[str]:
+    """Return the lines for a status as the master gives it, with an `rss` for each process."""
     rows = [("agent", status["agent"]), *((f"app#{worker['slot']}", worker) for worker in status["workers"])]
-    for name, worker in rows:
-        colour = COLOURS.get(worker["state"], "")
-        # Text, not str, in which rich would look for its markup: a death's reason may be any exception's text.
-        cells = zip(HEADINGS, (name, *_row(worker)), strict=True)
-        table.add_row(*(Text(cell, colour if heading == "state" else "") for heading, cell in cells))
-    console.print(table)
-    for name, worker in rows:
-        for task in worker["background"]:
-            console.print(Text(f"{name} background {_task(task)}"), soft_wrap=True)
+    lines = _headline(status, screen)
+    lines += table_lines(COLUMNS, [_master_row(status), *(_row(*each) for each in rows)], screen)
+    lines += [one_line(f"{name} background {_task(task)}") for name, worker in rows for task in worker["background"]]
+    return lines
 
 
 def _task(task: dict[str, Any]) -> str:
@@ -64,15 +62,22 @@ def _task(task: dict[str, Any]) -> str:
     return line + (f", last error: {task['last_error']}" if task["last_error"] else "")
 
 
-def _headline(status: dict[str, Any]) -> str:
+def _headline(status: dict[str, Any], screen: Screen) -> list[str]:
+    """Return the first line, or two lines on a terminal that is too narrow for it."""
     more = [
         f"env {status['env']}",
         f"{status['start_mode']} mode",
         *_steering(status["steering"]),
         *_abandoned(status["abandoned"]),
         *(["no agent for three checks in a row"] if status["agent_missing"] else []),
+        f"eggcluster {status['version']}",
     ]
-    return f"{status['phase']} on {status['address']}  ({', '.join(more)}, eggcluster {status['version']})"
+    name, where, details = status["name"], f" {status['phase']} on {status['address']}", one_line(", ".join(more))
+    first = screen.paint(name, "bold") + where
+    whole = f"{first}  ({details})"
+    if screen.width is None or cell_width(f"{name}{where}  ({details})") <= screen.width:
+        return [whole]
+    return [first, details]
 
 
 def _steering(steering: dict[str, Any]) -> list[str]:
@@ -86,32 +91,43 @@ def _abandoned(labels: list[str]) -> list[str]:
     return [f"abandoned, still running: {', '.join(labels)}"] if labels else []
 
 
-def _row(worker: dict[str, Any]) -> list[str]:
-    return [
+def _master_row(status: dict[str, Any]) -> Row:
+    cells = {"who": "master", "worker id": str(status["pid"]), "memory": _memory(status["rss"])}
+    return Row(tuple(cells.get(column.heading, "") for column in COLUMNS))
+
+
+def _row(name: str, worker: dict[str, Any]) -> Row:
+    is_app = bool(worker.get("slot"))
+    colour = "yellow" if worker["stalled_for"] is not None else COLOURS.get(worker["state"], "")
+    cells = (
+        name,
         str(worker["worker_id"] or "-"),
         str(worker["generation"]),
-        _state(worker),
-        "-" if worker["age"] is None else age(worker["age"]),
-        str(worker["requests"]) if worker.get("slot") and worker["requests"] is not None else "",
-        str(worker["connections"]) if worker.get("slot") and worker["connections"] is not None else "",
-        "-" if worker["loop_delay"] is None else f"{worker['loop_delay'] * 1000:.0f} ms",
-        _memory(worker["rss"]),
+        str(worker["state"]),
+        _time(worker["age"]),
         str(worker["deaths"]),
-        short_death(worker["last_death"] or ""),
-    ]
+        str(worker["requests"]) if is_app and worker["requests"] is not None else "",
+        _memory(worker["rss"]),
+        str(worker["connections"]) if is_app and worker["connections"] is not None else "",
+        _time(worker["loop_delay"]),
+    )
+    return Row(cells, tuple(_notes(worker)), (("state", colour), ("deaths", "red" if worker["deaths"] else "")))
 
 
-def _state(worker: dict[str, Any]) -> str:
-    state = str(worker["state"])
+def _notes(worker: dict[str, Any]) -> Iterator[str]:
+    """Yield what is unusual about a worker: what it waits for, then why the one before died."""
     if worker["stalled_for"] is not None:
-        state += f", loop has not moved for {worker['stalled_for']:.1f}s"
+        yield f"loop has not moved for {duration(worker['stalled_for'])}"
     if worker["next_try"] is not None:
-        state += f", next try in {worker['next_try']:.1f}s"
-    if worker["deaths_last_minute"]:
-        state += f", {_deaths(worker['deaths_last_minute'])} in the last minute"
+        yield f"next try in {duration(worker['next_try'])}"
     if worker["successor"] is not None:
-        state += f", successor {worker['successor']} starting"
-    return state
+        yield f"successor {worker['successor']} starting"
+    recent = worker["deaths_last_minute"]
+    often = f" ({_deaths(recent)} in the last minute)" if recent else ""
+    if worker["last_death"]:
+        yield f"last death: {short_death(worker['last_death'])}{often}"
+    elif often:
+        yield often.strip(" ()")
 
 
 def _deaths(count: int) -> str:
@@ -123,15 +139,8 @@ def short_death(text: str) -> str:
     return _EXIT.sub(lambda found: found["signal"] or f"exit {found['code']}", text)
 
 
-def age(seconds: float) -> str:
-    """Format a duration with two units at most: `4.2s`, `3m07s`, `5h12m`, `9d03h`."""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours < 24 else f"{hours // 24}d{hours % 24:02}h"
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else duration(seconds)
 
 
 def _rss(pid: int | None) -> int | None:
