@@ -41,7 +41,7 @@ def test_the_page_is_in_step() -> None:
 
 def test_the_passphrase_has_no_flag() -> None:
     assert BY_FIELD["https_key_password"].flags == ()
-    with pytest.raises(AssertionError, match="No such option"):
+    with pytest.raises(AssertionError, match="such option"):
         flags("--https-key-password", "x")
 
 

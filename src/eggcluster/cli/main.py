@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from eggcluster import __version__
+from eggcluster.cli.help_text import MAX_WIDTH, CommandGroup, StartCommand
+from eggcluster.cli.usage_errors import command_problem, usage_problem
 from eggcluster.errors import EggclusterError, OptionsError
+from eggcluster.kernel.terminal import has_colours, styled
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.options.option import Option, default_text
 from eggcluster.options.sources import CommandLine
@@ -61,23 +64,44 @@ def _default_help(option: Option) -> str:
     return f" [default: {default}]" if default and not (option.is_switch and default in ("on", "off")) else ""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(CommandGroup):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            raise OptionsError(command_problem(args[0], self.commands))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    options_metavar="",
+    subcommand_metavar="COMMAND [OPTIONS]",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
+)
 @click.version_option(__version__, prog_name="eggcluster")
-def command() -> None:
-    """Run a Python web application as a master, one agent and N app workers."""
+@click.pass_context
+def command(ctx: click.Context) -> int:
+    """Run a Python web application (ASGI or WSGI) in several processes: a master, one agent and N app workers."""
+    if ctx.invoked_subcommand is not None:
+        return ExitCode.CLOSED
+    from eggcluster.cli.front_page import show_front_page
+
+    return show_front_page()
 
 
-@command.command()
+@command.command(cls=StartCommand)
 @cluster_flags
 def start(**parameters: Any) -> int:
-    """Start a cluster; TARGET is the application, `module:attribute` (default: app:app)."""
+    """Start a cluster. TARGET is the application, module:attribute; without it, app:app."""
     return _start(parameters, "prod")
 
 
-@command.command()
+@command.command(cls=StartCommand)
 @cluster_flags
 def dev(**parameters: Any) -> int:
-    """Like start, in the env local: the access log is on, and a dead app worker is replaced at the next reload."""
+    """Start one for development: the access log is on, and a worker that died stays away until you reload."""
     return _start(parameters, "local")
 
 
@@ -101,7 +125,7 @@ def _which(command: Command) -> Command:
 @_which
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def status(as_json: bool, **which: str | None) -> int:
-    """Show the cluster's current state, also while it boots."""
+    """Show its processes: state, age, requests, memory, deaths and their causes; also while it boots."""
     from eggcluster.cli.status_table import show_status
 
     return show_status(_find(which), as_json=as_json)
@@ -110,7 +134,7 @@ def status(as_json: bool, **which: str | None) -> int:
 @command.command()
 @_which
 def stop(**which: str | None) -> int:
-    """Close the cluster in order and wait until it has ended."""
+    """Close it in order, and wait until it has ended."""
     from eggcluster.cli.control_client import stop_cluster
 
     return stop_cluster(_find(which))
@@ -124,7 +148,7 @@ def stop(**which: str | None) -> int:
     help="Replace the agent, too, before the app workers [default: only if its code has changed].",
 )
 def reload(agent: bool | None, **which: str | None) -> int:
-    """Replace the app workers, one slot after the other, new before old."""
+    """Replace its app workers, one slot after the other, new before old: the way to run changed code."""
     from eggcluster.cli.control_client import reload_cluster
 
     return reload_cluster(_find(which), agent=agent)
@@ -171,10 +195,9 @@ def _find(which: dict[str, str | None]) -> "Description":
 def main() -> NoReturn:
     """Run the command line and exit. An error of this package becomes lines on standard error and an exit code."""
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(prog_name="eggcluster", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        code = ExitCode.BAD_OPTIONS
+        code = _complain([usage_problem(error)], ExitCode.BAD_OPTIONS)
     except click.exceptions.Abort:
         code = ExitCode.FAILED
     except OptionsError as error:
@@ -185,6 +208,7 @@ def main() -> NoReturn:
 
 
 def _complain(lines: list[str], code: ExitCode) -> ExitCode:
+    speaker = styled("eggcluster:", "red" if has_colours(2) else "")
     for line in lines:
-        click.echo(f"eggcluster: {line}", err=True)
+        click.echo(f"{speaker} {line}", err=True)
     return code

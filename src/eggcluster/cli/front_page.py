@@ -1,0 +1,139 @@
+"""`eggcluster` alone: what it can do in this directory. Imports no application. Runs in the user's shell."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from eggcluster import __version__
+from eggcluster.cli.screen import one_line
+from eggcluster.model.lives.phase import ExitCode
+from eggcluster.runtime.runtime_dir import Description
+
+USUAL_FILES = ("app.py", "main.py", "asgi.py", "wsgi.py")
+USUAL_NAMES = ("app", "application", "api")
+FACTORIES = ("create_app", "make_app")
+MAX_FILES, MAX_BYTES = 100, 512 * 1024  # that are looked through; a directory may hold anything
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What there is in a directory: targets of applications, an agent, and clusters that run here or elsewhere."""
+
+    directory: str
+    targets: tuple[str, ...] = ()
+    has_agent: bool = False
+    here: tuple[Description, ...] = ()
+    elsewhere: tuple[Description, ...] = ()
+
+
+def show_front_page() -> int:
+    """Print what `eggcluster` can do in the current directory; return the exit code."""
+    click.echo("\n".join(front_page(_look_around(os.getcwd()))))
+    return ExitCode.CLOSED
+
+
+def front_page(found: Surroundings) -> list[str]:
+    """Return the lines of the page."""
+    lines = [f"eggcluster {__version__} runs a Python web application as a master, one agent and N app workers.", ""]
+    for cluster in found.here:
+        choice = f" --name {cluster.name}" if len(found.here) > 1 else ""
+        lines += [f'The cluster "{cluster.name}" runs here (pid {cluster.pid}):', *_commands(_of_running(choice)), ""]
+    if not found.here:
+        lines += [*_to_start(found), ""]
+    if found.elsewhere:
+        lines += [f"Elsewhere: {', '.join(f'{each.name} ({each.base_dir})' for each in found.elsewhere)}."]
+        lines += [f"See it with `eggcluster status --name {found.elsewhere[0].name}`.", ""]
+    return [one_line(line) for line in (*lines, "`eggcluster --help` lists all commands.")]
+
+
+def _to_start(found: Surroundings) -> list[str]:
+    if not found.targets:
+        names = " or ".join(f"`{name}`" for name in USUAL_NAMES[:2])
+        return [
+            f"{found.directory} has no Python file that defines {names}. Name your application:",
+            *_commands([("eggcluster start PACKAGE.MODULE:ATTRIBUTE", "run it")]),
+            *_commands([("eggcluster start --base-dir DIRECTORY", "run the one of another directory")]),
+        ]
+    target = "" if found.targets[0] == "app:app" else f" {found.targets[0]}"
+    agent = ", with the agent of agent.py" if found.has_agent else ""
+    lines = [f"In {found.directory} you can write:"]
+    lines += _commands([(f"eggcluster start{target}", f"run {found.targets[0]}{agent}")])
+    lines += _commands([(f"eggcluster dev{target}", "the same while you develop it")])
+    others = ", ".join(found.targets[1:4])
+    return [*lines, f"Other applications here: {others}."] if others else lines
+
+
+def _of_running(choice: str) -> list[tuple[str, str]]:
+    return [
+        (f"eggcluster status{choice}", "show its workers"),
+        (f"eggcluster events{choice}", "follow deaths, starts and reloads"),
+        (f"eggcluster reload{choice}", "run changed code; no request is lost"),
+        (f"eggcluster stop{choice}", "close it"),
+    ]
+
+
+def _commands(lines: list[tuple[str, str]]) -> list[str]:
+    return [f"  {command:<30}  {what}" for command, what in lines]
+
+
+# -- looking around --------------------------------------------------------------------------------------------
+
+
+def _look_around(directory: str) -> Surroundings:
+    from eggcluster.runtime.runtime_dir import running_clusters
+
+    running = list(running_clusters())
+    real = os.path.realpath(directory)
+    here = tuple(each for each in running if os.path.realpath(each.base_dir) == real)
+    return Surroundings(
+        directory,
+        tuple(_targets(directory)),
+        os.path.exists(os.path.join(directory, "agent.py")),
+        here,
+        tuple(each for each in running if each not in here),
+    )
+
+
+def _targets(directory: str) -> Iterator[str]:
+    """Yield `module:attribute` of what looks like an application: the directory's files, then its packages'."""
+    for path in _sources(directory):
+        names = _names_in(os.path.join(directory, path))
+        module = path.removesuffix(".py").replace(os.sep, ".")
+        if name := next((each for each in USUAL_NAMES if each in names), None):
+            yield f"{module}:{name}"
+        elif name := next((each for each in FACTORIES if each in names), None):
+            yield f"--factory {module}:{name}"
+
+
+def _sources(directory: str) -> list[str]:
+    files = _python_files(directory)
+    for package in sorted(os.listdir(directory)):
+        if package.isidentifier() and os.path.isdir(os.path.join(directory, package)):
+            files += [
+                os.path.join(package, name)
+                for name in USUAL_FILES
+                if os.path.isfile(os.path.join(directory, package, name))
+            ]
+    return files[:MAX_FILES]
+
+
+def _python_files(directory: str) -> list[str]:
+    names = [name for name in os.listdir(directory) if name.endswith(".py") and not name.startswith("test_")]
+    found = [name for name in names if name.removesuffix(".py").isidentifier()]
+    order = {name: index for index, name in enumerate(USUAL_FILES)}
+    return sorted(found, key=lambda name: (order.get(name, len(order)), name))
+
+
+def _names_in(path: str) -> set[str]:
+    from eggcluster.options.checks.module_names import module_names
+
+    try:
+        if os.path.getsize(path) > MAX_BYTES or not os.path.isfile(path):
+            return set()
+        with open(path, "rb") as file:
+            found = module_names(file.read())
+    except OSError:
+        return set()
+    return found.names if found else set()
