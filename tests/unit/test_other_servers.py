@@ -42,9 +42,11 @@ def of_hypercorn() -> set[str]:
         found.update(flag for action in parser._actions for flag in action.option_strings)
         raise SystemExit
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+    main = import_module("hypercorn.__main__").main
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_args", record)
-        import_module("hypercorn.__main__").main(["app:app"])
+        with pytest.raises(SystemExit):
+            main(["app:app"])
     return found
 
 

@@ -20,7 +20,7 @@ def worker(**more: Any) -> Worker:
         (RecycleLimits(requests=100), Heartbeat(requests=99), 0, 1.0, None),
         (RecycleLimits(requests=100), Heartbeat(requests=100), 0, 1.0, "100 requests"),
         (RecycleLimits(lifetime=60), Heartbeat(), 0, 59.9, None),
-        (RecycleLimits(lifetime=60), Heartbeat(), 0, 60.0, "60s of age"),
+        (RecycleLimits(lifetime=60), Heartbeat(), 0, 60.0, "1m00s of age"),
         (RecycleLimits(rss=1024**2), Heartbeat(), 1024**2, 60.0, None),
         (RecycleLimits(rss=1024**2), Heartbeat(), 3 * 1024**2, 60.0, "3 MiB of memory"),
         (RecycleLimits(rss=1024**2), Heartbeat(), 3 * 1024**2, 4.9, None),  # too young: it may be what it needs

@@ -78,11 +78,11 @@ def test_without_a_terminal_each_worker_is_one_line() -> None:
 
 def test_on_80_columns_a_dead_worker_shows_all_that_it_shows_elsewhere() -> None:
     reason = "ModuleNotFoundError: No module named 'a_module_with_a_rather_long_name', which app.py imports"
-    busy = {"worker_id": 4194304, "requests": 12_345_678, "age": 86_399.0, "deaths": 123, "rss": 2 << 30}
+    busy: Any = {"worker_id": 4194304, "requests": 12_345_678, "age": 86_399.0, "deaths": 123, "rss": 2 << 30}
     lines = lines_of(screen=Screen(80), last_death=reason, state="listening", next_try=2.5, name="shop", **busy)
     assert max(map(len, lines)) <= 80
     row = next(index for index, line in enumerate(lines) if line.startswith("app#1"))
-    assert lines[row].split() == "app#1 4194304 2 listening 23h59m 123 12345678 2048 MB 3".split()
+    assert lines[row].split() == ["app#1", "4194304", "2", "listening", "23h59m", "123", "12345678", "2048", "MB", "3"]
     assert lines[row + 1 :] == [
         "    delay 0.4ms",
         "    next try in 2.5s",
@@ -93,7 +93,7 @@ def test_on_80_columns_a_dead_worker_shows_all_that_it_shows_elsewhere() -> None
 
 
 def test_on_80_columns_the_usual_cluster_is_one_line_for_each() -> None:
-    usual = {"worker_id": 123_456, "requests": 107, "age": 41.7, "last_death": None, "deaths_last_minute": 0}
+    usual: Any = {"worker_id": 123_456, "requests": 107, "age": 41.7, "last_death": None, "deaths_last_minute": 0}
     lines = lines_of(screen=Screen(80), name="shop", **usual)
     assert len(lines) == 5
     assert max(map(len, lines)) <= 80
@@ -165,7 +165,5 @@ def test_background_tasks_have_a_line_each_below_the_table() -> None:
         ),
     ],
 )
-def test_sticky_and_a_kernel_that_does_not_steer_are_said(
-    steering: dict[str, Any], said: str
-) -> None:
+def test_sticky_and_a_kernel_that_does_not_steer_are_said(steering: dict[str, Any], said: str) -> None:
     assert said in lines_of(steering={**STEERING, **steering})[0]

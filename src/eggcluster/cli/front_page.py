@@ -36,7 +36,7 @@ def show_front_page() -> int:
 
 def front_page(found: Surroundings) -> list[str]:
     """Return the lines of the page."""
-    lines = [f"eggcluster {__version__} runs a Python web application as a master, one agent and N app workers.", ""]
+    lines = [f"eggcluster {__version__} runs a Python web application in several processes.", ""]
     for cluster in found.here:
         choice = f" --name {cluster.name}" if len(found.here) > 1 else ""
         lines += [f'The cluster "{cluster.name}" runs here (pid {cluster.pid}):', *_commands(_of_running(choice)), ""]

@@ -7,48 +7,83 @@ import click
 import msgspec
 
 from eggcluster.cli.control_client import ask
+from eggcluster.cli.screen import Screen, one_line, standard_output
 from eggcluster.errors import ClusterEnded
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description
+from eggcluster.wording import duration
+
+EVENT_STYLES = {
+    "red": ("died", "killed", "hung", "reload failed"),
+    "yellow": ("stalled", "stopping", "closing"),
+    "green": ("started", "ready", "resumed", "reloaded"),
+    "dim": ("starting", "exited"),
+}
 
 
 def follow_events(cluster: Description, *, as_json: bool) -> int:
     """Print each event as it happens, until Ctrl-C or the cluster's end."""
+    screen, before = standard_output(), ""
     try:
         for event in ask(cluster, "events"):
-            click.echo(msgspec.json.encode(event).decode() if as_json else event_line(event))
+            if as_json:
+                click.echo(msgspec.json.encode(event).decode())
+            elif not is_said_already(event, before):
+                click.echo(event_line(event, screen))
+            before = event["event"]
     except (KeyboardInterrupt, ClusterEnded):
         pass
     return ExitCode.CLOSED
 
 
-def event_line(event: dict[str, Any]) -> str:
-    """Format an event for people: `12:00:01.250 app#2:4711 gen 3  died (signal: SIGKILL, state: listening)`."""
-    clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+def is_said_already(event: dict[str, Any], before: str) -> bool:
+    """Return whether an event only repeats the one before: the last line of a reload's progress says how it ended."""
+    return event["event"] in ("reloaded", "reload failed") and before == "reload"
+
+
+def event_line(event: dict[str, Any], screen: Screen) -> str:
+    """Format an event for people: `12:00:01.250 app#2:4711 gen 3  died (SIGKILL, listening)`."""
     worker = f"{event['who']}:{event['worker_id']} gen {event['generation']}" if "who" in event else "cluster"
-    details = {name: event[name] for name in ("code", "signal", "state", "grace") if name in event}
-    more = f" ({', '.join(f'{name}: {value}' for name, value in details.items())})" if details else ""
-    reason = f": {event['reason']}" if "reason" in event else ""
-    missed = f"({event['missed']} not shown)\n" if "missed" in event else ""
-    return f"{missed}{clock}.{int(event['time'] % 1 * 1000):03} {worker:<22} {event['event']}{more}{reason}"
+    name, reason = event["event"], one_line(event.get("reason") or "")
+    what = reason if name == "reload" else f"{name}{_details(event)}" + (f": {reason}" if reason else "")
+    return f"{_missed(event)}{_clock(event, screen)} {worker:<22} {screen.paint(what, _style(name, reason))}"
+
+
+def _details(event: dict[str, Any]) -> str:
+    details = [event["signal"]] if "signal" in event else [f"exit {event['code']}"] if "code" in event else []
+    details += [str(event["state"])] if "state" in event else []
+    details += [f"up to {duration(event['grace'])}"] if "grace" in event else []
+    return f" ({', '.join(details)})" if details else ""
+
+
+def _style(name: str, reason: str) -> str:
+    if name == "reload":
+        name = "reload failed" if reason.startswith("reload stopped") else "reloaded"
+    return next((style for style, names in EVENT_STYLES.items() if name in names), "")
+
+
+def _clock(described: dict[str, Any], screen: Screen) -> str:
+    clock = time.strftime("%H:%M:%S", time.localtime(described["time"]))
+    return screen.paint(f"{clock}.{int(described['time'] % 1 * 1000):03}", "dim")
+
+
+def _missed(described: dict[str, Any]) -> str:
+    return f"({described['missed']} not shown)\n" if "missed" in described else ""
 
 
 def follow_messages(cluster: Description, *, as_json: bool, payload: bool) -> int:
     """Print each message as it passes through the master, until Ctrl-C or the cluster's end."""
+    screen = standard_output()
     try:
         for message in ask(cluster, "messages", payload=payload):
-            click.echo(msgspec.json.encode(message).decode() if as_json else _line(message))
+            click.echo(msgspec.json.encode(message).decode() if as_json else _line(message, screen))
     except (KeyboardInterrupt, ClusterEnded):
         pass
     return ExitCode.CLOSED
 
 
-def _line(message: dict[str, Any]) -> str:
-    clock = time.strftime("%H:%M:%S", time.localtime(message["time"]))
-    what = message.get("action", "-")
-    missed = f"({message['missed']} not shown)\n" if "missed" in message else ""
+def _line(message: dict[str, Any], screen: Screen) -> str:
+    what = one_line(message.get("action", "-"))
     way = f"{message['from']:>7} -> {message['to']:<7}"
-    line = (
-        f"{missed}{clock}.{int(message['time'] % 1 * 1000):03} {way} {message['kind']:<8} {what}  {message['size']} B"
-    )
-    return f"{line}  {message['data']}" if "data" in message else line
+    line = f"{_missed(message)}{_clock(message, screen)} {way} {message['kind']:<8} {what}  {message['size']} B"
+    return f"{line}  {one_line(str(message['data']))}" if "data" in message else line

@@ -1,5 +1,4 @@
-"""The screen of a command: standard output's width and colours, and text from elsewhere made fit for it. Runs in the
-user's shell."""
+"""The screen of a command: its width, its colours, and what fits on it. Runs in the user's shell."""
 
 import unicodedata
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ def usage_problem(error: click.ClickException) -> str:
     if isinstance(error, click.BadOptionUsage):
         return f"{error.option_name}: needs a value" if "requires" in error.message else _line(error)
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        return f'{_line(error)}; see `{error.ctx.command_path} --help`'
+        return f"{_line(error)}; see `{error.ctx.command_path} --help`"
     return _line(error)
 
 

@@ -3,14 +3,12 @@
 import logging
 import time
 
+from eggcluster.logs.look import LookFormatter, look_of
 from eggcluster.logs.speaker import add_speaker
 
 
-class TextFormatter(logging.Formatter):
-    """Formats a record as `2026-11-22 11:42:07,123 INFO 4711 [app_worker#2] text`."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(process)d [%(speaker)s] %(message)s")
+class TextFormatter(LookFormatter):
+    """Formats a record as `2026-11-22 11:42:07,123 INFO 4711 [app_worker#2] text`, or as a terminal shows it."""
 
     def format(self, record: logging.LogRecord) -> str:
         add_speaker(record)  # a record that was not made by `logging`, or by a factory of the application's own
@@ -42,5 +40,6 @@ class JsonFormatter(logging.Formatter):
 
 
 def formatter_for(log_format: str) -> logging.Formatter:
-    """Return a new formatter of the option `log_format`: nothing that is done to it concerns another handler."""
-    return JsonFormatter() if log_format == "json" else TextFormatter()
+    """Return a new formatter of the option `log_format`, for standard error: nothing that is done to it concerns another
+    handler."""
+    return JsonFormatter() if log_format == "json" else TextFormatter(look_of(2))

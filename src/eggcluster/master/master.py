@@ -61,7 +61,7 @@ from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, WorkerState
 from eggcluster.modes.starters import in_words
 from eggcluster.options import ResolvedOptions
-from eggcluster.wording import printable
+from eggcluster.wording import duration, printable
 
 _logger = logging.getLogger("eggcluster.master")
 
@@ -86,7 +86,7 @@ class Master:
             options.workers, self.requests.report, self._on_broken, self._on_request, options.max_queue_bytes
         )
         self.worker_manager = WorkerManager(self.inbox, self.switchboard, options)
-        self.notifier = Notifier(options.name, self.supervisor, self.switchboard)
+        self.notifier = Notifier(options, self.supervisor, self.switchboard, for_user=owns_process and not parent)
         self._started_at = time.time()
         self._agent_sources = AgentSources(self.inbox)
 
@@ -99,7 +99,6 @@ class Master:
         """
         with self.resources:
             await self.resources.acquire(self, self.supervisor, self.worker_manager.reap)
-            _logger.info("=================== egg start =====================")
             _logger.info("%s", self._summary())
             self._carry_out(self.supervisor.boot(self._now()))
             while not self.supervisor.finished:
@@ -200,7 +199,7 @@ class Master:
         """Act on `agent-start`: the agent has started."""
         commands = self.supervisor.started(agent, self._now())
         if agent.state is WorkerState.LISTENING:  # else it is being stopped already
-            _logger.info("%s started (%dms)", agent, self._age(agent))
+            _logger.info("%s started (%s)", agent, self._age(agent))
             self.switchboard.go_live(agent)
         return commands
 
@@ -208,7 +207,8 @@ class Master:
         """Act on `app-start`: an app worker listens."""
         commands = self.supervisor.started(worker, self._now())
         if worker.state is WorkerState.LISTENING:
-            _logger.info("%s started at %s (%dms)", worker, worker.listening_at, self._age(worker))
+            at = f" at {worker.listening_at}" if self.options.ports else ""  # else all listen where the cluster does
+            _logger.info("%s started%s (%s)", worker, at, self._age(worker))
             self.switchboard.go_live(worker)
         return commands
 
@@ -326,5 +326,5 @@ class Master:
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _age(self, worker: Worker) -> float:
-        return (self._now() - worker.born) * 1000
+    def _age(self, worker: Worker) -> str:
+        return duration(self._now() - worker.born)

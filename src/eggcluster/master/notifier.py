@@ -4,21 +4,30 @@ import logging
 import time
 from typing import Any
 
+from eggcluster.kernel.terminal import is_terminal
 from eggcluster.logs import insist
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import AppWorker, ExitReport, Worker, WorkerState
 from eggcluster.model.messages.role import AGENT, PARENT, Role
+from eggcluster.options import ResolvedOptions
+from eggcluster.wording import duration
 
 _logger = logging.getLogger("eggcluster.master")
 
 
 class Notifier:
-    """Sends lifecycle messages to the agent, the app workers and the parent."""
+    """Sends lifecycle messages to the agent, the app workers and the parent.
 
-    def __init__(self, name: str, supervisor: Supervisor, switchboard: Switchboard) -> None:
-        self._name = name
+    `for_user`: a user started this process; on a terminal, the first screen says how to go on.
+    """
+
+    def __init__(
+        self, options: ResolvedOptions, supervisor: Supervisor, switchboard: Switchboard, *, for_user: bool = False
+    ) -> None:
+        self._name = options.name
+        self._on_screen = for_user and options.log_format == "text" and is_terminal(2)
         self._supervisor = supervisor
         self._switchboard = switchboard
         self._created_at = time.monotonic()
@@ -29,8 +38,11 @@ class Notifier:
         if worker is not None:
             self._switchboard.tell([worker.address], "egg-ready", data)
             return
-        elapsed = (time.monotonic() - self._created_at) * 1000
-        _logger.info("%s started on %s (%dms)", self._name, listeners.address, elapsed)
+        elapsed = duration(time.monotonic() - self._created_at)
+        _logger.info("%s started on %s (%s)", self._name, listeners.address, elapsed)
+        if self._on_screen:
+            _logger.info("stop it with Ctrl-C")
+            _logger.info("look at it with `eggcluster status --name %s`", self._name)
         self._switchboard.tell([PARENT], "realport", data)
         self._switchboard.tell([PARENT], "egg-workers", self._workers())
         self._switchboard.tell(self._switchboard.live_addresses(), "egg-ready", data)
@@ -48,11 +60,15 @@ class Notifier:
         self._switchboard.tell([PARENT], "egg-workers", workers)
 
     def death(self, worker: Worker, exit: ExitReport, state: str) -> None:
-        """Log an unexpected exit, and send `agent-worker-died` or `app-worker-died` to the parent."""
-        current = ", ".join(str(app) for app in self._supervisor.listening_apps())
-        _logger.error("%s died (%s, state: %s), current workers: [%s]", worker, exit, state, current)
+        """Log an unexpected exit in one line, and send `agent-worker-died` or `app-worker-died` to the parent.
+
+        After the line of a worker that could not start, its report follows.
+        """
         if worker.failure is not None and self._is_news(worker):
             insist(_logger, logging.ERROR, "%s could not start: %s", worker, worker.failure)
+        else:
+            current = ", ".join(str(app) for app in self._supervisor.listening_apps())
+            _logger.error("%s died (%s, state: %s), current workers: [%s]", worker, exit, state, current)
         action = "app-worker-died" if isinstance(worker, AppWorker) else "agent-worker-died"
         self._tell_parent(action, worker, exit)
 

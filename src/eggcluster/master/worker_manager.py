@@ -21,6 +21,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import WorkerHandle
 from eggcluster.options import ResolvedOptions
+from eggcluster.wording import duration
 
 CHANNEL_END_TIMEOUT = 1.0  # seconds that a dead worker's channel may take to deliver what the worker sent before
 CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel, which a normal exit closes first
@@ -86,7 +87,7 @@ class WorkerManager:
         handle = self._handles.get(worker)
         if handle is not None:
             what = handle.last_resort
-            _logger.info("send kill SIGTERM to %s, will %s it after %dms", worker, what, grace * 1000)
+            _logger.info("send kill SIGTERM to %s, will %s it after %s", worker, what, duration(grace))
             self._tasks.start(handle.stop(grace=grace))
 
     def announce_end(self) -> None:

@@ -60,7 +60,11 @@ OTHER_OPTIONS = (
     _not("gunicorn", "--asgi-lifespan", f"{NOT_NEEDED}: whether the application has a lifespan is detected"),
     _not("uvicorn granian", "--loop", f"{NOT_NEEDED}: the event loop is uvloop"),
     _not("gunicorn", "--asgi-loop", f"{NOT_NEEDED}: the event loop is uvloop"),
-    _not("granian", "--task-impl --runtime-mode --runtime-threads --runtime-blocking-threads", f"{NOT_THERE}: uvloop runs the tasks"),
+    _not(
+        "granian",
+        "--task-impl --runtime-mode --runtime-threads --runtime-blocking-threads",
+        f"{NOT_THERE}: uvloop runs the tasks",
+    ),
     _not("uvicorn", "--reset-contextvars", f"{NOT_NEEDED}: each request has a context of its own"),
     _not("gunicorn", "--preload", f"{NOT_THERE} yet", is_common=True),
     _not("gunicorn uvicorn granian hypercorn", "--reload", _RELOADER, is_common=True),
@@ -165,9 +169,7 @@ OTHER_OPTIONS = (
     _not("gunicorn hypercorn", "--cert-reqs", f"{NOT_NEEDED}: `--https-ca` asks clients for a certificate"),
     _not("uvicorn", "--ssl-cert-reqs", f"{NOT_NEEDED}: `--https-ca` asks clients for a certificate"),
     _not("hypercorn", "--verify-mode", f"{NOT_NEEDED}: `--https-ca` asks clients for a certificate"),
-    _not(
-        "granian", "--ssl-client-verify --no-ssl-client-verify", f"{NOT_NEEDED}: `--https-ca` asks for a certificate"
-    ),
+    _not("granian", "--ssl-client-verify --no-ssl-client-verify", f"{NOT_NEEDED}: `--https-ca` asks for a certificate"),
     _not("gunicorn hypercorn", "--ciphers", f"{NOT_THERE}: Python's own choice"),
     _not("uvicorn", "--ssl-ciphers --ssl-version", f"{NOT_THERE}: Python's own choice"),
     _not("gunicorn", "--ssl-version --do-handshake-on-connect --suppress-ragged-eofs", f"{NOT_THERE}: Python's choice"),
@@ -187,7 +189,9 @@ OTHER_OPTIONS = (
     _row("granian", "--no-log", "--log-level critical"),
     _not("uvicorn", "--use-colors --no-use-colors", f"{NOT_NEEDED}: a terminal has colours, unless `NO_COLOR` is set"),
     _not("gunicorn hypercorn", "--statsd-host --statsd-prefix", f"{NOT_THERE}: `eggcluster status --json` has figures"),
-    _not("gunicorn", "--dogstatsd-tags --enable-backlog-metric", f"{NOT_THERE}: `eggcluster status --json` has figures"),
+    _not(
+        "gunicorn", "--dogstatsd-tags --enable-backlog-metric", f"{NOT_THERE}: `eggcluster status --json` has figures"
+    ),
     _not("granian", "--metrics --no-metrics --metrics-scrape-interval", f"{NOT_THERE}: use `eggcluster status --json`"),
     _not("granian", "--metrics-address --metrics-port", f"{NOT_THERE}: use `eggcluster status --json`"),
     # -- how it runs
@@ -204,7 +208,9 @@ OTHER_OPTIONS = (
     _not("gunicorn hypercorn", "-u --user -g --group -m --umask", _SYSTEM),
     _not("gunicorn", "--initgroups", _SYSTEM),
     _not("gunicorn", "--worker-tmp-dir", f"{NOT_NEEDED}: heartbeats are in shared memory"),
-    _not("gunicorn", "--control-socket --control-socket-mode --no-control-socket", f"{NOT_NEEDED}: the commands find it"),
+    _not(
+        "gunicorn", "--control-socket --control-socket-mode --no-control-socket", f"{NOT_NEEDED}: the commands find it"
+    ),
     _row("gunicorn", "--dirty-app", "--agent MODULE:ATTRIBUTE", "the agent does what must be done once"),
     _row("gunicorn", "--dirty-workers --dirty-threads", "--agent MODULE:ATTRIBUTE", "there is one agent"),
     _row("gunicorn", "--dirty-timeout", "--agent-timeout SECONDS"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from eggcluster.model.lives.worker import Worker
+from eggcluster.wording import duration
 
 # The share of a limit by which a worker may be early: otherwise workers that start together are replaced together.
 EARLY_SHARE = 0.1
@@ -73,7 +74,7 @@ def recycle_reason(worker: Worker, limits: RecycleLimits, now: float) -> str | N
     if limits.requests and worker.heartbeat.requests >= limits.requests * share:
         return f"{worker.heartbeat.requests} requests"
     if limits.lifetime and age >= limits.lifetime * share:
-        return f"{age:.0f}s of age"
+        return f"{duration(age)} of age"
     if limits.rss and worker.rss > limits.rss and age >= MEMORY_GRACE:
         return f"{worker.rss / 1024 / 1024:.0f} MiB of memory"
     if limits.lost_threads and worker.heartbeat.lost_threads >= limits.lost_threads:

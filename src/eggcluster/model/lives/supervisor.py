@@ -262,8 +262,9 @@ class Supervisor:
 
     def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
         """Tell what is wrong with the end of a worker that was told to close, also to the requesters of a reload. A
-        failure shows in the cluster's exit code while it closes; a worker that had to be killed was only late."""
-        if (why := exit.closed_badly) is None:
+        failure shows in the cluster's exit code while it closes; a worker that had to be killed was only late, and one
+        that was still booting fails like the one that is reported already."""
+        if (why := exit.closed_badly) is None or (self.boot_failure and worker.listening_since is None):
             return []
         if exit.code and self.phase >= Phase.APPS_STOP:
             self.exit_code = self.exit_code or ExitCode.FAILED
