@@ -40,6 +40,6 @@ class JsonFormatter(logging.Formatter):
 
 
 def formatter_for(log_format: str) -> logging.Formatter:
-    """Return a new formatter of the option `log_format`, for standard error: nothing that is done to it concerns another
-    handler."""
+    """Return a new formatter of the option `log_format`, for standard error. Nothing that is done to it concerns
+    another handler."""
     return JsonFormatter() if log_format == "json" else TextFormatter(look_of(2))

@@ -61,7 +61,7 @@ from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import AgentWorker, ExitReport, Worker, WorkerState
 from eggcluster.modes.starters import in_words
 from eggcluster.options import ResolvedOptions
-from eggcluster.wording import duration, printable
+from eggcluster.wording import printable
 
 _logger = logging.getLogger("eggcluster.master")
 
@@ -199,7 +199,7 @@ class Master:
         """Act on `agent-start`: the agent has started."""
         commands = self.supervisor.started(agent, self._now())
         if agent.state is WorkerState.LISTENING:  # else it is being stopped already
-            _logger.info("%s started (%s)", agent, self._age(agent))
+            self.notifier.started(agent, self._now() - agent.born)
             self.switchboard.go_live(agent)
         return commands
 
@@ -207,8 +207,7 @@ class Master:
         """Act on `app-start`: an app worker listens."""
         commands = self.supervisor.started(worker, self._now())
         if worker.state is WorkerState.LISTENING:
-            at = f" at {worker.listening_at}" if self.options.ports else ""  # else all listen where the cluster does
-            _logger.info("%s started%s (%s)", worker, at, self._age(worker))
+            self.notifier.started(worker, self._now() - worker.born)
             self.switchboard.go_live(worker)
         return commands
 
@@ -325,6 +324,3 @@ class Master:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-    def _age(self, worker: Worker) -> str:
-        return duration(self._now() - worker.born)

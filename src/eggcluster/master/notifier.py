@@ -27,10 +27,16 @@ class Notifier:
         self, options: ResolvedOptions, supervisor: Supervisor, switchboard: Switchboard, *, for_user: bool = False
     ) -> None:
         self._name = options.name
+        self._own_ports = bool(options.ports)
         self._on_screen = for_user and options.log_format == "text" and is_terminal(2)
         self._supervisor = supervisor
         self._switchboard = switchboard
         self._created_at = time.monotonic()
+
+    def started(self, worker: Worker, seconds: float) -> None:
+        """Log that a worker has started, and where it listens if that is not where the cluster does."""
+        at = f" at {worker.listening_at}" if self._own_ports and worker.slot else ""
+        _logger.info("%s started%s (%s)", worker, at, duration(seconds))
 
     def ready(self, listeners: Listeners, worker: Worker | None) -> None:
         """Send `egg-ready` with the cluster's address: to one worker that started later, or (None) to all."""
