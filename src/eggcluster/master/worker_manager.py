@@ -87,7 +87,7 @@ class WorkerManager:
         handle = self._handles.get(worker)
         if handle is not None:
             what = handle.last_resort
-            _logger.info("send kill SIGTERM to %s, will %s it after %s", worker, what, duration(grace))
+            _logger.info("send kill SIGTERM to %s, %s it after %s", worker, what, duration(grace))
             self._tasks.start(handle.stop(grace=grace))
 
     def announce_end(self) -> None:
