@@ -451,3 +451,9 @@ def test_parsing_a_result_again_changes_nothing(base: Path, options: dict[str, o
     except OptionsError:
         return
     assert parse_options(resolved, environ={"PORT": port}) == resolved
+
+
+def test_an_option_of_another_server_is_answered_with_ours(base: Path) -> None:
+    assert problems(base, ssl_keyfile="x") == [
+        "ssl_keyfile: is not an option; write https_key FILE instead of uvicorn's and granian's"
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eggcluster.options.other_servers import OTHER_OPTIONS, RELEASES, hint, other_servers_markdown
+from eggcluster.options.other_servers import OTHER_OPTIONS, RELEASES, field_hint, hint, other_servers_markdown
 from eggcluster.options.table import OPTIONS
 from eggcluster.wording import near_miss
 
@@ -108,6 +108,19 @@ def test_the_pages_are_in_step() -> None:
 )
 def test_hints(flag: str, said: str) -> None:
     assert hint(flag) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ssl_keyfile", "write https_key FILE instead of uvicorn's and granian's"),
+        ("graceful_timeout", "write app_close_timeout MS instead of gunicorn's and hypercorn's (in milliseconds"),
+        ("worker", ""),
+    ],
+)
+def test_hints_for_names_in_a_file_or_in_python(name: str, said: str) -> None:
+    assert field_hint(name).startswith(said)
+    assert bool(said) is bool(field_hint(name))
 
 
 def test_no_hint_is_a_near_miss() -> None:

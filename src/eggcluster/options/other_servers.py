@@ -4,6 +4,7 @@ The hints for unknown options come from this table, and so do the tables in READ
 which a test compares. An option with the same name and the same meaning here has no row.
 """
 
+import re
 from typing import NamedTuple
 
 # The releases whose options the table has; a test reads the options of these.
@@ -230,6 +231,15 @@ def hint(flag: str) -> str:
     if not answer.write:
         return f"{servers} is {note}"
     return f"write {answer.write} instead of {servers}" + (f" ({note})" if note else "")
+
+
+def field_hint(name: str) -> str:
+    """Return what to write instead of another server's option in a file or in Python: `hint` with names of fields."""
+    return re.sub(r"--([a-z][a-z-]+)", _field_of, hint(f"--{name.replace('_', '-')}"))
+
+
+def _field_of(flag: re.Match[str]) -> str:
+    return flag[1].replace("-", "_")
 
 
 def other_servers_markdown(*, common: bool = False) -> str:

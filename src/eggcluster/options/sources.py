@@ -37,7 +37,7 @@ def from_caller(given: ClusterOptions | Mapping[str, object] | str | None, optio
         flags = {name: option.flag for name, option in BY_FIELD.items() if option.flag}
         return Source({**given, **options}, flags, is_text=True)
     values = {**_plain(given), **options}
-    problems = tuple(f"{name}: is not an option{near_miss(name, BY_FIELD)}" for name in values if name not in BY_FIELD)
+    problems = tuple(f"{name}: is not an option{_instead(name, BY_FIELD)}" for name in values if name not in BY_FIELD)
     return Source({name: value for name, value in values.items() if name in BY_FIELD}, problems=problems)
 
 
@@ -94,7 +94,15 @@ def _plain(given: ClusterOptions | Mapping[str, object] | str | None) -> dict[st
 def _no_key(name: str) -> str:
     if name in BY_FIELD:
         return "cannot be set in a file, because it says where the file is; use --base-dir"
-    return "is not an option" + near_miss(name, [key for key, option in BY_FIELD.items() if option.in_file])
+    return "is not an option" + _instead(name, [key for key, option in BY_FIELD.items() if option.in_file])
+
+
+def _instead(name: str, known: Iterable[str]) -> str:
+    """Return what to write instead of a name that is no field: another server's option, or a field that is near."""
+    from eggcluster.options.other_servers import field_hint  # only on the way to an error
+
+    instead = field_hint(name)
+    return f"; {instead}" if instead else near_miss(name, known)
 
 
 Naming = Callable[[str], str]
