@@ -139,3 +139,13 @@ def test_a_failed_boot_is_one_error_without_those_of_the_siblings(project: Proje
     errors = [line for line in launched.log.splitlines() if " ERROR " in line]
     assert len(errors) == 1, launched.log
     assert errors[0].endswith("could not start: ModuleNotFoundError: No module named 'a_module_that_is_not_there'")
+
+
+def test_a_daemons_screen_says_how_to_stop_and_how_to_look(project: Project, screen: Screen) -> None:
+    project.write(app=HELLO)
+    said = screen.shows("start", "--port", "0", "--workers", "1", "--name", "shop", "--daemon").splitlines()
+    assert said[0].startswith("shop started on http://127.0.0.1:")
+    assert said[-2:] == [
+        "stop it with `eggcluster stop --name shop`",
+        "look at it with `eggcluster status --name shop`",
+    ]

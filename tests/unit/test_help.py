@@ -109,6 +109,14 @@ def test_what_does_not_parse_or_is_no_file_is_passed_over(tmp_path: Path, monkey
     assert "has no Python file" in page_of(tmp_path, monkeypatch)
 
 
+def test_a_directory_that_is_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert refused(monkeypatch, capsys) == "the current directory no longer exists; change to another one"
+
+
 def test_where_a_cluster_runs_it_says_what_can_be_done_with_it() -> None:
     shop, chat = Description(4711, "shop", "/srv/shop"), Description(4712, "chat", "/srv/chat")
     text = "\n".join(front_page(Surroundings("/srv/shop", ("app:app",), here=(shop,), elsewhere=(chat,))))

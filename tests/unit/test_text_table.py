@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eggcluster.cli.screen import Screen, cell_width, one_line
+from eggcluster.cli.screen import Screen, cell_width, harmless, one_line
 from eggcluster.cli.text_table import Column, Row, table_lines
 
 COLUMNS = (Column("name"), Column("count", right=True), Column("state"))
@@ -66,3 +66,7 @@ def test_no_text_is_lost_at_any_width(width: int, cells: list[tuple[str, str, st
         for cell in row:
             assert cell in shown
     assert note.replace(" ", "") in shown
+
+
+def test_a_traceback_keeps_its_lines_and_nothing_else_that_moves_the_cursor() -> None:
+    assert harmless("a\x1b[2J\n  b\r") == "a [2J\n  b "

@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 import click
 import msgspec
 
+from eggcluster.cli.screen import one_line
 from eggcluster.errors import ClusterEnded, ClusterNotRunning, ControlError
 from eggcluster.kernel.process_exit import wait_until_gone
 from eggcluster.kernel.unix_socket import connect_unix
@@ -71,7 +72,7 @@ def stop_cluster(cluster: Description) -> int:
     """Close the cluster and wait until its master has ended; return the exit code."""
     with contextlib.suppress(ClusterNotRunning):  # it is already ending, as asked for
         for line in ask(cluster, "stop"):
-            click.echo(line)
+            click.echo(one_line(line))
     wait_until_gone(cluster.pid)
     click.echo(f"{cluster.name} stopped")
     return ExitCode.CLOSED
@@ -83,7 +84,7 @@ def reload_cluster(cluster: Description, *, agent: bool | None) -> int:
     try:
         for line in ask(cluster, "reload", agent=agent):
             began = True
-            click.echo(line)
+            click.echo(one_line(line))
     except ControlError as error:
         if not began:  # the master refused the reload
             raise

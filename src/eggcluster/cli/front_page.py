@@ -8,6 +8,7 @@ import click
 
 from eggcluster import __version__
 from eggcluster.cli.screen import one_line
+from eggcluster.errors import OptionsError
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description
 
@@ -29,8 +30,12 @@ class Surroundings:
 
 
 def show_front_page() -> int:
-    """Print what `eggcluster` can do in the current directory; return the exit code."""
-    click.echo("\n".join(front_page(_look_around(os.getcwd()))))
+    """Print what `eggcluster` can do in the current directory; return the exit code. OptionsError if it is gone."""
+    try:
+        directory = os.getcwd()
+    except FileNotFoundError:
+        raise OptionsError("the current directory no longer exists; change to another one") from None
+    click.echo("\n".join(front_page(_look_around(directory))))
     return ExitCode.CLOSED
 
 
@@ -108,8 +113,12 @@ def _targets(directory: str) -> Iterator[str]:
 
 
 def _sources(directory: str) -> list[str]:
-    files = _python_files(directory)
-    for package in sorted(os.listdir(directory)):
+    try:
+        names = os.listdir(directory)
+    except OSError:  # it may be entered but not read
+        return []
+    files = _python_files(names)
+    for package in sorted(names):
         if package.isidentifier() and os.path.isdir(os.path.join(directory, package)):
             files += [
                 os.path.join(package, name)
@@ -119,9 +128,9 @@ def _sources(directory: str) -> list[str]:
     return files[:MAX_FILES]
 
 
-def _python_files(directory: str) -> list[str]:
-    names = [name for name in os.listdir(directory) if name.endswith(".py") and not name.startswith("test_")]
-    found = [name for name in names if name.removesuffix(".py").isidentifier()]
+def _python_files(names: list[str]) -> list[str]:
+    sources = [name for name in names if name.endswith(".py") and not name.startswith("test_")]
+    found = [name for name in sources if name.removesuffix(".py").isidentifier()]
     order = {name: index for index, name in enumerate(USUAL_FILES)}
     return sorted(found, key=lambda name: (order.get(name, len(order)), name))
 

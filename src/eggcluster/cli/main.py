@@ -8,6 +8,7 @@ import click
 
 from eggcluster import __version__
 from eggcluster.cli.help_text import MAX_WIDTH, CommandGroup, StartCommand
+from eggcluster.cli.screen import harmless
 from eggcluster.cli.usage_errors import command_problem, usage_problem
 from eggcluster.errors import EggclusterError, OptionsError
 from eggcluster.kernel.terminal import has_colours, styled
@@ -210,5 +211,5 @@ def main() -> NoReturn:
 def _complain(lines: list[str], code: ExitCode) -> ExitCode:
     speaker = styled("eggcluster:", "red" if has_colours(2) else "")
     for line in lines:
-        click.echo(f"{speaker} {line}", err=True)
+        click.echo(f"{speaker} {harmless(line)}", err=True)
     return code

@@ -28,6 +28,11 @@ def one_line(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in text)
 
 
+def harmless(text: str) -> str:
+    """As `one_line`, for a text of several lines, such as a traceback."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def cell_width(text: str) -> int:
     """Return the columns that `text` takes on a terminal: two for wide characters, none for those that combine."""
     return sum(0 if unicodedata.combining(each) else 1 + (unicodedata.east_asian_width(each) in "WF") for each in text)

@@ -6,6 +6,7 @@ import os
 import click
 
 from eggcluster.errors import BootError, OptionsError
+from eggcluster.kernel.terminal import is_terminal
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.options import ResolvedOptions
 
@@ -36,6 +37,9 @@ def start_daemon(options: ResolvedOptions) -> int:
     finally:
         os.close(output)
     click.echo(f"{options.name} started on {address} (pid {pid}, log {path})")
+    if is_terminal(1):
+        click.echo(f"stop it with `eggcluster stop --name {options.name}`")
+        click.echo(f"look at it with `eggcluster status --name {options.name}`")
     return ExitCode.CLOSED
 
 

@@ -72,7 +72,11 @@ def _headline(status: dict[str, Any], screen: Screen) -> list[str]:
         *(["no agent for three checks in a row"] if status["agent_missing"] else []),
         f"eggcluster {status['version']}",
     ]
-    name, where, details = status["name"], f" {status['phase']} on {status['address']}", one_line(", ".join(more))
+    name, where, details = (
+        status["name"],
+        one_line(f" {status['phase']} on {status['address']}"),
+        one_line(", ".join(more)),
+    )
     first = screen.paint(name, "bold") + where
     whole = f"{first}  ({details})"
     if screen.width is None or cell_width(f"{name}{where}  ({details})") <= screen.width:
