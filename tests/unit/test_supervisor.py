@@ -94,6 +94,17 @@ def test_a_starting_worker_that_broke_its_channel_failed_to_start_for_that_reaso
     assert agent.failure == f"{agent} died while starting (it closed its channel)"
 
 
+def test_siblings_that_were_still_booting_are_no_second_error() -> None:
+    world = World(workers=3).boot()
+    world.started(world.agent)
+    failing, booting, listening = world.apps()
+    world.started(listening)
+    world.exits(failing, FAILED, failure="ImportError: no")
+    assert not world.exits(booting, FAILED).given(Log)
+    (line,) = world.exits(listening, FAILED).given(Log)
+    assert "failed while closing" in line.text, "it had started, and its failure is another one"
+
+
 def test_the_first_boot_failure_is_the_one_that_is_told() -> None:
     world = World(workers=2).boot()
     world.started(world.agent)
