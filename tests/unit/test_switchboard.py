@@ -19,7 +19,7 @@ from tests.unit.wires import Child, Wires, until
 async def settle(*children: Child) -> None:
     """All that was sent so far has been relayed: the master answers a later question."""
     for child in children:
-        await child.messenger.request("anything", to="master")
+        await child.messenger.request("anything", to="master", timeout=20)
 
 
 # -- kept for later --------------------------------------------------------------------------------------------

@@ -154,8 +154,8 @@ OTHER_OPTIONS = (
     _not("uvicorn granian", "--ws", f"{NOT_NEEDED}: WebSockets are served"),
     _not("granian", "--no-ws", f"{NOT_THERE}: an application without WebSockets refuses them"),
     _row("gunicorn", "--websocket-max-message-size", "--ws-max-size BYTES"),
-    _not("uvicorn", "--ws-max-queue --ws-ping-interval --ws-ping-timeout --ws-per-message-deflate", f"{NOT_THERE}"),
-    _not("hypercorn", "--websocket-ping-interval", f"{NOT_THERE}"),
+    _not("uvicorn", "--ws-max-queue --ws-per-message-deflate", f"{NOT_THERE}"),
+    _row("hypercorn", "--websocket-ping-interval", "--ws-ping-interval SECONDS", "the default is 20"),
     # -- TLS
     _row("gunicorn hypercorn", "--certfile", "--https-cert FILE", is_common=True),
     _row("uvicorn", "--ssl-certfile", "--https-cert FILE", is_common=True),

@@ -261,9 +261,8 @@ class Supervisor:
         return [Stop(tuple(stopped), grace)] if stopped else []
 
     def _check_close(self, worker: Worker, exit: ExitReport) -> list[Command]:
-        """Tell what is wrong with the end of a worker that was told to close, also to the requesters of a reload. A
-        failure shows in the cluster's exit code while it closes; a worker that had to be killed was only late, and one
-        that was still booting fails like the one that is reported already."""
+        """Tell what is wrong with the end of a worker that was told to close, also to the requesters of a reload. Not
+        of one that still boots: it fails like the one that is reported. In the exit code, killed is not failed."""
         if (why := exit.closed_badly) is None or (self.boot_failure and worker.listening_since is None):
             return []
         if exit.code and self.phase >= Phase.APPS_STOP:
