@@ -9,10 +9,11 @@ import pytest
 from eggcluster.cli.control_client import answer_to, ask
 from eggcluster.errors import ControlError
 from eggcluster.kernel.unix_socket import bind_unix
-from eggcluster.master.control.control_server import MAX_CLIENTS
+from eggcluster.master.control.clients import MAX_WATCHERS
 from eggcluster.runtime.runtime_dir import Description, RuntimeDir
 from tests.unit.conftest import Run
 from tests.unit.test_control_server import controlled
+from tests.waiting import until
 
 BOARD = Description(os.getpid(), "board", "/")
 SILENT = "runs but does not answer; was it stopped"
@@ -35,12 +36,16 @@ def test_a_master_that_stands_still_is_not_waited_for_and_its_queue_may_be_full(
                 next(ask(BOARD, "status", 0.05))
 
 
-def test_a_client_beyond_the_limit_is_refused_with_a_reason(run: Run, path: Path) -> None:
+def test_a_watcher_beyond_the_limit_is_refused_with_a_reason(run: Run, path: Path) -> None:
     async def work() -> None:
-        async with controlled(path):
-            others = [await asyncio.open_unix_connection(str(path)) for _ in range(MAX_CLIENTS)]
-            with pytest.raises(ControlError, match=f"the master has {MAX_CLIENTS} clients already"):
-                await asyncio.to_thread(answer_to, BOARD, "status")
+        async with controlled(path) as master:
+            others = [await asyncio.open_unix_connection(str(path)) for _ in range(MAX_WATCHERS)]
+            for _, writer in others:
+                writer.write(b'{"command": "events"}\n')
+            await until(lambda: len(master.feed._watchers) == MAX_WATCHERS)
+            with pytest.raises(ControlError, match=f"{MAX_WATCHERS} clients follow the cluster already"):
+                await asyncio.to_thread(answer_to, BOARD, "events")
+            assert await asyncio.to_thread(answer_to, BOARD, "status") == {"phase": "serving"}
             for _, writer in others:
                 writer.close()
 

@@ -7,19 +7,29 @@ from dataclasses import dataclass, field
 from eggcluster.errors import FrameError
 from eggcluster.model.lives.worker import ExitReport, Worker
 
+MAX_LINES = 1000  # that wait for one requester; the last one, which ends them, comes in any case
 Stamp = tuple[str, int, int]  # of a source file: path, modification time in ns, size
 
 
 class Progress:
-    """Carries lines to one requester. It is ended once, with or without a failure."""
+    """Carries lines to one requester. It is ended once, with or without a failure.
+
+    A requester that falls MAX_LINES behind misses lines. Once it has gone, the progress is `abandoned`.
+    """
 
     def __init__(self) -> None:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self.failure: str | None = None
+        self.abandoned = False
 
     def say(self, line: str) -> None:
         """Add a line."""
-        self._lines.put_nowait(line)
+        if not self.abandoned and self._lines.qsize() < MAX_LINES:
+            self._lines.put_nowait(line)
+
+    def abandon(self) -> None:
+        """Take no more lines, because nothing reads them."""
+        self.abandoned = True
 
     def end(self, failure: str | None = None) -> None:
         """End the lines; `failure` is why the request failed."""

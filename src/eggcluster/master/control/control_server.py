@@ -3,6 +3,8 @@
 The protocol is one JSON object per line: a client sends `{"command": "status"}`; the master sends any number of
 `{"progress": "..."}`, then `{"done": ...}` or `{"error": "..."}`. The client is `cli/control_client.py`. Only the
 cluster's owner can open the socket: the directory around it is private.
+
+A client may be slow, stopped or forgotten. What waits for it is bounded, and so is how long an answer waits.
 """
 
 import asyncio
@@ -15,19 +17,22 @@ import msgspec
 
 from eggcluster.errors import ControlError
 from eggcluster.kernel.unix_socket import bind_unix
+from eggcluster.master.control.clients import Client, Clients
 from eggcluster.master.control.event_feed import EventFeed
 from eggcluster.master.events import CloseRequested, Inbox, Progress, ReloadRequested
 from eggcluster.master.relay.child_request import ask_child
 from eggcluster.master.relay.switchboard import Switchboard
-from eggcluster.master.relay.watchers import MessageWatcher, Watcher
+from eggcluster.master.relay.watchers import MessageWatcher, Watcher, Watchers
 from eggcluster.model.lives.phase import Phase
 from eggcluster.model.messages.role import AGENT, Address
 from eggcluster.runtime.runtime_dir import unusable
 from eggcluster.wording import printable
 
 MAX_LINE = 64 * 1024  # bytes; a command takes some dozens
-MAX_CLIENTS = 64  # at a time; clients must not use up the master's file descriptors
 COMMAND_TIMEOUT = 10.0  # seconds in which a client must send its command
+SEND_TIMEOUT = 10.0  # seconds in which a client must have taken a line of an answer
+READ_BYTES = 4096  # read at once from a client that has nothing more to say
+WATCHING = {"messages", "events"}
 BOOT_PHASES = {Phase.AGENT_BOOT.word, Phase.APPS_BOOT.word}
 
 
@@ -57,7 +62,8 @@ class ControlServer:
         self._master = master
         self._inode = 0
         self._server: asyncio.AbstractServer | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients = Clients()
+        self._watchers = Watchers()
         self._waiting: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -90,33 +96,39 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
         for client in self._clients:
-            client.cancel()
+            client.task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._clients) >= MAX_CLIENTS:
-            writer.write(
-                msgspec.json.encode({"error": f"the master has {MAX_CLIENTS} clients already; try again later"}) + b"\n"
-            )
-            writer.close()
-            return
-        self._clients.add(task)
+        client = Client(task, writer)
+        # High water 0 makes drain() wait until the kernel has everything, so that nothing is cut off by the end.
+        writer.transport.set_write_buffer_limits(high=0)
+        self._clients.arrive(client)
         try:
-            await self._answer(reader, writer)
-        except (OSError, ValueError, TimeoutError, RuntimeError, msgspec.MsgspecError):
-            pass  # the client went away (uvloop: RuntimeError), sent no command in time, or sent something else
+            await self._answer(reader, client)
+        except (OSError, ValueError, TimeoutError, RuntimeError, msgspec.MsgspecError) as error:
+            # The client went away (uvloop: RuntimeError), sent no command in time or another text, or does not read.
+            # The reader keeps the error. Its traceback leads back here, and would keep all of this alive.
+            error.__traceback__ = None
         except asyncio.CancelledError:
-            pass  # by close(); on Python 3.11 asyncio's streams would log a task that ends as cancelled
+            # By close() or a newer client; on Python 3.11 asyncio's streams would log a task that ends as cancelled.
+            if client.outdone:
+                writer.write(_line({"error": "too many clients wait for the master; this one is not told the end"}))
         finally:
-            self._clients.discard(task)
+            self._clients.leave(client)
             self._waiting.discard(task)
-            writer.close()
+            _close(writer)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, client: Client) -> None:
         async with asyncio.timeout(COMMAND_TIMEOUT):
             line = await reader.readline()
         command = msgspec.json.decode(line, type=ControlCommand)
+        if command.command in WATCHING:
+            await self._watch(command, reader, client)
+            return
+        self._clients.wait_for_answer(client)
+        writer = client.writer
         match command.command:
             case "status":
                 await _send(writer, {"done": self._master.status()})
@@ -126,16 +138,40 @@ class ControlServer:
                 await self._request(ReloadRequested(command.agent, Progress()), writer)
             case "schedules":
                 await self._send_schedules(writer)
-            case "messages":
-                messages = MessageWatcher(command.payload)
-                self._master.switchboard.observe(messages.see)
-                await _stream(messages, reader, writer, lambda: self._master.switchboard.ignore(messages.see))
-            case "events":
-                events = Watcher()
-                self._master.feed.observe(events)
-                await _stream(events, reader, writer, lambda: self._master.feed.ignore(events))
             case other:
                 await _send(writer, {"error": f'unknown command "{other}"'})
+
+    async def _watch(self, command: ControlCommand, reader: asyncio.StreamReader, client: Client) -> None:
+        """Show the client messages or events until it goes away."""
+        try:
+            self._clients.watch(client)
+        except ControlError as error:
+            await _send(client.writer, {"error": str(error)})
+            return
+        if command.command == "messages":
+            messages = MessageWatcher(command.payload)
+            self._master.switchboard.observe(messages.see)
+            await self._stream(messages, reader, client, lambda: self._master.switchboard.ignore(messages.see))
+        else:
+            events = Watcher()
+            self._master.feed.observe(events)
+            await self._stream(events, reader, client, lambda: self._master.feed.ignore(events))
+
+    async def _stream(
+        self, watcher: Watcher, reader: asyncio.StreamReader, client: Client, end: Callable[[], None]
+    ) -> None:
+        """Send the watcher's lines as they come, until the client goes away; then call `end`."""
+        self._watchers.add(watcher)
+        gone = asyncio.ensure_future(_read_to_end(reader))
+        gone.add_done_callback(lambda _: watcher.close())
+        try:
+            while lines := await watcher.next():
+                client.writer.write(lines)
+                await client.writer.drain()  # it may take hours: a pager
+        finally:
+            end()
+            self._watchers.remove(watcher)
+            gone.cancel()
 
     async def _request(self, event: CloseRequested | ReloadRequested, writer: asyncio.StreamWriter) -> None:
         """Put the event into the inbox; send the client its progress until it is done."""
@@ -145,8 +181,11 @@ class ControlServer:
         progress = event.progress
         assert progress is not None
         self._master.inbox.put(event)
-        async for line in progress.lines():
-            await _send(writer, {"progress": line})
+        try:
+            async for line in progress.lines():
+                await _send(writer, {"progress": line})
+        finally:
+            progress.abandon()
         await _send(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
 
     async def _send_schedules(self, writer: asyncio.StreamWriter) -> None:
@@ -159,31 +198,39 @@ class ControlServer:
     async def _relay(self, address: Address, action: str, writer: asyncio.StreamWriter) -> None:
         """Ask a child and send its answer, which may have any shape."""
         try:
-            answer = {"done": await ask_child(self._master.switchboard, address, action)}
-            line = msgspec.json.encode(answer)
+            line = _line({"done": await ask_child(self._master.switchboard, address, action)})
         except (ControlError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
-            line = msgspec.json.encode({"error": printable(str(error))})
-        writer.write(line + b"\n")
-        await writer.drain()
+            line = _line({"error": printable(str(error))})
+        await _send_line(writer, line)
 
 
-async def _stream(
-    watcher: Watcher, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, end: Callable[[], None]
-) -> None:
-    """Send the watcher's descriptions as they come, until the client goes away; then call `end`."""
-    gone = asyncio.ensure_future(reader.read())  # a watching client sends nothing more, so this returns at its end
+async def _read_to_end(reader: asyncio.StreamReader) -> None:
+    """Read what a client sends that has nothing more to say, until it goes away. Nothing is kept."""
     try:
-        while not gone.done():
-            next_one = asyncio.ensure_future(watcher.next())
-            await asyncio.wait({next_one, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if next_one.done():
-                await _send(writer, {"progress": next_one.result()})
-            next_one.cancel()
-    finally:
-        end()
-        gone.cancel()
+        while await reader.read(READ_BYTES):
+            pass
+    except OSError as error:
+        error.__traceback__ = None  # the reader keeps the error
 
 
 async def _send(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
-    writer.write(msgspec.json.encode(answer) + b"\n")
-    await writer.drain()
+    await _send_line(writer, _line(answer))
+
+
+async def _send_line(writer: asyncio.StreamWriter, line: bytes) -> None:
+    """Send a line, and wait until the client has taken it; TimeoutError after SEND_TIMEOUT seconds."""
+    writer.write(line)
+    async with asyncio.timeout(SEND_TIMEOUT):
+        await writer.drain()
+
+
+def _line(answer: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(answer) + b"\n"
+
+
+def _close(writer: asyncio.StreamWriter) -> None:
+    """Close the connection, and wait for no client that does not read: the kernel has all that an orderly end left."""
+    if writer.transport.get_write_buffer_size():
+        writer.transport.abort()
+    else:
+        writer.close()

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from eggcluster.master.events import Event, Exited, Started
-from eggcluster.master.relay.watchers import Watcher
+from eggcluster.master.relay.watchers import MAX_TEXT, Watcher
 from eggcluster.model.lives.commands import (
     Abort,
     CloseListeners,
@@ -70,9 +70,9 @@ class EventFeed:
             case CloseListeners():
                 self._show("closing")
             case ReloadEnded(failure):
-                self._show("reloaded" if failure is None else "reload failed", reason=failure)
+                self._show("reloaded" if failure is None else "reload failed", reason=failure and failure[:MAX_TEXT])
             case Log(_, text, True):
-                self._show("reload", reason=text)
+                self._show("reload", reason=text[:MAX_TEXT])
 
     def _show(self, what: str, worker: Worker | None = None, **details: Any) -> None:
         if not self._watchers:
@@ -89,4 +89,5 @@ class EventFeed:
 
 def _reason(worker: Worker) -> str | None:
     """Return in one line why the worker is killed, or has ended."""
-    return worker.kill_reason or (worker.failure.splitlines()[0] if worker.failure else None)
+    reason = worker.kill_reason or (worker.failure.splitlines()[0] if worker.failure else None)
+    return reason and reason[:MAX_TEXT]

@@ -99,13 +99,13 @@ class MasterRequests:
     def track_close(self, progress: Progress | None) -> None:
         """End `progress` when the cluster has closed."""
         if progress is not None:
-            self._close_progress.append(progress)
+            self._close_progress = [*_wanted(self._close_progress), progress]
 
     def track_reload(self, progress: Progress | None) -> None:
         """Count a requested reload; tell `progress` of its steps and its end."""
         self.reloads += 1
         if progress is not None:
-            self._reload_progress.append(progress)
+            self._reload_progress = [*_wanted(self._reload_progress), progress]
 
     def say(self, line: str) -> None:
         """Add a line to the progress of every reload."""
@@ -129,6 +129,10 @@ def _stamps(sources: Any) -> tuple[Stamp, ...]:
         return msgspec.convert(sources, tuple[Stamp, ...])
     except msgspec.ValidationError:
         return ()
+
+
+def _wanted(waiting: list[Progress]) -> list[Progress]:
+    return [progress for progress in waiting if not progress.abandoned]
 
 
 def _end(waiting: list[Progress], failure: str | None) -> None:
