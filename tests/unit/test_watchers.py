@@ -8,7 +8,7 @@ import socket
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -149,7 +149,7 @@ def test_the_memory_of_a_stopped_watcher_is_given_back_when_it_goes(
         async with controlled(path) as master:
             agent, one = await master.wires.agent(), await master.wires.app(1)
             _, writer = await connect(path, b'{"command": "messages", "payload": true}\n')
-            writer.transport.pause_reading()
+            cast(asyncio.Transport, writer.transport).pause_reading()
             await until(lambda: bool(made))
             sent = 0
             while not full():

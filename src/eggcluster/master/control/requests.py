@@ -4,6 +4,7 @@ Reports of a start or a failed boot become events in the inbox, and so do reques
 or reload learns how it ended.
 """
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import AgentWorker, Worker
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import AGENT, PARENT
+from eggcluster.wording import MAX_ERROR, printable
 
 
 class BackgroundReport(msgspec.Struct):
@@ -48,22 +50,31 @@ class MasterRequests:
         self._close_progress: list[Progress] = []  # one for each request to close
         self._reload_progress: list[Progress] = []  # one for each request to reload
         self._answers = TaskSet()
+        self._started: weakref.WeakSet[Worker] = weakref.WeakSet()
+        self._failed: weakref.WeakSet[Worker] = weakref.WeakSet()
 
     # -- over the channels -----------------------------------------------------------------------------
 
     def report(self, worker: Worker, action: str, details: dict[str, Any]) -> None:
-        """Take a worker's report about itself; FrameError if it is not a valid one."""
+        """Take a worker's report about itself; FrameError if it is not a valid one.
+
+        That it has started, or cannot boot, counts once. A repetition is ignored, so that a flood is cheap.
+        """
         if action == ("agent-start" if isinstance(worker, AgentWorker) else "app-start"):
-            self._inbox.put(Started(worker, _stamps(details.get("sources"))))
+            if worker not in self._started:
+                self._started.add(worker)
+                self._inbox.put(Started(worker, _stamps(details.get("sources"))))
         elif action == "boot-failed":
-            text, bad_option = str(details.get("report", "")), details.get("bad_option") is True
-            self._inbox.put(BootFailed(worker, text, bad_option))
+            if worker not in self._failed:
+                self._failed.add(worker)
+                text, bad_option = printable(str(details.get("report", ""))), details.get("bad_option") is True
+                self._inbox.put(BootFailed(worker, text, bad_option))
         elif action == "journal" and isinstance(worker, AgentWorker):
             self.journal.record(details)
         elif action == "background":
             worker.background = background_states(details, worker.background)
         else:
-            raise FrameError(f'unknown report "{action}"')
+            raise FrameError(f'unknown report "{printable(action, MAX_ERROR)}"')
 
     def request(self, switchboard: Switchboard, link: Link, request_id: int, action: str, data: Any) -> None:
         """Answer a request to the master itself, at once or when it is carried out."""
@@ -82,7 +93,7 @@ class MasterRequests:
             self._inbox.put(ReloadRequested(data if isinstance(data, bool) else None, progress))
             self._answers.start(_answer(switchboard, link, request_id, progress))
         else:
-            text = f'the master does not answer "{action}"'
+            text = f'the master does not answer "{printable(action, MAX_ERROR)}"'
             switchboard.answer(link, request_id, FrameKind.FAILURE, ["NoHandler", text, ""])
 
     def legacy(self) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
+from eggcluster.master.relay.ration import Ration
 from eggcluster.model.lives.worker import Worker
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.model.messages.role import Address
+from eggcluster.wording import MAX_ERROR, printable
 
 HIGH_WATER = 1024 * 1024  # bytes that may wait for a receiver before its senders are slowed down
 FRAME_OVERHEAD = 200  # bytes that a kept frame costs besides its own, so that the bound holds for tiny frames, too
@@ -72,8 +74,9 @@ class Link:
     """The master's end of one channel. `worker` is None for the parent. A link is live once its worker has started;
     until then, frames for it wait in its mailbox.
 
-    `slowed_by` are the congested receivers for which nothing is read from this link. `not_reading` says that this
-    link's own process has stopped reading, so that no sender waits for it.
+    `slowed_by` are the reasons for which nothing is read from this link: congested receivers, or its spent ration.
+    `held` are the frames that have been read already, but wait for the ration. `not_reading` says that this link's own
+    process has stopped reading, so that no sender waits for it.
     """
 
     def __init__(self, address: Address, worker: Worker | None = None, max_queue_bytes: int = MAX_QUEUE_BYTES) -> None:
@@ -85,7 +88,11 @@ class Link:
         self.live = worker is None
         self.gone = asyncio.Event()
         self.failure: FrameError | None = None
-        self.slowed_by: set[Link] = set()
+        self.slowed_by: set[object] = set()
+        self.ration = Ration()
+        self.rests = 0.0  # seconds for which nothing more is taken from it, because its ration is spent
+        self.held: list[Frame] = []
+        self.was_rationed = False
         self.not_reading = False
         self.sent = 0
         self.relayed = 0
@@ -134,16 +141,16 @@ class Link:
         channel.write(raw)
         return True
 
-    def slow_down(self, receiver: "Link") -> None:
-        """Read nothing more from this sender until `receiver` has caught up."""
+    def slow_down(self, reason: object) -> None:
+        """Read nothing more from this sender until `speed_up` with the same reason: a receiver, or its ration."""
         if not self.slowed_by and self.channel is not None:
             self.channel.pause_reading()
-        self.slowed_by.add(receiver)
+        self.slowed_by.add(reason)
 
-    def speed_up(self, receiver: "Link") -> None:
-        """Stop waiting for `receiver`; read from this sender again if it was the last one."""
-        if receiver in self.slowed_by:
-            self.slowed_by.remove(receiver)
+    def speed_up(self, reason: object) -> None:
+        """Stop waiting for `reason`; read from this sender again if it was the last one."""
+        if reason in self.slowed_by:
+            self.slowed_by.remove(reason)
             if not self.slowed_by and self.channel is not None:
                 self.channel.resume_reading()
 
@@ -225,7 +232,7 @@ class LostMessages:
     def _log(self) -> None:
         if self._unlogged:
             many = "a message" if self._unlogged == 1 else f"{self._unlogged} messages"
-            _logger.warning("%s %s: %s", many, self._verb, self._reason)
+            _logger.warning("%s %s: %s", many, self._verb, printable(self._reason, MAX_ERROR))
         self._resting = self._unlogged > 0
         self._unlogged = 0
         if self._resting:

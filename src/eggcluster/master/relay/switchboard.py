@@ -10,6 +10,7 @@ from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame, read_limit
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.master.relay.link import HIGH_WATER, FlowControl, Link, LostMessages
+from eggcluster.master.relay.rationing import Rationing
 from eggcluster.master.relay.routing import RelayedRequests, Router, ShortCuts
 from eggcluster.model.lives.worker import Worker
 from eggcluster.model.messages.message import FrameKind, Target
@@ -28,6 +29,9 @@ class Switchboard:
 
     A frame is checked before it is relayed: its source must be the process at the other end of its channel, and only
     the master may send the master's kinds of frames. A process that breaks either rule is disconnected.
+
+    Requests and reports to the master itself are rationed. From a child that has spent its ration nothing is read for a
+    while; nothing is lost.
 
     `on_report` gets what workers report to the master, `on_request` the requests to the master itself. `on_broken` is
     called when a worker's channel is closed or has broken the protocol.
@@ -49,6 +53,7 @@ class Switchboard:
         self._max_queue_bytes = max_queue_bytes
         self._router = Router(slots, max_queue_bytes)
         self._flow = FlowControl(self._router.links)
+        self._rationing = Rationing(slots, self._receive)
         self._requests = RelayedRequests()
         self._short_cuts = ShortCuts(self._router.links, self._requests)
         self._observers: list[Observer] = []
@@ -130,6 +135,7 @@ class Switchboard:
 
     def _on_closed(self, link: Link, failure: FrameError | None) -> None:
         link.failure = failure
+        self._rationing.relay_held(link)
         link.gone.set()
         if link.worker is not None:
             self._vacate(link)  # now, and not when it is known dead: its children may take a while to end
@@ -194,14 +200,25 @@ class Switchboard:
     # -- relaying ----------------------------------------------------------------------------------------
 
     def _receive(self, link: Link, frames: list[Frame]) -> None:
-        for frame in frames:
+        if link.rests:
+            link.held += frames
+            return
+        for number, frame in enumerate(frames):
             try:
                 self._accept(link, frame)
             except FrameError as error:
-                link.failure = error
-                if link.channel is not None:
-                    link.channel.fail(error)
+                self._cut_off(link, error)
                 return
+            if link.rests:
+                self._rationing.hold(link, frames[number + 1 :])
+                return
+
+    def _cut_off(self, link: Link, error: FrameError) -> None:
+        """Disconnect a process that has broken the protocol."""
+        error.__traceback__ = None  # the link keeps the error, and the traceback would keep what was read
+        link.failure = error
+        if link.channel is not None:
+            link.channel.fail(error)
 
     def _accept(self, link: Link, frame: Frame) -> None:
         if frame.source != link.packed:
@@ -216,6 +233,7 @@ class Switchboard:
         elif frame.kind is FrameKind.CANCEL:
             self.cancel(frame)
         elif frame.kind is FrameKind.REPORT and link.worker is not None:
+            self._rationing.charge(link, frame)
             action, details = decode_body(frame.body, tuple[str, dict[str, Any]])
             self._on_report(link.worker, action, details)
         else:
@@ -298,6 +316,7 @@ class Switchboard:
 
     def _receive_own(self, link: Link, frame: Frame) -> None:
         """Handle a frame to the master itself."""
+        self._rationing.charge(link, frame)
         try:
             action, data = decode_message(frame.body)
         except FrameError as error:
