@@ -226,6 +226,59 @@ def test_few_descriptors_are_left_to_the_master_and_all_that_wait_go_on_later(
     run(test)
 
 
+def test_what_a_dead_worker_leaves_does_not_take_the_reserve_and_goes_on_later(
+    run: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def test(bench: Bench) -> None:
+        bench.open(1)
+        bench.connect(150)  # more than the reserve; its worker does not read
+        await until(lambda: bench.acceptor.handed_over == 150)
+        spare: list[int] = []
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + 20 + RESERVE, hard))
+            bench.workers[0].advance(WorkerState.DEAD)
+            bench.acceptor.close_handover(bench.workers[0])
+            await until(lambda: bench.acceptor.waiting == 20)
+            await asyncio.sleep(0.12)  # two more tries
+            assert bench.acceptor.waiting == 20
+            spare += [os.dup(0) for _ in range(RESERVE - 4)]  # as a replacement would
+        finally:
+            for fd in spare:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        bench.open(2)
+        came = 0
+        while came < 150:
+            came += bench.read(2)
+            await asyncio.sleep(0.001)
+        assert len([1 for record in caplog.records if "did not receive 150" in record.getMessage()]) == 1
+        assert len(caplog.records) == 2, "it says that few descriptors are left, once"
+
+    run(test)
+
+
+def test_after_the_close_what_a_dead_worker_left_is_closed(run: Callable[..., None]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def test(bench: Bench) -> None:
+        bench.open(1)
+        bench.connect(30)
+        await until(lambda: bench.acceptor.handed_over == 30)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + 5 + RESERVE, hard))
+            bench.workers[0].advance(WorkerState.DEAD)
+            bench.acceptor.close_handover(bench.workers[0])
+            bench.acceptor.close()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert all(client.recv(1) == b"" for client in bench.clients)
+
+    run(test)
+
+
 def test_after_the_close_what_waits_is_closed_and_nothing_is_accepted(run: Callable[..., None]) -> None:
     async def test(bench: Bench) -> None:
         bench.open(1)

@@ -5,7 +5,7 @@ import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # Keeps messages apart, and holds 278 of them with Linux's default buffer. macOS has no SEQPACKET for Unix sockets.
 _KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
@@ -44,11 +44,13 @@ class Handover:
             raise
         return True
 
-    def take_back(self) -> list[tuple[socket.socket, bool]]:
-        """Return the connections that the worker has not received, each with whether it is to speak TLS."""
+    def take_back(self, room: Callable[[], bool] = lambda: True) -> list[tuple[socket.socket, bool]]:
+        """Return the connections that the worker has not received, each with whether it is to speak TLS. Each takes a
+        file descriptor: take no more once `room` returns False."""
         taken: list[tuple[socket.socket, bool]] = []
         with contextlib.suppress(OSError):  # too many open files: the kernel has dropped the connection
-            for each in receive(self._theirs):
+            waiting = receive(self._theirs)
+            while room() and (each := next(waiting, None)) is not None:
                 taken.append(each)
         return taken
 

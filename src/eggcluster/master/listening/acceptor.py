@@ -8,7 +8,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -45,7 +45,8 @@ class Acceptor:
 
     A connection that cannot be handed over yet, because its slot is held or its worker does not read, waits here. No
     more are accepted while `most_waiting` wait, or few file descriptors are left. Connections that are taken back may
-    exceed that, by as many as fit into one socket for each worker.
+    exceed `most_waiting`, by as many as fit into one socket for each worker. They do not take the reserve of
+    descriptors either: those of a dead worker stay in its handover until there is room.
     """
 
     def __init__(self, most_waiting: int) -> None:
@@ -55,6 +56,8 @@ class Acceptor:
         self._descriptors = Descriptors(RESERVE, SHARE)
         self._plan = SteeringPlan({})
         self._handovers: dict[Worker, Handover] = {}
+        self._left: dict[Worker, Handover] = {}  # of dead workers: not all is taken back
+        self._taken_back: Counter[Worker] = Counter()  # for the log, which names each worker once
         self._broken: set[Worker] = set()
         self._open: dict[int, Handover] = {}  # by slot: the handover of the worker that listens there
         self._sources: dict[socket.socket, bool] = {}  # the listeners to accept at, and whether each speaks TLS
@@ -81,8 +84,7 @@ class Acceptor:
             return
         if self._open.get(worker.slot) is handover:
             del self._open[worker.slot]
-        self._take_back(worker, handover)
-        handover.close()
+        self._left[worker] = handover
         self._settle()
 
     # -- the plan ------------------------------------------------------------------------------------------
@@ -219,24 +221,40 @@ class Acceptor:
         slot = self.sticky_worker(arrival.client[0])
         return () if slot is None else (slot,)
 
-    def _take_back(self, worker: Worker, handover: Handover) -> None:
-        taken = handover.take_back()
-        if taken:
-            _logger.info("%s did not receive %d connections; other workers get them", worker, len(taken))
+    def _take_back(self, worker: Worker, handover: Handover) -> bool:
+        """Let the connections that the worker has not received wait here. Return False if some may be left in the
+        handover, because the reserve of descriptors is not for them."""
+        taken = handover.take_back(self._descriptors.have_one)
+        self._taken_back[worker] += len(taken)
         for connection, tls in taken:
             try:
                 self._waiting.append(Arrival(connection, tls, connection.getpeername()))
             except OSError:  # the client has left
                 connection.close()
+        if not self._descriptors.have_one():
+            return False
+        if count := self._taken_back.pop(worker, 0):
+            _logger.info("%s did not receive %d connections; other workers get them", worker, count)
+        return True
+
+    def _take_back_left(self) -> None:
+        """Take back from dead workers what there is room for, and close the handovers that are empty."""
+        for worker, handover in list(self._left.items()):
+            if not self._take_back(worker, handover):
+                self._complain(f"few file descriptors are left (limit {self._descriptors.limit})")
+                self._try_again()
+                return
+            handover.close()
+            del self._left[worker]
 
     def _settle(self) -> None:
         """Try again to hand over all connections that wait, because something has changed."""
+        if self._closed:
+            self._end_waiting()
+            return
+        self._take_back_left()
         for _ in range(len(self._waiting)):
-            arrival = self._waiting.popleft()
-            if self._closed:
-                arrival.connection.close()
-            else:
-                self._hand_over_or_drop(arrival)
+            self._hand_over_or_drop(self._waiting.popleft())
         self._set_readers()
 
     def _hand_over_or_drop(self, arrival: Arrival) -> None:
@@ -245,6 +263,17 @@ class Acceptor:
         except Exception:  # the others that wait have their turn all the same
             _logger.exception("BUG: a connection could not be handed over")
             arrival.connection.close()
+
+    def _end_waiting(self) -> None:
+        """Close the connections that wait here, and those that dead workers have not received."""
+        for handover in self._left.values():
+            while taken := handover.take_back(self._descriptors.have_one):
+                for connection, _ in taken:
+                    connection.close()
+            handover.close()
+        self._left.clear()
+        while self._waiting:
+            self._waiting.popleft().connection.close()
 
     def _try_again(self) -> None:
         if self._retry is None:
