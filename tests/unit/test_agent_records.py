@@ -13,8 +13,9 @@ from eggcluster.errors import FrameError
 from eggcluster.kernel.threads import start_daemon
 from eggcluster.master import agent_records
 from eggcluster.master.agent_records import MAX_JOURNAL_BYTES, AgentJournal, AgentSources
-from eggcluster.master.events import Inbox, ReloadRequested
+from eggcluster.master.events import Inbox, Progress, ReloadRequested
 from tests.unit.conftest import Run
+from tests.waiting import until
 
 
 def test_a_new_value_takes_the_place_of_the_old_one() -> None:
@@ -66,6 +67,39 @@ def test_the_sources_are_compared_also_where_no_thread_can_be_started(
         sources.stamps = ((str(source), os.stat(source).st_mtime_ns, size),)
         sources.compare(None)
         assert await inbox.next(asyncio.get_running_loop().time() + 5) == ReloadRequested(bool(size))
+
+    run(work())
+
+
+def test_a_flood_of_reloads_starts_one_thread_at_a_time_and_each_order_is_carried_out(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    threads: list[str] = []
+
+    def look(stamps: object) -> bool:
+        threads.append(threading.current_thread().name)
+        return answers.wait()
+
+    monkeypatch.setattr(agent_records, "any_changed", look)
+
+    async def work() -> None:
+        inbox = Inbox()
+        sources = AgentSources(inbox)
+        orders = [Progress() for _ in range(100)]
+        sources.compare(orders[0])
+        await until(lambda: bool(threads))
+        for order in orders[1:]:
+            sources.compare(order)
+            sources.compare(None)  # a signal
+        orders[1].abandon()  # its client has gone
+        answers.set()
+        events = [await inbox.next(None) for _ in range(101)]
+        assert all(isinstance(event, ReloadRequested) and event.agent for event in events)
+        came = [event.progress for event in events if isinstance(event, ReloadRequested)]
+        assert [progress for progress in came if progress is not None] == orders
+        assert len(threads) == 2
+        assert await inbox.next(0) is None
 
     run(work())
 

@@ -1,6 +1,7 @@
 """The registry behind a messenger's `on`, `once` and `off`, and the switch of its short cuts."""
 
 import runpy
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from eggcluster.ipc import channel
-from eggcluster.ipc.dispatcher import Handlers
+from eggcluster.ipc.dispatcher import LOG_INTERVAL, Handlers
+from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
 from tests.unit.wires import Wires, until
 
@@ -120,3 +122,18 @@ def test_an_environment_variable_turns_short_cuts_off(
     if value is not None:
         monkeypatch.setenv("EGG_NO_SHORT_CUTS", value)
     assert runpy.run_path(channel.__file__)["SHORT_CUTS"] is on
+
+
+def test_a_flood_of_unreadable_messages_does_not_flood_the_log(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        wires = Wires()
+        agent, one = await wires.agent(), await wires.app(1)
+        began = time.monotonic()
+        for _ in range(2000):
+            one.write(FrameKind.MESSAGE, Target.AGENT, "no pair of action and data")
+        one.messenger.send_to_agent("note", "the last")
+        await until(lambda: agent.got == ["the last"])
+        lines = [record for record in caplog.records if "dropped a message from app#1" in record.getMessage()]
+        assert 1 <= len(lines) <= 1 + (time.monotonic() - began) / LOG_INTERVAL
+
+    run(work())

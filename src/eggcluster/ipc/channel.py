@@ -64,7 +64,7 @@ class Channel(asyncio.Protocol):
         self._receiving = False
         self._paused = False
         self._failure: FrameError | None = None
-        self._bulk = BulkProtocol(self)
+        self._bulk: BulkProtocol | None = BulkProtocol(self)
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -185,6 +185,7 @@ class Channel(asyncio.Protocol):
 
     def fail(self, error: FrameError) -> None:
         """Close at once, without sending the queued bytes: the other side has broken the protocol."""
+        error.__traceback__ = None  # its frames hold this channel, and what was read
         self._failure = error
         self._open = False
         if self._transport is not None:
@@ -250,8 +251,8 @@ class Channel(asyncio.Protocol):
         """Leave bulk mode. The reader must not hold a part of a frame."""
         self._switch(self)
 
-    def _switch(self, protocol: asyncio.BaseProtocol) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+    def _switch(self, protocol: asyncio.BaseProtocol | None) -> None:
+        if protocol is not None and self._transport is not None and not self._transport.is_closing():
             self._transport.set_protocol(protocol)
 
     def eof_received(self) -> None:
@@ -271,6 +272,19 @@ class Channel(asyncio.Protocol):
         self._open = self._paused = False
         self._writable.set()
         self._on_closed(self._failure)
+        self._release()
+
+    def _release(self) -> None:
+        """Cut the reference cycles through this channel. They would keep its buffers, which may hold a large frame,
+        until a full collection."""
+        self._on_frames = self._on_closed = _ignore
+        self._on_relieved = None
+        self._bulk = None
+        self.short_cuts.clear()
+
+
+def _ignore(_: object) -> None:
+    """Do nothing: the channel is closed."""
 
 
 class BulkProtocol(asyncio.BufferedProtocol):

@@ -16,10 +16,12 @@ from eggcluster.ipc.frame import HEADER_SIZE, Frame, RequestKey, decode_message,
 from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.pending_requests import PendingRequests
 from eggcluster.kernel.tasks import TaskSet, is_cancellation
+from eggcluster.kernel.throttle import Throttle
 from eggcluster.model.messages.message import LIFECYCLE_ACTIONS, FrameKind
 from eggcluster.model.messages.role import Address
 
 REPORT_EVERY = 64  # messages of a flood after which the number of read messages is reported again
+LOG_INTERVAL = 1.0  # seconds between two log lines about dropped messages of one sender
 Handler = Callable[[Any], Any]
 OnEvent = Callable[[str, Any], None]
 
@@ -119,6 +121,7 @@ class Dispatcher:
         self._on_read = on_read
         self._read = 0
         self._tasks = TaskSet()
+        self._throttle = Throttle(LOG_INTERVAL)
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages."""
@@ -137,7 +140,7 @@ class Dispatcher:
             elif kind is not FrameKind.REPORT:
                 self._receive_reply(frame)
         except FrameError as error:
-            _log_dropped(frame, error)
+            self._log_dropped(frame, error)
 
     @property
     def running(self) -> set[Task[None]]:
@@ -149,7 +152,7 @@ class Dispatcher:
             try:
                 action, data = _decode_unreserved(body)
             except FrameError as error:
-                _log_dropped(frame, error)
+                self._log_dropped(frame, error)
             else:
                 self._call_handlers(action, data)
             self._read += 1
@@ -192,6 +195,11 @@ class Dispatcher:
         if result is not None and isinstance(result, Coroutine):
             self._tasks.start(_logged(result, action))
             self._channel.flush_soon()
+
+    def _log_dropped(self, frame: Frame, error: FrameError) -> None:
+        """Log that a frame is dropped: one line of each sender and interval, because it may send a flood."""
+        if self._throttle.allows(frame.source):
+            _logger.warning("dropped a message from %s: %s", _sender_name(frame.source), error)
 
     # -- short cuts, learned by the channel; if one returns False, the frame goes the long way ---------------------
 
@@ -240,10 +248,6 @@ async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
         if is_cancellation(error):
             raise
         _logger.exception('a handler of "%s" raised', action)
-
-
-def _log_dropped(frame: Frame, error: FrameError) -> None:
-    _logger.warning("dropped a message from %s: %s", _sender_name(frame.source), error)
 
 
 def _sender_name(source: int) -> str:

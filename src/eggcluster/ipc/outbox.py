@@ -8,8 +8,10 @@ from typing import Any
 
 from eggcluster.errors import MessengerBusy, MessengerClosed
 from eggcluster.ipc.channel import Channel
+from eggcluster.kernel.throttle import Throttle
 
 MAX_QUEUE_BYTES = 64 * 1024 * 1024  # as in docs/options.md
+LOG_INTERVAL = 1.0  # seconds between two log lines about messages that were not sent
 
 _logger = logging.getLogger("eggcluster.messenger")
 
@@ -23,6 +25,7 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._lock = Lock()
+        self._throttle = Throttle(LOG_INTERVAL)
         self._handed_over_bytes = 0  # that other threads have handed to the loop, which has not written them yet
 
     def write(self, frame: bytes) -> None:
@@ -48,7 +51,8 @@ class Outbox:
         try:
             self._channel.write(frame)
         except MessengerClosed:
-            _logger.warning("a message was not sent: the channel is closed")
+            if self._throttle.allows():
+                _logger.warning("a message was not sent: the channel is closed")
 
     def is_in_loop(self) -> bool:
         """Return whether the caller runs in the channel's loop. Its thread alone does not tell: it may run another."""

@@ -54,19 +54,34 @@ class AgentSources:
     """Holds the source files that the last agent reported, and finds out whether any has changed.
 
     It compares in a daemon thread, because a disk may be slow or never answer. Neither the reload nor the end of the
-    process waits for that thread.
+    process waits for that thread. There is one at a time: a reload that is requested meanwhile waits for the next one.
     """
 
     def __init__(self, inbox: Inbox) -> None:
         self.stamps: tuple[Stamp, ...] = ()
         self._inbox = inbox
         self._comparisons = TaskSet()
+        self._comparing = False
+        self._waiting: list[Progress | None] = []  # one for each reload that waits for a comparison
 
     def compare(self, progress: Progress | None) -> None:
         """Find out whether any file has changed, and request the reload again with the answer. Return at once."""
-        self._comparisons.start(self._compare(progress))
+        if progress is None and None in self._waiting:
+            return  # a signal's reload: the one that waits already is as good
+        self._waiting.append(progress)
+        if not self._comparing:
+            self._comparing = True
+            self._comparisons.start(self._compare_all())
 
-    async def _compare(self, progress: Progress | None) -> None:
+    async def _compare_all(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            changed = await self._compare()
+            for progress in waiting:
+                self._inbox.put(ReloadRequested(changed, progress))
+        self._comparing = False
+
+    async def _compare(self) -> bool:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bool] = loop.create_future()
 
@@ -85,12 +100,11 @@ class AgentSources:
             look()
         try:
             async with asyncio.timeout(COMPARE_TIMEOUT):
-                changed = await answer
+                return await answer
         except TimeoutError:
             text = "the agent is not reloaded: its files could not be checked within %gs; --agent reloads it anyway"
             _logger.warning(text, COMPARE_TIMEOUT)
-            changed = False
-        self._inbox.put(ReloadRequested(changed, progress))
+            return False
 
 
 def any_changed(stamps: Iterable[Stamp]) -> bool:

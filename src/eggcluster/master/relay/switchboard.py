@@ -207,18 +207,13 @@ class Switchboard:
             try:
                 self._accept(link, frame)
             except FrameError as error:
-                self._cut_off(link, error)
+                link.failure = error
+                if link.channel is not None:
+                    link.channel.fail(error)
                 return
             if link.rests:
                 self._rationing.hold(link, frames[number + 1 :])
                 return
-
-    def _cut_off(self, link: Link, error: FrameError) -> None:
-        """Disconnect a process that has broken the protocol."""
-        error.__traceback__ = None  # the link keeps the error, and the traceback would keep what was read
-        link.failure = error
-        if link.channel is not None:
-            link.channel.fail(error)
 
     def _accept(self, link: Link, frame: Frame) -> None:
         if frame.source != link.packed:
