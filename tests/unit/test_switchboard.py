@@ -14,12 +14,13 @@ from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT, app
 from tests.unit.conftest import Run
 from tests.unit.wires import Child, Wires, until
+from tests.waiting import DEADLINE
 
 
 async def settle(*children: Child) -> None:
     """All that was sent so far has been relayed: the master answers a later question."""
     for child in children:
-        await child.messenger.request("anything", to="master", timeout=20)
+        await child.messenger.request("anything", to="master", timeout=DEADLINE)
 
 
 # -- kept for later --------------------------------------------------------------------------------------------
