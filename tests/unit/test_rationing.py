@@ -151,7 +151,7 @@ def test_the_price_counts_bytes_and_slots() -> None:
 def test_a_start_and_a_failed_boot_are_reported_once() -> None:
     async def work() -> None:
         inbox = Inbox()
-        requests = MasterRequests(inbox, dict)
+        requests = MasterRequests(inbox, dict, list)
         one, two = AppWorker(1, 1, 0, 60), AppWorker(2, 1, 0, 60)
         for worker in (one, two, one, two, one):
             requests.report(worker, "app-start", {})
@@ -173,7 +173,7 @@ def test_a_start_and_a_failed_boot_are_reported_once() -> None:
 def test_foreign_text_in_an_error_is_cut() -> None:
     async def work() -> None:
         with pytest.raises(FrameError) as raised:
-            MasterRequests(Inbox(), dict).report(AppWorker(1, 1, 0, 60), "x" * 1_000_000, {})
+            MasterRequests(Inbox(), dict, list).report(AppWorker(1, 1, 0, 60), "x" * 1_000_000, {})
         assert len(str(raised.value)) < 500
 
     asyncio.run(work())
