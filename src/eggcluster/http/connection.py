@@ -228,7 +228,8 @@ class HttpConnection(RequestReader):
         self._unparsed = b""
         self._reading = None  # what comes now is dropped, and has no other time than this state's
         now = self.server.loop.time()  # exact: `after` counts from the latest tick
-        self.deadline, self._linger_end = now + LINGER_TIME, now + LINGER_LIMIT
+        limit = LINGER_TIME if self._rejection is TOO_SLOW else LINGER_LIMIT  # a slow client has had its time
+        self.deadline, self._linger_end = now + LINGER_TIME, now + limit
         self._mark = NEVER
         if self.transport.get_write_buffer_size():
             self._mark = unsent(self.transport).mark
