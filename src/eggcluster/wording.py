@@ -1,6 +1,8 @@
 """Makes values, errors and names that come from outside fit for a message or a log line. Runs in every process.
 
-Imports the standard library alone, so every layer may import it.
+Text of an application, of a client or of a file reaches a terminal or a log through `one_line` or `indented` alone:
+escape sequences, newlines and bidi marks in it can neither move a cursor nor forge a line. Imports the standard
+library alone, so every layer may import it.
 """
 
 from collections.abc import Iterable
@@ -45,6 +47,49 @@ def described(error: BaseException) -> str:
         text = ""
     name = type(error).__name__
     return printable(f"{name}: {text}" if text else name, MAX_ERROR).replace("\n", " ")
+
+
+SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def one_line(text: str) -> str:
+    """Return foreign text as one line that a terminal shows as it is.
+
+    Whatever `str.isprintable` does not call printable (control characters, bidi marks, line separators, unassigned
+    characters) is shown by its number: `\\n`, `\\x1b`, `\\u202e`, `\\U000e0001`. So is a byte that is not UTF-8, which
+    Python holds as a lone surrogate (PEP 383). Calling it on its own result changes nothing.
+    """
+    return text if text.isprintable() else "".join(map(_escape, text))
+
+
+def indented(text: str) -> str:
+    """Return foreign text of several lines, each as in `one_line` and indented by two blanks: a line at the margin is
+    always one of ours."""
+    return "\n".join(f"  {one_line(line.expandtabs())}" for line in text.split("\n"))
+
+
+def json_line(text: str) -> str:
+    """Return JSON whose strings have `\\u` escapes for what a terminal does not show as it is; its value is the same.
+    Newlines stay: between two values they are layout, and in a string JSON has escaped them already."""
+    if text.isprintable():
+        return text
+    return "".join(each if each == "\n" or each.isprintable() else _json_escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    if character in SHORT_ESCAPES:
+        return SHORT_ESCAPES[character]
+    if character.isprintable():
+        return character
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def printable(text: str, limit: int = MAX_PRINTABLE) -> str:

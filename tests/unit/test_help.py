@@ -127,8 +127,10 @@ def test_where_a_cluster_runs_it_says_what_can_be_done_with_it() -> None:
     assert "eggcluster stop --name chat" in both
 
 
-def test_a_directorys_name_does_not_move_the_cursor() -> None:
-    assert all(line.isprintable() for line in front_page(Surroundings("/tmp/a\x1b[2J\n\u202e")))
+def test_a_directorys_name_does_not_move_the_cursor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a\x1b[2J\n\u202e"
+    folder.mkdir()
+    assert r"a\x1b[2J\n\u202e has no Python file" in page_of(folder, monkeypatch)
 
 
 # -- a wrong command line ------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_colours_are_for_screens_that_have_them() -> None:
 
 def test_the_text_of_a_death_stays_one_line() -> None:
     line = event_line({**WORKER, "event": "died", "code": 1, "reason": "a\nb\x1b[2J"}, PIPE)
-    assert line.endswith("died (exit 1): a b [2J")
+    assert line.endswith(r"died (exit 1): a\nb\x1b[2J")
 
 
 def test_a_reload_says_its_end_once() -> None:

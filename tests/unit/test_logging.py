@@ -17,7 +17,7 @@ import pytest
 
 import eggcluster
 from eggcluster.errors import OptionsError
-from eggcluster.logs import insist, set_speaker
+from eggcluster.logs import Report, insist, set_speaker
 from eggcluster.logs.own_loggers import OWN_NAMES
 from tests.unit.logs_world import LoggedProcess, logged_process
 
@@ -356,7 +356,12 @@ def test_what_must_not_be_lost_ignores_levels(enter: Callable[[], LoggedProcess]
     master = logging.getLogger("eggcluster.master")
     master.error("quiet")
     insist(master, logging.ERROR, "%s could not start", "app_worker#1")
-    assert process.lines == ["[master] app_worker#1 could not start"]
+    insist(master, logging.ERROR, "%s could not start: %s", "app_worker#1", Report("a\x1b[2J\nb\x9b"))
+    assert process.lines == [
+        "[master] app_worker#1 could not start",
+        r"[master] app_worker#1 could not start: a\x1b[2J",
+        r"  b\x9b",
+    ]
 
 
 def test_what_must_not_be_lost_is_written_once_where_the_configuration_says(

@@ -81,8 +81,8 @@ def test_no_text_of_the_application_moves_the_cursor(capsys: pytest.CaptureFixtu
     answer[0] = {**POLL, "name": "a\x1b[2Jb\nc", "history": [{**RUN, "outcome": "failed", "error": "d\x07e\nf"}]}
     lines = shown(capsys)
     assert len(lines) == 2
-    assert "a [2Jb c" in lines[1]
-    assert "failed: d e f" in lines[1]
+    assert r"a\x1b[2Jb\nc" in lines[1]
+    assert r"failed: d\x07e\nf" in lines[1]
 
 
 def test_one_that_has_not_run_yet_says_so(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:

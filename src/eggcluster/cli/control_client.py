@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Generator
 from typing import Any, BinaryIO
 
-import click
 import msgspec
 
-from eggcluster.cli.screen import one_line
+from eggcluster.cli.output import say
 from eggcluster.errors import ClusterEnded, ClusterNotRunning, ControlError
 from eggcluster.kernel.process_exit import wait_until_gone
 from eggcluster.kernel.unix_socket import connect_unix
@@ -72,9 +71,9 @@ def stop_cluster(cluster: Description) -> int:
     """Close the cluster and wait until its master has ended; return the exit code."""
     with contextlib.suppress(ClusterNotRunning):  # it is already ending, as asked for
         for line in ask(cluster, "stop"):
-            click.echo(one_line(line))
+            say(str(line))
     wait_until_gone(cluster.pid)
-    click.echo(f"{cluster.name} stopped")
+    say(f"{cluster.name} stopped")
     return ExitCode.CLOSED
 
 
@@ -84,7 +83,7 @@ def reload_cluster(cluster: Description, *, agent: bool | None) -> int:
     try:
         for line in ask(cluster, "reload", agent=agent):
             began = True
-            click.echo(one_line(line))
+            say(str(line))
     except ControlError as error:
         if not began:  # the master refused the reload
             raise

@@ -4,10 +4,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import click
-
 from eggcluster import __version__
-from eggcluster.cli.screen import one_line
+from eggcluster.cli.output import say
 from eggcluster.errors import OptionsError
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description
@@ -35,7 +33,8 @@ def show_front_page() -> int:
         directory = os.getcwd()
     except FileNotFoundError:
         raise OptionsError("the current directory no longer exists; change to another one") from None
-    click.echo("\n".join(front_page(_look_around(directory))))
+    for line in front_page(_look_around(directory)):
+        say(line)
     return ExitCode.CLOSED
 
 
@@ -50,7 +49,7 @@ def front_page(found: Surroundings) -> list[str]:
     if found.elsewhere:
         lines += [f"Elsewhere: {', '.join(f'{each.name} ({each.base_dir})' for each in found.elsewhere)}."]
         lines += [f"See it with `eggcluster status --name {found.elsewhere[0].name}`.", ""]
-    return [one_line(line) for line in (*lines, "`eggcluster --help` lists all commands.")]
+    return [*lines, "`eggcluster --help` lists all commands."]
 
 
 def _to_start(found: Surroundings) -> list[str]:

@@ -1,17 +1,16 @@
 """`eggcluster events` and `eggcluster messages`: follow what happens, live. Runs in the user's shell."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-import click
-import msgspec
-
 from eggcluster.cli.control_client import ask
-from eggcluster.cli.screen import Screen, one_line, standard_output
+from eggcluster.cli.output import say, say_json, say_painted
+from eggcluster.cli.screen import Screen, standard_output
 from eggcluster.errors import ClusterEnded
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description
-from eggcluster.wording import duration
+from eggcluster.wording import duration, one_line
 
 EVENT_STYLES = {
     "red": ("died", "killed", "hung", "reload failed"),
@@ -21,15 +20,21 @@ EVENT_STYLES = {
 }
 
 
+def _show(what: dict[str, Any], line: Callable[[dict[str, Any], Screen], str], screen: Screen) -> None:
+    if "missed" in what:
+        say(f"({what['missed']} not shown)")
+    say_painted(line(what, screen))
+
+
 def follow_events(cluster: Description, *, as_json: bool) -> int:
     """Print each event as it happens, until Ctrl-C or the cluster's end."""
     screen, before = standard_output(), ""
     try:
         for event in ask(cluster, "events"):
             if as_json:
-                click.echo(msgspec.json.encode(event).decode())
+                say_json(event)
             elif not is_said_already(event, before):
-                click.echo(event_line(event, screen))
+                _show(event, event_line, screen)
             before = event["event"]
     except (KeyboardInterrupt, ClusterEnded):
         pass
@@ -44,9 +49,10 @@ def is_said_already(event: dict[str, Any], before: str) -> bool:
 def event_line(event: dict[str, Any], screen: Screen) -> str:
     """Format an event for people: `12:00:01.250 app#2:4711 gen 3  died (SIGKILL, listening)`."""
     worker = f"{event['who']}:{event['worker_id']} gen {event['generation']}" if "who" in event else "cluster"
-    name, reason = event["event"], one_line(event.get("reason") or "")
+    name, reason = event["event"], event.get("reason") or ""
     what = reason if name == "reload" else f"{name}{_details(event)}" + (f": {reason}" if reason else "")
-    return f"{_missed(event)}{_clock(event, screen)} {worker:<22} {screen.paint(what, _style(name, reason))}"
+    said = screen.paint(one_line(what), _style(name, reason))
+    return f"{_clock(event, screen)} {one_line(f'{worker:<22}')} {said}"
 
 
 def _details(event: dict[str, Any]) -> str:
@@ -67,23 +73,22 @@ def _clock(described: dict[str, Any], screen: Screen) -> str:
     return screen.paint(f"{clock}.{int(described['time'] % 1 * 1000):03}", "dim")
 
 
-def _missed(described: dict[str, Any]) -> str:
-    return f"({described['missed']} not shown)\n" if "missed" in described else ""
-
-
 def follow_messages(cluster: Description, *, as_json: bool, payload: bool) -> int:
     """Print each message as it passes through the master, until Ctrl-C or the cluster's end."""
     screen = standard_output()
     try:
         for message in ask(cluster, "messages", payload=payload):
-            click.echo(msgspec.json.encode(message).decode() if as_json else _line(message, screen))
+            if as_json:
+                say_json(message)
+            else:
+                _show(message, _line, screen)
     except (KeyboardInterrupt, ClusterEnded):
         pass
     return ExitCode.CLOSED
 
 
 def _line(message: dict[str, Any], screen: Screen) -> str:
-    what = one_line(message.get("action", "-"))
+    what = message.get("action", "-")
     way = f"{message['from']:>7} -> {message['to']:<7}"
-    line = f"{_missed(message)}{_clock(message, screen)} {way} {message['kind']:<8} {what}  {message['size']} B"
-    return f"{line}  {one_line(str(message['data']))}" if "data" in message else line
+    data = f"  {message['data']}" if "data" in message else ""
+    return f"{_clock(message, screen)} " + one_line(f"{way} {message['kind']:<8} {what}  {message['size']} B{data}")

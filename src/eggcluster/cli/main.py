@@ -8,7 +8,7 @@ import click
 
 from eggcluster import __version__
 from eggcluster.cli.help_text import MAX_WIDTH, CommandGroup, StartCommand
-from eggcluster.cli.screen import harmless
+from eggcluster.cli.output import say_lines, say_painted
 from eggcluster.cli.usage_errors import command_problem, usage_problem
 from eggcluster.errors import EggclusterError, OptionsError
 from eggcluster.kernel.terminal import has_colours, styled
@@ -16,6 +16,7 @@ from eggcluster.model.lives.phase import ExitCode
 from eggcluster.options.option import Option, default_text
 from eggcluster.options.sources import CommandLine
 from eggcluster.options.table import OPTIONS
+from eggcluster.wording import indented, one_line
 
 if TYPE_CHECKING:
     from eggcluster.runtime.runtime_dir import Description
@@ -211,5 +212,8 @@ def main() -> NoReturn:
 def _complain(lines: list[str], code: ExitCode) -> ExitCode:
     speaker = styled("eggcluster:", "red" if has_colours(2) else "")
     for line in lines:
-        click.echo(f"{speaker} {harmless(line)}", err=True)
+        first, _, more = line.partition("\n")
+        say_painted(f"{speaker} {one_line(first)}", error=True)
+        if more:
+            say_lines(indented(more), error=True)
     return code

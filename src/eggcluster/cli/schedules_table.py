@@ -2,11 +2,11 @@
 
 import time
 
-import click
 import msgspec
 
 from eggcluster.cli.control_client import answer_to
-from eggcluster.cli.screen import one_line, standard_output
+from eggcluster.cli.output import say, say_json, say_painted
+from eggcluster.cli.screen import standard_output
 from eggcluster.cli.text_table import Column, Row, table_lines
 from eggcluster.errors import ControlError
 from eggcluster.model.lives.phase import ExitCode
@@ -66,11 +66,11 @@ def show_schedules(cluster: Description, name: str | None, *, as_json: bool) -> 
     if name is not None:
         chosen = [task for task in tasks if task.name == name]
         if not chosen:
-            known = ", ".join(one_line(task.name) for task in tasks) or "none"
+            known = ", ".join(task.name for task in tasks) or "none"
             raise ControlError(f'no schedule is called "{name}" (there are: {known})')
         answer = [each for each in answer if each["name"] == name]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(answer), indent=2))
+        say_json(answer, indent=2)
     elif name is not None:
         _print(HISTORY_COLUMNS, [_run_row(run) for run in chosen[0].history], "no run is known yet")
     else:
@@ -79,7 +79,10 @@ def show_schedules(cluster: Description, name: str | None, *, as_json: bool) -> 
 
 
 def _print(columns: tuple[Column, ...], rows: list[Row], empty: str) -> None:
-    click.echo("\n".join(table_lines(columns, rows, standard_output()) if rows else [empty]))
+    if not rows:
+        say(empty)
+    for line in table_lines(columns, rows, standard_output()) if rows else ():
+        say_painted(line)
 
 
 def _row(task: Schedule, now: float) -> Row:

@@ -14,23 +14,13 @@ class Screen:
     colours: bool = False
 
     def paint(self, text: str, style: str) -> str:
-        """Return `text` in this style, if the screen has colours."""
+        """Return `text`, which has been through `one_line`, in this style, if the screen has colours."""
         return styled(text, style) if self.colours else text
 
 
 def standard_output() -> Screen:
     """Return the screen behind descriptor 1, as it is now."""
     return Screen(terminal_width(1), has_colours(1))
-
-
-def one_line(text: str) -> str:
-    """Replace what cannot be printed by blanks: it could move the terminal's cursor, or do worse."""
-    return "".join(each if each.isprintable() else " " for each in text)
-
-
-def harmless(text: str) -> str:
-    """As `one_line`, for a text of several lines, such as a traceback."""
-    return "\n".join(map(one_line, text.split("\n")))
 
 
 def cell_width(text: str) -> int:

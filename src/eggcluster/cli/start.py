@@ -3,8 +3,7 @@
 import asyncio
 import os
 
-import click
-
+from eggcluster.cli.output import say, say_lines
 from eggcluster.errors import BootError, OptionsError
 from eggcluster.kernel.terminal import is_terminal
 from eggcluster.model.lives.phase import ExitCode
@@ -31,15 +30,15 @@ def start_daemon(options: ResolvedOptions) -> int:
     except BootError as error:
         with open(path, encoding="utf-8", errors="replace") as file:
             file.seek(begin)
-            click.echo(file.read(), nl=False, err=True)
-        click.echo(f"eggcluster: the cluster did not start, see {path}: {str(error).splitlines()[0]}", err=True)
+            say_lines(file.read(), error=True)
+        say(f"eggcluster: the cluster did not start, see {path}: {str(error).splitlines()[0]}", error=True)
         return ExitCode.FAILED
     finally:
         os.close(output)
-    click.echo(f"{options.name} started on {address} (pid {pid}, log {path})")
+    say(f"{options.name} started on {address} (pid {pid}, log {path})")
     if is_terminal(1):
-        click.echo(f"stop it with `eggcluster stop --name {options.name}`")
-        click.echo(f"look at it with `eggcluster status --name {options.name}`")
+        say(f"stop it with `eggcluster stop --name {options.name}`")
+        say(f"look at it with `eggcluster status --name {options.name}`")
     return ExitCode.CLOSED
 
 

@@ -4,14 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from eggcluster.cli.control_client import answer_to
-from eggcluster.cli.screen import Screen, cell_width, one_line, standard_output
+from eggcluster.cli.output import say_json, say_painted
+from eggcluster.cli.screen import Screen, cell_width, standard_output
 from eggcluster.cli.text_table import Column, Row, table_lines
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.runtime.runtime_dir import Description
-from eggcluster.wording import duration
+from eggcluster.wording import duration, one_line
 
 # In the order of importance: a narrow terminal shows the last ones below the row.
 COLUMNS = (
@@ -38,11 +37,10 @@ def show_status(cluster: Description, *, as_json: bool) -> int:
         # For a thread, the system would report the memory of the whole process.
         worker["rss"] = _rss(worker["worker_id"]) if status["start_mode"] == "process" else None
     if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.format(msgspec.json.encode(status), indent=2))
+        say_json(status, indent=2)
     else:
-        click.echo("\n".join(status_lines(status, standard_output())))
+        for line in status_lines(status, standard_output()):
+            say_painted(line)
     return ExitCode.CLOSED
 
 
@@ -73,7 +71,7 @@ def _headline(status: dict[str, Any], screen: Screen) -> list[str]:
         f"eggcluster {status['version']}",
     ]
     name, where, details = (
-        status["name"],
+        one_line(status["name"]),
         one_line(f" {status['phase']} on {status['address']}"),
         one_line(", ".join(more)),
     )

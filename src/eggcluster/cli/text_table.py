@@ -8,7 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eggcluster.cli.screen import Screen, cell_width, one_line
+from eggcluster.cli.screen import Screen, cell_width
+from eggcluster.wording import one_line
 
 GAP = "  "
 INDENT = "    "

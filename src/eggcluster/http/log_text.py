@@ -1,15 +1,15 @@
 """Foreign text in a line of the access log, and the time of a request. Pure; used in the app workers.
 
 A log line is one line, whatever a client sends: it holds no control character, no quote that ends its field, and no
-character that changes the order in which a terminal shows the others. `eggcluster.wording` shows values in error
-messages: it cuts them, and leaves double quotes as they are, so it does not fit here.
+character that changes the order in which a terminal shows the others.
 """
 
 from datetime import datetime, tzinfo
 
+from eggcluster.wording import one_line
+
 # The CLF names months in English, and strftime in the language of the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_SHORT_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escaped(value: bytes) -> str:
@@ -24,20 +24,9 @@ def escaped(value: bytes) -> str:
 
 def escaped_text(text: str) -> str:
     """Return text from outside as `escaped` does; a lone surrogate is shown by its number."""
-    if text.isprintable() and '"' not in text and "\\" not in text:
-        return text
-    return "".join(map(_escape, text))
-
-
-def _escape(character: str) -> str:
-    if character in _SHORT_ESCAPES:
-        return _SHORT_ESCAPES[character]
-    if character.isprintable():
-        return character
-    number = ord(character)
-    if 0xDC80 <= number <= 0xDCFF:  # a byte that is not UTF-8 (PEP 383)
-        number -= 0xDC00
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    if '"' in text or "\\" in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return one_line(text)
 
 
 class Timestamps:

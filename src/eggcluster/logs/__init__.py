@@ -5,8 +5,17 @@ the root logger is a loan until the application has a handler for it (`root_log.
 """
 
 from eggcluster.logs.configuration import configure_logs
-from eggcluster.logs.own_loggers import insist
+from eggcluster.logs.log_escaping import Report
+from eggcluster.logs.own_loggers import escape_own_lines, insist
 from eggcluster.logs.root_log import application_booted, application_boots
 from eggcluster.logs.speaker import set_speaker
 
-__all__ = ["application_booted", "application_boots", "configure_logs", "insist", "set_speaker"]
+__all__ = [
+    "Report",
+    "application_booted",
+    "application_boots",
+    "configure_logs",
+    "escape_own_lines",
+    "insist",
+    "set_speaker",
+]

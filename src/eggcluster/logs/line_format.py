@@ -5,6 +5,7 @@ import time
 
 from eggcluster.logs.look import LookFormatter, look_of
 from eggcluster.logs.speaker import add_speaker
+from eggcluster.wording import json_line
 
 
 class TextFormatter(LookFormatter):
@@ -33,10 +34,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         try:
-            return encode_json(line).decode()
-        except UnicodeEncodeError:  # a lone surrogate in the message
-            line["message"] = record.getMessage().encode("utf-8", "backslashreplace").decode()
-            return encode_json(line).decode()
+            return json_line(encode_json(line).decode())
+        except UnicodeEncodeError:  # a lone surrogate, in the message or in an exception's text
+            fit = {name: str(value).encode("utf-8", "backslashreplace").decode() for name, value in line.items()}
+            return json_line(encode_json({**fit, "pid": record.process}).decode())
 
 
 def formatter_for(log_format: str) -> logging.Formatter:

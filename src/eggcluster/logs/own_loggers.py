@@ -10,6 +10,8 @@ Only `guard_own_loggers` makes them so. Under `start_cluster` it is never called
 import contextlib
 import logging
 
+from eggcluster.logs.log_escaping import escape_record, escape_traceback
+
 OWN_ROOT = "eggcluster"
 OWN_NAMES = (
     OWN_ROOT,
@@ -25,6 +27,8 @@ OWN_NAMES = (
     "eggcluster.shared",
     "eggcluster.worker",
 )
+ACCESS = "eggcluster.access"  # escapes its fields itself, and may be JSON
+OF_APPLICATIONS = ("eggcluster.agent", "eggcluster.app")
 
 _fallback: logging.Handler = logging.NullHandler()
 
@@ -60,6 +64,14 @@ def guard_own_loggers(fallback: logging.Handler) -> logging.Logger:
     return logging.getLogger(OWN_ROOT)
 
 
+def escape_own_lines() -> None:
+    """Let our loggers escape foreign text from now on, under `start_cluster`, too. May be called again; no
+    configuration undoes it. The applications' two change only the tracebacks that are logged there."""
+    for name in OWN_NAMES:
+        if name != ACCESS:
+            logging.getLogger(name).addFilter(escape_traceback if name in OF_APPLICATIONS else escape_record)
+
+
 def handlers_of(logger: logging.Logger | None) -> list[logging.Handler]:
     """Return the handlers that a record of this logger comes to; null handlers do not count."""
     found: list[logging.Handler] = []
@@ -78,6 +90,7 @@ def insist(logger: logging.Logger, level: int, text: str, *args: object) -> None
         logger.log(level, text, *args)
         return
     record = logger.makeRecord(logger.name, level, *logger.findCaller(stacklevel=2)[:2], text, args, None)
+    escape_record(record)
     if any(each.level <= level and each.filter(record) for each in handlers_of(logger)):
         logger.callHandlers(record)
     else:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eggcluster.errors import FrameError
+from eggcluster.logs import Report, escape_own_lines
 from eggcluster.master.agent_records import AgentSources
 from eggcluster.master.control.cluster_status import describe_cluster
 from eggcluster.master.control.event_feed import EventFeed
@@ -76,6 +77,7 @@ class Master:
     def __init__(
         self, options: ResolvedOptions, *, owns_process: bool = False, parent: socket.socket | None = None
     ) -> None:
+        escape_own_lines()
         self.options = options
         self.supervisor = Supervisor(supervisor_settings(options), random.random)
         self.inbox = Inbox()
@@ -225,7 +227,7 @@ class Master:
     def _remove(self, worker: Worker, exit: ExitReport) -> None:
         final_message, messages_read = self.worker_manager.remove(worker)
         if final_message:
-            _logger.error("%s, where its threads were: %s", worker, printable(final_message))
+            _logger.error("%s, where its threads were: %s", worker, Report(printable(final_message)))
         self.switchboard.disconnect(worker, messages_read)
         self.notifier.exit(worker, exit)
         if worker.state is WorkerState.STOPPING:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from eggcluster.kernel.terminal import is_terminal
-from eggcluster.logs import insist
+from eggcluster.logs import Report, insist
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.supervisor import Supervisor
@@ -71,7 +71,7 @@ class Notifier:
         After the line of a worker that could not start, its report follows.
         """
         if worker.failure is not None and self._is_news(worker):
-            insist(_logger, logging.ERROR, "%s could not start: %s", worker, worker.failure)
+            insist(_logger, logging.ERROR, "%s could not start: %s", worker, Report(worker.failure))
         else:
             current = ", ".join(str(app) for app in self._supervisor.listening_apps())
             _logger.error("%s died (%s, state: %s), current workers: [%s]", worker, exit, state, current)

@@ -13,6 +13,7 @@ from typing import Any
 
 from eggcluster.kernel.stacks import application_stacks
 from eggcluster.kernel.threads import start_daemon, wait_steadily
+from eggcluster.logs import Report
 
 _logger = logging.getLogger("eggcluster.worker")
 REPORT_MARGIN = 0.1  # of the close timeout: this long before its end the log says what holds the closing up
@@ -98,7 +99,7 @@ class CloseRequest:
             return
         where = application_stacks(self._loop, self._thread) or "no code of the application"
         if (context := self._context) is not None:
-            context.run(_logger.warning, "close timeout: not done after %gs; it was at\n%s", limit, where)
+            context.run(_logger.warning, "close timeout: not done after %gs; it was at%s", limit, Report(f"\n{where}"))
             self.too_late(limit - report_at(limit))
 
 

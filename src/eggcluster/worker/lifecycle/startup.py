@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from eggcluster.ipc.worker_spec import WorkerSpec
+from eggcluster.logs import escape_own_lines
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest
@@ -34,6 +35,7 @@ def lifecycle_for(
     spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
 ) -> Lifecycle:
     """Return the lifecycle of the role that `spec` names. A worker imports only what its own role needs."""
+    escape_own_lines()
     lifecycle: Callable[..., Lifecycle]
     if spec.role == Role.AGENT.value:
         from eggcluster.worker.agent.agent_lifecycle import AgentLifecycle as lifecycle
