@@ -1,11 +1,15 @@
 """The command line's side of the control socket, before a master that stands still or has too much to do."""
 
 import asyncio
+import contextlib
 import os
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
+from eggcluster.cli import control_client
 from eggcluster.cli.control_client import answer_to, ask
 from eggcluster.errors import ControlError
 from eggcluster.kernel.unix_socket import bind_unix
@@ -50,3 +54,53 @@ def test_a_watcher_beyond_the_limit_is_refused_with_a_reason(run: Run, path: Pat
                 writer.close()
 
     run(work())
+
+
+def served(path: Path, answer: bytes, cluster: Description = BOARD) -> object:
+    """What a command gets from a server that gives this answer to anything."""
+
+    def serve(sock: socket.socket) -> None:
+        client, _ = sock.accept()
+        with client, contextlib.suppress(OSError):
+            client.recv(1024)
+            client.sendall(answer)
+
+    with bind_unix(str(path)) as sock:
+        sock.listen()
+        server = threading.Thread(target=serve, args=(sock,))
+        server.start()
+        try:
+            return answer_to(cluster, "status")
+        finally:
+            server.join(10)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b'{"done": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "cannot be read"),
+        (b'{"done": ' + b"[" * 40 + b"]" * 40 + b"}\n", "nested more than 32 levels deep"),
+        (b"no JSON\n", "cannot be read"),
+        (b'{"error": "\xff"}\n', "cannot be read"),
+        (b"[]\n", "cannot be read"),
+        (b"x" * 3000 + b"\n", "is longer than"),
+        (b"x" * 3000, "is longer than"),
+        (b'{"error": ["text"]}\n', r"\['text'\]"),
+    ],
+)
+def test_an_answer_of_another_shape_is_one_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes, error: str
+) -> None:
+    if answer.startswith(b"x"):
+        monkeypatch.setattr(control_client, "MAX_ANSWER", 1000)
+    with pytest.raises(ControlError, match=f"^(the master's answer )?(is )?{error}"):
+        served(path, answer)
+    path.unlink()
+
+
+def test_an_answer_is_taken_from_the_master_alone(path: Path) -> None:
+    assert served(path, b'{"done": 1}\n') == 1
+    path.unlink()
+    other = Description(os.getppid(), "board", "/")
+    with pytest.raises(ControlError, match=rf"its control socket belongs to process {os.getpid()} of the user"):
+        served(path, b'{"done": 1}\n', other)

@@ -213,16 +213,20 @@ def test_a_port_that_another_process_has_taken_meanwhile_is_tried_again(
     assert again.endswith("listens again")
 
 
-def test_a_unix_socket_is_bound_anew_and_new_workers_are_asked_for(run: Run, site: Site, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "expected"), [(None, 0o666), (0o620, 0o620)])
+def test_a_unix_socket_is_bound_anew_and_new_workers_are_asked_for(
+    run: Run, site: Site, tmp_path: Path, mode: int | None, expected: int
+) -> None:
+    os.umask(umask := os.umask(0o022))
     path = str(tmp_path / "web.sock")
 
     async def work() -> None:
-        async with site(uds=path) as (listeners, reloads):
+        async with site(uds=path, uds_mode=mode) as (listeners, reloads):
             shut_down(listeners.endpoints[0].sockets[0])
             await until(lambda: reloads)
             connect_unix(path).close()
             assert listeners.of_slot(1)[0].fd == listeners.endpoints[0].sockets[0].fileno()
-            assert stat.S_IMODE(os.stat(path).st_mode) == 0o666
+            assert stat.S_IMODE(os.stat(path).st_mode) == (expected if mode else expected & ~umask)
 
     run(work())
     assert not os.path.exists(path)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from eggcluster.errors import OptionsError
-from eggcluster.runtime.runtime_dir import Description, RuntimeDir, running_clusters, runtime_root, write_atomically
+from eggcluster.runtime.runtime_dir import Description, RuntimeDir, running_clusters, runtime_root
+from eggcluster.runtime.safe_files import write_atomically
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from eggcluster.errors import BootError, OptionsError
 from eggcluster.kernel.terminal import is_terminal
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.options import ResolvedOptions
+from eggcluster.runtime.safe_files import make_directories, open_log, untrusted_parent
 
 
 def start_foreground(options: ResolvedOptions) -> int:
@@ -21,7 +22,7 @@ def start_daemon(options: ResolvedOptions) -> int:
     """Start a master that outlives this command. Return the exit code once the cluster is ready or has failed."""
     path = _log_path(options.name)
     try:
-        output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        output = open_log(path)
     except OSError as error:
         raise OptionsError(f"daemon: the log {path} cannot be written: {error.strerror}; set XDG_STATE_HOME") from None
     begin = os.fstat(output).st_size
@@ -55,7 +56,10 @@ def _log_path(name: str) -> str:
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     folder = os.path.join(home, "eggcluster")
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_directories(folder)
+        why = untrusted_parent(os.path.join(folder, name))
     except OSError as error:
-        raise OptionsError(f"daemon: no log can be created in {folder}: {error.strerror}; set XDG_STATE_HOME") from None
+        why = error.strerror or str(error)
+    if why:
+        raise OptionsError(f"daemon: no log can be created in {folder}: {why}; set XDG_STATE_HOME")
     return os.path.join(folder, f"{name}.log")

@@ -52,6 +52,7 @@ class ClusterOptions:
     host: str = _default("127.0.0.1")
     port: int | None = _default(None)
     uds: str | None = _default(None)
+    uds_mode: int | None = _default(None)
     fd: int | None = _default(None)
     ports: tuple[int, ...] = _default(())
     sticky: bool = _default(False)

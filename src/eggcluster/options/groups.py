@@ -2,7 +2,7 @@
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What runs", ("app", "factory", "agent", "no_agent", "framework", "base_dir", "require", "env", "interface")),
-    ("Where it listens", ("host", "port", "uds", "fd", "ports", "backlog")),
+    ("Where it listens", ("host", "port", "uds", "uds_mode", "fd", "ports", "backlog")),
     ("How many workers, and of what kind", ("workers", "threads", "start_mode")),
     ("Name and background", ("name", "daemon", "pid_file")),
     ("TLS", ("https_key", "https_cert", "https_ca", "https_key_password", "debug_port")),

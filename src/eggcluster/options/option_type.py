@@ -126,6 +126,23 @@ def size(expected: str, least: int, most: int) -> OptionType:
     return OptionType(f"{expected} in bytes, or with a unit: 512MiB, 2GiB", read, take)
 
 
+def permissions() -> OptionType:
+    """Return the type of a file's permissions. Text is octal, as in chmod(1); Python gives the number: 0o660."""
+
+    def read(raw: str) -> int:
+        if not re.fullmatch("(0o|0)?[0-7]{1,3}", raw):
+            raise BadValue
+        return int(raw.removeprefix("0o"), 8)
+
+    def take(value: object) -> int:
+        number = read(value) if isinstance(value, str) else value
+        if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= 0o777:
+            return number
+        raise BadValue
+
+    return OptionType("permissions in octal, such as 0660", read, take)
+
+
 def switch() -> OptionType:
     """Return the type of an option that is on or off."""
 

@@ -48,7 +48,7 @@ OTHER_OPTIONS = (
     _row("hypercorn", "--insecure-bind", "--debug-port PORT", "plain HTTP beside TLS"),
     _not("hypercorn", "--quic-bind", f"{NOT_THERE}: let a proxy speak HTTP/3 to the clients"),
     _not("gunicorn", "--reuse-port", f"{NOT_NEEDED}: the kernel spreads the connections over the workers"),
-    _not("granian", "--uds-permissions", f"{NOT_THERE}: its directory says who may connect"),
+    _row("granian", "--uds-permissions", "--uds-mode MODE", "in octal: 0660"),
     # -- what it runs
     _not("gunicorn hypercorn", "-k --worker-class", f"{NOT_NEEDED}: ASGI or WSGI is detected", is_common=True),
     _row("gunicorn", "--chdir", "--base-dir DIR"),
@@ -206,7 +206,10 @@ OTHER_OPTIONS = (
     _not("gunicorn", "-e", f"{NOT_THERE}: set it in the environment of the command; `--env` is `local`, `prod`, …"),
     _not("uvicorn", "--env-file", f"{NOT_THERE}: set it in the environment of the command"),
     _not("granian", "--env-files", f"{NOT_THERE}: set it in the environment of the command"),
-    _not("gunicorn hypercorn", "-u --user -g --group -m --umask", _SYSTEM),
+    _not("gunicorn hypercorn", "-u --user -g --group", _SYSTEM),
+    _row(
+        "gunicorn hypercorn", "-m --umask", "--uds-mode MODE", "of the socket; systemd or the container sets the umask"
+    ),
     _not("gunicorn", "--initgroups", _SYSTEM),
     _not("gunicorn", "--worker-tmp-dir", f"{NOT_NEEDED}: heartbeats are in shared memory"),
     _not(

@@ -9,6 +9,7 @@ from eggcluster.options.option_type import (
     choice,
     log_level,
     many,
+    permissions,
     seconds,
     seconds_or_never,
     size,
@@ -84,6 +85,13 @@ OPTIONS = (
         default="7001; 8443 with TLS",
     ),
     row("uds", PATH, "a Unix socket to listen on, instead of host and port", "PATH", is_path=True),
+    row(
+        "uds_mode",
+        permissions(),
+        "the permissions of that socket's file, in octal; 0666 lets every user connect",
+        "MODE",
+        default="`0666` less the umask",
+    ),
     row(
         "fd",
         whole("a file descriptor", 0, 1_048_576),

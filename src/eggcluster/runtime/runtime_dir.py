@@ -13,21 +13,24 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
+from typing import Annotated
 
 import msgspec
 
 from eggcluster.errors import OptionsError
+from eggcluster.runtime.safe_files import make_directories, read_small, why_not_own, write_atomically
 from eggcluster.wording import shown
 
+MAX_DESCRIPTION = 64 * 1024  # bytes; a path has at most 4096
+ROOT_FORBIDDEN, NAME_FORBIDDEN = 0o022, 0o077  # mode bits that the two directories may not have
 MAX_TRIES = 100  # a cluster that ends may remove the directory between two steps; nothing else needs a second try
 
 
 class Description(msgspec.Struct, frozen=True):
     """Holds what the command line needs to find a cluster."""
 
-    pid: int
+    pid: Annotated[int, msgspec.Meta(gt=0)]
     name: str
     base_dir: str
 
@@ -102,14 +105,16 @@ class RuntimeDir:
         """Return the description of the running cluster of that name, None if it is not running."""
         if not self.is_held():
             return None
-        with contextlib.suppress(OSError, msgspec.MsgspecError), open(self._description_path, "rb") as file:
-            return msgspec.json.decode(file.read(), type=Description)
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode(read_small(self._description_path, MAX_DESCRIPTION), type=Description)
         return None
 
     def is_held(self) -> bool:
         """Return whether a living master holds the lock."""
         try:
-            fd = os.open(self._lock_path, os.O_RDWR | os.O_CLOEXEC)
+            if why_not_own(self.path, NAME_FORBIDDEN):
+                return False
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return False
         try:
@@ -123,8 +128,8 @@ class RuntimeDir:
     def _make_and_lock(self) -> int:
         """Make the directory and lock it. Try again if a cluster of the same name, which ends, removes it meanwhile."""
         for _ in range(MAX_TRIES):
-            _make_own(self.root, forbidden=0o022)
-            _make_own(self.path, forbidden=0o077)
+            _make_own(self.root, forbidden=ROOT_FORBIDDEN)
+            _make_own(self.path, forbidden=NAME_FORBIDDEN)
             lock = self._try_lock()
             if lock is not None:
                 return lock
@@ -133,7 +138,7 @@ class RuntimeDir:
     def _try_lock(self) -> int | None:
         """Return the locked file descriptor, None if the directory was removed meanwhile and must be made again."""
         try:
-            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             return None
         try:
@@ -156,25 +161,14 @@ class RuntimeDir:
 
 
 def running_clusters(root: str | None = None) -> Iterator[Description]:
-    """Yield the running clusters of this user."""
+    """Yield the running clusters of this user. OptionsError if the directory is another user's: what is described there
+    is not to be trusted, nor is what listens there."""
     root = root or runtime_root()
     with contextlib.suppress(OSError):
+        check_own(root, forbidden=ROOT_FORBIDDEN)
         for name in sorted(os.listdir(root)):
             if description := RuntimeDir(name, root).describe():
                 yield description
-
-
-def write_atomically(path: str, content: bytes) -> None:
-    """Write a file so that a reader finds either the old content or the new one, never a part of it."""
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def storable(text: str) -> str:
@@ -188,16 +182,20 @@ def unusable(path: str, error: OSError) -> OptionsError:
     return OptionsError(f"the runtime directory {storable(path)} cannot be used: {why}")
 
 
+def check_own(path: str, *, forbidden: int) -> None:
+    """OptionsError, which says how to go on, unless `path` is a directory of this user without the `forbidden` mode
+    bits. A missing one is FileNotFoundError."""
+    if why := why_not_own(path, forbidden):
+        elsewhere = "set EGG_RUNTIME_DIR to a directory of yours, such as ~/.eggcluster, for `start` and each command"
+        raise OptionsError(f"the runtime directory {path} is not a private directory of this user: {why}; {elsewhere}")
+
+
 def _make_own(path: str, *, forbidden: int) -> None:
-    """Make a directory. OptionsError if it belongs to another user or has one of the `forbidden` mode bits."""
+    """Make a directory, unless there is one; check it as `check_own` does."""
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        found = os.lstat(path)
+        make_directories(path)
+        check_own(path, forbidden=forbidden)
     except FileNotFoundError:
         return  # removed by a cluster that has just ended; the caller tries again
     except OSError as error:
         raise unusable(path, error) from None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & forbidden:
-        raise OptionsError(
-            f"the runtime directory {path} is not a private directory of this user; remove it, or set EGG_RUNTIME_DIR"
-        )

@@ -10,7 +10,7 @@ import sys
 
 from eggcluster.errors import OptionsError
 from eggcluster.kernel.inherited_sockets import SD_LISTEN_FDS_START
-from eggcluster.kernel.unix_socket import bind_unix
+from eggcluster.kernel.unix_socket import bind_unix, bind_with_mode
 from eggcluster.master.listening.acceptor import Acceptor
 from eggcluster.master.listening.listeners import By, Endpoint, Listeners, unlink_own
 from eggcluster.model.steering.steering_plan import Steering
@@ -56,6 +56,7 @@ def _bind_all(options: ResolvedOptions, cluster_port: str, on_failure: contextli
         cluster_socket=cluster_socket,
         cluster_port=cluster_port,
         uds=options.uds if not options.listen_fds and options.fd is None else None,
+        uds_mode=options.uds_mode,
     )
 
 
@@ -68,7 +69,7 @@ def _bind_main(options: ResolvedOptions, on_failure: contextlib.ExitStack) -> li
     if options.fd is not None:
         return [Endpoint([on_failure.enter_context(_inherited(options.fd, "fd"))], tls)]
     if options.uds is not None:
-        sock = on_failure.enter_context(bind_uds(options.uds))
+        sock = on_failure.enter_context(bind_uds(options.uds, options.uds_mode))
         on_failure.callback(unlink_own, options.uds, os.stat(options.uds).st_ino)
         return [Endpoint([sock], tls)]
     if options.ports:
@@ -210,15 +211,14 @@ def _listen_for_agent(path: str) -> socket.socket:
     return sock
 
 
-def bind_uds(path: str) -> socket.socket:
-    """Return a bound Unix socket. Only a file that a dead server left is replaced. OptionsError if it cannot be bound,
-    or its path is taken."""
+def bind_uds(path: str, mode: int | None) -> socket.socket:
+    """Return a bound Unix socket; its file has the permissions `mode`, None: 0666 less the umask. Only a file that a
+    dead server left is replaced. OptionsError if it cannot be bound, or its path is taken."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         if os.path.lexists(path):
             _clear_stale(path)
-        sock.bind(path)
-        os.chmod(path, 0o666)  # as uvicorn and gunicorn do: a load balancer runs as another user
+        bind_with_mode(sock, path, mode)
     except OSError as error:
         sock.close()
         raise OptionsError(f'uds: "{path}" cannot be bound: {error.strerror or error}') from None

@@ -190,7 +190,7 @@ class ListenerGuard:
     def _bind(self, endpoint: Endpoint, sock: socket.socket) -> socket.socket:
         with contextlib.ExitStack() as on_failure:
             if self._listeners.uds is not None and sock.family == socket.AF_UNIX:
-                new = on_failure.enter_context(bind_uds(self._listeners.uds))
+                new = on_failure.enter_context(bind_uds(self._listeners.uds, self._listeners.uds_mode))
             else:
                 new = on_failure.enter_context(socket.socket(sock.family))
                 self._prepare(endpoint, new)

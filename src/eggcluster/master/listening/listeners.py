@@ -91,6 +91,7 @@ class Listeners:
     cluster_socket: socket.socket  # the agent's, at the path `cluster_port`
     cluster_port: str
     uds: str | None  # the path of the Unix socket that the cluster made
+    uds_mode: int | None  # the permissions of its file
     # Read once: the agent compares the inode, and the status shows the address even after the sockets are closed.
     cluster_inode: int = field(init=False)
     address: str = field(init=False)
