@@ -63,7 +63,7 @@ def test_the_sources_are_compared_also_where_no_thread_can_be_started(
 
     async def work() -> None:
         inbox = Inbox()
-        sources = AgentSources(inbox)
+        sources = AgentSources(inbox, ())
         sources.stamps = ((str(source), os.stat(source).st_mtime_ns, size),)
         sources.compare(None)
         assert await inbox.next(asyncio.get_running_loop().time() + 5) == ReloadRequested(bool(size))
@@ -113,7 +113,7 @@ def test_a_disk_that_never_answers_keeps_no_reload_waiting(
 
     async def work() -> None:
         inbox = Inbox()
-        AgentSources(inbox).compare(None)
+        AgentSources(inbox, ()).compare(None)
         assert await inbox.next(asyncio.get_running_loop().time() + 5) == ReloadRequested(False)
         assert "its files could not be checked" in caplog.text
 

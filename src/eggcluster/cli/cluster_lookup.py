@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from eggcluster.errors import ClusterNotRunning, OptionsError
+from eggcluster.options.visible_path import visible, working_directory
 from eggcluster.runtime.pid_file import read_pid
 from eggcluster.runtime.runtime_dir import Description, RuntimeDir, running_clusters, runtime_root, storable
 
@@ -19,11 +20,27 @@ def find_cluster(name: str | None = None, pid_file: str | None = None, base_dir:
     if pid_file is not None:
         pid = read_pid(pid_file)
         return _one(lambda cluster: cluster.pid == pid, f'with the pid file "{pid_file}"')
-    try:
-        folder = storable(os.path.realpath(base_dir or os.curdir))
-    except FileNotFoundError:
-        raise OptionsError("base_dir: the current directory no longer exists; choose a cluster with --name") from None
-    return _one(lambda cluster: storable(os.path.realpath(cluster.base_dir)) == folder, f"in {folder}")
+    names = _names_of(base_dir)
+    return _one(lambda cluster: not names.isdisjoint(_directories_of(cluster)), f"in {min(names, key=len)}")
+
+
+def _names_of(base_dir: str | None) -> set[str]:
+    """Return the names of a directory (None: the current one): as the user sees it, and without links. In a directory
+    that a deploy has removed, or exchanged behind its link, the shell's $PWD is a name, too."""
+    directory, names = "", set()
+    with contextlib.suppress(FileNotFoundError):
+        directory = working_directory(os.environ)
+    if directory or (base_dir and os.path.isabs(base_dir)):
+        names = {visible(base_dir or "", directory), os.path.realpath(base_dir or os.curdir)}
+    if base_dir is None and os.environ.get("PWD", "").startswith("/"):
+        names.add(os.environ["PWD"])
+    if not names:
+        raise OptionsError("base_dir: the current directory no longer exists; choose a cluster with --name")
+    return {storable(name) for name in names}
+
+
+def _directories_of(cluster: Description) -> set[str]:
+    return {cluster.base_dir, storable(os.path.realpath(cluster.base_dir)), cluster.started_in}
 
 
 def _one(wanted: Wanted, which: str) -> Description:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eggcluster.errors import FrameError
@@ -51,18 +51,28 @@ COMPARE_TIMEOUT = 5.0  # seconds for stat(2) of some hundred files; a network fi
 
 
 class AgentSources:
-    """Holds the source files that the last agent reported, and finds out whether any has changed.
+    """Holds the source files that the last agent reported, and finds out whether any has changed, or whether a link on
+    the way to its directories leads elsewhere now: then the agent is still in the old release.
 
     It compares in a daemon thread, because a disk may be slow or never answer. Neither the reload nor the end of the
     process waits for that thread. There is one at a time: a reload that is requested meanwhile waits for the next one.
     """
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: Inbox, directories: Sequence[str]) -> None:
         self.stamps: tuple[Stamp, ...] = ()
+        self._directories = directories
+        self._places: list[str] = []
         self._inbox = inbox
         self._comparisons = TaskSet()
         self._comparing = False
         self._waiting: list[Progress | None] = []  # one for each reload that waits for a comparison
+
+    def starting(self) -> None:
+        """Note where the agent's directories lead, because it starts now."""
+        self._places = self._lead_to()
+
+    def _lead_to(self) -> list[str]:
+        return [os.path.realpath(directory) for directory in self._directories]
 
     def compare(self, progress: Progress | None) -> None:
         """Find out whether any file has changed, and request the reload again with the answer. Return at once."""
@@ -90,7 +100,7 @@ class AgentSources:
                 answer.set_result(changed)
 
         def look() -> None:
-            changed = any_changed(self.stamps)
+            changed = any_changed(self.stamps) or self._lead_to() != self._places
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(settle, changed)
 

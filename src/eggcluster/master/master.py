@@ -87,10 +87,10 @@ class Master:
         self.switchboard = Switchboard(
             options.workers, self.requests.report, self._on_broken, self._on_request, options.max_queue_bytes
         )
-        self.worker_manager = WorkerManager(self.inbox, self.switchboard, options)
+        self.worker_manager = WorkerManager(self.inbox, self.switchboard, options, owns_process=owns_process)
         self.notifier = Notifier(options, self.supervisor, self.switchboard, for_user=owns_process and not parent)
         self._started_at = time.time()
-        self._agent_sources = AgentSources(self.inbox)
+        self._agent_sources = AgentSources(self.inbox, (options.base_dir, options.working_dir))
 
     # -- the life of a cluster ---------------------------------------------------------------------------
 
@@ -262,6 +262,7 @@ class Master:
 
     def fork_agent_worker(self, agent: Worker) -> None:
         """Start the agent, with the journal of its predecessor and the ids of the app workers that share."""
+        self._agent_sources.starting()
         listeners = self.resources.listeners
         self.worker_manager.fork(
             agent,

@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+from eggcluster import __version__
 from eggcluster.errors import FrameError
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.process_adoption import reap_adopted
@@ -36,13 +37,16 @@ class WorkerManager:
     `rss`.
     """
 
-    def __init__(self, inbox: Inbox, switchboard: Switchboard, options: ResolvedOptions) -> None:
+    def __init__(
+        self, inbox: Inbox, switchboard: Switchboard, options: ResolvedOptions, *, owns_process: bool = False
+    ) -> None:
         self._inbox = inbox
         self._switchboard = switchboard
         self._options = options
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._start = starter_of(options.start_mode)
         self._shares_process = options.start_mode != "process"
+        self._enters_directory = self._shares_process and owns_process
         self._handles: dict[Worker, WorkerHandle] = {}
         self._abandoned: dict[Worker, WorkerHandle] = {}
         self._channel_timers: dict[Worker, asyncio.TimerHandle] = {}  # of workers that have lost their channel
@@ -55,6 +59,7 @@ class WorkerManager:
         """
         spec = self._spec(worker, listeners, details)
         try:
+            self._enter_directory()
             handle = self._start(spec, spec.fds)
         except Exception as error:
             worker.failure = f"it could not be started: {error}"
@@ -66,6 +71,12 @@ class WorkerManager:
         link = self._switchboard.add_link(worker)
         self._tasks.start(self._watch(worker, handle, link))
 
+    def _enter_directory(self) -> None:
+        """Enter the working directory anew, where workers have the master's: a link on its path may lead elsewhere."""
+        if self._enters_directory and self._options.working_dir:
+            with contextlib.suppress(OSError):  # it was removed: the workers stay where the master is
+                os.chdir(self._options.working_dir)
+
     def _spec(self, worker: Worker, listeners: Listeners, details: dict[str, Any]) -> WorkerSpec:
         return WorkerSpec(
             role=(Role.APP if worker.slot else Role.AGENT).value,
@@ -73,6 +84,7 @@ class WorkerManager:
             generation=worker.generation,
             cluster_id=self._cluster_id,
             options=self._options,
+            version=__version__,
             forked_at=time.monotonic(),
             start_deadline=worker.start_deadline,
             listeners=listeners.of_slot(worker.slot) if worker.slot else [],

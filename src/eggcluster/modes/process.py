@@ -20,6 +20,7 @@ from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, is_out_of_
 from eggcluster.kernel.threads import await_steadily
 from eggcluster.model.lives.worker import ExitReport
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
+from eggcluster.options import ResolvedOptions
 
 TREE_POLL_INTERVAL = 0.02  # seconds; the kernel has no event for "a session is empty"
 MIN_LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for children that outlive their worker
@@ -43,16 +44,20 @@ def start_by_process(spec: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
         page.close()
         raise
     mark = f"{spec.cluster_id}/{spec.role}#{spec.slot}.{spec.generation}"
+    directory, interpreter = _entered(spec.options)
     # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for. It overwrites
     # the blank argument instead.
     environment = {**os.environ, CLUSTER_MARK: spec.cluster_id, WORKER_MARK: mark, "SPT_NOENV": "1"}
+    if directory is not None:
+        environment["PWD"] = directory
     with theirs:
         try:
             # -P: the current directory must not shadow the standard library before the worker sets its path.
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "eggcluster.worker", str(theirs.fileno()), TITLE_ROOM],
+                [interpreter, "-P", "-m", "eggcluster.worker", str(theirs.fileno()), TITLE_ROOM],
                 pass_fds=(theirs.fileno(), page.fd, *fds),
                 env=environment,
+                cwd=directory,
                 start_new_session=True,
             )
         except OSError:
@@ -62,6 +67,19 @@ def start_by_process(spec: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
     with contextlib.suppress(BrokenPipeError):  # the worker has died already; its exit follows
         send_first(ours, spec)
     return ProcessWorker(process, ours, page, f"{WORKER_MARK}={mark}")
+
+
+def _entered(options: ResolvedOptions) -> tuple[str | None, str]:
+    """Return the directory that a new worker enters, and its interpreter. The links on their paths are resolved now,
+    so that a worker belongs to the release that is current. What was removed is the master's own."""
+    directory, interpreter = options.working_dir or None, options.interpreter or sys.executable
+    if directory is not None and not os.path.isdir(directory):
+        _logger.warning("the working directory %s was removed: the worker starts in the master's", directory)
+        directory = None
+    if not os.access(interpreter, os.X_OK):
+        _logger.warning("the interpreter %s was removed: the worker runs %s", interpreter, sys.executable)
+        interpreter = sys.executable
+    return directory, interpreter
 
 
 class ProcessWorker(WorkerHandle):

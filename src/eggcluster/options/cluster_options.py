@@ -135,8 +135,14 @@ class ResolvedOptions(ClusterOptions):
     empty agent. `port` is None if the cluster binds no TCP port of its own (`uds`, `fd`, `ports`, `listen_fds`).
     `named` holds the fields that a source named: resolving the options again keeps them. `derived` holds the values
     that followed from others, such as the port: they give way to a replaced option that excludes them.
+
+    `working_dir` is the directory in which workers start, "" for the master's, and `interpreter` the Python of worker
+    processes, "" for the master's. They and all paths are as the user sees them: each start of a worker resolves their
+    links anew.
     """
 
+    working_dir: str = field(default="", compare=False, repr=False)
+    interpreter: str = field(default="", compare=False, repr=False)
     named: tuple[str, ...] = field(default=(), compare=False, repr=False)
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from eggcluster.options.sources import (
     resolve_conflicts,
 )
 from eggcluster.options.table import BY_FIELD
+from eggcluster.options.visible_path import follow, visible, working_directory
 
 Check = Callable[[ResolvedOptions, Naming], Iterable[str]]
 
@@ -69,11 +71,13 @@ def parse_options(
     """
     environ = os.environ if environ is None else environ
     caller = from_caller(given, options)
-    base_dir = _base_dir(caller)
+    working_dir = _working_dir(given, environ)
+    base_dir = _base_dir(caller, working_dir)
     sources = (from_file(base_dir), from_environment(environ), from_resolution(given), caller)
     entries, conflicts = resolve_conflicts(merge(sources))
     values, wrong = convert_values(entries)
-    resolved = resolve(values, entries, base_dir=base_dir, environ=environ, default_env=default_env)
+    places = {"base_dir": base_dir, "working_dir": working_dir}
+    resolved = resolve(values, entries, **places, environ=environ, default_env=default_env)
     problems = [line for source in sources for line in source.problems] + conflicts + list(wrong.values())
     problems += _check(resolved, {**caller.names, **{field: entry.name for field, entry in entries.items()}}, wrong)
     if problems:
@@ -81,12 +85,22 @@ def parse_options(
     return resolved
 
 
-def _base_dir(caller: Source) -> str:
-    given = caller.values.get("base_dir")
+def _working_dir(given: object, environ: Mapping[str, str]) -> str:
+    """Return where workers start; "" if the directory was removed: then they start where the master is."""
+    if isinstance(given, ResolvedOptions) and given.working_dir:
+        return given.working_dir
     try:
-        return os.path.abspath(given if isinstance(given, str) else "")
+        return working_directory(environ)
     except FileNotFoundError:
-        raise OptionsError("base_dir: the current directory no longer exists; name an existing directory") from None
+        return ""
+
+
+def _base_dir(caller: Source, working_dir: str) -> str:
+    given = caller.values.get("base_dir")
+    base_dir = visible(given if isinstance(given, str) else "", working_dir)
+    if not base_dir.startswith("/"):
+        raise OptionsError("base_dir: the current directory no longer exists; name an existing directory")
+    return base_dir
 
 
 def _check(options: ResolvedOptions, names: Mapping[str, str], wrong: Iterable[str]) -> list[str]:
@@ -106,6 +120,7 @@ def resolve(
     entries: Mapping[str, SourcedValue],
     *,
     base_dir: str,
+    working_dir: str,
     environ: Mapping[str, str],
     default_env: str,
 ) -> ResolvedOptions:
@@ -113,7 +128,7 @@ def resolve(
     given = {**values, "base_dir": base_dir, "env": values.get("env", default_env)}
     for field in values:
         if BY_FIELD[field].is_path:
-            given[field] = _absolute(values[field], entries[field].directory)
+            given[field] = visible(values[field], entries[field].directory or working_dir)
     fds = 0 if _asks_to_listen(values) else systemd_sockets(environ)
     resolved = {
         **given,
@@ -128,7 +143,10 @@ def resolve(
     }
     named = {*entries, "base_dir", "env"}
     derived = {field: value for field, value in resolved.items() if field not in named}
-    return ResolvedOptions(**resolved, named=tuple(sorted(named)), derived=derived)
+    interpreter = follow(sys.executable, (working_dir, base_dir))
+    return ResolvedOptions(
+        **resolved, working_dir=working_dir, interpreter=interpreter, named=tuple(sorted(named)), derived=derived
+    )
 
 
 def default_name(base_dir: str) -> str:
@@ -191,7 +209,3 @@ def _close_timeout(given: Mapping[str, Any]) -> int:
 
 def _asks_to_listen(values: Mapping[str, Any]) -> bool:
     return any(is_chosen(values.get(field)) for field in LISTENING)
-
-
-def _absolute(path: str, directory: str) -> str:
-    return os.path.abspath(os.path.join(directory, path))

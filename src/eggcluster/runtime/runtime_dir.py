@@ -28,11 +28,13 @@ MAX_TRIES = 100  # a cluster that ends may remove the directory between two step
 
 
 class Description(msgspec.Struct, frozen=True):
-    """Holds what the command line needs to find a cluster."""
+    """Holds what the command line needs to find a cluster. `base_dir` may lead through links; `started_in` is where it
+    led at the start, "" if it holds no link."""
 
     pid: Annotated[int, msgspec.Meta(gt=0)]
     name: str
     base_dir: str
+    started_in: str = ""
 
 
 def runtime_root(environ: Mapping[str, str] = os.environ) -> str:
@@ -69,7 +71,9 @@ class RuntimeDir:
             for stale in (self.control_socket, self.cluster_port):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(stale)
-            description = Description(os.getpid(), storable(self._name), storable(base_dir))
+            real = os.path.realpath(base_dir)
+            started_in = storable(real) if real != base_dir else ""
+            description = Description(os.getpid(), storable(self._name), storable(base_dir), started_in)
             write_atomically(self._description_path, msgspec.json.encode(description))
         except OSError as error:
             raise unusable(self.path, error) from None

@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from eggcluster.errors import FrameError, MessengerClosed, OptionsError
+from eggcluster import __version__
+from eggcluster.errors import BootError, FrameError, MessengerClosed, OptionsError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame, read_limit
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
@@ -162,6 +163,7 @@ class Lifecycle(ABC):
 
     def _import_application(self) -> Hooks:
         """Import what the options name. A signal ends the process meanwhile, because an import cannot be awaited."""
+        _check_version(self.spec.version)
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             for module in self.options.require:
                 self.context.import_module(module)
@@ -284,6 +286,13 @@ class Lifecycle(ABC):
     def _on_event(self, action: str, data: Any) -> None:
         if action == "egg-ready" and self._hooks is not None:
             self._ready = asyncio.get_running_loop().create_task(self._hooks.run_ready())
+
+
+def _check_version(master: str) -> None:
+    """BootError if this worker's eggcluster is another version than the master's: a deploy has brought it along."""
+    if master not in ("", __version__):
+        text = f"this version of the application has eggcluster {__version__}, and the master runs {master}"
+        raise BootError(f"{text}: a reload cannot exchange the master; stop the cluster and start it")
 
 
 async def _captured(work: Coroutine[Any, Any, None]) -> BaseException | None:
