@@ -85,7 +85,7 @@ def test_a_flood_of_reloads_starts_one_thread_at_a_time_and_each_order_is_carrie
 
     async def work() -> None:
         inbox = Inbox()
-        sources = AgentSources(inbox)
+        sources = AgentSources(inbox, ())
         orders = [Progress() for _ in range(100)]
         sources.compare(orders[0])
         await until(lambda: bool(threads))

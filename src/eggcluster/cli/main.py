@@ -147,7 +147,7 @@ def stop(**which: str | None) -> int:
 @click.option(
     "--agent/--no-agent",
     default=None,
-    help="Replace the agent, too, before the app workers [default: only if its code has changed].",
+    help="Replace the agent, too, once one new app worker has booted [default: only if its code has changed].",
 )
 def reload(agent: bool | None, **which: str | None) -> int:
     """Replace its app workers, one slot after the other, new before old: the way to run changed code."""

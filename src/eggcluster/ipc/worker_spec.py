@@ -35,8 +35,8 @@ class WorkerSpec(Struct, frozen=True):
     which it must have reported. `listening_at` is the listen address to report in `app-start`. `heartbeat_fd` is the
     memory file of its heartbeat page. At `handover_fd` an app worker receives connections that the master has
     accepted; None if there will be none. `reloads` counts the cluster's reloads, for workers that share their modules.
-    `dead_agent` is the generation of the last agent that is known dead; `version` is
-    the version of eggcluster that the master runs.
+    `dead_agent` is the generation of the last agent that is known dead; `version` is the version of
+    eggcluster that the master runs.
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's
     inode, and `cluster_fd` its listener, which only the agent inherits. The agent also gets what its predecessor

@@ -26,11 +26,13 @@ class Rollout:
 
     An app worker's successor starts first and then takes over. The next slot has its turn as soon as it listens: a
     worker that is slow to close holds up no other slot, as long as `may_drain` allows one more. The agent's successor
-    starts when the old agent is known dead: there are never two. `over` is True once every slot has its new worker and
-    every old one is gone; `failed` says that a successor did not start.
+    starts when the old agent is known dead: there are never two. So the agent comes second: a version that does not
+    boot is found by the first app worker, whose failure costs nothing. `over` is True once every slot has its new
+    worker and every old one is gone; `failed` says that a successor did not start.
     """
 
     def __init__(self, slots: Sequence[Slot], now: float, terms: RolloutTerms) -> None:
+        self._all = slots
         self._slots = list(slots)  # those that are still to come; the first of them is under way, or waits for room
         self._count = sum(1 for slot in slots if slot.number)
         self._began = now
@@ -60,8 +62,21 @@ class Rollout:
         return [Log(logging.INFO, f"every slot has its new worker, still closing: {left}", progress=True)]
 
     def _broken(self, why: str) -> list[Command]:
-        text = f"reload stopped, the current workers go on: {why.splitlines()[0]}"
+        text = f"reload stopped{self._left()}: {why.splitlines()[0]}"
         return [Log(logging.ERROR, text, progress=True), ReloadEnded(why)]
+
+    def _left(self) -> str:
+        """Tell which version each slot has, now that the reload has stopped."""
+        new, old, none = (
+            [slot.name for slot in self._all if slot.current is not None and slot.current.born >= self._began],
+            [slot.name for slot in self._all if slot.current is not None and slot.current.born < self._began],
+            [slot.name for slot in self._all if slot.current is None],
+        )
+        if not new and not none:
+            return ", the current workers go on"
+        parts = (("new version", new), ("old version", old), ("no worker", none))
+        said = (f"{what}: {', '.join(names)}" for what, names in parts if names)
+        return f" half-way ({'; '.join(said)})"
 
     def abort(self) -> list[Command]:
         """End the rollout: the cluster closes."""
