@@ -248,6 +248,15 @@ def test_a_new_version_that_does_not_boot_leaves_the_old_one_serving(project: Pr
     assert launched.get().text == "first"
 
 
+def test_a_reload_says_which_options_stay_as_started(project: Project) -> None:
+    (project.folder / "eggcluster.toml").write_text("workers = 1\n")
+    launched = project.write(app=HELLO).start().wait_ready()
+    assert "stay as started" not in said(launched.command("reload"))
+    (project.folder / "eggcluster.toml").write_text("workers = 2\n")
+    assert "changed: eggcluster.toml: workers (options stay as started" in said(launched.command("reload"))
+    assert len(launched.workers()) == 1
+
+
 def test_a_reload_after_one_that_failed_takes_up_the_repair(project: Project) -> None:
     launched = project.write(app=VERSIONED).start("--workers", "2").wait_ready()
     launched.allows_traceback = True

@@ -38,6 +38,7 @@ from eggcluster.master.events import (
 )
 from eggcluster.master.model_inputs import steering_view, supervisor_settings
 from eggcluster.master.notifier import Notifier
+from eggcluster.master.option_file import OptionFile
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.master.resources import FINAL_MESSAGES_TIMEOUT, MasterResources
@@ -90,6 +91,7 @@ class Master:
         self.worker_manager = WorkerManager(self.inbox, self.switchboard, options, owns_process=owns_process)
         self.notifier = Notifier(options, self.supervisor, self.switchboard, for_user=owns_process and not parent)
         self._started_at = time.time()
+        self._option_file = OptionFile(options.base_dir)
         self._agent_sources = AgentSources(self.inbox, (options.base_dir, options.working_dir))
 
     # -- the life of a cluster ---------------------------------------------------------------------------
@@ -256,7 +258,12 @@ class Master:
             self._agent_sources.compare(progress)
             return []
         self.requests.track_reload(progress)
+        self._option_file.look(self._tell_requesters)
         return self.supervisor.reload(self._now(), agent=agent)
+
+    def _tell_requesters(self, text: str) -> None:
+        _logger.warning("%s", text)
+        self.requests.say(text)
 
     # -- what to do --------------------------------------------------------------------------------------
 

@@ -193,6 +193,10 @@ class Roster:
     def slot_of(self, worker: Worker) -> Slot:
         return self.slots[worker.slot - 1] if worker.slot else self.agent
 
+    def to_reload(self, *, agent: bool) -> list[Slot]:
+        """Return the slots in the order of a reload: an app worker tries the new version before the agent's turn."""
+        return [self.slots[0], self.agent, *self.slots[1:]] if agent else self.slots
+
     def listening(self) -> list[Worker]:
         """Return the workers that listen, in the order of their slots."""
         return [slot.current for slot in self if slot.current is not None and slot.listening]

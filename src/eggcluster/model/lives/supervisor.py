@@ -134,8 +134,7 @@ class Supervisor:
         return [Log(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.living())]
 
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
-        """Replace every app worker, new before old, slot after slot; with `agent` the agent, too, after
-        the first slot."""
+        """Replace every app worker, new before old, slot after slot; with `agent` the agent, too."""
         if self.phase is not Phase.SERVING:
             why = f"the cluster is {self.phase.word}; reload it when it serves"
             return [Log(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
@@ -144,8 +143,7 @@ class Supervisor:
             recycling = isinstance(self._rollout, Recycling)
             what = "a worker is being recycled, the reload" if recycling else "a reload is under way, another one"
             return [Log(logging.INFO, f"{what} follows it", progress=True)]
-        first, *others = self.slots
-        rollout = Rollout([first, self.agent, *others] if agent else self.slots, now, self._terms)
+        rollout = Rollout(self.roster.to_reload(agent=agent), now, self._terms)
         return [Log(logging.INFO, "reload started", progress=True), *self._begin_rollout(rollout, now)]
 
     def heartbeats_read(self, heartbeats: Mapping[Worker, Heartbeat], now: float) -> list[Command]:
