@@ -44,7 +44,9 @@ def test_a_reload_takes_the_agent_along_only_if_its_code_has_changed(project: Pr
     project.write(helper="one = 11\n")
     told = cluster.command("reload")
     assert told.returncode == 0
-    assert told.stdout.splitlines()[1].startswith("agent reloaded: agent_worker#1:")
+    first_slot, then_agent = told.stdout.splitlines()[1:3]
+    assert first_slot.startswith("slot 1 of 1 reloaded: app_worker#1:")
+    assert then_agent.startswith("agent reloaded: agent_worker#1:")
     assert agent(cluster)["worker_id"] != first
     assert agent(cluster)["deaths"] == 0
     assert cluster.close() == 0
@@ -59,15 +61,28 @@ def test_one_may_say_so(project: Project, flag: str, generation: int) -> None:
     assert cluster.close() == 0
 
 
+def test_a_version_that_does_not_boot_costs_no_agent(project: Project) -> None:
+    cluster = project.write(app=HELLO, agent=AGENT).start("-w", "2").wait_ready()
+    cluster.allows_traceback = True
+    before = (agent(cluster)["worker_id"], cluster.workers())
+    project.write(app="raise RuntimeError('not today')\n", agent=AGENT + "changed = True\n")
+    told = cluster.command("reload")
+    assert told.returncode == 1
+    assert "reload stopped, the current workers go on: RuntimeError: not today" in told.stdout
+    assert (agent(cluster)["worker_id"], cluster.workers()) == before
+    assert cluster.close() == 0
+
+
 def test_a_new_agent_that_does_not_start_stops_the_reload_and_the_workers_go_on(project: Project) -> None:
     cluster = project.write(app=HELLO, agent=AGENT).start("-w", "1").wait_ready()
     cluster.allows_traceback = True
-    workers = cluster.workers()
+    old = cluster.workers()
     project.write(agent="raise RuntimeError('not today')\n")
     told = cluster.command("reload")
     assert told.returncode == 1
     assert "RuntimeError: not today" in told.stderr
-    assert cluster.workers() == workers
+    assert "half-way (new version: app_worker#1; no worker: agent_worker): RuntimeError: not today" in told.stdout
+    assert cluster.workers().keys() == old.keys()
     assert cluster.get().status_code == 200
     project.write(agent=AGENT)
     wait_until(lambda: agent(cluster)["state"] == "listening", "the mended agent is there")

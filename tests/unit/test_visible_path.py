@@ -1,13 +1,14 @@
 """Paths keep the links that the user sees, as long as they name the same file."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from eggcluster.cli.cluster_lookup import find_cluster
-from eggcluster.errors import ClusterNotRunning
+from eggcluster.errors import ClusterNotRunning, OptionsError
 from eggcluster.options import parse_options
 from eggcluster.options.visible_path import follow, visible, working_directory
 from eggcluster.runtime.runtime_dir import RuntimeDir
@@ -87,12 +88,16 @@ def test_a_command_finds_the_cluster_through_either_name(releases: Path, monkeyp
             assert found(base_dir) == "shop", "by the link, by where it leads, by where it led at the start"
         monkeypatch.delenv("PWD")
         assert found() == "shop"
+        monkeypatch.chdir(releases / "r2" / "bin")
         monkeypatch.setenv("PWD", str(releases / "current"))
-        (releases / "gone").mkdir()
-        monkeypatch.chdir(releases / "gone")
-        (releases / "gone").rmdir()
-        assert found() == "shop"
+        with pytest.raises(ClusterNotRunning):
+            found()  # $PWD of another program says nothing
+        monkeypatch.chdir(releases / "r1")
+        shutil.rmtree(releases / "r1")
+        assert found() == "shop", "the shell is still in the release that was removed"
         with pytest.raises(ClusterNotRunning, match=f"no cluster in {releases} is running"):
             found(str(releases))
+        with pytest.raises(OptionsError, match="the current directory no longer exists"):
+            found("bin")
     finally:
         runtime.release()

@@ -25,18 +25,23 @@ def find_cluster(name: str | None = None, pid_file: str | None = None, base_dir:
 
 
 def _names_of(base_dir: str | None) -> set[str]:
-    """Return the names of a directory (None: the current one): as the user sees it, and without links. In a directory
-    that a deploy has removed, or exchanged behind its link, the shell's $PWD is a name, too."""
-    directory, names = "", set()
+    """Return the names of a directory (None: the current one): as the user sees it, and without links."""
+    directory = ""
     with contextlib.suppress(FileNotFoundError):
         directory = working_directory(os.environ)
     if directory or (base_dir and os.path.isabs(base_dir)):
-        names = {visible(base_dir or "", directory), os.path.realpath(base_dir or os.curdir)}
-    if base_dir is None and os.environ.get("PWD", "").startswith("/"):
-        names.add(os.environ["PWD"])
-    if not names:
-        raise OptionsError("base_dir: the current directory no longer exists; choose a cluster with --name")
-    return {storable(name) for name in names}
+        return {storable(visible(base_dir or "", directory)), storable(os.path.realpath(base_dir or os.curdir))}
+    removed = _removed_directory()
+    if base_dir is None and any(cluster.started_in == removed for cluster in running_clusters()):
+        return {removed}  # a deploy has removed the release in which the cluster was started
+    raise OptionsError("base_dir: the current directory no longer exists; choose a cluster with --name")
+
+
+def _removed_directory() -> str:
+    """Return the path that the current directory had before it was removed (Linux)."""
+    with contextlib.suppress(OSError):
+        return storable(os.readlink("/proc/self/cwd").removesuffix(" (deleted)"))
+    return ""
 
 
 def _directories_of(cluster: Description) -> set[str]:
