@@ -115,3 +115,17 @@ def test_closing_while_the_agent_is_being_replaced_starts_no_new_one() -> None:
     assert not world.forked()
     world.exits(world.app(1), DONE)
     assert world.supervisor.finished
+
+
+def test_a_slot_that_stays_empty_while_the_agent_is_replaced_ends_the_reload_after_it() -> None:
+    world = booted(workers=2, replace_apps=False).pass_time(1)
+    old = world.app(1)
+    (new,) = world.reload(agent=True).forked()
+    world.started(new)  # the old worker of slot 1 still closes
+    agent = world.agent
+    world.exits(new, FAILED, failure="OSError: x")
+    assert not world.given(ReloadEnded), "the agent has been stopped, and a new one must come first"
+    (successor,) = world.exits(agent, DONE).forked()
+    assert world.started(successor).given(ReloadEnded) == [ReloadEnded("OSError: x")]
+    world.exits(old, DONE)
+    assert world.agent is successor

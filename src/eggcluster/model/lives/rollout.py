@@ -40,6 +40,7 @@ class Rollout:
         self._under_way: Slot | None = None
         self._unfinished: list[Slot] = []  # they have had their turn, but the old worker still closes
         self._closed_badly: list[str] = []
+        self._ends_after_agent: str | None = None  # why it ends once the new agent has started
         self.failed = False
 
     # -- what is reported; a reload and a recycling differ in nothing else -------------------------------------
@@ -92,6 +93,8 @@ class Rollout:
     def step(self, now: float) -> list[Command]:
         """Begin with the next slot, if there is room for one more draining worker; report the end of the rollout."""
         self._under_way = None
+        if self._ends_after_agent is not None:
+            return self._fail(self._ends_after_agent)
         if self.over:
             return self._done()
         if not self._slots or (self._slots[0].number and not self._terms.may_drain()):
@@ -126,7 +129,7 @@ class Rollout:
         if slot.retiring:
             self._unfinished.append(slot)
         self._slots.pop(0)
-        return commands + self._all_started() + self.step(now)
+        return commands + (self._all_started() if self._ends_after_agent is None else []) + self.step(now)
 
     def retired(self, slot: Slot, worker: Worker, exit: ExitReport, now: float) -> list[Command]:
         """Act on the end of a worker that was told to close: finish its slot, or start the agent; go on if the rollout
@@ -148,9 +151,17 @@ class Rollout:
         is_new = worker.born >= self._began
         if not stays_empty and not (before is WorkerState.STARTING and is_new):
             return []
+        why = worker.failure or f"{worker} died"
+        if slot.number and self._under_way is not None and self._under_way.number == 0:
+            # The agent has been stopped, and only this rollout starts its successor: that comes first.
+            self._ends_after_agent = why
+            return []
+        return self._fail(why)
+
+    def _fail(self, why: str) -> list[Command]:
         self._forget_all()
         self.failed = True
-        return self._broken(worker.failure or f"{worker} died")
+        return self._broken(why)
 
     def _retire(self, slot: Slot, old: Worker) -> list[Command]:
         slot.retire(old)
