@@ -54,11 +54,12 @@ class _ClusterHandle:
     async def reload(self, timeout: float = 300.0, *, agent: bool | None = None) -> None:
         """Replace the app workers, one slot after the other, new before old; return when all are replaced.
 
-        If `agent` is true, the agent is replaced before them; the new agent starts once the old one is gone. If `agent`
-        is None, the agent is replaced only if one of the files that its code came from has changed.
+        If `agent` is true, the agent is replaced after the first of them; the new one starts once the old one is gone.
+        If `agent` is None, it is replaced only if one of the files that its code came from has changed, or a link on
+        the way to its directory.
 
-        ControlError if a new worker does not boot; the old workers stay. RequestTimeout after `timeout` seconds; the
-        reload goes on. Cancelling ends only the waiting.
+        ControlError if a new worker does not boot; what has not been replaced stays. RequestTimeout after `timeout`
+        seconds; the reload goes on. Cancelling ends only the waiting.
         """
         await self._request("reload", timeout, agent)
 
