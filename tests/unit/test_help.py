@@ -91,6 +91,15 @@ def test_alone_it_names_the_application_that_is_here(tmp_path: Path, monkeypatch
     assert "Other applications here: shop.wsgi:application." in text
 
 
+def test_alone_behind_a_link_it_names_the_directory_as_the_shell_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "r1").mkdir()
+    (tmp_path / "current").symlink_to("r1")
+    monkeypatch.setenv("PWD", str(tmp_path / "current"))
+    assert f"{tmp_path}/current has no Python file" in page_of(tmp_path / "current", monkeypatch)
+
+
 def test_alone_it_offers_a_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "site_code.py").write_text("def create_app(): ...\n")
     assert "eggcluster start --factory site_code:create_app" in page_of(tmp_path, monkeypatch)

@@ -20,12 +20,15 @@ def find_cluster(name: str | None = None, pid_file: str | None = None, base_dir:
     if pid_file is not None:
         pid = read_pid(pid_file)
         return _one(lambda cluster: cluster.pid == pid, f'with the pid file "{pid_file}"')
-    names = _names_of(base_dir)
-    return _one(lambda cluster: not names.isdisjoint(_directories_of(cluster)), f"in {min(names, key=len)}")
+    names = names_of(base_dir)
+    return _one(lambda cluster: runs_in(cluster, names), f"in {min(names, key=len)}")
 
 
-def _names_of(base_dir: str | None) -> set[str]:
-    """Return the names of a directory (None: the current one): as the user sees it, and without links."""
+def names_of(base_dir: str | None) -> set[str]:
+    """Return the names of a directory (None: the current one): as the user sees it, and without links.
+
+    OptionsError if the current directory was removed, unless a cluster was started in it.
+    """
     directory = ""
     with contextlib.suppress(FileNotFoundError):
         directory = working_directory(os.environ)
@@ -44,8 +47,9 @@ def _removed_directory() -> str:
     return ""
 
 
-def _directories_of(cluster: Description) -> set[str]:
-    return {cluster.base_dir, storable(os.path.realpath(cluster.base_dir)), cluster.started_in}
+def runs_in(cluster: Description, names: set[str]) -> bool:
+    """Return whether a cluster runs in the directory that has these names, or was started in it."""
+    return not names.isdisjoint({cluster.base_dir, storable(os.path.realpath(cluster.base_dir)), cluster.started_in})
 
 
 def _one(wanted: Wanted, which: str) -> Description:

@@ -8,6 +8,7 @@ from eggcluster import __version__
 from eggcluster.cli.output import say
 from eggcluster.errors import OptionsError
 from eggcluster.model.lives.phase import ExitCode
+from eggcluster.options.visible_path import working_directory
 from eggcluster.runtime.runtime_dir import Description
 
 USUAL_FILES = ("app.py", "main.py", "asgi.py", "wsgi.py")
@@ -30,7 +31,7 @@ class Surroundings:
 def show_front_page() -> int:
     """Print what `eggcluster` can do in the current directory; return the exit code. OptionsError if it is gone."""
     try:
-        directory = os.getcwd()
+        directory = working_directory(os.environ)
     except FileNotFoundError:
         raise OptionsError("the current directory no longer exists; change to another one") from None
     for line in front_page(_look_around(directory)):
@@ -86,11 +87,11 @@ def _commands(lines: list[tuple[str, str]]) -> list[str]:
 
 
 def _look_around(directory: str) -> Surroundings:
+    from eggcluster.cli.cluster_lookup import names_of, runs_in
     from eggcluster.runtime.runtime_dir import running_clusters
 
-    running = list(running_clusters())
-    real = os.path.realpath(directory)
-    here = tuple(each for each in running if os.path.realpath(each.base_dir) == real)
+    running, names = list(running_clusters()), names_of(None)
+    here = tuple(each for each in running if runs_in(each, names))
     return Surroundings(
         directory,
         tuple(_targets(directory)),
