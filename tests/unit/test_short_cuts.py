@@ -172,12 +172,12 @@ def test_a_lifecycle_message_of_an_application_is_not_believed_behind_true_messa
 ) -> None:
     async def work() -> None:
         wires = Wires()
-        agent, one = await wires.agent(), await wires.app(1)
+        agent, one, two = await wires.agent(), await wires.app(1), await wires.app(2)
         agent.messenger.on("egg-ready", lambda data: agent.got.append("believed"))
         await one_by_one(one, agent, 1, 2)
         one.write(FrameKind.MESSAGE, Target.AGENT, ["egg-ready", None])
         await until(lambda: "does not come from the master" in caplog.text)
-        one.write(FrameKind.MESSAGE, Target.AGENT, 7)
+        two.write(FrameKind.MESSAGE, Target.AGENT, 7)  # of one sender, a second line would wait for a second
         await until(lambda: "cannot be read" in caplog.text)
         await one_by_one(one, agent, 3)
         assert agent.got == [1, 2, 3]
