@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from eggcluster.kernel.nonblocking_output import ATOMIC, NonblockingOutput
 from eggcluster.model.log_buffer import LogBuffer
+from eggcluster.wording import one_line
 
 if TYPE_CHECKING:
     import asyncio
@@ -155,7 +156,7 @@ def _misuse(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
     text = f"invalid logging call at {record.pathname}:{record.lineno}: {type(error).__name__}"
     with contextlib.suppress(Exception):
         text += f": {error}: {record.msg!r} with {record.args!r}"
-    return _record(record.name, logging.ERROR, text)
+    return _record(record.name, logging.ERROR, one_line(text))
 
 
 def _record(name: str, level: int, text: str) -> logging.LogRecord:

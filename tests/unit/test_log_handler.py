@@ -238,6 +238,15 @@ def test_an_argument_whose_repr_raises_ends_nothing(pipe: End) -> None:
     assert b"invalid logging call" in read_all(pipe[1], b"RecursionError")
 
 
+def test_an_argument_that_raises_hostile_text_is_one_line(pipe: End) -> None:
+    class Odd:
+        def __str__(self) -> str:
+            raise ValueError("a\n\x1b[2Jb")
+
+    Log(pipe[0]).logger.info("%s", Odd())
+    assert rb"ValueError: a\n\x1b[2Jb: '%s' with" in os.read(pipe[1], 1000)
+
+
 def test_odd_text_is_escaped(pipe: End) -> None:
     Log(pipe[0]).say("\ud800 é")
     assert os.read(pipe[1], 100) == "\\ud800 é\n".encode()
