@@ -95,7 +95,7 @@ class WsgiExchange(Exchange):
             self.start(*response)
         try:
             self.write(body, more=more)
-        except BadResponse as error:
+        except Exception as error:  # whatever it is, the client must not wait
             self.connection.server.log_failure(self, error)
             self.break_off()
         if more and self.is_waiting:
@@ -246,6 +246,8 @@ class WsgiExchange(Exchange):
                 self._changed.wait()
 
     def _hand_over(self, piece: bytes, *, more: bool) -> None:
+        if not isinstance(piece, (bytes, bytearray, memoryview)):
+            raise TypeError(f"each piece of a WSGI response has to be bytes, not {type(piece).__name__}")
         response, self._response = self._response, None
         if response is None and not self._has_begun:
             raise AssertionError("the application returned, or wrote, before it called start_response")

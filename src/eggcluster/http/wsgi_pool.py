@@ -68,9 +68,13 @@ class WsgiPool:
     def _carry_out(self) -> None:
         self._is_woken = False  # first: what is appended from now on wakes the loop again
         handed_over = self._handed_over
-        while handed_over:
-            call, args = handed_over.popleft()
-            call(*args)
+        try:
+            while handed_over:
+                call, args = handed_over.popleft()
+                call(*args)
+        finally:
+            if handed_over:  # a call has raised, which the loop reports: it must not keep the others
+                self._loop.call_soon(self._carry_out)
 
     def _start_thread(self) -> None:
         self._threads += 1

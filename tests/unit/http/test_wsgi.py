@@ -1,5 +1,6 @@
 """WSGI applications (PEP 3333) over a loopback port: environ, bodies, responses, and clients that leave."""
 
+import asyncio
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -10,9 +11,10 @@ import pytest
 
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.wsgi import WsgiExchange
+from eggcluster.http.wsgi_pool import WsgiPool
 from tests.unit.conftest import Run
 from tests.unit.http.wire import Serving
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], None]]
@@ -196,6 +198,52 @@ def test_an_error_before_the_first_bytes_is_500_and_one_after_them_breaks_off(ru
             assert b"piece" in rest
             assert not rest.endswith(b"0\r\n\r\n")
             assert str(await site.failed()) == "broken"
+
+    run(work())
+
+
+@pytest.mark.parametrize("body", [["text"], ["text", "more"], "text", [5], [5, 6], [None], None])
+def test_a_body_that_is_no_bytes_is_an_error(run: Run, body: Any) -> None:
+    def app(environ: Environ, start_response: StartResponse) -> Any:
+        write = start_response("200 OK", TEXT)
+        if environ["PATH_INFO"] == "/write":
+            write(body)
+        return body
+
+    async def work() -> None:
+        async with serving(app) as site:
+            for path in (b"/", b"/write"):
+                client = await site.connect()
+                await client.send(GET % path)
+                assert (await client.answer()).status == 500
+                assert isinstance(await site.failed(), TypeError)
+
+    run(work())
+
+
+def test_what_the_loop_fails_to_carry_out_does_not_keep_the_rest(run: Run) -> None:
+    both_handed_over = threading.Event()
+
+    async def work() -> None:
+        reported: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        pool, carried_out = WsgiPool(1, loop), asyncio.Event()
+
+        def fail() -> None:
+            assert both_handed_over.wait(DEADLINE)
+            raise LookupError
+
+        def hand_over() -> None:
+            pool.hand_over(fail)
+            pool.hand_over(carried_out.set)
+            both_handed_over.set()
+
+        thread = threading.Thread(target=hand_over)
+        thread.start()
+        await asyncio.wait_for(carried_out.wait(), DEADLINE)
+        thread.join()
+        assert isinstance(reported.pop()["exception"], LookupError)
 
     run(work())
 
