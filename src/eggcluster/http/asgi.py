@@ -86,10 +86,10 @@ class AsgiExchange(Exchange):
             await server.app(self._scope(), self.receive, self.send)
             if self.stage != DONE:
                 self._incomplete()
-        except asyncio.CancelledError:
-            self._fail(UNAVAILABLE)
-            raise
         except BaseException as error:  # a request's error stays with it
+            if is_cancellation(error):
+                self._fail(UNAVAILABLE)
+                raise
             server.log_failure(self, error)
             self._fail(SERVER_ERROR)
         finally:
@@ -221,6 +221,15 @@ class AsgiExchange(Exchange):
         """Answer instead of the application; if that has begun, the client sees that its response broke off."""
         if self.stage != DONE:
             self.fail(rejection)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Return whether an error ends the current task because the server has cancelled it.
+
+    A CancelledError may also be the application's own: of a task that it has cancelled and waited for.
+    """
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _complete(waiting: "Iterable[asyncio.Future[None]]") -> None:

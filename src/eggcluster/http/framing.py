@@ -77,12 +77,12 @@ def render_head(status: int, headers: Iterable[Header]) -> tuple[bytes, int | No
     """Return the status line and the application's fields, its Content-Length, and the bits of what is special.
 
     Left out are fields about the connection, and the empty line at the end. BadResponse for a head that cannot be sent:
-    a name that is not a token, a line break or a NUL in a value (RFC 9110, 5.5), two different lengths, a transfer
-    coding other than chunked.
+    a status or fields of other types, a name that is not a token, a line break or a NUL in a value (RFC 9110, 5.5), two
+    different lengths, a transfer coding other than chunked.
     """
-    parts = [_LINES.get(status) or status_line(status)]
     special, length, lines = 0, None, 1
     try:
+        parts = [_LINES.get(status) or status_line(status)]
         for name, value in headers:
             kind = _KINDS.get(name)
             if kind is None:
@@ -99,8 +99,9 @@ def render_head(status: int, headers: Iterable[Header]) -> tuple[bytes, int | No
             parts += (name, b": ", value, b"\r\n")
             lines += 1
         head = b"".join(parts)
-    except TypeError as error:
-        raise BadResponse(f"the name and the value of a header have to be bytes: {error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        text = "the status has to be a number, and each header a pair of bytes, its name and its value"
+        raise BadResponse(f"{text}: {error}") from None
     if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise BadResponse("the value of a header contains a line break or a NUL")
     return head, length, special

@@ -1,11 +1,10 @@
 """A request for a WebSocket, and its ASGI application. Runs in the app workers."""
 
-import asyncio
 import contextvars
 import logging
 from typing import TYPE_CHECKING, Any
 
-from eggcluster.http.asgi import AsgiExchange, start_task
+from eggcluster.http.asgi import AsgiExchange, is_cancellation, start_task
 from eggcluster.http.connection import HttpConnection
 from eggcluster.http.exchange import DONE, NOTHING
 from eggcluster.http.framing import DATE, SERVER, BadResponse, render_head
@@ -76,10 +75,10 @@ class WebSocketExchange(AsgiExchange):
             if await self._shake_hands(websocket):
                 await server.app(self._scope(), websocket.receive, self.send)
                 self._returned(websocket)
-        except asyncio.CancelledError:
-            websocket.cut()
-            raise
         except BaseException as error:  # what one connection raises stays with it
+            if is_cancellation(error):
+                websocket.cut()
+                raise
             if not isinstance(error, ClientDisconnected) or websocket.state == OPEN:  # OPEN: it is of another one
                 server.log_failure(self, error)
             self._fail(SERVER_ERROR)

@@ -193,6 +193,32 @@ def test_a_header_that_cannot_be_sent_is_answered_with_500(run: Run, header: tup
     run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("200", []), (None, []), ([200], []), (200, {"name": "value"}), (200, [(b"a", b"b", b"c")]), (200, [None]),
+        (200, [(b"content-length", 5)]), (200, [(b"connection", None)]),
+    ],
+)  # fmt: skip
+def test_a_head_of_the_wrong_types_is_answered_with_500(run: Run, status: Any, headers: Any) -> None:
+    """Also if the application waits after it."""
+    gone = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await gone.wait()
+
+    async def scenario() -> None:
+        async with Serving(app) as serving:
+            client = await serving.connect()
+            await client.send(get())
+            assert (await client.answer()).status == 500
+            assert "has to be a number, and each header a pair" in str(await serving.failed())
+            gone.set()
+
+    run(scenario())
+
+
 # -- the application's mistakes ----------------------------------------------------------------------------------
 
 
@@ -257,6 +283,22 @@ def test_an_application_that_returns_too_early_is_at_fault(run: Run, sent: int) 
             assert received.startswith(b"HTTP/1.1 200 " if sent == 2 else b"HTTP/1.1 500 ")
             assert not received.endswith(b"0\r\n\r\n")
             assert "returned" in str(await serving.failed())
+
+    run(scenario())
+
+
+def test_a_task_of_its_own_that_was_cancelled_is_the_applications_error(run: Run) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    async def scenario() -> None:
+        async with Serving(app) as serving:
+            client = await serving.connect()
+            await client.send(get())
+            assert (await client.answer()).status == 500
+            assert isinstance(await serving.failed(), asyncio.CancelledError)
 
     run(scenario())
 
