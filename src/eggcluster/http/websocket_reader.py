@@ -111,11 +111,11 @@ class WebSocketReader:
             transport.resume_reading()
 
     def _parse(self, protocol: "ServerProtocol", data: bytes) -> None:
-        events = self._events
+        events, was_closing = self._events, protocol.close_sent is not None
         try:
             protocol.receive_data(data)
             if replies := protocol.data_to_send():
-                events.reply(replies, closes=protocol.close_sent is not None)
+                events.reply(replies, closes=protocol.close_sent is not None and not was_closing)
             for frame in protocol.events_received():
                 self._take(protocol, frame)
             if protocol.parser_exc is not None and protocol.close_sent is not None:

@@ -432,6 +432,28 @@ def test_a_client_that_pings_and_does_not_read_gets_the_last_pong_later(run: Run
     run(work())
 
 
+def test_a_client_that_pings_a_closing_server_and_does_not_read_gets_no_pongs_stored(run: Run) -> None:
+    """Pongs of ten seconds would be 100 MB."""
+    pings = frame(PING, b"x" * 100) * 10_000
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        await send(ACCEPT)
+        for _ in range(100):
+            await send({"type": "websocket.send", "bytes": bytes(100_000)})
+
+    async def work() -> None:
+        async with Site(app) as site, site.raw() as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await until(lambda: site.connection.is_write_paused, "a full buffer", DEADLINE)
+            site.connection.cut()
+            queued = site.connection.transport.get_write_buffer_size()
+            client.write(pings + frame(PING, b"last"))
+            await until(lambda: site.connection._held_pong[2:] == b"last", "the last ping", DEADLINE)
+            assert site.connection.transport.get_write_buffer_size() <= queued
+
+    run(work())
+
+
 # -- what the server fails at ------------------------------------------------------------------------------------
 
 
