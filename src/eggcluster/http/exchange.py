@@ -30,6 +30,7 @@ from eggcluster.http.rules import BODY_TOO_LARGE, SERVER_ERROR, TIMED_OUT, UNAVA
 from eggcluster.http.server import NEVER
 
 BODY_AHEAD = 64 * 1024  # bytes of a body that are read before the application asks for them
+MOST_PIECES = 256  # that they are kept in: the object around a chunk of two bytes is twenty times as large
 SHORT_REST = 64 * 1024  # bytes of a body that are read and dropped so that the connection can be used again
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -89,6 +90,8 @@ class Exchange(Request):
             raise Refused(BODY_TOO_LARGE)
         if self.body is None:
             self.body = []
+        elif len(self.body) >= MOST_PIECES:
+            self.body = [b"".join(self.body)]
         self.body.append(data)
         self.body_bytes += len(data)
         if self.is_waiting:

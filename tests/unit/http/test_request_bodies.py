@@ -43,6 +43,30 @@ def test_a_body_comes_in_pieces(run: Run) -> None:
     run(scenario())
 
 
+def test_tiny_chunks_do_not_fill_the_memory(run: Run) -> None:
+    may_read = asyncio.Event()
+    chunks = b"2\r\nab\r\n" * 20_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_read.wait()
+        await respond(send, await read_body(receive))
+
+    async def scenario() -> None:
+        async with Serving(app) as serving:
+            client = await serving.connect()
+            await client.send(get("/", "Transfer-Encoding: chunked", method="POST") + chunks)
+            await until(lambda: any(each.body_bytes == 40_000 for each in bodies(serving)), "the body has come")
+            assert all(len(each.body or ()) <= exchange_module.MOST_PIECES for each in bodies(serving))
+            await client.send(b"0\r\n\r\n")
+            may_read.set()
+            assert (await client.answer()).body == b"ab" * 20_000
+
+    def bodies(serving: Serving) -> list[exchange_module.Exchange]:
+        return [each for each in serving.server.running if isinstance(each, exchange_module.Exchange)]
+
+    run(scenario())
+
+
 def test_a_body_in_chunks_is_read_without_its_trailers(run: Run) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         body = await read_body(receive)
