@@ -15,6 +15,7 @@ from eggcluster.http.rules import SERVER_ERROR, UNAVAILABLE, Rejection
 from eggcluster.kernel.stacks import stack_of, waiting
 
 LARGE = 256 * 1024  # bytes; a longer piece is written in parts of this size, so that the client's pace counts
+PIECES = 16  # of a response that are sent before others have their turn
 Loop = asyncio.AbstractEventLoop
 VERSIONS = {"version": "3.0", "spec_version": "2.3"}
 
@@ -41,6 +42,7 @@ class AsgiExchange(Exchange):
     _end_told = False
     _awaits_trailers = False
     _trailers = b""
+    _pieces = 0  # of the body, sent without a wait
     _writers: "tuple[asyncio.Future[None], ...]" = ()
 
     def begin(self, context: contextvars.Context) -> None:
@@ -77,6 +79,13 @@ class AsgiExchange(Exchange):
             writer = self.connection.server.loop.create_future()
             self._writers = (*self._writers, writer)
             await writer
+
+    async def _give_turn(self) -> None:
+        """Let others run now and then, and the connection's end be told: an application that only sends, to a client
+        that takes all at once or is gone, would never wait for anything."""
+        self._pieces += 1
+        if self._pieces % PIECES == 0 or self.connection.transport.is_closing():
+            await asyncio.sleep(0)
 
     # -- the application's side ------------------------------------------------------------------------------
 
@@ -143,18 +152,21 @@ class AsgiExchange(Exchange):
         return extensions
 
     async def receive(self) -> dict[str, Any]:
-        """Return the next event: a piece of the body, or `http.disconnect` when the client or the response is done."""
+        """Return the next event: a piece of the body, or `http.disconnect` when the client or the response is done.
+
+        The latter again and again: others have their turn then, because an application may ignore it in a loop.
+        """
         if self.head.expects_continue:
             self.invite_body()
         while True:
             if self.stage == DONE:
-                return {"type": "http.disconnect"}
+                return await _disconnect()
             if self.body or (self.body_is_complete and not self._end_told):
                 body = self.take_body()
                 self._end_told = self.body_is_complete
                 return {"type": "http.request", "body": body, "more_body": not self.body_is_complete}
             if self.client_is_gone:
-                return {"type": "http.disconnect"}
+                return await _disconnect()
             receiver = self.connection.server.loop.create_future()
             self._receivers, self.is_waiting = (*self._receivers, receiver), True
             await receiver
@@ -173,6 +185,8 @@ class AsgiExchange(Exchange):
                 self.write(body, more=more)
             if self.connection.is_write_paused:
                 await self._wait_for_room()
+            elif more:
+                await self._give_turn()
         elif kind == "http.response.start" and stage == NOTHING:
             self.start(message["status"], message.get("headers", ()))
             if message.get("trailers"):
@@ -221,6 +235,11 @@ class AsgiExchange(Exchange):
         """Answer instead of the application; if that has begun, the client sees that its response broke off."""
         if self.stage != DONE:
             self.fail(rejection)
+
+
+async def _disconnect() -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return {"type": "http.disconnect"}
 
 
 def is_cancellation(error: BaseException) -> bool:

@@ -135,6 +135,8 @@ class WebSocketExchange(AsgiExchange):
         assert websocket is not None
         if websocket.is_write_paused:
             await websocket.wait_for_room()
+        else:
+            await self._give_turn()
         if websocket.state == OPEN:
             self._send(websocket, kind, message)
         elif websocket.state == OPENING:

@@ -287,6 +287,66 @@ def test_an_application_that_returns_too_early_is_at_fault(run: Run, sent: int) 
     run(scenario())
 
 
+@pytest.mark.parametrize("way", ["send", "receive"])
+def test_an_application_that_never_waits_does_not_stop_the_others(run: Run, way: str) -> None:
+    """To a HEAD request nothing of the body is sent, so no client makes `send` wait."""
+    others: list[str] = []
+    others_had_their_turn: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            others.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(100_000):
+            if not others and way == "send":
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            elif not others:
+                await receive()
+        others_had_their_turn.append(bool(others))
+        await send({"type": "http.response.body"})
+
+    async def scenario() -> None:
+        async with Serving(app) as serving:
+            endless, other = await serving.connect(), await serving.connect()
+            await endless.send(get(method="HEAD"))
+            if way == "receive":
+                await endless.until(b"\r\n\r\n")
+                endless.shut_down()
+            await other.send(get())
+            assert (await other.answer()).status == 200
+            await until(lambda: len(others_had_their_turn) == 2, "the endless one has ended")
+            assert all(others_had_their_turn)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("uses_reset", [False, True])
+def test_an_endless_stream_ends_with_its_client(run: Run, uses_reset: bool) -> None:
+    sent = 0
+    is_lost = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200})
+        while not is_lost.is_set() and sent < 200_000:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            sent += 1
+
+    async def scenario() -> None:
+        async with Serving(app) as serving:
+            client = await serving.connect()
+            await client.send(get())
+            await client.until(b"x")
+            client.reset() if uses_reset else client.close()
+            await until(lambda: not serving.server.connections, "the connection is lost")
+            is_lost.set()
+            await until(lambda: not serving.server.running, "the application has ended")
+            assert sent < 200_000
+            serving.failures.clear()  # it may have returned before it was told
+
+    run(scenario())
+
+
 def test_a_task_of_its_own_that_was_cancelled_is_the_applications_error(run: Run) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.create_task(asyncio.sleep(60))

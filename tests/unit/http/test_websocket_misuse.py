@@ -432,6 +432,26 @@ def test_a_client_that_pings_and_does_not_read_gets_the_last_pong_later(run: Run
     run(work())
 
 
+def test_an_application_that_only_sends_ends_with_its_client(run: Run) -> None:
+    sent = 0
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await send(ACCEPT)
+        while sent < 200_000:
+            await send({"type": "websocket.send", "text": "x"})
+            sent += 1
+
+    async def work() -> None:
+        async with Site(app) as site, site.raw() as client:
+            await client.read_frame()
+            client.writer.transport.abort()
+            await site.wait_idle()
+            assert sent < 200_000
+
+    run(work())
+
+
 def test_a_client_that_pings_a_closing_server_and_does_not_read_gets_no_pongs_stored(run: Run) -> None:
     """Pongs of ten seconds would be 100 MB."""
     pings = frame(PING, b"x" * 100) * 10_000
