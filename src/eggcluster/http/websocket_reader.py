@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 AHEAD = 64 * 1024  # bytes that are read and not parsed: the queue is full, or the application has not accepted yet
 SLICE = 16 * 1024  # bytes that are parsed at once: a thousand times as much may come out of the decompression
+FRAMES = 1000  # that are taken before others have their turn: 7 ms; frames of one byte come by the million
 
 
 class Events(Protocol):
@@ -40,7 +41,9 @@ class Events(Protocol):
 class WebSocketReader:
     """Parses what comes as long as the application takes it; otherwise lets it wait, at last in the client."""
 
-    __slots__ = ("_events", "_fragments", "_has_paused", "_is_paused", "_sees_end", "_unparsed", "protocol", "queue")
+    __slots__ = (
+        "_events", "_fragments", "_has_paused", "_is_due", "_is_paused", "_sees_end", "_unparsed", "protocol", "queue",
+    )  # fmt: skip
 
     def __init__(self, events: Events) -> None:
         self._events = events
@@ -49,6 +52,7 @@ class WebSocketReader:
         self._is_paused = False  # nothing is read from the transport
         self._has_paused = False  # since `has_paused` was called
         self._unparsed = bytearray()
+        self._is_due = False  # the loop's next turn goes on parsing
         self._fragments = FragmentJoiner()
         self._sees_end = False
 
@@ -89,15 +93,22 @@ class WebSocketReader:
         self._choose_reading()
 
     def parse_rest(self) -> None:
-        """Parse what has come, until the queue is full; choose whether to read more."""
-        unparsed = self._unparsed
-        while unparsed and self.protocol is not None and not self.queue.is_full:
+        """Parse what has come, until the queue is full, or others must have their turn; choose whether to read more."""
+        unparsed, frames = self._unparsed, 0
+        while unparsed and self.protocol is not None and not self.queue.is_full and frames < FRAMES:
             piece = bytes(unparsed[:SLICE])
             del unparsed[:SLICE]
-            self._parse(self.protocol, piece)
+            frames += self._parse(self.protocol, piece)
+        if unparsed and frames >= FRAMES and not self._is_due:
+            self._is_due = True
+            self._events.server.loop.call_soon(self._go_on)
         if self._sees_end:
             self.receive_end()
         self._choose_reading()
+
+    def _go_on(self) -> None:
+        self._is_due = False
+        self.parse_rest()
 
     def _choose_reading(self) -> None:
         paused, transport = len(self._unparsed) > AHEAD, self._events.transport
@@ -110,19 +121,23 @@ class WebSocketReader:
         else:
             transport.resume_reading()
 
-    def _parse(self, protocol: "ServerProtocol", data: bytes) -> None:
+    def _parse(self, protocol: "ServerProtocol", data: bytes) -> int:
+        """Take what a piece completes; return the number of frames."""
+        frames: list[Any] = []
         events, was_closing = self._events, protocol.close_sent is not None
         try:
             protocol.receive_data(data)
             if replies := protocol.data_to_send():
                 events.reply(replies, closes=protocol.close_sent is not None and not was_closing)
-            for frame in protocol.events_received():
+            frames = protocol.events_received()
+            for frame in frames:
                 self._take(protocol, frame)
             if protocol.parser_exc is not None and protocol.close_sent is not None:
                 events.fail(protocol.close_sent.code, protocol.close_sent.reason)
         except Exception as error:  # what one connection raises stays with it
             events.server.log_defect("reading from a WebSocket failed", error)
             events.abort()
+        return len(frames)
 
     def _take(self, protocol: "ServerProtocol", frame: Any) -> None:
         opcode = frame.opcode

@@ -169,6 +169,29 @@ def test_fragments_are_joined_and_a_ping_between_them_is_answered(run: Run) -> N
     run(work())
 
 
+def test_tiny_fragments_leave_others_their_turn(run: Run) -> None:
+    count = 50_000
+    received: list[Event] = []
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(ACCEPT)
+        received.append(await receive())
+
+    async def work() -> None:
+        async with Site(app) as site, site.raw():
+            connection, loop, turns = site.connection, asyncio.get_running_loop(), 0
+            rest = frame(CONTINUATION, b"x", final=False) * count + frame(CONTINUATION)
+            loop.call_soon(connection.data_received, frame(TEXT, b"x", final=False) + rest)
+            while not received:
+                turns += 1
+                await asyncio.sleep(0)
+            assert received[0]["text"] == "x" * (count + 1)
+            assert turns >= count // websocket_reader.FRAMES // 3  # a slice has some more frames
+
+    run(work())
+
+
 def test_compressed_fragments_are_unpacked_and_joined(run: Run) -> None:
     async def work() -> None:
         async with Site(listen) as site, site.raw(upgrade(DEFLATE)) as client:
