@@ -57,6 +57,20 @@ def text(expected: str, pattern: str = r"[^\0]+") -> OptionType:
     return OptionType(expected, str, take)
 
 
+def header() -> OptionType:
+    """Return the type of a header for every response (RFC 9110, 5). One that frames the response is the server's."""
+    plain = text("NAME:VALUE", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
+    framing = ("content-length", "transfer-encoding", "connection", "upgrade", "trailer")
+
+    def take(value: object) -> object:
+        taken = plain.take(value)
+        if str(taken).partition(":")[0].lower() in framing:
+            raise BadValue("names a header that the server sets by itself: leave it out")
+        return taken
+
+    return OptionType(plain.expected, str, take)
+
+
 def whole(expected: str, least: int, most: int) -> OptionType:
     """Return the type of a whole number from `least` to `most`."""
 

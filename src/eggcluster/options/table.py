@@ -7,6 +7,7 @@ from eggcluster.model.lives.health import MIN_HANG_TIMEOUT
 from eggcluster.options.option import SWITCH, row
 from eggcluster.options.option_type import (
     choice,
+    header,
     log_level,
     many,
     permissions,
@@ -34,7 +35,8 @@ BYTES = whole("a number of bytes", 1, GIB)
 CLOSE_MS = whole("a number of milliseconds", 0, DAY_MS)
 PATH = text("the path of a file")
 LEVEL = log_level()
-HEADER = text("NAME:VALUE", r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, section 5
+HEADER = header()
+ROOT_PATH = text('a path that begins with "/" and does not end with it, such as /shop', r"(?:/[^\0/]+)*")
 # Characters that `ps`, a directory name and a shell take without quoting.
 CLUSTER_NAME = text("1 to 64 letters, digits, dots, dashes and underscores", r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
 ENV_NAME = text("a word of letters, digits, dots, dashes and underscores", r"[A-Za-z0-9._-]{1,64}")
@@ -155,7 +157,7 @@ OPTIONS = (
     row(
         "keep_alive_timeout",
         whole("a number of seconds", 0, 86_400),
-        "seconds until an idle connection is closed",
+        "seconds until an idle connection is closed; 0: no limit",
         "SECONDS",
     ),
     row("max_header_bytes", whole("a number of bytes", 1024, 16_777_216), "the largest request head", "BYTES"),
@@ -179,11 +181,11 @@ OPTIONS = (
         "each connection from one of these proxies begins with a PROXY header, version 1 or 2",
         flags=("--proxy-protocol",),
     ),
-    row("root_path", text("a path", r"[^\0]*"), "the path under which a proxy mounts the application", "PATH"),
+    row("root_path", ROOT_PATH, "the path under which a proxy mounts the application", "PATH"),
     row(
         "limit_concurrency",
         whole("a number of connections", 1, 1_000_000),
-        "answer 503 above this number of connections in one app worker",
+        "answer 503 from this number of connections in one app worker on, with the one that asks",
         "N",
         default="no limit",
     ),
