@@ -23,6 +23,7 @@ from eggcluster.http.server import NEVER, HttpServer
 from eggcluster.kernel.peer_end import peer_end
 
 SLICE = 64 * 1024  # bytes parsed at once: each may hold pipelined requests, and those after the first have to wait
+PIECES = 4096  # of a body that are taken before others have their turn: one byte may be a piece
 LOOK = 0.5  # seconds between two looks for the client's end while nothing is read
 
 # The states of a connection: the table in connection.py. Plain numbers: up to Python 3.11 an Enum's member costs much
@@ -34,9 +35,9 @@ class RequestReader(asyncio.Protocol):
     """Gives each request to the server's application, one at a time: `exchange` is the one whose response is due."""
 
     __slots__ = (
-        "_context", "_fresh", "_head_bytes", "_headers", "_is_upgrading", "_parser", "_reading", "_reading_paused",
-        "_rejection", "_sees_end", "_unparsed", "_url", "_waiting", "deadline", "exchange", "has_asked",
-        "is_write_paused", "server", "since", "state", "transport",
+        "_context", "_fresh", "_head_bytes", "_headers", "_is_upgrading", "_parser", "_pieces", "_reading",
+        "_reading_paused", "_rejection", "_sees_end", "_unparsed", "_url", "_waiting", "deadline", "exchange",
+        "has_asked", "is_write_paused", "server", "since", "state", "transport",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -61,6 +62,7 @@ class RequestReader(asyncio.Protocol):
         self._unparsed: bytes | memoryview = b""
         self._rejection: Rejection | None = None  # the answer to what comes after the waiting requests
         self._reading_paused = False
+        self._pieces = 0  # of bodies, since others had their turn
         self._sees_end = False  # the client has shut its sending half
         self._is_upgrading = False  # nothing more is parsed: another protocol begins
 
@@ -165,9 +167,17 @@ class RequestReader(asyncio.Protocol):
             return
         self._head_bytes = 0
         request.body_received(data)
-        if not request.wants_body:
+        self._pieces += 1
+        if self._pieces == PIECES:  # uvloop reads up to 8 MB in one turn, unless reading is paused
+            self.server.loop.call_soon(self._next_turn)
+            self.choose_reading()
+        elif not request.wants_body:
             self.choose_reading()
         self.set_body_deadline()
+
+    def _next_turn(self) -> None:
+        self._pieces = 0
+        self.choose_reading()
 
     def on_message_complete(self) -> None:
         request, self._reading = self._reading, None
@@ -206,11 +216,13 @@ class RequestReader(asyncio.Protocol):
     # -- reading, or not -----------------------------------------------------------------------------------
 
     def choose_reading(self) -> None:
-        """Read on, or stop: while requests wait for the one before, or a body for its application."""
+        """Read on, or stop: while requests wait for the one before, a body for its application, or others for their
+        turn."""
         if self.state == UPGRADED:
             return
         exchange = self._reading
-        wanted = (exchange is None or exchange.wants_body) and not self._waiting and not self._is_upgrading
+        takes_body = exchange is None or (exchange.wants_body and self._pieces < PIECES)
+        wanted = takes_body and not self._waiting and not self._is_upgrading
         if wanted is self._reading_paused and not self._sees_end and not self.transport.is_closing():
             self._reading_paused = not wanted
             if wanted:

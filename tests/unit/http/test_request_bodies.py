@@ -8,6 +8,7 @@ import pytest
 
 from eggcluster.http import connection as connection_module
 from eggcluster.http import exchange as exchange_module
+from eggcluster.http import reader as reader_module
 from eggcluster.http.http_settings import HttpSettings
 from tests.unit.conftest import Run
 from tests.unit.http.wire import Client, Receive, Scope, Send, Serving, echo, get, post, read_body, respond, turns
@@ -63,6 +64,26 @@ def test_tiny_chunks_do_not_fill_the_memory(run: Run) -> None:
 
     def bodies(serving: Serving) -> list[exchange_module.Exchange]:
         return [each for each in serving.server.running if isinstance(each, exchange_module.Exchange)]
+
+    run(scenario())
+
+
+def test_a_body_of_tiny_chunks_leaves_others_their_turn(run: Run) -> None:
+    """The loop may read on and on in one turn, as long as reading is not paused."""
+
+    async def scenario() -> None:
+        async with Serving(echo) as serving:
+            client = await serving.connect()
+            await client.send(get("/", "Transfer-Encoding: chunked", method="POST"))
+            connection = await client.accepted()
+            await until(lambda: serving.server.running, "the head has come")
+            connection.data_received(b"1\r\na\r\n" * (reader_module.PIECES - 1))
+            assert connection.transport.is_reading()
+            connection.data_received(b"1\r\na\r\n" * 2)
+            assert not connection.transport.is_reading()
+            await client.send(b"1\r\na\r\n0\r\n\r\n")
+            assert (await client.answer()).body == b"POST / " + b"a" * (reader_module.PIECES + 2)
+            assert connection.transport.is_reading()
 
     run(scenario())
 
