@@ -13,6 +13,7 @@ from eggcluster.http.framing import BadResponse, has_no_body, render_trailers
 from eggcluster.http.request_timeout import GRACE
 from eggcluster.http.rules import SERVER_ERROR, UNAVAILABLE, Rejection
 from eggcluster.kernel.stacks import stack_of, waiting
+from eggcluster.kernel.tasks import is_cancellation
 
 LARGE = 256 * 1024  # bytes; a longer piece is written in parts of this size, so that the client's pace counts
 PIECES = 16  # of a response that are sent before others have their turn
@@ -240,15 +241,6 @@ class AsgiExchange(Exchange):
 async def _disconnect() -> dict[str, Any]:
     await asyncio.sleep(0)
     return {"type": "http.disconnect"}
-
-
-def is_cancellation(error: BaseException) -> bool:
-    """Return whether an error ends the current task because the server has cancelled it.
-
-    A CancelledError may also be the application's own: of a task that it has cancelled and waited for.
-    """
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _complete(waiting: "Iterable[asyncio.Future[None]]") -> None:

@@ -4,7 +4,7 @@ import contextvars
 import logging
 from typing import TYPE_CHECKING, Any
 
-from eggcluster.http.asgi import AsgiExchange, is_cancellation, start_task
+from eggcluster.http.asgi import AsgiExchange, start_task
 from eggcluster.http.connection import HttpConnection
 from eggcluster.http.exchange import DONE, NOTHING
 from eggcluster.http.framing import DATE, SERVER, BadResponse, render_head
@@ -12,6 +12,7 @@ from eggcluster.http.head import RequestHead
 from eggcluster.http.rules import SERVER_ERROR, Rejection
 from eggcluster.http.websocket_connection import OPEN, OPENING, WebSocketConnection
 from eggcluster.http.websocket_frames import BINARY, INTERNAL_ERROR, NORMAL, TEXT
+from eggcluster.kernel.tasks import is_cancellation
 
 if TYPE_CHECKING:
     from eggcluster.http.websocket_handshake import Handshake
