@@ -78,7 +78,7 @@ from eggcluster import Application
 def wsgi(environ, start_response):
     start_response("200 OK", [("content-type", "text/plain")])
     yield b"%d\\n" % app.slot
-    environ["eggcluster_closing"].wait(1000)
+    environ["eggcluster.closing"].wait(1000)
     yield b"bye"
 
 app = Application(wsgi)

@@ -9,6 +9,7 @@ from eggcluster.http.exchange import Exchange
 from eggcluster.http.wsgi_files import FileWrapper
 
 _VARIABLES: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+USUAL_PORTS = {"http": "80", "https": "443"}  # of a Unix socket, which has none
 _KNOWN = 1024  # header names that are remembered
 
 
@@ -48,8 +49,8 @@ def _common(connection: HttpConnection) -> dict[str, Any]:
         local = connection.local
         common = connection.environ = {
             "SCRIPT_NAME": connection.server.settings.root_path,
-            "SERVER_NAME": local[0] if local else "",
-            "SERVER_PORT": str(local[1]) if local and local[1] is not None else "",
+            "SERVER_NAME": local[0] if local else "localhost",  # PEP 3333: never empty, as the port
+            "SERVER_PORT": str(local[1]) if local and local[1] is not None else USUAL_PORTS[connection.scheme],
             "REMOTE_ADDR": "",
             "REMOTE_PORT": "",
             "SERVER_SOFTWARE": "eggcluster",

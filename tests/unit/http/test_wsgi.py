@@ -4,11 +4,13 @@ import asyncio
 import io
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, cast
 from wsgiref.validate import validator
 
 import pytest
 
+from eggcluster.http.connection import HttpConnection
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.wsgi import WsgiExchange
 from eggcluster.http.wsgi_pool import WsgiPool
@@ -69,6 +71,29 @@ def test_the_environ_has_what_the_request_says(run: Run) -> None:
     }
     assert {key: environ[key] for key in wanted} == wanted
     assert "HTTP_X_THREE" not in environ, "it would be the name of X-Three, too"
+
+
+def test_a_unix_socket_has_a_name_and_a_port_in_the_environ(run: Run, tmp_path: Path) -> None:
+    seen: list[Environ] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> list[bytes]:
+        seen.append(environ)
+        start_response("204 No Content", [])
+        return []
+
+    async def work() -> None:
+        path = str(tmp_path / "web.sock")
+        async with serving(app) as site:
+            loop = asyncio.get_running_loop()
+            listener = await loop.create_unix_server(lambda: HttpConnection(site.server, is_tls=False), path)
+            async with listener:
+                reader, writer = await asyncio.open_unix_connection(path)
+                writer.write(b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+                assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+                writer.close()
+            assert (seen[0]["SERVER_NAME"], seen[0]["SERVER_PORT"]) == (path, "80")
+
+    run(work())
 
 
 def test_the_validator_of_wsgi_finds_nothing(run: Run) -> None:

@@ -22,7 +22,8 @@ from eggcluster.worker.lifecycle.lifecycle import CLOSE_RESERVE, Lifecycle
 
 SOCKET_CHECK_INTERVAL = 1.0  # seconds between two checks that the sockets are still open
 
-CLOSING_STATE = "eggcluster_closing"  # the key of `app.closing` in scope["state"] and in the WSGI environ
+CLOSING_STATE = "eggcluster_closing"  # the key of `app.closing` in scope["state"]: also an attribute of request.state
+CLOSING_VARIABLE = "eggcluster.closing"  # the same in the WSGI environ, where names without a dot are those of text
 
 CLOSED = "the application has closed file descriptor %d, on which its connections come in"
 
@@ -150,7 +151,7 @@ class AppLifecycle(Lifecycle):
             interface,
             self.options,
             self.spec.listeners,
-            self.lifespan.state if self.lifespan is not None else {CLOSING_STATE: self.app.closing},
+            self.lifespan.state if self.lifespan is not None else {CLOSING_VARIABLE: self.app.closing},
             self.app.run_server_hooks,
             self.heartbeat_page.cluster_closes,
         )
