@@ -106,6 +106,18 @@ def test_an_address_of_another_machine_is_refused(bind: Bind) -> None:
     assert refused(bind, host="no such host").startswith('host: "no such host" is not an address')
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "x86_64-conda-linux-gnu"])
+def test_an_address_from_the_environment_is_refused_under_its_name(bind: Bind, host: str) -> None:
+    """conda's compilers export HOST, with the type of the machine."""
+    line = refused(bind, host=host, names={"host": "HOST"})
+    assert line.startswith(f'HOST: "{host}" is not an address of this machine')
+    assert line.endswith("it is the environment variable HOST: unset it, or name the address with --host")
+
+
+def test_a_taken_port_is_refused_under_the_name_of_its_source(bind: Bind, taken: int) -> None:
+    assert refused(bind, port=taken, names={"port": "PORT"}).startswith(f"PORT: {taken} on 127.0.0.1 is taken")
+
+
 def test_ipv6_is_written_as_a_url(bind: Bind) -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6")

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import os
 import pickle
+import resource
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -463,3 +464,51 @@ def test_an_option_of_another_server_is_answered_with_ours(base: Path) -> None:
     assert problems(base, ssl_keyfile="x") == [
         "ssl_keyfile: is not an option; write https_key FILE instead of uvicorn's and granian's"
     ]
+
+
+@pytest.mark.parametrize("field", ["pid_file", "uds", "log_config"])
+def test_python_may_give_a_path(base: Path, field: str) -> None:
+    path = base / "file"
+    if field == "log_config":
+        path.write_text("{}")
+    more: dict[str, Any] = {field: path}
+    options = parse_options(base_dir=base, environ={}, **more)
+    assert (options.base_dir, getattr(options, field)) == (str(base), str(path))
+    given = parse_options(ClusterOptions(base_dir=base), environ={})  # type: ignore[arg-type]
+    assert given.base_dir == str(base)
+
+
+def test_an_error_of_later_knows_the_name_that_the_source_uses(base: Path) -> None:
+    options = parse(base, environ={"HOST": "x86_64-conda-linux-gnu"}, port=7001)
+    assert (options.name_of("host"), options.name_of("port")) == ("HOST", "port")
+    again = parse_options(options, environ={})
+    assert again.name_of("host") == "HOST"
+    assert parse_options(options, environ={}, host="127.0.0.1").name_of("host") == "host"
+    assert command_line(base, host="nowhere").name_of("host") == "--host"
+
+
+@pytest.mark.parametrize(
+    ("limit", "more", "most"),
+    [
+        (256, {"workers": 64}, 33),
+        (256, {"workers": 34}, 33),
+        (256, {"workers": 33}, None),
+        (256, {"workers": 64, "start_mode": "thread"}, 11),
+        (256, {"workers": 58, "uds": "s.sock", "port": None}, None),
+        (256, {"workers": 59, "uds": "s.sock", "port": None}, 58),
+        (8, {"workers": 1}, None),  # a single worker is always tried
+        (-1, {"workers": 1000}, None),
+    ],
+)
+def test_more_workers_than_open_files_are_refused_before_the_start(
+    base: Path, monkeypatch: pytest.MonkeyPatch, limit: int, more: dict[str, Any], most: int | None
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    if "uds" in more:
+        more = {**more, "uds": str(base / "s.sock")}
+    if most is None:
+        parse(base, **more)
+    else:
+        (line,) = problems(base, **more)
+        assert line.startswith(f"workers: {more['workers']} workers take at least ")
+        assert line.endswith(f"the limit is {limit} (ulimit -n); raise it, or start at most {most}")

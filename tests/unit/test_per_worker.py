@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import eggcluster
@@ -216,6 +217,21 @@ def test_a_module_of_the_same_name_elsewhere_is_refused_in_a_line(village: Villa
         elsewhere.places[0].leave()
 
     in_thread(settle)
+
+
+def test_a_folder_that_is_no_package_has_taken_no_name(village: Village, tmp_path: Path) -> None:
+    """As people keep configuration: `uvicorn/`, `click/`. A regular package anywhere on the path wins over it."""
+    (tmp_path / "click").mkdir()
+    (tmp_path / "click" / "config.toml").touch()
+    assert village.settle(Role.APP, "click").import_module("click") is click
+
+
+@pytest.mark.parametrize("file", ["click.py", "click/__init__.py", "click/__init__.pyc"])
+def test_a_module_that_another_one_hides_is_refused(village: Village, tmp_path: Path, file: str) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    with pytest.raises(OptionsError, match="and click is "):
+        village.settle(Role.APP, "click")
 
 
 def test_outside_of_a_worker_there_is_no_role(village: Village) -> None:

@@ -134,7 +134,8 @@ class ResolvedOptions(ClusterOptions):
     Paths are absolute; `base_dir`, `name`, `env`, `workers` and `access_log` hold what is used. `agent` is None for an
     empty agent. `port` is None if the cluster binds no TCP port of its own (`uds`, `fd`, `ports`, `listen_fds`).
     `named` holds the fields that a source named: resolving the options again keeps them. `derived` holds the values
-    that followed from others, such as the port: they give way to a replaced option that excludes them.
+    that followed from others, such as the port: they give way to a replaced option that excludes them. `names` holds
+    the name that the source uses for a field, where that is another one: `--port`, `PORT`.
 
     `working_dir` is the directory in which workers start, "" for the master's, and `interpreter` the Python of worker
     processes, "" for the master's. They and all paths are as the user sees them: each start of a worker resolves their
@@ -145,11 +146,16 @@ class ResolvedOptions(ClusterOptions):
     interpreter: str = field(default="", compare=False, repr=False)
     named: tuple[str, ...] = field(default=(), compare=False, repr=False)
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    names: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, value in _values(self):
             if isinstance(value, Default):
                 object.__setattr__(self, name, value.value)
+
+    def name_of(self, field: str) -> str:
+        """Return the name of a field for an error line, as its source writes it."""
+        return self.names.get(field, field)
 
 
 def given_fields(options: ClusterOptions) -> dict[str, Any]:

@@ -40,6 +40,7 @@ CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (listening.check_fd, frozenset({"fd"})),
     (listening.check_uds, frozenset({"uds"})),
     (listening.check_sticky, frozenset({"sticky", "uds", "ports"})),
+    (listening.check_open_files, frozenset({"workers", "start_mode"})),
     (listening.check_recycling, frozenset({"start_mode", "max_rss"})),
     (tls.check_pair, frozenset({"https_key", "https_cert", "https_ca", "https_key_password"})),
     (tls.check_debug_port, frozenset({"debug_port", "port", "ports", "https_key", "https_cert"})),
@@ -143,9 +144,15 @@ def resolve(
     }
     named = {*entries, "base_dir", "env"}
     derived = {field: value for field, value in resolved.items() if field not in named}
+    names = {field: entry.name for field, entry in entries.items() if entry.name != field}
     interpreter = follow(sys.executable, (working_dir, base_dir))
     return ResolvedOptions(
-        **resolved, working_dir=working_dir, interpreter=interpreter, named=tuple(sorted(named)), derived=derived
+        **resolved,
+        working_dir=working_dir,
+        interpreter=interpreter,
+        named=tuple(sorted(named)),
+        derived=derived,
+        names=names,
     )
 
 

@@ -32,13 +32,17 @@ class Source:
 
 
 def from_caller(given: ClusterOptions | Mapping[str, object] | str | None, options: Mapping[str, object]) -> Source:
-    """Return the options in a call of `parse_options`; `options` win over `given`."""
+    """Return the options in a call of `parse_options`; `options` win over `given`. Python may give a `pathlib.Path`
+    wherever an option is text."""
+    options = _with_paths_as_text(options)
     if isinstance(given, CommandLine):
         flags = {name: option.flag for name, option in BY_FIELD.items() if option.flag}
         return Source({**given, **options}, flags, is_text=True)
-    values = {**_plain(given), **options}
+    values = {**_with_paths_as_text(_plain(given)), **options}
     problems = tuple(f"{name}: is not an option{_instead(name, BY_FIELD)}" for name in values if name not in BY_FIELD)
-    return Source({name: value for name, value in values.items() if name in BY_FIELD}, problems=problems)
+    names = given.names if isinstance(given, ResolvedOptions) else {}
+    names = {field: name for field, name in names.items() if field not in options}
+    return Source({name: value for name, value in values.items() if name in BY_FIELD}, names, problems=problems)
 
 
 def from_environment(environ: Mapping[str, str]) -> Source:
@@ -89,6 +93,11 @@ def _plain(given: ClusterOptions | Mapping[str, object] | str | None) -> dict[st
             return {name: value for name, value in given_fields(given).items() if name in BY_FIELD}
         case _:
             return dict(given)
+
+
+def _with_paths_as_text(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the same values, each `pathlib.Path` as its text. (A path as bytes stays, and is refused.)"""
+    return {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in values.items()}
 
 
 def _no_key(name: str) -> str:

@@ -159,20 +159,22 @@ def _group(first: socket.socket, count: int) -> list[socket.socket]:
 
 def _listen(options: ResolvedOptions, port: int, option: str) -> socket.socket:
     """Return a socket that listens at the port; OptionsError if it cannot be bound."""
-    sock = _bind(options.host, port, option)
+    sock = _bind(options, port, option)
     try:
         sock.listen(options.backlog)
     except OSError as error:
         sock.close()
-        raise OptionsError(_refused(options.host, port, option, error)) from None
+        raise OptionsError(_refused(options, port, option, error)) from None
     return sock
 
 
-def _bind(host: str, port: int, option: str) -> socket.socket:
+def _bind(options: ResolvedOptions, port: int, option: str) -> socket.socket:
+    host = options.host
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
-        raise OptionsError(f"host: {shown(host)} is not an address of this machine ({error})") from None
+        why = f"is not an address of this machine ({error})"
+        raise OptionsError(f"{options.name_of('host')}: {shown(host)} {why}{_unset_host(options)}") from None
     # "localhost" and "" give both families: take the first IPv4 address, as other servers do
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     sock = socket.socket(family)
@@ -181,18 +183,25 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
         sock.bind(address)
     except OSError as error:
         sock.close()
-        raise OptionsError(_refused(host, port, option, error)) from None
+        raise OptionsError(_refused(options, port, option, error)) from None
     return sock
 
 
-def _refused(host: str, port: int, option: str, error: OSError) -> str:
-    host = shown(host)[1:-1]
+def _unset_host(options: ResolvedOptions) -> str:
+    """Return a hint if the host comes from the environment: there conda's compilers leave the machine's type."""
+    given = options.name_of("host") == "HOST"
+    return "; it is the environment variable HOST: unset it, or name the address with --host" if given else ""
+
+
+def _refused(options: ResolvedOptions, port: int, field: str, error: OSError) -> str:
+    host, option = shown(options.host)[1:-1], options.name_of(field)
     if error.errno == errno.EADDRINUSE:
         return f"{option}: {port} on {host} is taken by another process; free it or use another one (0: any free one)"
     if error.errno == errno.EACCES:
         return f"{option}: this user may not bind {port} on {host}; use a port from 1024 on"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f'host: "{host}" is not an address of this machine; use one of its own, or 0.0.0.0 for all'
+        why = "is not an address of this machine; use one of its own, or 0.0.0.0 for all"
+        return f'{options.name_of("host")}: "{host}" {why}{_unset_host(options)}'
     return f"{option}: {port} on {host} cannot be bound: {error.strerror}"
 
 

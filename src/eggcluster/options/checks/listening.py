@@ -1,6 +1,7 @@
 """Checks of where a cluster listens, and of recycling by memory. Runs in the process that starts a cluster."""
 
 import os
+import resource
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,27 @@ def not_a_socket(fd: int) -> str:
         return "" if view.type == socket.SOCK_STREAM else "is not a stream socket"
     finally:
         view.detach()
+
+
+BASE_FILES = 24  # that the master has open besides those of each worker
+WORKER_FILES = 4  # for each worker, in the master: its channel, its heartbeat page, its pidfd, its handover
+THREAD_FILES = 17  # for each worker that is a thread of the master: both ends of all these, its event loop
+LISTENER_FILES = 3  # for each worker with a listener of its own
+
+
+def check_open_files(options: ResolvedOptions, name: Naming) -> Iterator[str]:
+    """Check that the limit of open files is enough for the workers. It errs on the side of the limit: near it, a start
+    may still fail."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    each = THREAD_FILES if options.start_mode == "thread" else WORKER_FILES
+    each += LISTENER_FILES if options.uds is None and options.fd is None and not options.listen_fds else 0
+    needed = BASE_FILES + each * options.workers
+    if limit != resource.RLIM_INFINITY and needed > limit and options.workers > 1:
+        most = max(1, (limit - BASE_FILES) // each)
+        yield (
+            f"{name('workers')}: {_counted(options.workers, 'worker')} take at least {needed} open files in the "
+            f"master, and the limit is {limit} (ulimit -n); raise it, or start at most {most}"
+        )
 
 
 def _listed(ports: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ A module is imported once, and what it declares holds for each worker that impor
 
 import asyncio
 import importlib
+import importlib.machinery
 import os
 import sys
 import threading
@@ -182,10 +183,17 @@ def _check_origin(module: ModuleType, base_dir: str) -> None:
     """Raise OptionsError if the module comes from elsewhere although `base_dir` has one of the same name."""
     name, path = module.__name__.partition(".")[0], getattr(module, "__file__", None)
     own = os.path.join(base_dir, name)
-    if path is None or lies_in(module, base_dir) or not (os.path.isdir(own) or os.path.exists(f"{own}.py")):
+    if path is None or lies_in(module, base_dir) or not _is_importable(own):
         return
     if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(base_dir), "")):
         raise OptionsError(
             f"base_dir: workers that are threads share this process's modules, and {name} is {path} here already; "
             f"give {own} another name, or use --start-mode process"
         )
+
+
+def _is_importable(place: str) -> bool:
+    """Return whether a module file or a package is there. A folder without `__init__` shadows no module: the import
+    system takes it only if no module of its name is found on the whole path."""
+    suffixes = importlib.machinery.all_suffixes()
+    return any(os.path.isfile(f"{place}{tail}{suffix}") for suffix in suffixes for tail in ("", "/__init__"))
