@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from eggcluster import Agent, Application, DeclarationError
+from eggcluster.kernel.stacks import application_stacks, called_stacks
 from eggcluster.master.control.requests import background_states
 from eggcluster.model.schedule.background_state import BackgroundState
 from eggcluster.worker.background import BackgroundTask
 from eggcluster.worker.function_calls import call_off_loop
 from tests.unit.clock import in_no_time, now
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, until
 
 LOGGER = logging.getLogger("test")
 
@@ -116,7 +117,7 @@ def test_the_hooks_of_a_life_run_in_their_order_and_the_background_is_cancelled_
         seen.append("start 1")
 
     @agent.on_start
-    def second() -> None:
+    async def second() -> None:
         seen.append("start 2")
 
     @agent.background
@@ -132,7 +133,7 @@ def test_the_hooks_of_a_life_run_in_their_order_and_the_background_is_cancelled_
         seen.append("close 1")
 
     @agent.on_close
-    def opened_last() -> None:
+    async def opened_last() -> None:
         seen.append("close 2")
 
     async def work() -> None:
@@ -149,7 +150,7 @@ def test_a_start_hook_that_raises_fails_the_start_and_starts_no_background() -> 
     seen = []
 
     @agent.on_start
-    def fail() -> None:
+    async def fail() -> None:
         raise RuntimeError("no database")
 
     @agent.background
@@ -269,7 +270,9 @@ def test_one_that_does_not_stop_costs_neither_the_others_nor_the_close_hooks_the
             await asyncio.sleep(1e6)
         await asyncio.sleep(1e6)
 
-    agent.on_close(lambda: seen.append(("closed", now())))
+    @agent.on_close
+    async def closed() -> None:
+        seen.append(("closed", now()))
 
     async def work() -> None:
         await agent.run_start()
@@ -407,7 +410,7 @@ def test_a_close_hook_that_is_slow_does_not_end_the_turn_of_the_others(caplog: p
     seen: list[tuple[str, float]] = []
 
     @app.on_close
-    def first() -> None:
+    async def first() -> None:
         seen.append(("first", now()))
 
     @app.on_close
@@ -485,3 +488,96 @@ def test_a_plain_function_that_returns_because_the_worker_closes_is_not_started_
         await app.run_close()
 
     in_no_time(work())
+
+
+# -- where the hooks run -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["on_start", "on_ready", "on_close"])
+def test_a_plain_hook_runs_in_a_thread_and_an_async_one_in_the_loop(kind: str) -> None:
+    """As scheduled and background functions do. Django's ORM refuses to work where a loop runs."""
+    app = Application(str)
+    seen: list[tuple[str, bool, str]] = []
+
+    def note(name: str) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            seen.append((name, False, variable.get()))
+        else:
+            seen.append((name, True, variable.get()))
+
+    async def in_loop() -> None:
+        note("async")
+
+    def returns_a_coroutine() -> Any:
+        return in_loop()
+
+    for hook in (lambda: note("plain"), in_loop, returns_a_coroutine):
+        getattr(app, kind)(hook)
+
+    async def work() -> None:
+        variable.set("the worker's")
+        lives: dict[str, Any] = {"on_start": app.run_start, "on_ready": app.run_ready, "on_close": app.run_close}
+        await lives[kind]()
+
+    variable = contextvars.ContextVar[str]("variable")
+    asyncio.run(work())
+    expected = [("plain", False, "the worker's"), ("async", True, "the worker's"), ("async", True, "the worker's")]
+    assert seen == (expected[::-1] if kind == "on_close" else expected)
+
+
+def test_what_a_plain_start_hook_raises_fails_the_start() -> None:
+    app = Application(str)
+
+    @app.on_start
+    def fail() -> None:
+        raise RuntimeError("no database")
+
+    with pytest.raises(RuntimeError, match="no database"):
+        asyncio.run(app.run_start())
+
+
+def test_a_plain_hook_is_left_behind_by_the_first_cancellation() -> None:
+    app = Application(str)
+    began, go_on = threading.Event(), threading.Event()
+
+    @app.on_start
+    def hang() -> None:
+        began.set()
+        assert go_on.wait(DEADLINE)
+
+    async def work() -> None:
+        starting = asyncio.ensure_future(app.run_start())
+        await until(began.is_set)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(starting, DEADLINE)
+
+    asyncio.run(work())
+    go_on.set()
+
+
+def test_the_stacks_show_the_thread_that_a_worker_waits_for() -> None:
+    app = Application(str)
+    began, go_on = threading.Event(), threading.Event()
+
+    @app.on_start
+    def hang_in_a_thread() -> None:
+        began.set()
+        assert go_on.wait(DEADLINE)
+
+    async def work() -> None:
+        starting = asyncio.ensure_future(app.run_start())
+        await until(began.is_set)
+        try:
+            assert "in hang_in_a_thread" in called_stacks(threading.get_ident())
+            for own in (None, threading.get_ident()):
+                assert "in hang_in_a_thread" in application_stacks(asyncio.get_running_loop(), own)
+            assert not called_stacks(threading.get_ident() + 1)
+            assert "hang" not in application_stacks(None, threading.get_ident() + 1)
+        finally:
+            go_on.set()
+        await starting
+
+    asyncio.run(work())

@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from itertools import dropwhile
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import eggcluster
 
@@ -51,11 +52,31 @@ def thread_frames(ident: int) -> list[tuple[FrameType, int]]:
     return [*traceback.walk_stack(frame)][::-1] if frame is not None else []
 
 
-def application_stacks(loop: asyncio.AbstractEventLoop | None, thread: int | None = None) -> str:
-    """Return the stacks of all tasks and of all threads that keep the process alive, where they are in code of the
-    application or its libraries. They show what holds the end up.
+_callers: WeakKeyDictionary[threading.Thread, int] = (
+    WeakKeyDictionary()
+)  # of threads in which a worker calls a function
 
-    `thread` is the worker's own if several workers share the process: then only that thread counts.
+
+def note_call(thread: threading.Thread) -> None:
+    """Note that the running thread, a worker's own, waits for a function of the application in another thread."""
+    _callers[thread] = threading.get_ident()
+
+
+def called_stacks(caller: int) -> str:
+    """Return the stacks of the functions that the worker's thread `caller` waits for in other threads."""
+    return "".join(
+        stack_of(thread_frames(thread.ident))
+        for thread in threading.enumerate()
+        if thread.ident is not None and _callers.get(thread) == caller
+    )
+
+
+def application_stacks(loop: asyncio.AbstractEventLoop | None, thread: int | None = None) -> str:
+    """Return the stacks of all tasks and of all threads that keep the process alive, or that the worker waits for,
+    where they are in code of the application or its libraries. They show what holds the end up.
+
+    `thread` is the worker's own if several workers share the process: then only that thread counts, and those that it
+    waits for.
     """
     parts = []
     for name, frames in (*_threads(thread), *_tasks(loop)):
@@ -75,7 +96,9 @@ def _tasks(loop: asyncio.AbstractEventLoop | None) -> Iterator[tuple[str, list[t
 
 def _threads(only: int | None) -> Iterator[tuple[str, list[tuple[FrameType, int]]]]:
     for thread in threading.enumerate():
-        if thread.ident is not None and (thread.ident == only if only else not thread.daemon):
+        caller = _callers.get(thread)
+        counts = only in (thread.ident, caller) if only else caller is not None or not thread.daemon
+        if thread.ident is not None and counts:
             yield f"thread {thread.name}", thread_frames(thread.ident)
 
 

@@ -12,23 +12,26 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from eggcluster.kernel.stacks import note_call
 from eggcluster.kernel.threads import start_daemon
 
 
-async def call_off_loop(function: Callable[..., Any], *args: Any) -> Any:
+async def call_off_loop(function: Callable[..., Any], *args: Any, waits: bool = True) -> Any:
     """Await an async function here, or a plain one in a thread; return its result.
 
     Cancelling cancels an async function. A thread cannot be cancelled: a first cancellation takes effect when the
     thread has ended. A second one takes effect at once: the thread goes on, and the call no longer waits for it.
+    Without `waits` the first one does that.
     """
     if inspect.iscoroutinefunction(function):
         return await function(*args)
-    result = await in_thread(function, *args)
+    result = await in_thread(function, *args, waits=waits)
     return await result if isinstance(result, Awaitable) else result
 
 
-async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a plain function in a thread of its own, with a copy of the caller's context; return its result."""
+async def in_thread(function: Callable[..., Any], *args: Any, waits: bool = True) -> Any:
+    """Call a plain function in a thread of its own, with a copy of the caller's context; return its result. For `waits`
+    see `call_off_loop`."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
@@ -50,11 +53,12 @@ async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
         with contextlib.suppress(RuntimeError):  # the loop has been closed
             loop.call_soon_threadsafe(settle, result, error)
 
-    start_daemon(work, name=f"egg-{function_name(function)}")
+    note_call(start_daemon(work, name=f"egg-{function_name(function)}"))
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:
-        await asyncio.wait({done})
+        if waits:
+            await asyncio.wait({done})
         raise
 
 

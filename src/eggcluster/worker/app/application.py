@@ -1,13 +1,13 @@
 """`Application`: the object that serves HTTP in every app worker. Runs in the app workers."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from eggcluster.model.messages.role import Role
 from eggcluster.model.schedule.schedule_run import ScheduleRun
 from eggcluster.packing import convert
 from eggcluster.worker.app.interface import detect_interface
-from eggcluster.worker.context.hooks import Hooks, call
+from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.registrations import AppRegistrations
 from eggcluster.worker.schedule.run_receiver import require_ok, run_locally
 from eggcluster.worker.schedule.schedules import Schedules
@@ -57,14 +57,16 @@ class Application(Hooks):
         await self.app(scope, receive, send)
 
     def on_server(self, hook: _F) -> _F:
-        """Call `hook` with the HTTP engine's server object before the first request is accepted."""
+        """Call `hook`, in the event loop, with the HTTP engine's server object before the first request is accepted."""
         self.registrations.server_hooks.append(hook)
         return hook
 
     async def run_server_hooks(self, server: Any) -> None:
         """Run the server hooks in order; the first exception fails the start."""
         for hook in self.registrations.server_hooks:
-            await call(hook, server)
+            result = hook(server)  # in the event loop, plain ones, too: that is where the server belongs to
+            if isinstance(result, Awaitable):
+                await result
 
     async def run_schedule(self, name: str, *args: Any) -> ScheduleRun:
         """Run a task of this cluster now, as a tick would: where its type says, if its `overlap` allows it. `args` go

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -13,6 +13,7 @@ from eggcluster.kernel.tasks import is_cancellation, take_turns
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import current_context, messenger_for, sharing_for_module
 from eggcluster.worker.context.registrations import Hook, Registrations
+from eggcluster.worker.function_calls import call_off_loop
 
 if TYPE_CHECKING:
     from eggcluster.worker.sharing.client_spec import ClientSpec, ClusterClient
@@ -25,7 +26,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Hooks:
-    """What `Agent` and `Application` have in common. Hooks are plain or async functions without arguments.
+    """What `Agent` and `Application` have in common. Hooks are functions without arguments: async ones run in the event
+    loop, plain ones in a thread of their own, as scheduled and background functions do.
 
     `slot`, `worker_id` and `generation` say which worker this is; they are 0 outside of a cluster. `env` is the
     cluster's, "" outside. `closing` is set when the worker begins to close: endless streams end then. `drained` is set
@@ -139,7 +141,7 @@ class Hooks:
     async def run_start(self) -> None:
         """Run the start hooks in order, then start the background tasks. The first exception ends it."""
         for hook in self.registrations.start_hooks:
-            await call(hook)
+            await call_off_loop(hook, waits=False)
         self.registrations.background.start()
 
     async def run_ready(self) -> None:
@@ -171,7 +173,7 @@ class Hooks:
 
     async def _call_logged(self, hook: Hook, kind: str) -> bool:
         try:
-            await call(hook)
+            await call_off_loop(hook, waits=False)
         except BaseException as error:
             if is_cancellation(error):
                 raise
@@ -182,9 +184,3 @@ class Hooks:
 
 def _name_of(hook: Hook) -> object:
     return getattr(hook, "__qualname__", hook)
-
-
-async def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a plain or an async function and return its result."""
-    result = function(*args)
-    return await result if isinstance(result, Awaitable) else result

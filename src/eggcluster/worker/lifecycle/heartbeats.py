@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
-from eggcluster.kernel.stacks import stack_of, thread_frames, waiting
+from eggcluster.kernel.stacks import called_stacks, stack_of, thread_frames, waiting
 from eggcluster.kernel.threads import start_daemon, wait_steadily
 from eggcluster.kernel.throttle import Throttle
 from eggcluster.model.lives.health import BEAT_INTERVAL
@@ -99,7 +99,7 @@ class StartWatch:
     def _tell(self) -> None:
         boot = self._coroutine()
         if boot is not None and not boot.cr_running:
-            stack = stack_of(waiting(boot))
+            stack = stack_of(waiting(boot)) or called_stacks(self._main)
         else:
             stack = stack_of(thread_frames(self._main))
         text = f"start timeout: not ready after {self._timeout:g}s"
