@@ -415,3 +415,26 @@ async def last():
     ended = [line.split()[:2] for line in (project.folder / "ticks").read_text().splitlines()]
     assert sorted(ended[:2]) == [["app", "last"], ["app", "thread"]]
     assert sorted(ended[2:]) == [["agent", "last"], ["agent", "thread"]]
+
+
+def test_a_task_is_shown_before_its_first_run_and_run_by_hand(project: Project) -> None:
+    broken = """
+@agent.schedule("1h")
+async def broken():
+    raise ValueError("oh")
+"""
+    cluster = write(project, app=one("1h"), agent=broken).start("-w", "1").wait_ready()
+    cluster.allows_traceback = True
+    shown = cluster.command("schedules", "poll").stdout
+    assert "every 1h" in shown
+    assert "no run is known yet" in shown
+    run = cluster.command("run-schedule", "poll")
+    assert (run.returncode, run.stdout.split(",")[0]) == (0, "poll ok")
+    (line,) = cluster.command("schedules", "poll").stdout.splitlines()[1:]
+    assert " hand " in line
+    failed = cluster.command("run-schedule", "broken")
+    assert (failed.returncode, failed.stderr) == (1, 'eggcluster: schedule "broken" failed: ValueError: oh\n')
+    unknown = cluster.command("run-schedule", "nothing")
+    assert unknown.returncode == 1
+    assert unknown.stderr == 'eggcluster: no schedule is called "nothing"; `eggcluster schedules` lists them\n'
+    assert cluster.close() == 0

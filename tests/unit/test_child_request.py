@@ -108,3 +108,34 @@ def test_no_short_cut_leads_past_the_master_s_own_questions(run: Run) -> None:
         assert not wires.broken
 
     run(work())
+
+
+def test_a_run_by_hand_waits_as_long_as_its_client(run: Run, tmp_path: Path) -> None:
+    async def work() -> None:
+        path = tmp_path / "control.sock"
+        async with controlled(path) as master:
+            agent = await master.wires.agent()
+            began, cancelled, asked = asyncio.Event(), asyncio.Event(), []
+
+            async def run_now(data: Any) -> Any:
+                asked.append(data)
+                if data[0] == "quick":
+                    return {"outcome": "ok"}
+                began.set()
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    cancelled.set()
+
+            agent.messenger.internal.on("egg-schedule-now", run_now)
+            quick = b'{"command": "run-schedule", "schedule": "quick"}\n'
+            assert await ask(path, quick) == [{"done": {"outcome": "ok"}}]
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(quick.replace(b"quick", b"long"))
+            await until(began.is_set)
+            writer.close()
+            await until(cancelled.is_set)
+            assert asked == [["quick", []], ["long", []]]
+            assert len(master.switchboard._requests) == 0
+
+    run(work())

@@ -50,6 +50,7 @@ def test_the_main_job_comes_first() -> None:
     text = answer("--help")
     order = [text.index(f"\n{title}:") for title, _ in COMMAND_GROUPS]
     assert order == sorted(order)
+    assert {name for _, members in COMMAND_GROUPS for name in members} == set(entrance.command.commands)
     assert text.index("  start ") < text.index("  dev ") < text.index("  status ") < text.index("  stop ")
 
 

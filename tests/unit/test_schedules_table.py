@@ -31,7 +31,14 @@ POLL = {
 def answer(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the agent answers."""
     tasks: list[Any] = [POLL]
-    monkeypatch.setattr(schedules, "answer_to", lambda cluster, command: tasks)
+
+    def answer_to(cluster: Description, command: str, timeout: float | None = 10.0, /, **details: Any) -> Any:
+        if command == "run-schedule":
+            assert timeout is None  # a run may last for hours
+            return tasks[0] if details == {"schedule": "poll"} else None
+        return tasks
+
+    monkeypatch.setattr(schedules, "answer_to", answer_to)
     return tasks
 
 
@@ -85,9 +92,13 @@ def test_no_text_of_the_application_moves_the_cursor(capsys: pytest.CaptureFixtu
     assert r"failed: d\x07e\nf" in lines[1]
 
 
-def test_one_that_has_not_run_yet_says_so(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
-    answer[0] = {**POLL, "history": []}
-    assert shown(capsys, "poll") == ["no run is known yet"]
+def test_one_that_has_not_run_yet_is_shown_with_its_terms(
+    capsys: pytest.CaptureFixture[str], answer: list[Any]
+) -> None:
+    answer[0] = {**POLL, "counts": {}, "history": []}
+    _, line, end = shown(capsys, "poll")
+    assert line.split()[:3] == ["poll", "every", "10s"]
+    assert end == "no run is known yet"
 
 
 def test_nothing_is_scheduled(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
@@ -100,3 +111,29 @@ def test_what_is_no_list_of_schedules_is_told_in_one_line(wrong: Any, answer: li
     answer[0] = wrong
     with pytest.raises(ControlError, match="the agent's answer is not a list of schedules"):
         schedules.show_schedules(CLUSTER, None, as_json=False)
+
+
+def test_a_run_by_hand_is_told_in_a_line(capsys: pytest.CaptureFixture[str], answer: list[Any]) -> None:
+    answer[0] = {**RUN, "error": ""}
+    assert schedules.run_schedule(CLUSTER, "poll") == 0
+    assert capsys.readouterr().out == "poll ok, app#2:4711, 250ms\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "said"),
+    [
+        ("pool", None, 'no schedule is called "pool"; `eggcluster schedules` lists them'),
+        (
+            "poll",
+            {**RUN, "outcome": "failed", "error": "ValueError: a\x1bb"},
+            'schedule "poll" failed: ValueError: a\x1bb',  # made harmless where it is printed
+        ),
+        ("poll", {**RUN, "outcome": "skipped", "error": "busy", "began": None, "seconds": None}, "skipped: busy"),
+        ("poll", 5, "the agent's answer is not a run"),
+    ],
+)
+def test_a_run_by_hand_that_is_not_ok_is_an_error(name: str, run: Any, said: str, answer: list[Any]) -> None:
+    answer[0] = {"error": "", **run} if isinstance(run, dict) else run
+    with pytest.raises(ControlError) as refused:
+        schedules.run_schedule(CLUSTER, name)
+    assert said in str(refused.value)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from eggcluster.ipc.frame import Frame, encode_frame
-from eggcluster.master.control.clients import MAX_ORDERS, MAX_SILENT, MAX_WATCHERS
+from eggcluster.master.control.clients import MAX_ORDERS, MAX_RUNS, MAX_SILENT, MAX_WATCHERS
 from eggcluster.master.events import CloseRequested, ReloadRequested
 from eggcluster.master.relay import watchers as module
 from eggcluster.master.relay.link import Link
@@ -183,6 +183,38 @@ def test_forgotten_watchers_keep_no_order_out(run: Run, path: Path) -> None:
             one_more = await connect(path, command("events"))
             await until(lambda: len(master.feed._watchers) == MAX_WATCHERS)
             for _, writer in (*forgotten, one_more):
+                writer.close()
+
+    run(work())
+
+
+def test_clients_that_wait_for_runs_keep_no_order_out_and_are_not_dropped_for_another(run: Run, path: Path) -> None:
+    async def work() -> None:
+        async with controlled(path) as master:
+            agent, end = await master.wires.agent(), asyncio.Event()
+            asked: list[Any] = []
+
+            async def run_now(data: Any) -> str:
+                asked.append(data)
+                await end.wait()
+                return "ran"
+
+            agent.messenger.internal.on("egg-schedule-now", run_now)
+            line = json.dumps({"command": "run-schedule", "schedule": "poll"}).encode() + b"\n"
+            waiting = [await connect(path, line) for _ in range(MAX_RUNS)]
+            await until(lambda: len(asked) == MAX_RUNS)
+            assert asked[0] == ["poll", []]
+            told = f"{MAX_RUNS} clients wait for the runs of schedules already; end one of them first"
+            assert await ask(path, line) == [{"error": told}]
+            for _ in range(MAX_ORDERS + 1):
+                assert await ask(path, command("status")) == [{"done": {"phase": "serving"}}]
+            waiting[0][1].close()
+            await until(lambda: len(master.switchboard._requests) == MAX_RUNS - 1)  # its request is cancelled
+            waiting[0] = await connect(path, line)
+            await until(lambda: len(asked) == MAX_RUNS + 1)
+            end.set()
+            for reader, writer in waiting:
+                assert json.loads(await reader.readline()) == {"done": "ran"}
                 writer.close()
 
     run(work())

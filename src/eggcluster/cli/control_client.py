@@ -93,9 +93,9 @@ def _check_peer(sock: socket.socket, cluster: Description) -> None:
     raise ControlError(f'"{cluster.name}": its control socket belongs to {what}, not to its master ({cluster.pid})')
 
 
-def answer_to(cluster: Description, command: str) -> Any:
-    """Return the answer to a command without progress. ControlError after ANSWER_TIMEOUT seconds."""
-    talk = ask(cluster, command, ANSWER_TIMEOUT)
+def answer_to(cluster: Description, command: str, timeout: float | None = ANSWER_TIMEOUT, /, **details: Any) -> Any:
+    """Return the answer to a command without progress. ControlError after `timeout` seconds (None: no limit)."""
+    talk = ask(cluster, command, timeout, **details)
     while True:
         try:
             next(talk)

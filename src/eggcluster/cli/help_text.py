@@ -9,7 +9,7 @@ from eggcluster.options.groups import GROUPS
 COMMAND_GROUPS = (
     ("Run an application", ("start", "dev")),
     ("Look at a running cluster", ("status", "events", "messages", "schedules")),
-    ("Change it", ("reload", "stop")),
+    ("Tell it what to do", ("reload", "run-schedule", "stop")),
 )
 EXAMPLES = (
     ("eggcluster start", "the application `app` of app.py, here"),

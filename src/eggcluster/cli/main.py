@@ -11,6 +11,7 @@ from eggcluster.cli.help_text import MAX_WIDTH, CommandGroup, StartCommand
 from eggcluster.cli.output import say_lines, say_painted
 from eggcluster.cli.usage_errors import command_problem, usage_problem
 from eggcluster.errors import EggclusterError, OptionsError
+from eggcluster.kernel.process_end import run_and_exit
 from eggcluster.kernel.terminal import has_colours, styled
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.options.option import Option, default_text
@@ -167,6 +168,16 @@ def schedules(schedule: str | None, as_json: bool, **which: str | None) -> int:
     return show_schedules(_find(which), schedule, as_json=as_json)
 
 
+@command.command("run-schedule")
+@_which
+@click.argument("task")
+def run_schedule(task: str, **which: str | None) -> int:
+    """Run a scheduled task now, as its next tick would, and wait for its end."""
+    from eggcluster.cli import schedules_table
+
+    return schedules_table.run_schedule(_find(which), task)
+
+
 @command.command()
 @_which
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
@@ -196,6 +207,10 @@ def _find(which: dict[str, str | None]) -> "Description":
 
 def main() -> NoReturn:
     """Run the command line and exit. An error of this package becomes lines on standard error and an exit code."""
+    run_and_exit(_main)
+
+
+def _main() -> NoReturn:
     try:
         code = command.main(prog_name="eggcluster", standalone_mode=False)
     except click.ClickException as error:

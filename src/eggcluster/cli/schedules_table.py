@@ -72,16 +72,42 @@ def show_schedules(cluster: Description, name: str | None, *, as_json: bool) -> 
     if as_json:
         say_json(answer, indent=2)
     elif name is not None:
-        _print(HISTORY_COLUMNS, [_run_row(run) for run in chosen[0].history], "no run is known yet")
+        _print_one(chosen[0])
     else:
-        _print(COLUMNS, [_row(task, time.time()) for task in tasks], "nothing is scheduled")
+        _print(COLUMNS, [_row(task, time.time()) for task in tasks])
     return ExitCode.CLOSED
 
 
-def _print(columns: tuple[Column, ...], rows: list[Row], empty: str) -> None:
-    if not rows:
-        say(empty)
-    for line in table_lines(columns, rows, standard_output()) if rows else ():
+def run_schedule(cluster: Description, name: str) -> int:
+    """Run a task by hand, as a tick would, and print how it ended; return the exit code. Wait for its end without a
+    limit; a run that has begun goes on if the wait is interrupted.
+
+    ControlError if there is no such task, if it did not succeed, or if the cluster does not answer.
+    """
+    answer = answer_to(cluster, "run-schedule", None, schedule=name)
+    if answer is None:
+        raise ControlError(f'no schedule is called "{name}"; `eggcluster schedules` lists them')
+    try:
+        run = msgspec.convert(answer, Run)
+    except msgspec.ValidationError as error:
+        raise ControlError(f"the agent's answer is not a run: {error}") from None
+    if run.outcome != "ok":
+        raise ControlError(f'schedule "{name}" {"; ".join(run.notes) or run.result}')
+    say(f"{name} ok, {run.where}, {_took(run)}")
+    return ExitCode.CLOSED
+
+
+def _print_one(task: Schedule) -> None:
+    """Print the last runs of a task; before its first run, the task itself."""
+    if task.history:
+        _print(HISTORY_COLUMNS, [_run_row(run) for run in task.history])
+    else:
+        _print(COLUMNS, [_row(task, time.time())])
+        say("no run is known yet")
+
+
+def _print(columns: tuple[Column, ...], rows: list[Row]) -> None:
+    for line in table_lines(columns, rows, standard_output()) if rows else ["nothing is scheduled"]:
         say_painted(line)
 
 

@@ -5,12 +5,13 @@ The protocol is one JSON object per line: a client sends `{"command": "status"}`
 cluster's owner can open the socket: the directory around it is private.
 
 A client may be slow, stopped or forgotten. What waits for it is bounded, and so is how long an answer waits.
+`run-schedule` alone waits for its answer without a limit.
 """
 
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -20,11 +21,11 @@ from eggcluster.kernel.unix_socket import bind_unix
 from eggcluster.master.control.clients import Client, Clients
 from eggcluster.master.control.event_feed import EventFeed
 from eggcluster.master.events import CloseRequested, Inbox, Progress, ReloadRequested
-from eggcluster.master.relay.child_request import ask_child
+from eggcluster.master.relay.child_request import ANSWER_TIMEOUT, ask_child
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.master.relay.watchers import MessageWatcher, Watcher, Watchers
 from eggcluster.model.lives.phase import Phase
-from eggcluster.model.messages.role import AGENT, Address
+from eggcluster.model.messages.role import AGENT
 from eggcluster.runtime.runtime_dir import unusable
 from eggcluster.wording import printable
 
@@ -47,11 +48,12 @@ class ControlledMaster(Protocol):
 
 
 class ControlCommand(msgspec.Struct):
-    """A client's command. `payload` is for `messages`, `agent` for `reload`."""
+    """A client's command. `payload` is for `messages`, `agent` for `reload`, `schedule` for `run-schedule`."""
 
     command: str
     payload: bool = False
     agent: bool | None = None
+    schedule: str = ""
 
 
 class ControlServer:
@@ -126,7 +128,12 @@ class ControlServer:
         command = msgspec.json.decode(line, type=ControlCommand)
         if command.command in WATCHING:
             await self._watch(command, reader, client)
-            return
+        elif command.command == "run-schedule":
+            await self._run_schedule(command.schedule, reader, client)
+        else:
+            await self._obey(command, client)
+
+    async def _obey(self, command: ControlCommand, client: Client) -> None:
         self._clients.wait_for_answer(client)
         writer = client.writer
         match command.command:
@@ -137,9 +144,18 @@ class ControlServer:
             case "reload":
                 await self._request(ReloadRequested(command.agent, Progress()), writer)
             case "schedules":
-                await self._send_schedules(writer)
+                await self._ask_agent("egg-schedules", None, ANSWER_TIMEOUT, writer)
             case other:
                 await _send(writer, {"error": f'unknown command "{other}"'})
+
+    async def _run_schedule(self, name: str, reader: asyncio.StreamReader, client: Client) -> None:
+        """Run a schedule and send how it ended, however long that takes, unless the client goes away first."""
+        try:
+            self._clients.wait_for_run(client)
+        except ControlError as error:
+            await _send(client.writer, {"error": str(error)})
+            return
+        await _until_gone(self._ask_agent("egg-schedule-now", [name, []], None, client.writer), reader)
 
     async def _watch(self, command: ControlCommand, reader: asyncio.StreamReader, client: Client) -> None:
         """Show the client messages or events until it goes away."""
@@ -188,20 +204,29 @@ class ControlServer:
             progress.abandon()
         await _send(writer, {"error": progress.failure} if progress.failure is not None else {"done": True})
 
-    async def _send_schedules(self, writer: asyncio.StreamWriter) -> None:
+    async def _ask_agent(self, action: str, data: Any, timeout: float | None, writer: asyncio.StreamWriter) -> None:
+        """Ask the agent about the schedules, and send its answer, which may have any shape."""
         phase = self._master.status()["phase"]
         if phase in BOOT_PHASES:
             await _send(writer, {"error": f"the cluster is {phase}; its schedules are known when it serves"})
-        else:
-            await self._relay(AGENT, "egg-schedules", writer)
-
-    async def _relay(self, address: Address, action: str, writer: asyncio.StreamWriter) -> None:
-        """Ask a child and send its answer, which may have any shape."""
+            return
         try:
-            line = _line({"done": await ask_child(self._master.switchboard, address, action)})
+            line = _line({"done": await ask_child(self._master.switchboard, AGENT, action, data, timeout)})
         except (ControlError, msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             line = _line({"error": printable(str(error))})
         await _send_line(writer, line)
+
+
+async def _until_gone(work: Coroutine[Any, Any, None], reader: asyncio.StreamReader) -> None:
+    """Do the work, but no longer than its client waits for it."""
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_read_to_end(reader))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        working.cancel()  # does nothing once it is done
+    if working.done():
+        await working
 
 
 async def _read_to_end(reader: asyncio.StreamReader) -> None:

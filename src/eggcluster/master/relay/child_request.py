@@ -32,20 +32,25 @@ class _ChildRequest(Link):
         return True
 
 
-async def ask_child(switchboard: Switchboard, address: Address, action: str) -> Any:
+async def ask_child(
+    switchboard: Switchboard, address: Address, action: str, data: Any = None, timeout: float | None = ANSWER_TIMEOUT
+) -> Any:
     """Ask the child at `address`; return its answer as plain values of any shape. ControlError if there is no such
-    child, if it does not answer in time, or if its answer is a failure."""
+    child, if it does not answer within `timeout` seconds (None: no limit), or if its answer is a failure. Cancelling
+    cancels the request, too."""
     request, request_id = _ChildRequest(), next(_numbers) & 0xFFFFFFFF
-    if not switchboard.ask(address, _frame(FrameKind.REQUEST, address, request_id, [action, None]), request):
+    if not switchboard.ask(address, _frame(FrameKind.REQUEST, address, request_id, [action, data]), request):
         raise ControlError(f"there is no {address} at the moment")
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
+        async with asyncio.timeout(timeout):
             return _decode(await request.answer)
     except TimeoutError:
-        switchboard.cancel(_frame(FrameKind.CANCEL, address, request_id, None))
-        raise ControlError(f"the {address} did not answer within {ANSWER_TIMEOUT:g}s") from None
+        raise ControlError(f"the {address} did not answer within {timeout:g}s") from None
     except FrameError as error:
         raise ControlError(f"the answer of the {address} cannot be read: {error}") from None
+    finally:
+        if not request.answer.done() or request.answer.cancelled():
+            switchboard.cancel(_frame(FrameKind.CANCEL, address, request_id, None))
 
 
 def _frame(kind: FrameKind, address: Address, request_id: int, content: Any) -> Frame:
