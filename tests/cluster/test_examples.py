@@ -183,6 +183,25 @@ def test_rate_limiter_counts_over_all_workers(project: Project, mode: str) -> No
     assert counts == {"requests:a": 10, "requests:b": 1, "requests:c": 1}
 
 
+def test_rate_limiter_serves_at_once_while_there_is_no_agent(project: Project, mode: str) -> None:
+    """An agent that stands still looks like one that is being replaced, for as long as the test needs. A write waits 5
+    seconds for it."""
+    if mode != "process":
+        pytest.skip("a thread cannot be stopped")
+    cluster = run(project, "rate_limiter", "--workers", "1", "--agent-timeout", "60")
+    agent, address = wait_until(cluster.agent, "an agent"), cluster.address
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        answers = [
+            httpx.get(address, headers={"x-api-key": "a"}, timeout=3) for _ in range(20)
+        ]  # a write waits for 5 seconds
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    assert {answer.status_code for answer in answers} == {200}
+    assert "requests are not counted now" in cluster.log
+    wait_until(lambda: cluster.get(headers={"x-api-key": "b"}).status_code == 429, "they are counted again")
+
+
 def test_broker_consumer_loses_no_order_when_the_agent_is_replaced(project: Project, mode: str, tmp_path: Path) -> None:
     with redis_server(tmp_path) as broker:
         orders = [*map(str, range(100)), "the moon"]

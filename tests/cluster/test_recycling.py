@@ -1,14 +1,16 @@
 """Workers that have done enough are replaced by fresh ones, and no request is lost by it."""
 
 import json
+import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.cluster.harness import Launched, Project
 from tests.cluster.remote import connect, obedient
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE, wait_until
 
 
 def generations(cluster: Launched) -> list[int]:
@@ -26,6 +28,28 @@ def test_after_so_many_requests_a_worker_is_replaced_and_every_one_of_them_answe
     wait_until(served_until_replaced, "each slot has been recycled twice", 60)
     assert "recycling app_worker#1:" in cluster.log
     assert "died" not in cluster.log
+    assert cluster.close() == 0
+
+
+WSGI = """
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "5")])
+    return [b"hello"]
+"""
+
+
+def test_requests_of_clients_that_leave_after_the_content_length_are_counted(project: Project) -> None:
+    """Such a client closes before the application's iterable is at its end, so the response counted as cut off."""
+    cluster = project.write(app=WSGI).start("--workers", "1", "--max-requests", "200").wait_ready()
+    old, parts = cluster.workers()[1], urlsplit(cluster.address)
+    for _ in range(200):
+        with socket.create_connection((parts.hostname, parts.port), timeout=DEADLINE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: egg\r\n\r\n")
+            received = b""
+            while not received.endswith(b"hello"):
+                received += client.recv(4096)
+    wait_until(lambda: cluster.workers().get(1, old) != old, "it has been recycled")
+    assert f"recycling app_worker#1:{old} after " in cluster.log
     assert cluster.close() == 0
 
 

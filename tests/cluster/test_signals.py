@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from eggcluster.kernel.signal_actions import signal_name
 from tests.cluster.harness import AGENT, HELLO, Launched, Project
 from tests.cluster.remote import connect, marks, obedient
 from tests.waiting import wait_until
@@ -139,15 +140,35 @@ def test_sighup_while_closing_is_refused_in_the_log_and_a_third_signal_changes_n
 # -- signals that are not for the master ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGTTOU, signal.SIGWINCH])
-def test_a_signal_that_means_nothing_to_a_master_ends_nothing(project: Project, number: signal.Signals) -> None:
+UNUSED = ["SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU", "SIGALRM", "SIGPROF", "SIGVTALRM", "SIGIO", "SIGPWR", "SIGSTKFLT"]
+UNUSED += ["SIGRTMIN", "SIGRTMAX"]
+
+
+def test_a_signal_that_means_nothing_to_a_master_ends_and_stops_nothing(project: Project) -> None:
     cluster = start(project)
     before = cluster.workers()
-    cluster.signal(number)
-    if number in (signal.SIGUSR1, signal.SIGUSR2):
-        cluster.wait_log(f"receive signal {number.name}, which a master does not use")
+    for number in (signal.SIGPIPE, signal.SIGWINCH):
+        cluster.signal(number)
+    numbers = [getattr(signal, name) for name in UNUSED if hasattr(signal, name)]
+    for number in numbers:
+        cluster.signal(number)
+        cluster.wait_log(f"receive signal {signal_name(number)}, which a master does not use")
     assert cluster.get().status_code == 200
     assert cluster.workers() == before
+    assert cluster.close() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_what_the_master_blocks_is_not_blocked_in_what_it_starts(project: Project, number: signal.Signals) -> None:
+    """In a child of a worker, too: SIGTTIN stops a program that reads from a terminal in the background, as ever."""
+    ignored = f"return signal.getsignal(signal.{number.name}) is signal.SIG_IGN"
+    inner = "import signal; print([int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, [])])"
+    cluster = start(project)
+    with connect(cluster, 1) as connection:
+        assert connection.tell(MASK) == []
+        assert connection.tell(ignored) is False
+        child = f"return subprocess.run([sys.executable, '-c', {inner!r}], capture_output=True, text=True).stdout"
+        assert connection.tell(child) == "[]\n"
     assert cluster.close() == 0
 
 

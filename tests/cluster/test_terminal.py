@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.cluster.harness import Launched, Project, family
-from tests.cluster.remote import marks, obedient
+from tests.cluster.remote import connect, marks, obedient
 from tests.waiting import DEADLINE, wait_until
 
 IN_TERMINAL = str(Path(__file__).with_name("in_terminal.py"))
@@ -85,6 +85,34 @@ def test_a_cluster_that_is_put_into_the_background_serves_on_and_comes_back(term
     cluster.signal(signal.SIGCONT)
     assert cluster.workers() == before
     assert cluster.close() == 0
+
+
+STANDING = """
+async def stand():
+    import pdb
+    pdb.set_trace()
+    remote.mark("went", "on")
+
+remote.stand = stand
+"""
+
+
+@pytest.mark.parametrize("stop", ["breakpoint()", "await stand()"])
+def test_ctrl_c_at_a_debuggers_prompt_closes_in_order(project: Project, terminal: Terminal, stop: str) -> None:
+    """The prompt is a read in the worker's main thread, which its event loop waits for."""
+    obedient(project, app=STANDING)
+    launcher = (sys.executable, IN_TERMINAL, terminal.name)
+    arguments = ("--workers", "1", "--app-close-timeout", "60000")
+    cluster = project.start(*arguments, launcher=launcher).wait_ready()
+    cluster.allows_traceback = True  # the request ends with BdbQuit, as after `quit`
+    with connect(cluster, 1) as connection:
+        connection.send(f"mark('busy'); {stop}")
+        wait_until(lambda: "(Pdb)" in cluster.log, "it stands at the prompt")
+        os.write(terminal.keyboard, b"\x03")
+        assert cluster.wait_exit(20) == 0
+    assert {line[1] for line in marks(project, "closing")} == {"lifespan", "on_close"}
+    assert not marks(project, "went")
+    assert "close timeout" not in cluster.log
 
 
 PROGRAM = """

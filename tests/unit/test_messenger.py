@@ -478,3 +478,21 @@ def test_an_application_can_neither_send_nor_receive_internal_actions(run: Run) 
         await until(lambda: heard == ["who?"])
 
     run(work())
+
+
+def test_a_message_without_a_handler_is_told_at_debug_level(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def work() -> None:
+        _, agent, apps = await house(1)
+        for action in ("nothing here", "nothing here", "forged\n\x1b[2J"):  # the second one takes the short cut
+            apps[0].messenger.send_to_agent(action, "secret")
+        apps[0].messenger.send_to_agent("note", 1)
+        await until(lambda: agent.got == [1])
+
+    with caplog.at_level("DEBUG", logger="eggcluster.messenger"):
+        run(work())
+    told = [record.getMessage() for record in caplog.records if "has no handler" in record.getMessage()]
+    assert told == [
+        "a message 'nothing here' has no handler here: it is dropped",
+        "a message 'nothing here' has no handler here: it is dropped",
+        "a message 'forged\\n\\x1b[2J' has no handler here: it is dropped",
+    ]

@@ -17,8 +17,9 @@ from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.pending_requests import PendingRequests
 from eggcluster.kernel.tasks import TaskSet, is_cancellation
 from eggcluster.kernel.throttle import Throttle
-from eggcluster.model.messages.message import LIFECYCLE_ACTIONS, FrameKind
+from eggcluster.model.messages.message import INTERNAL_ACTIONS, LIFECYCLE_ACTIONS, FrameKind
 from eggcluster.model.messages.role import Address
+from eggcluster.wording import short
 
 REPORT_EVERY = 64  # messages of a flood after which the number of read messages is reported again
 LOG_INTERVAL = 1.0  # seconds between two log lines about dropped messages of one sender
@@ -154,7 +155,7 @@ class Dispatcher:
             except FrameError as error:
                 self._log_dropped(frame, error)
             else:
-                self._call_handlers(action, data)
+                self._handle_message(action, data)
             self._read += 1
             if not self._read % REPORT_EVERY:
                 self._on_read(self._read)
@@ -181,6 +182,13 @@ class Dispatcher:
         if self._on_event is not None:
             self._on_event(action, data)
         self._call_handlers(action, data)
+
+    def _handle_message(self, action: str, data: Any) -> None:
+        handlers = self._handlers.take(action)
+        for handler in handlers:
+            self._call(handler, action, data)
+        if not handlers and action not in INTERNAL_ACTIONS:
+            _logger.debug("a message %s has no handler here: it is dropped", short(action))
 
     def _call_handlers(self, action: str, data: Any) -> None:
         for handler in self._handlers.take(action):
@@ -210,8 +218,7 @@ class Dispatcher:
             return False
         if action in LIFECYCLE_ACTIONS:
             return False
-        for handler in self._handlers.take(action):
-            self._call(handler, action, data)
+        self._handle_message(action, data)
         self._read += 1
         self._on_read(self._read)
         return True

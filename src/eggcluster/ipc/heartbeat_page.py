@@ -17,9 +17,8 @@ NUMBERS_BYTES = 4096  # one page; the final message begins behind it
 MAX_FINAL_MESSAGE_BYTES = 64 * 1024  # the stacks of some hundred threads
 _NANO = 1_000_000_000
 # The numbers, as unsigned 64-bit integers; times in nanoseconds.
-_BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _FULL, _LOST_THREADS, _MESSAGES_READ, _CLUSTER_CLOSES = (
-    range(10)
-)
+_BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _FULL, _LOST_THREADS = range(8)
+_MESSAGES_READ, _CLUSTER_CLOSES, _CLOSE_HEARD = range(8, 11)
 
 
 class HeartbeatPage:
@@ -82,6 +81,14 @@ class HeartbeatPage:
     def cluster_closes(self) -> bool:
         """Return whether the whole cluster closes."""
         return bool(self._numbers[_CLUSTER_CLOSES])
+
+    def write_close_heard(self) -> None:
+        """Write that the worker has read the order to close."""
+        self._numbers[_CLOSE_HEARD] = 1
+
+    def close_heard(self) -> bool:
+        """Return whether the worker has read the order to close. Called by the master."""
+        return bool(self._numbers[_CLOSE_HEARD])
 
     def write_final_message(self, text: str) -> None:
         """Write the final message of a worker that can still run Python, cut off at MAX_FINAL_MESSAGE_BYTES."""

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 def reset_inherited_signals() -> None:
@@ -21,6 +21,32 @@ def reset_inherited_signals() -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+# For its reads and writes at a terminal the kernel sends them to a process in the background, which they stop.
+TERMINAL_SIGNALS = frozenset({signal.SIGTTIN, signal.SIGTTOU})
+
+
+def block_terminal_signals() -> None:
+    """Block SIGTTIN and SIGTTOU for good; call it before any thread is started, because a mask belongs to a thread.
+
+    The kernel then does not send them for this process's own input and output (tcsetpgrp(3), termios(3)): a log line
+    stops no master in the background, not even under `stty tostop`. One that a user sends waits for `follow_blocked`.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+
+
+def unblock_signals() -> None:
+    """Unblock all signals in this thread, which is a forked child's only one."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def signal_name(number: int) -> str:
+    """Return "SIGTERM", or "signal 40" for a real-time signal."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def is_ignored(number: int) -> bool:
@@ -64,25 +90,27 @@ def has_terminal() -> bool:
     return True
 
 
-def follow_hang_ups(tell: Callable[[bool], None]) -> bool:
-    """Start a thread that calls `tell` for each SIGHUP, with whether it means the terminal's end. Call it in the main
-    thread: SIGHUP is blocked there, and in threads that it starts later, for the rest of the process.
+def follow_blocked(numbers: Iterable[int], tell: Callable[[signal.struct_siginfo], None]) -> bool:
+    """Start a thread that calls `tell` for each of these signals. Call it in the main thread: they are blocked there,
+    and in threads that it starts later, for the rest of the process.
 
-    Return False, with SIGHUP left alone, if there is no terminal that could go, or no sigwaitinfo(2) (macOS).
+    Return False, with the signals left alone, if there is no sigwaitinfo(2) (macOS).
     """
-    if not hasattr(signal, "sigwaitinfo") or not has_terminal():
+    if not hasattr(signal, "sigwaitinfo"):
         return False
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    threading.Thread(target=_follow, args=(tell,), name="egg-hang-up", daemon=True).start()
+    blocked = frozenset(numbers)
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    threading.Thread(target=_follow, args=(blocked, tell), name="egg-blocked-signals", daemon=True).start()
     return True
 
 
-def _follow(tell: Callable[[bool], None]) -> None:
+def _follow(numbers: frozenset[int], tell: Callable[[signal.struct_siginfo], None]) -> None:
     while True:
-        tell(_is_terminals_end(signal.sigwaitinfo({signal.SIGHUP})))
+        tell(signal.sigwaitinfo(numbers))
 
 
-def _is_terminals_end(info: signal.struct_siginfo) -> bool:
+def is_terminals_end(info: signal.struct_siginfo) -> bool:
+    """Return whether a SIGHUP means that the terminal has gone. May take SHELLS_END seconds."""
     if info.si_code == SI_KERNEL:
         return True
     if info.si_pid != os.getsid(0):

@@ -15,7 +15,9 @@ from eggcluster.errors import OptionsError
 from eggcluster.ipc.frame import encode_frame
 from eggcluster.ipc.worker_spec import read_first
 from eggcluster.kernel.descriptors import open_standard_streams
-from eggcluster.kernel.signal_actions import reset_inherited_signals
+from eggcluster.kernel.guardian import start_guardian
+from eggcluster.kernel.process_end import allow_open_transports
+from eggcluster.kernel.signal_actions import block_terminal_signals, reset_inherited_signals
 from eggcluster.logs import configure_logs
 from eggcluster.master.master import Master
 from eggcluster.model.lives.phase import ExitCode
@@ -61,11 +63,17 @@ def run_master(options: ResolvedOptions, parent: socket.socket | None = None) ->
     if options.start_mode != "process":
         atexit.register(end_before_teardown)  # registered first, so called last
     reset_inherited_signals()
+    block_terminal_signals()
     open_standard_streams()
+    if options.start_mode != "process":
+        start_guardian(f"egg-guardian: {options.name}")
     log = configure_logs(options, "master", options.master_log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         log.run_in(runner.get_loop())
-        code = runner.run(_run(options, parent))
+        try:
+            code = runner.run(_run(options, parent))
+        finally:
+            allow_open_transports()
     if options.start_mode != "process":
         _limit_interpreter_exit(code)
     return code

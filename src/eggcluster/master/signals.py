@@ -11,12 +11,24 @@ from collections.abc import Callable
 from types import TracebackType
 
 from eggcluster.kernel.exit_flag import exit_flag
-from eggcluster.kernel.signal_actions import follow_hang_ups, is_handled, is_ignored
+from eggcluster.kernel.signal_actions import (
+    TERMINAL_SIGNALS,
+    follow_blocked,
+    has_terminal,
+    is_handled,
+    is_ignored,
+    is_terminals_end,
+    signal_name,
+    unblock_signals,
+)
 
 CLOSE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD_SIGNAL = signal.SIGHUP
-# By default they end a process. Other servers reopen log files or upgrade at them, so a log rotation may send them.
-UNUSED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+# By default they end a process. Other servers reopen log files or upgrade at SIGUSR1 and SIGUSR2, so a log rotation may
+# send them; a timer or a profiler sends others. (SIGPWR and SIGSTKFLT are Linux's, as are the real-time signals.)
+_UNUSED = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPROF", "SIGVTALRM", "SIGIO", "SIGPWR", "SIGSTKFLT")
+_REAL_TIME = range(signal.SIGRTMIN, signal.SIGRTMAX + 1) if hasattr(signal, "SIGRTMIN") else range(0)
+UNUSED_SIGNALS = (*(getattr(signal, name) for name in _UNUSED if hasattr(signal, name)), *_REAL_TIME)
 
 _logger = logging.getLogger("eggcluster.master")
 
@@ -31,9 +43,10 @@ class MasterSignals:
     than the main thread, where Python handles no signals, it does nothing.
 
     With `on_hang_up` the process is nothing but the master, and ends soon after the block. Then `on_child` is called
-    at SIGCHLD, and `on_hang_up` at a SIGHUP that came because the terminal has gone; unused signals are logged. After
-    the block signals are ignored, so that a late one does not change the exit code. With `for_threads` the workers are
-    threads: their libraries find `should_exit` at the owner of the handlers.
+    at SIGCHLD, and `on_hang_up` at a SIGHUP that came because the terminal has gone. Unused signals are logged, also
+    SIGTTIN and SIGTTOU, which are blocked (`block_terminal_signals`). After the block signals are ignored, so that a
+    late one does not change the exit code. With `for_threads` the workers are threads: their libraries find
+    `should_exit` at the owner of the handlers.
     """
 
     def __init__(
@@ -70,10 +83,8 @@ class MasterSignals:
     def _enter_own_process(self) -> None:
         for number in (signal.SIGCHLD, *UNUSED_SIGNALS):
             _set_handler(number, self._handler)
-        # Under `stty tostop` a log line would stop a master that runs in the background.
-        _set_handler(signal.SIGTTOU, signal.SIG_IGN)
-        if signal.getsignal(RELOAD_SIGNAL) is not signal.SIG_IGN:
-            follow_hang_ups(self._hang_up_or_reload)
+        hangs_up = signal.getsignal(RELOAD_SIGNAL) is not signal.SIG_IGN and has_terminal()
+        follow_blocked({*TERMINAL_SIGNALS, *([RELOAD_SIGNAL] if hangs_up else [])}, self._take_blocked)
         # Children of a shell that became the master may have ended before the handler was set.
         self.take(signal.SIGCHLD)
 
@@ -84,11 +95,11 @@ class MasterSignals:
             self._pending.add(number)
             self._loop.call_soon_threadsafe(self._deliver, number)
 
-    def _hang_up_or_reload(self, is_hang_up: bool) -> None:
-        """Handle SIGHUP; called in a thread."""
+    def _take_blocked(self, info: signal.struct_siginfo) -> None:
+        """Handle a signal that is blocked; called in a thread."""
         with contextlib.suppress(RuntimeError):  # the loop has been closed: the process ends
-            if not is_hang_up:
-                self.take(RELOAD_SIGNAL)
+            if info.si_signo != RELOAD_SIGNAL or not is_terminals_end(info):
+                self.take(info.si_signo)
             elif self._on_hang_up is not None:
                 self._loop.call_soon_threadsafe(self._on_hang_up)
 
@@ -96,8 +107,8 @@ class MasterSignals:
         self._pending.discard(number)
         if number == signal.SIGCHLD:
             self._on_child()
-        elif number in UNUSED_SIGNALS:
-            _logger.warning("receive signal %s, which a master does not use", signal.Signals(number).name)
+        elif number in UNUSED_SIGNALS or number in TERMINAL_SIGNALS:
+            _logger.warning("receive signal %s, which a master does not use", signal_name(number))
         else:
             self._on_signal(number)
 
@@ -115,7 +126,7 @@ class MasterSignals:
             _restore_handlers()
 
 
-def _set_handler(number: signal.Signals, handler: Callable[[int, object], None] | signal.Handlers) -> None:
+def _set_handler(number: int, handler: Callable[[int, object], None] | signal.Handlers) -> None:
     """Set a handler. A SIGHUP that is ignored from the start, as by nohup(1), stays ignored."""
     if number == RELOAD_SIGNAL and signal.getsignal(number) is signal.SIG_IGN:
         return
@@ -153,6 +164,8 @@ def _report_unraisable(what: "sys.UnraisableHookArgs") -> None:
 def _restore_after_fork() -> None:
     """Restore the handlers in a forked child, such as one that the application forks in a worker's thread."""
     if _active:
+        if any(master._owns_process for master in _active):
+            unblock_signals()
         _active.clear()
         signal.set_wakeup_fd(-1)  # the fd of the loop, which the child shares with its parent
         _restore_handlers()

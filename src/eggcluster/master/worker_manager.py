@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
+import resource
 import time
 from typing import Any
 
@@ -62,7 +64,7 @@ class WorkerManager:
             self._enter_directory()
             handle = self._start(spec, spec.fds)
         except Exception as error:
-            worker.failure = f"it could not be started: {error}"
+            worker.failure = f"it could not be started: {_reason(error)}"
             self._inbox.put(Exited(worker, ExitReport()))
             return
         worker.worker_id = handle.worker_id
@@ -100,6 +102,7 @@ class WorkerManager:
         if handle is not None:
             what = handle.last_resort
             _logger.info("send kill SIGTERM to %s, %s it after %s", worker, what, duration(grace))
+            self._switchboard.tell_worker(worker, "egg-close", None)
             self._tasks.start(handle.stop(grace=grace))
 
     def announce_end(self) -> None:
@@ -198,3 +201,12 @@ class WorkerManager:
             async with asyncio.timeout(CHANNEL_END_TIMEOUT):
                 await link.gone.wait()
         self._inbox.put(Exited(worker, exit))
+
+
+def _reason(error: Exception) -> str:
+    """Return why a fork failed, and which limit stands behind it."""
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+        return f"{error}; the limit is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} (ulimit -n)"
+    if isinstance(error, OSError) and error.errno == errno.EAGAIN:
+        return f"{error}; the limit of this user's processes is reached (ulimit -u)"
+    return str(error)

@@ -17,6 +17,7 @@ from eggcluster.ipc.worker_spec import WorkerSpec, send_first
 from eggcluster.kernel.memory import resident_bytes
 from eggcluster.kernel.process_exit import wait_exited
 from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, is_out_of_reach, session_members, signal_all
+from eggcluster.kernel.signal_actions import signal_name
 from eggcluster.kernel.threads import await_steadily
 from eggcluster.model.lives.worker import ExitReport
 from eggcluster.modes.worker_handle import StopOutcome, WorkerHandle
@@ -24,8 +25,11 @@ from eggcluster.options import ResolvedOptions
 
 TREE_POLL_INTERVAL = 0.02  # seconds; the kernel has no event for "a session is empty"
 MIN_LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for children that outlive their worker
+# seconds in which a worker that serves may read the order to close from its channel; then the order is a signal
+ORDER_GRACE = 0.3
 # seconds in which a hung worker may write its stacks; with many threads on a busy machine that takes milliseconds
 ABORT_GRACE = 1.0
+ORDER_POLL_INTERVAL = 0.01  # seconds between two looks at the worker's page
 TITLE_ROOM = " " * 64  # an argument that the process title overwrites
 
 _logger = logging.getLogger("eggcluster.master")
@@ -106,16 +110,30 @@ class ProcessWorker(WorkerHandle):
         self._leader_gone.set()
         await self._end_leftovers()
         self._gone.set()
-        return ExitReport(signal=_signal_name(-code)) if code < 0 else ExitReport(code=code)
+        return ExitReport(signal=signal_name(-code)) if code < 0 else ExitReport(code=code)
 
     async def stop(self, *, grace: float) -> StopOutcome:
         if self._term_deadline is None:
             self._term_deadline = asyncio.get_running_loop().time() + grace
-            self._signal(signal.SIGTERM)
-            if not await await_steadily(self._leader_gone, grace):
+            if not await self._has_heard(min(ORDER_GRACE, grace / 2)):
+                self._signal(signal.SIGTERM)
+            if not await await_steadily(self._leader_gone, self._term_deadline - asyncio.get_running_loop().time()):
                 self.kill()
         await self._gone.wait()
         return StopOutcome.KILLED if self._killed else StopOutcome.GRACEFUL
+
+    async def _has_heard(self, limit: float) -> bool:
+        """Wait until the worker has read the order to close, which has no way but the channel where the application
+        has taken SIGTERM: at its default action it would end a worker in the middle of its requests. Return False if
+        the event loop of the worker does not run (it boots, or is blocked), or stays silent for `limit` seconds."""
+        deadline = asyncio.get_running_loop().time() + limit
+        while not self._leader_gone.is_set() and self.heartbeat_page.read().beat:
+            if self.heartbeat_page.close_heard():
+                return True
+            if asyncio.get_running_loop().time() >= deadline:
+                break
+            await asyncio.sleep(ORDER_POLL_INTERVAL)
+        return False
 
     async def abort(self) -> None:
         # faulthandler answers SIGABRT in C, whichever thread holds the GIL; a stopped process has to be woken for it.
@@ -188,10 +206,3 @@ class ProcessWorker(WorkerHandle):
         while left := self._tree():
             signal_all(left, signal.SIGKILL)
             await asyncio.sleep(TREE_POLL_INTERVAL)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"

@@ -159,9 +159,14 @@ class Switchboard:
     def tell_apps(self, action: str, data: Any) -> None:
         """Send an event to every app worker that has a channel, whether it is live or boots."""
         for link in self._router.links:
-            if link.address.role is Role.APP:
-                raw = encode_frame(FrameKind.EVENT, Target.ADDRESS, [action, data], target_id=link.packed)
-                self._write_own(link, raw)
+            if link.address.role is Role.APP and link.worker is not None:
+                self.tell_worker(link.worker, action, data)
+
+    def tell_worker(self, worker: Worker, action: str, data: Any) -> None:
+        """Send an event to this very worker, if it has a channel, although its address may be its successor's."""
+        if (link := self.link_of(worker)) is not None:
+            raw = encode_frame(FrameKind.EVENT, Target.ADDRESS, [action, data], target_id=link.packed)
+            self._write_own(link, raw)
 
     def ask(self, address: Address, frame: Frame, requester: Link) -> bool:
         """Send a request of the master's own to `address`; `requester` gets the answer. Return False if no worker is

@@ -30,6 +30,7 @@ LIFECYCLE_ACTIONS = frozenset(
 INTERNAL_ACTIONS = frozenset(
     {
         "egg-agent-gone",
+        "egg-close",
         "egg-leave",
         "egg-shares",
         "egg-survivors",

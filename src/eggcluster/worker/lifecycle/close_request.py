@@ -14,6 +14,8 @@ from typing import Any
 from eggcluster.kernel.stacks import application_stacks
 from eggcluster.kernel.threads import start_daemon, wait_steadily
 from eggcluster.logs import Report
+from eggcluster.worker.lifecycle.debugger_prompt import quit_debugger
+from eggcluster.worker.lifecycle.signal_takers import SignalTakers
 
 _logger = logging.getLogger("eggcluster.worker")
 REPORT_MARGIN = 0.1  # of the close timeout: this long before its end the log says what holds the closing up
@@ -70,6 +72,10 @@ class CloseRequest:
             with contextlib.suppress(RuntimeError):  # the loop has been closed: the worker is ending
                 self._loop.call_soon_threadsafe(self._event.set)
 
+    def order(self) -> None:
+        """Take the master's order to close, which has come over the channel."""
+        self.set()
+
     def notify(self, event: asyncio.Event) -> None:
         """Set `event`, which belongs to the running loop, when the request comes; at once if it has come already."""
         self._event, self._loop = event, asyncio.get_running_loop()
@@ -114,12 +120,23 @@ class CloseSignals(CloseRequest):
     def __init__(self) -> None:
         super().__init__()
         self._interrupts = False
+        self._takers = SignalTakers()
 
     def take(self) -> None:
         """Install the signal handlers; processes that the application forks do not keep them."""
         for number in CLOSE_SIGNALS:
             signal.signal(number, self._on_signal)
         os.register_at_fork(after_in_child=_forget_signals)
+
+    def order(self) -> None:
+        super().order()
+        if (taker := self._takers.of(signal.SIGTERM, self._on_signal)) is not None:
+            _logger.warning("SIGTERM is not eggcluster's any more, %s; closing by the master's order", taker)
+            self._takers.pass_on(signal.SIGTERM)
+
+    def follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Note what the application gives to `loop.add_signal_handler`."""
+        self._takers.follow(loop)
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -143,6 +160,7 @@ class CloseSignals(CloseRequest):
         self.set()
         if self._interrupts:
             raise ClosedDuringImport(0)
+        quit_debugger(frame)
 
 
 def _forget_signals() -> None:

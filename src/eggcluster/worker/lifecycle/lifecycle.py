@@ -20,14 +20,17 @@ from eggcluster.logs import application_booted, application_boots
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import Address, Role
+from eggcluster.wording import described
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.engines.engine import Load
 from eggcluster.worker.lifecycle.boot_report import BootTimes, ImportTimes, describe_failure
 from eggcluster.worker.lifecycle.close_request import ClosedDuringImport, CloseRequest, report_at
 from eggcluster.worker.lifecycle.heartbeats import HeartbeatWriter, StartWatch, send_from_thread
+from eggcluster.worker.lifecycle.monkey_patches import refuse_patched_threads
 
 _logger = logging.getLogger("eggcluster.worker")
+MAX_RESUMES = 16  # how often the event loop of a closing worker goes on after the application has ended it
 CLOSE_RESERVE = 1.0  # seconds of the close timeout that are kept for lifespan shutdown and on_close
 
 
@@ -112,10 +115,24 @@ class Lifecycle(ABC):
                 raise ClosedDuringImport(0) from None  # also if the application turned it into another exception
             return runner.run(self._report_failure(error))
         try:
-            return runner.run(self._serve(), context=contextvars.copy_context())  # with what the modules set in it
+            # With what the modules set in the context.
+            serving = runner.get_loop().create_task(self._serve(), context=contextvars.copy_context())
+            return self._run_to_end(runner.get_loop(), serving)
         except BaseException:
             self._abort(self._hooks)
             raise
+
+    def _run_to_end(self, loop: asyncio.AbstractEventLoop, serving: asyncio.Task[int]) -> int:
+        """Run the loop until `serving` is done. An application that ends the loop at the order to close, by
+        `loop.stop()` or `sys.exit()` in its handler of SIGTERM, does not end the drain: the loop goes on."""
+        for _ in range(MAX_RESUMES):
+            try:
+                return loop.run_until_complete(serving)
+            except BaseException as error:
+                if serving.done() or loop.is_closed() or not self._close_request.is_set:
+                    raise
+                _logger.warning("closing: the application ended the event loop (%s), it goes on", described(error))
+        return loop.run_until_complete(serving)
 
     async def _serve(self) -> int:
         self._close_request.notify(self._closing)
@@ -165,9 +182,12 @@ class Lifecycle(ABC):
         """Import what the options name. A signal ends the process meanwhile, because an import cannot be awaited."""
         _check_version(self.spec.version)
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
-            for module in self.options.require:
-                self.context.import_module(module)
-            hooks = self.load()
+            try:
+                for module in self.options.require:
+                    self.context.import_module(module)
+                hooks = self.load()
+            finally:  # the cause of whatever was raised
+                refuse_patched_threads()
         self.times.done("imports", imports.slowest() if imports is not None else "")
         own = hooks.registrations
         own.slot, own.generation, own.worker_id = self.spec.slot, self.spec.generation, self.context.worker_id
@@ -284,7 +304,10 @@ class Lifecycle(ABC):
         self.messenger.detach()
 
     def _on_event(self, action: str, data: Any) -> None:
-        if action == "egg-ready" and self._hooks is not None:
+        if action == "egg-close":
+            self.heartbeat_page.write_close_heard()
+            self._close_request.order()
+        elif action == "egg-ready" and self._hooks is not None:
             self._ready = asyncio.get_running_loop().create_task(self._hooks.run_ready())
 
 

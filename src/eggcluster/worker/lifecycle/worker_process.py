@@ -11,6 +11,7 @@ import setproctitle
 
 from eggcluster.ipc.worker_spec import WorkerSpec, read_first
 from eggcluster.kernel.descriptors import open_standard_streams
+from eggcluster.kernel.process_end import allow_open_transports
 from eggcluster.kernel.signal_actions import reset_inherited_signals
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.current import become_worker
@@ -40,7 +41,11 @@ def main(began: float) -> NoReturn:
     add_base_dir(spec)
     context = become_worker(Role(spec.role))
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        code = lifecycle_for(spec, sock, context, close_request).run(runner, began)
+        close_request.follow(runner.get_loop())
+        try:
+            code = lifecycle_for(spec, sock, context, close_request).run(runner, began)
+        finally:
+            allow_open_transports()
     sys.exit(code)
 
 
