@@ -308,7 +308,7 @@ def test_with_one_worker_a_tick_waits_for_its_replacement(project: Project) -> N
 
 
 def test_a_worker_that_closes_lets_its_run_finish(project: Project) -> None:
-    cluster = write(project, app=one("200ms", 3)).start("-w", "1").wait_ready()
+    cluster = write(project, app=one("200ms", 2)).start("-w", "1").wait_ready()
     first = wait_until(lambda: Ticks(project, "poll").runs, "a run")[0]
     assert cluster.command("reload").returncode == 0
     ticks = ran(project, 2)

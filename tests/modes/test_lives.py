@@ -277,7 +277,7 @@ def test_a_close_hook_that_hangs_is_named_and_not_waited_for(site: Site, hold: s
     assert cluster.close() == 0
     assert time.monotonic() - began < 6, "an abandoned thread does not keep the process"
     assert "close timeout: not done after 1s; it was at" in cluster.log
-    assert f"in hold\n    {hold}" in cluster.log
+    assert f"in hold\n      {hold}" in cluster.log
     assert f" {worker} [app_worker#1] close timeout" in cluster.log
     how = "it is abandoned: a thread cannot be killed" if site.shares_process else "it was killed"
     assert f"app_worker#1:{worker} did not close in order, {how}" in cluster.log
