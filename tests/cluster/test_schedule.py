@@ -153,7 +153,7 @@ def bad(word="tick"):
     table = cluster.command("schedules").stdout.splitlines()
     assert [line.split()[0] for line in table] == ["name", "bad", "hourly", "poll"]
     assert "every 1h" in table[2]
-    assert "in 59m" in table[2]
+    assert "in 59m" in table[2] or "in 1h00m" in table[2]
     history = cluster.command("schedules", "bad").stdout.splitlines()
     assert len(history) == 2
     assert "ValueError: oh" in history[1]

@@ -26,7 +26,8 @@ from eggcluster.options import ResolvedOptions
 TREE_POLL_INTERVAL = 0.02  # seconds; the kernel has no event for "a session is empty"
 MIN_LEFTOVER_GRACE = 0.5  # seconds between SIGTERM and SIGKILL for children that outlive their worker
 # seconds in which a worker that serves may read the order to close from its channel; then the order is a signal
-ORDER_GRACE = 0.3
+ORDER_GRACE = 0.25
+ORDER_SHARE = 0.05  # of the close timeout at most: a blocked worker tells where it is shortly before the end of it
 # seconds in which a hung worker may write its stacks; with many threads on a busy machine that takes milliseconds
 ABORT_GRACE = 1.0
 ORDER_POLL_INTERVAL = 0.01  # seconds between two looks at the worker's page
@@ -115,7 +116,7 @@ class ProcessWorker(WorkerHandle):
     async def stop(self, *, grace: float) -> StopOutcome:
         if self._term_deadline is None:
             self._term_deadline = asyncio.get_running_loop().time() + grace
-            if not await self._has_heard(min(ORDER_GRACE, grace / 2)):
+            if not await self._has_heard(min(ORDER_GRACE, grace * ORDER_SHARE)):
                 self._signal(signal.SIGTERM)
             if not await await_steadily(self._leader_gone, self._term_deadline - asyncio.get_running_loop().time()):
                 self.kill()
