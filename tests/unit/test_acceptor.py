@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import socket
@@ -74,10 +75,33 @@ def run() -> Iterator[Callable[..., None]]:
     assert set(os.listdir("/dev/fd")) <= before, "a file descriptor is left"
 
 
-def lowest_free() -> int:
-    descriptor = os.dup(0)
-    os.close(descriptor)
-    return descriptor
+@contextlib.contextmanager
+def room_for(count: int) -> Iterator[None]:
+    """So many descriptors are free below the reserve. Numbers that something else holds, anywhere, do not count."""
+    gc.collect()  # what earlier tests have left is closed now, and not while the limit holds
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [os.dup(0) for _ in range(count)]
+    for descriptor in free:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1 + RESERVE, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def taken(count: int) -> Iterator[None]:
+    """So many descriptors can be had, and are."""
+    descriptors = [os.dup(0) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+MOST_OF_RESERVE = RESERVE - 4  # another one holds some of its numbers, perhaps
 
 
 def test_connections_are_spread_over_the_open_slots(run: Callable[..., None]) -> None:
@@ -194,8 +218,6 @@ def test_with_too_many_open_files_they_wait_in_the_kernel_and_the_log_says_so_on
 def test_few_descriptors_are_left_to_the_master_and_all_that_wait_go_on_later(
     run: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-
     async def test(bench: Bench) -> None:
         def come() -> int:
             return bench.acceptor.handed_over + bench.acceptor.waiting
@@ -206,17 +228,12 @@ def test_few_descriptors_are_left_to_the_master_and_all_that_wait_go_on_later(
             await until(lambda: come() == len(bench.clients))
         before = come()
         bench.connect(100)
-        spare: list[int] = []
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + 20 + RESERVE, hard))
+        with room_for(20):
             await until(lambda: bool(caplog.records))
             await asyncio.sleep(0.12)  # two more tries
             assert come() - before == 21
-            spare += [os.dup(0) for _ in range(RESERVE - 1)]
-        finally:
-            for fd in spare:
-                os.close(fd)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            with taken(MOST_OF_RESERVE):  # as a replacement would
+                pass
         came = 0
         while came < len(bench.clients):
             came += bench.read(1)
@@ -230,25 +247,19 @@ def test_what_a_dead_worker_leaves_does_not_take_the_reserve_and_goes_on_later(
     run: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def test(bench: Bench) -> None:
         bench.open(1)
         bench.connect(150)  # more than the reserve; its worker does not read
         await until(lambda: bench.acceptor.handed_over == 150)
-        spare: list[int] = []
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + 20 + RESERVE, hard))
+        with room_for(20):
             bench.workers[0].advance(WorkerState.DEAD)
             bench.acceptor.close_handover(bench.workers[0])
             await until(lambda: bench.acceptor.waiting == 20)
             await asyncio.sleep(0.12)  # two more tries
             assert bench.acceptor.waiting == 20
-            spare += [os.dup(0) for _ in range(RESERVE - 4)]  # as a replacement would
-        finally:
-            for fd in spare:
-                os.close(fd)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            with taken(MOST_OF_RESERVE):  # as a replacement would
+                pass
         bench.open(2)
         came = 0
         while came < 150:
@@ -261,19 +272,14 @@ def test_what_a_dead_worker_leaves_does_not_take_the_reserve_and_goes_on_later(
 
 
 def test_after_the_close_what_a_dead_worker_left_is_closed(run: Callable[..., None]) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-
     async def test(bench: Bench) -> None:
         bench.open(1)
         bench.connect(30)
         await until(lambda: bench.acceptor.handed_over == 30)
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free() + 5 + RESERVE, hard))
+        with room_for(5):
             bench.workers[0].advance(WorkerState.DEAD)
             bench.acceptor.close_handover(bench.workers[0])
             bench.acceptor.close()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert all(client.recv(1) == b"" for client in bench.clients)
 
     run(test)
