@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eggcluster.http.fields import LONGEST_NUMBER, WHITESPACE, split_list
 from eggcluster.http.head import Header
@@ -34,6 +34,10 @@ _KINDS: dict[bytes, int] = {
     b"trailer": _DROPPED,
 }
 _MAX_NAMES = 1024  # an application has some dozen; one that makes up names must not fill the memory
+
+_RENDERED: dict[tuple[Any, ...], tuple[bytes, int | None, int]] = {}  # by the status and the fields
+_MOST_RENDERED = 256
+_LONGEST_RENDERED = 1024  # bytes
 
 _LINES = {int(status): f"HTTP/1.1 {status:d} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -79,7 +83,26 @@ def render_head(status: int, headers: Iterable[Header]) -> tuple[bytes, int | No
     Left out are fields about the connection, and the empty line at the end. BadResponse for a head that cannot be sent:
     a status or fields of other types, a name that is not a token, a line break or a NUL in a value (RFC 9110, 5.5), two
     different lengths, a transfer coding other than chunked.
+
+    The heads of an application repeat themselves: those of the latest are kept (0.4 us instead of 1.2 us).
     """
+    if not isinstance(headers, list):
+        headers = list(headers)
+    key = (status, *headers)
+    try:
+        rendered = _RENDERED.get(key)
+    except TypeError:  # a header that is a list is no key
+        return _render_head(status, headers)
+    if rendered is None:
+        rendered = _render_head(status, headers)
+        if len(_RENDERED) >= _MOST_RENDERED:
+            _RENDERED.clear()
+        if len(rendered[0]) <= _LONGEST_RENDERED:
+            _RENDERED[key] = rendered
+    return rendered
+
+
+def _render_head(status: int, headers: Iterable[Header]) -> tuple[bytes, int | None, int]:
     special, length, lines = 0, None, 1
     try:
         parts = [_LINES.get(status) or status_line(status)]

@@ -112,6 +112,30 @@ def test_a_204_loses_its_length_and_a_304_keeps_it() -> None:
     assert render_head(304, [(b"content-length", b"7")])[1:] == (7, 0)
 
 
+def test_a_head_is_rendered_the_same_when_it_comes_again_and_a_bad_one_is_bad_again() -> None:
+    headers = [TYPE, (b"x-a", b"1")]
+    first = render_head(200, headers)
+    assert render_head(200, [(bytes(bytearray(name)), value) for name, value in headers]) == first
+    assert render_head(200, [[*each] for each in headers]) == first  # type: ignore[misc]
+    assert render_head(404, headers) != first
+    headers[1] = (b"x-a", b"2")
+    assert render_head(200, headers) == (OK + b"content-type: text/plain\r\nx-a: 2\r\n", None, 0)
+    for _ in range(2):
+        with pytest.raises(BadResponse, match="line break"):
+            render_head(200, [(b"x-a", b"1\r\nx-b: 2")])
+
+
+def test_no_more_heads_are_kept_than_some_and_no_long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: dict[tuple[object, ...], object] = {}
+    monkeypatch.setattr("eggcluster.http.framing._RENDERED", kept)
+    for number in range(1000):
+        render_head(200, [(b"x-a", b"%d" % number)])
+        assert len(kept) <= 256
+    before = len(kept)
+    render_head(200, [(b"x-a", b"a" * 2000)])
+    assert len(kept) == before
+
+
 def test_only_a_426_names_protocols() -> None:
     head, _, special = render_head(426, [(b"Upgrade", b"websocket")])
     assert (head, special) == (b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\n", UPGRADE)
