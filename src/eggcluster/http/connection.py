@@ -66,7 +66,7 @@ class HttpConnection(RequestReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._find_addresses()
-        self.deadline = self.server.after(self.server.settings.header_timeout)
+        self.deadline = self.server.header_end
         self.server.connections.add(self)
 
     def _find_addresses(self) -> None:
@@ -175,9 +175,7 @@ class HttpConnection(RequestReader):
 
     def _set_head_deadline(self) -> None:
         if not self.is_write_paused:
-            settings = self.server.settings
-            time = settings.keep_alive_timeout if self.state == IDLE else settings.header_timeout
-            self.deadline = self.server.after(time)
+            self.deadline = self.server.keep_alive_end if self.state == IDLE else self.server.header_end
 
     def _go_on(self) -> None:
         """Read what comes next, or end: no response is due."""

@@ -90,7 +90,7 @@ class RequestReader(asyncio.Protocol):
             self.state = HEAD
             self.since = self.server.now
             if not self.is_write_paused:
-                self.deadline = self.server.after(self.server.settings.header_timeout)
+                self.deadline = self.server.header_end
         self._head_bytes += len(data)  # before it is fed: the events set it to 0
         try:
             self._parser.feed_data(data)

@@ -102,7 +102,8 @@ class HttpServer:
         self.is_final: Callable[[], bool] = _no  # no server follows this one: what a drain tells WebSockets
         self.access_log: Callable[[Any], None] | None = None
         self._unflushed: list[Running] = []
-        self.now = self.loop.time()  # as of the latest tick
+        self.now = 0.0  # as of the latest tick, as the ends
+        self.header_end = self.keep_alive_end = NEVER  # of a time that begins now
         self._lines: dict[int, bytes] = {}
         self._timer: asyncio.TimerHandle | None = None
         limit = settings.request_timeout
@@ -116,6 +117,8 @@ class HttpServer:
     def _tick(self) -> None:
         self._timer = self.loop.call_later(TICK, self._tick)  # first: no error below stops the clock
         self.now = now = self.loop.time()
+        self.header_end = self.after(self.settings.header_timeout)
+        self.keep_alive_end = self.after(self.settings.keep_alive_timeout)
         self._lines.clear()
         due = [each for each in self.connections if each.deadline <= now]
         self.for_each(due, self._end_overdue, "ending an overdue connection failed")
