@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "runtime": {"errors", "wording", "kernel"},
     "modes": {"errors", "wording", "model", "kernel", "options", "ipc"},
     "master": {"errors", "wording", "model", "kernel", "options", "ipc", "runtime", "modes", "logs"},
-    "http": {"errors", "wording", "kernel"},
+    "http": {"errors", "wording", "model", "kernel"},
     "worker": {"http", "errors", "wording", "packing", "model", "kernel", "options", "ipc", "logs"},
     "cluster": {"errors", "wording", "model", "kernel", "options", "ipc", "master"},
     "cli": {"errors", "wording", "model", "kernel", "options", "runtime", "master", "cluster"},

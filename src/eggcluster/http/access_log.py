@@ -15,10 +15,7 @@ from datetime import tzinfo
 
 from eggcluster.http.ip_addresses import Address
 from eggcluster.http.log_text import Timestamps, escaped, escaped_text
-from eggcluster.wording import shown
-
-DEFAULT_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
-JSON = "json"
+from eggcluster.model.access_log_format import JSON, Atom, parse_format
 
 Header = tuple[bytes, bytes]
 
@@ -47,7 +44,7 @@ class Record:
 
 Line = Callable[[Record], str]
 Fields = Mapping[bytes, bytes]  # the request's header fields; of several lines with one name the last counts
-Atom = Callable[[Record, Fields], str | int]
+Writer = Callable[[Record, Fields], str | int]  # writes what an atom stands for
 
 
 def compile_format(
@@ -66,11 +63,16 @@ def compile_format(
     timestamps = Timestamps(zone)
     if text == JSON:
         return _json_line(timestamps, constants or {})
-    if not text.strip():
-        raise ValueError(f"the access log's format is empty: write {JSON}, or a format such as {DEFAULT_FORMAT}")
-    atoms: list[Atom] = []
+    template, atoms = "", list[Writer]()
     fixed = {"l": "-", "p": f"<{process_id}>"}
-    template = _token.sub(lambda found: _compile_token(found, atoms, fixed, timestamps), text)
+    for part in parse_format(text):
+        if isinstance(part, str):
+            template += part.replace("%", "%%")
+        elif part.kind in fixed:
+            template += (f"%{part.conversion}" % fixed[part.kind]).replace("%", "%%")
+        else:
+            template += f"%{part.conversion}"
+            atoms.append(_writer_of(part, timestamps))
     reads_fields = bool(_reads_fields(text))
 
     def line(record: Record) -> str:
@@ -80,43 +82,15 @@ def compile_format(
     return line
 
 
-# -- a format's tokens -----------------------------------------------------------------------------------------
-
-_token = re.compile(r"%(?:%|\(([^()]*)\)(-?[0-9]*(?:\.[0-9]+)?[sd])|)")  # `%%`, an atom, or else a `%` that is wrong
-_named = re.compile(r"\{([^{}]+)\}([ioe])").fullmatch
-_reads_fields = re.compile(r"%\((?:[ufa]|\{[^()]*\}i)\)").search
-_NUMBERS = frozenset("sBTMD")  # the atoms that may be written with `d`, too
-
-
-def _compile_token(found: re.Match[str], atoms: list[Atom], fixed: Mapping[str, str], timestamps: Timestamps) -> str:
-    """Return a token's part of the template, and append the atom that fills it to `atoms`."""
-    key, conversion = found[1], found[2]
-    if found[0] == "%%":
-        return "%%"
-    if key is None:
-        raise ValueError(f"the access log's format has a % that begins no atom: {shown(found.string[found.start() :])}")
-    if conversion.endswith("d") and key not in _NUMBERS:
-        raise ValueError(f"the access log's atom %({key})d is not a number: write %({key})s")
-    if key in fixed:
-        return (f"%{conversion}" % fixed[key]).replace("%", "%%")
-    atoms.append(_atom(key, timestamps))
-    return f"%{conversion}"
-
-
-def _atom(key: str, timestamps: Timestamps) -> Atom:
-    if key == "t":
-        return lambda record, fields: timestamps.clf(record.time)
-    named = _named(key)
-    if named is not None:
-        return _NAMED_ATOMS[named[2]](named[1])
-    try:
-        return _ATOMS[key]
-    except KeyError:
-        known = " ".join((*_ATOMS, "t", "l", "p", "{Header}i", "{Header}o", "{VARIABLE}e"))
-        raise ValueError(f"the access log has no atom {shown(key)}; it has: {known}") from None
-
-
 # -- the atoms -------------------------------------------------------------------------------------------------
+
+_reads_fields = re.compile(r"%\((?:[ufa]|\{[^()]*\}i)\)").search
+
+
+def _writer_of(atom: Atom, timestamps: Timestamps) -> Writer:
+    if atom.kind == "t":
+        return lambda record, fields: timestamps.clf(record.time)
+    return _NAMED[atom.kind](atom.name) if atom.name else _WRITERS[atom.kind]
 
 
 def _client(record: Record, fields: Fields) -> str:
@@ -139,12 +113,12 @@ def _request_line(record: Record, fields: Fields) -> str:
     return f"{escaped(record.method)} {escaped(record.target)} HTTP/{record.version}"
 
 
-def _request_field(name: str) -> Atom:
+def _request_field(name: str) -> Writer:
     wanted = name.lower().encode()
     return lambda record, fields: escaped(fields.get(wanted) or b"-")
 
 
-def _response_field(name: str) -> Atom:
+def _response_field(name: str) -> Writer:
     wanted = name.lower().encode()
 
     def atom(record: Record, fields: Fields) -> str:
@@ -154,7 +128,7 @@ def _response_field(name: str) -> Atom:
     return atom
 
 
-def _variable(name: str) -> Atom:
+def _variable(name: str) -> Writer:
     """Read a variable of `environ`; gunicorn's users write its name in lower case."""
     upper = name.upper()
 
@@ -165,8 +139,8 @@ def _variable(name: str) -> Atom:
     return atom
 
 
-_NAMED_ATOMS: dict[str, Callable[[str], Atom]] = {"i": _request_field, "o": _response_field, "e": _variable}
-_ATOMS: dict[str, Atom] = {
+_NAMED: dict[str, Callable[[str], Writer]] = {"i": _request_field, "o": _response_field, "e": _variable}
+_WRITERS: dict[str, Writer] = {
     "h": _client,
     "u": _user,
     "r": _request_line,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, TypeVar
 
+from eggcluster.model.access_log_format import DEFAULT_FORMAT
+
 # `Any`, so that the type checker takes `workers` for a plain number. It can be "auto" only before `parse_options`.
 AUTO: Final[Any] = "auto"
 
@@ -88,7 +90,7 @@ class ClusterOptions:
     ws_ping_timeout: float = _default(20.0)
 
     access_log: bool | None = _default(None)
-    access_log_format: str = _default('%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"')
+    access_log_format: str = _default(DEFAULT_FORMAT)
     log_format: LogFormat = _default("text")
     log_config: str | None = _default(None)
     log_level: str = _default("INFO")

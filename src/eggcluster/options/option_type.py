@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from eggcluster.model.access_log_format import JSON, parse_format
 from eggcluster.wording import near_miss, shown
 
 
@@ -69,6 +70,22 @@ def header() -> OptionType:
         return taken
 
     return OptionType(plain.expected, str, take)
+
+
+def access_log_format() -> OptionType:
+    """Return the type of an access log's format."""
+
+    def take(value: object) -> str:
+        if not isinstance(value, str) or "\0" in value:
+            raise BadValue
+        try:
+            for _ in parse_format(value) if value != JSON else ():
+                pass
+        except ValueError as wrong:
+            raise BadValue(f"is wrong: {wrong}") from None
+        return value
+
+    return OptionType("a format of gunicorn's atoms, or json", str, take)
 
 
 def whole(expected: str, least: int, most: int) -> OptionType:

@@ -6,6 +6,7 @@ The command's flags and the table in docs/options.md are made from it.
 from eggcluster.model.lives.health import MIN_HANG_TIMEOUT
 from eggcluster.options.option import SWITCH, row
 from eggcluster.options.option_type import (
+    access_log_format,
     choice,
     header,
     log_level,
@@ -210,7 +211,7 @@ OPTIONS = (
     ),
     row(
         "access_log_format",
-        text("a format of gunicorn's atoms, or json", r"[^\0]*"),
+        access_log_format(),
         "what a line of the access log looks like: gunicorn's atoms, or json",
         "FORMAT",
         default="gunicorn's own",

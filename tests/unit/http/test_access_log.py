@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eggcluster.http.access_log import DEFAULT_FORMAT, JSON, Record, compile_format
+from eggcluster.http.access_log import Record, compile_format
 from eggcluster.http.log_text import Timestamps, escaped, escaped_text
+from eggcluster.model.access_log_format import ATOMS, DEFAULT_FORMAT, JSON
+from eggcluster.options.option_type import BadValue, access_log_format
 
 UTC = UTC
 EAST = timezone(timedelta(hours=5, minutes=30))
@@ -161,10 +163,22 @@ def test_only_what_the_atoms_need_is_computed() -> None:
         (" ", "the access log's format is empty"),
     ],
 )
-def test_a_wrong_format_is_named_when_it_is_compiled(text: str, message: str) -> None:
+def test_a_wrong_format_is_named_when_it_is_compiled_and_with_the_options(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         compile_format(text)
     assert "\n" not in str(caught.value)
+    with pytest.raises(BadValue, match=re.escape(message)):
+        access_log_format().take(text)
+
+
+def test_each_atom_that_a_format_may_have_is_written() -> None:
+    for atom in ATOMS:
+        assert compile_format(f"%({atom})s")(RECORD)
+
+
+@pytest.mark.parametrize("text", [JSON, DEFAULT_FORMAT, "100%% %(s)d %({X-Id}i)-10s"])
+def test_a_right_format_is_taken_as_it_is(text: str) -> None:
+    assert access_log_format().take(text) == text
 
 
 # -- foreign text ------------------------------------------------------------------------------------------------

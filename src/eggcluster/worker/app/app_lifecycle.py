@@ -144,8 +144,10 @@ class AppLifecycle(Lifecycle):
         return self.options.interface
 
     def _engine(self, interface: Interface) -> Engine:
+        from eggcluster.worker.engines.access_logger import access_logger
         from eggcluster.worker.engines.http_engine import HttpEngine
 
+        slot, worker_id, text = self.spec.slot, self.context.worker_id, self.options.access_log_format
         return HttpEngine(
             self.app.app,
             interface,
@@ -154,6 +156,7 @@ class AppLifecycle(Lifecycle):
             self.lifespan.state if self.lifespan is not None else {CLOSING_VARIABLE: self.app.closing},
             self.app.run_server_hooks,
             self.heartbeat_page.cluster_closes,
+            access_logger(text, slot=slot, worker_id=worker_id) if self.options.access_log else None,
         )
 
 

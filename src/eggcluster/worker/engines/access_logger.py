@@ -11,9 +11,9 @@ from eggcluster.http.exchange import Exchange
 _logger = logging.getLogger("eggcluster.access")
 
 
-def access_logger(text: str) -> Callable[[Exchange], None]:
+def access_logger(text: str, *, slot: int, worker_id: int) -> Callable[[Exchange], None]:
     """Return the function that logs a request whose response has ended; `text` is as for `compile_format`."""
-    line = compile_format(text, process_id=os.getpid())
+    line = compile_format(text, process_id=os.getpid(), constants={"slot": slot, "worker_id": worker_id})
 
     def log(exchange: Exchange) -> None:
         head, headers = exchange.head, exchange.response_headers

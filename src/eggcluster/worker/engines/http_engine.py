@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eggcluster.http.connection import HttpConnection
 from eggcluster.http.drain import Drain
+from eggcluster.http.exchange import Exchange
 from eggcluster.http.head import MAX_TARGET_BYTES, Limits
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.intake import Intake
@@ -19,7 +20,6 @@ from eggcluster.kernel.inherited_sockets import InheritedSocket, inherited_socke
 from eggcluster.options import ResolvedOptions
 from eggcluster.worker.app.interface import Interface
 from eggcluster.worker.engines.accept_loop import AcceptLoop
-from eggcluster.worker.engines.access_logger import access_logger
 from eggcluster.worker.engines.engine import Engine, Load
 
 if TYPE_CHECKING:
@@ -38,13 +38,16 @@ class HttpEngine(Engine):
         state: dict[str, Any],
         before_accept: Callable[[HttpServer], Awaitable[None]],
         is_final: Callable[[], bool],
+        log_access: Callable[[Exchange], None] | None = None,
     ) -> None:
-        """`is_final` tells a drain whether no worker will take this one's place."""
+        """`is_final` tells a drain whether no worker will take this one's place. `log_access` is called with each
+        request whose response has ended."""
         self._app = app
         self._interface = interface
         self._options = options
         self._before_accept = before_accept
         self._is_final = is_final
+        self._log_access = log_access
         self._state = state
         self._listeners = [(inherited_socket(each.fd), each.tls) for each in listeners if each.fd is not None]
         self._tls = tls_context(options) if any(each.tls for each in listeners) else None
@@ -57,8 +60,7 @@ class HttpEngine(Engine):
         new_exchange = WsgiExchange if self._interface == "wsgi" else asgi_exchange
         server = HttpServer(self._app, new_exchange, http_settings(self._options), self._state)
         server.is_final = self._is_final
-        if self._options.access_log:
-            server.access_log = access_logger(self._options.access_log_format)
+        server.access_log = self._log_access
         await self._before_accept(server)
         proxies = server.trusted if self._options.proxy_protocol else None
         intake = Intake(
