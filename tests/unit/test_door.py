@@ -192,18 +192,22 @@ async def first_end(clients: list[socket.socket]) -> bytes:
     return done.pop().result()
 
 
-def test_idle_clients_make_room_the_oldest_first(run: Run) -> None:
+def test_idle_clients_make_room_the_oldest_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eggcluster.http.server.TICK", 3600.0)  # the clock stands still, and no timeout ends any of them
+
     async def work() -> None:
-        async with narrow(clients=31, room=30) as (standing, clients):
-            for sock in clients[:29]:
+        async with narrow(clients=40, room=30) as (standing, clients):
+            for sock in clients[:20]:
                 assert await get(sock, standing.address) == OK
-                standing.server.now += 1.0  # the clock is looked at twice a second
-            assert len(standing.server.connections) == 29
+                standing.server.now += 1.0
+            assert len(standing.server.connections) == 20
             assert await again(clients[0]) == OK  # no longer the oldest
-            for sock in clients[29:]:
+            for sock in clients[20:]:
+                standing.server.now += 1.0
                 assert await get(sock, standing.address) == OK
             assert await ended(clients[1]) == b""
-            assert await again(clients[30]) == OK
+            for sock in (clients[0], clients[39]):
+                assert await again(sock) == OK
 
     run(work())
 
