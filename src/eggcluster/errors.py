@@ -105,9 +105,10 @@ class RequestTimeout(MessengerError, TimeoutError):
 
 
 class ReceiverDied(MessengerError):
-    """The receiver of a request died before it answered, or there is no such receiver. The caller is not at fault.
+    """The receiver of a request died after its handler had begun, or there is none and none will follow. The caller is
+    not at fault.
 
-    The receiver may have acted or not. Ask again if that does no harm: its successor answers.
+    The handler may have done its work or not. Ask again if that does no harm: the receiver's successor answers.
     """
 
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from eggcluster.errors import FrameError, LeaderGone, MessengerClosed, MessengerError, RequestTimeout
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import (
     HEADER_SIZE,
     MAX_MESSAGE_BYTES,
@@ -23,6 +22,7 @@ from eggcluster.ipc.frame import (
     read_limit,
     request_key_of,
 )
+from eggcluster.ipc.handlers import Handlers
 from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
 from eggcluster.ipc.pending_requests import PendingRequests

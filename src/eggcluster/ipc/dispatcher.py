@@ -1,10 +1,10 @@
-"""The receiving half of a messenger: its handlers, and what each frame causes. Runs in all workers and the parent.
+"""The receiving half of a messenger: what each frame causes. Runs in all workers and the parent.
 
 A frame takes the long way (`Dispatcher.receive`), which validates all of it. There the channel learns a short cut
 (`Channel.learn`), which later small frames with the same route take.
 """
 
-import inspect
+import asyncio
 import logging
 from asyncio import Task
 from collections.abc import Callable, Coroutine
@@ -13,17 +13,18 @@ from typing import Any
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import HEADER_SIZE, Frame, RequestKey, decode_message, request_key_of
+from eggcluster.ipc.handler_progress import BEGUN, FINISHED, HandlerProgress, Handling
+from eggcluster.ipc.handlers import Handler, Handlers, begins_in_task
 from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.pending_requests import PendingRequests
-from eggcluster.kernel.tasks import TaskSet, is_cancellation
+from eggcluster.ipc.waiting_messages import WaitingMessages
+from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.kernel.throttle import Throttle
 from eggcluster.model.messages.message import INTERNAL_ACTIONS, LIFECYCLE_ACTIONS, FrameKind
 from eggcluster.model.messages.role import Address
 from eggcluster.wording import short
 
-REPORT_EVERY = 64  # messages of a flood after which the number of read messages is reported again
 LOG_INTERVAL = 1.0  # seconds between two log lines about dropped messages of one sender
-Handler = Callable[[Any], Any]
 OnEvent = Callable[[str, Any], None]
 
 _logger = logging.getLogger("eggcluster.messenger")
@@ -31,78 +32,12 @@ _logger = logging.getLogger("eggcluster.messenger")
 _MESSAGE, _REQUEST, _REPLY = FrameKind.MESSAGE, FrameKind.REQUEST, FrameKind.REPLY
 
 
-class Handlers:
-    """The handlers of each action, in the order of their registration: the registry behind `on`, `once` and `off`.
-
-    A function may be registered once per action.
-    """
-
-    def __init__(self) -> None:
-        self._by_action: dict[str, dict[Handler, bool]] = {}  # handler -> whether it is called only once
-        self._lasting: dict[str, list[Handler]] = {}  # a cache, for actions without a handler that is called only once
-
-    def add(self, action: str, handler: Handler, *, once: bool = False) -> None:
-        """Register a handler; TypeError if it cannot be called with one argument, or the action is not a string."""
-        if not isinstance(action, str):
-            raise TypeError(f"an action is a string, not {action!r}")
-        check_handler(handler)
-        self._lasting.pop(action, None)
-        self._by_action.setdefault(action, {})[handler] = once
-
-    def discard(self, action: str, handler: Handler | None = None) -> None:
-        """Remove one handler of the action, or (None) all of them. A handler that is not registered is no error."""
-        self._lasting.pop(action, None)
-        if handler is None:
-            self._by_action.pop(action, None)
-        elif action in self._by_action:
-            self._by_action[action].pop(handler, None)
-            self._tidy(action)
-
-    def take(self, action: str) -> list[Handler]:
-        """Return the handlers to call now, and remove those that are called only once."""
-        lasting = self._lasting.get(action)
-        if lasting is not None:
-            return lasting
-        registered = self._by_action.get(action)
-        if not registered:
-            return []
-        handlers = list(registered)
-        if not any(registered.values()):
-            self._lasting[action] = handlers
-            return handlers
-        for handler in handlers:
-            if registered[handler]:
-                del registered[handler]
-        self._tidy(action)
-        return handlers
-
-    def _tidy(self, action: str) -> None:
-        """Remove an action without handlers: an application may invent a new action for each answer."""
-        if not self._by_action[action]:
-            del self._by_action[action]
-
-
-def check_handler(handler: Handler) -> None:
-    """Raise TypeError if `handler` cannot take exactly one argument, the data."""
-    if not callable(handler):
-        raise TypeError(f"a handler is a function of one argument, the data, not {handler!r}")
-    try:
-        signature = inspect.signature(handler)
-    except ValueError:
-        return  # some built-in functions have no signature
-    try:
-        signature.bind(None)
-    except TypeError:
-        name = getattr(handler, "__qualname__", repr(handler))
-        raise TypeError(f"{name}{signature} cannot be a handler: it must take one argument, the data") from None
-
-
 class Dispatcher:
-    """Calls handlers, answers requests, resolves pending requests. For `on_event` and `on_read` see `Messenger.attach`.
+    """Calls handlers, answers requests, resolves pending requests. `on_event` and `progress`: see `Messenger.attach`.
 
-    No content of a frame makes it raise: a bad frame is logged and dropped. A message counts as read once its handlers
-    have been called, so a message that kills its reader is reported as lost. A request counts as read before its
-    handler is called, because its sender waits for the answer and learns of the death.
+    No content of a frame makes it raise: a bad frame is logged and dropped. Handlers begin in the order of their
+    messages. At most MAX_UNFINISHED of them run; more messages wait here, and nothing more is read. But answers are
+    read on while requests of this process wait for theirs: a handler may wait for an answer that comes behind messages.
     """
 
     def __init__(
@@ -112,17 +47,18 @@ class Dispatcher:
         incoming: IncomingRequests,
         pending: PendingRequests,
         on_event: OnEvent | None,
-        on_read: Callable[[int], None],
+        progress: HandlerProgress,
     ) -> None:
         self._channel = channel
         self._handlers = handlers
         self._incoming = incoming
         self._pending = pending
         self._on_event = on_event
-        self._on_read = on_read
-        self._read = 0
-        self._tasks = TaskSet()
         self._throttle = Throttle(LOG_INTERVAL)
+        self._progress = progress
+        self._waiting = WaitingMessages(channel, progress, pending, self._take)
+        self._tasks: dict[Task[None], Handling] = {}
+        self._loop = asyncio.get_running_loop()
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages."""
@@ -137,39 +73,158 @@ class Dispatcher:
             elif kind is FrameKind.EVENT:
                 self._receive_event(frame)
             elif kind is FrameKind.CANCEL:
-                self._incoming.cancel(frame.request_key)
+                if not self._incoming.cancel(frame.request_key):
+                    self._waiting.cancel(frame.request_key)
             elif kind is not FrameKind.REPORT:
                 self._receive_reply(frame)
         except FrameError as error:
             self._log_dropped(frame, error)
 
-    @property
-    def running(self) -> set[Task[None]]:
-        """The tasks of the async handlers that have not ended."""
-        return set(self._tasks) | self._incoming.running
+    async def wait_until_idle(self, timeout: float) -> None:
+        """Wait until all messages that were read are handled, for `timeout` seconds at most."""
+        deadline = self._loop.time() + timeout
+        while (self._progress.unfinished or self._progress.waits) and (left := deadline - self._loop.time()) > 0:
+            running = {*self._tasks, *self._incoming.running}
+            await (asyncio.wait(running, timeout=left) if running else asyncio.sleep(0))
+
+    def expect_answer(self) -> None:
+        """Read on even if messages wait: this process has just made a request."""
+        self._waiting.expect_answer()
 
     def _receive_messages(self, frame: Frame) -> None:
+        progress, plain = self._progress, self._handlers.plain
+        if not progress.admits(frame.count):
+            return
+        numbers = progress.numbers
         for body in frame.bodies() if frame.count > 1 else (frame.body,):
+            if not progress.is_open:
+                self._arrive(frame, body)
+                continue
             try:
                 action, data = _decode_unreserved(body)
             except FrameError as error:
-                self._log_dropped(frame, error)
-            else:
-                self._handle_message(action, data)
-            self._read += 1
-            if not self._read % REPORT_EVERY:
-                self._on_read(self._read)
-        self._on_read(self._read)
+                self._skip(frame, error)
+                continue
+            handlers = plain.get(action)
+            if handlers is None:
+                self._handle(progress.next_number(), action, data)
+                continue
+            progress.number = number = progress.number + 1
+            numbers[BEGUN] = number
+            for handler in handlers:
+                self._call(handler, action, data, number)
+            numbers[FINISHED] = number
 
     def _receive_request(self, frame: Frame) -> None:
-        self._read += 1
-        self._on_read(self._read)
-        action, data = _decode_unreserved(frame.body)
-        self._handle_request(frame.request_key, action, data)
+        if self._progress.admits(1):
+            self._arrive(frame, frame.body)
 
-    def _handle_request(self, key: RequestKey, action: str, data: Any) -> None:
-        if self._incoming.handle(key, action, data):
+    def _arrive(self, frame: Frame, body: memoryview) -> None:
+        if self._progress.waits or self._progress.is_full:
+            self._waiting.put(frame, body)
+        else:
+            self._take(frame, body)
+
+    def _take(self, frame: Frame, body: memoryview) -> None:
+        """Handle one message or request, in its turn."""
+        try:
+            action, data = _decode_unreserved(body)
+        except FrameError as error:
+            self._skip(frame, error)
+        else:
+            number = self._progress.next_number()
+            if frame.kind is _MESSAGE:
+                self._handle(number, action, data)
+            else:
+                self._handle_request(number, frame.request_key, action, data)
+
+    def _skip(self, frame: Frame, error: FrameError) -> None:
+        self._log_dropped(frame, error)
+        self._in_order(self._progress.next_number(), lambda: None)
+
+    def _in_order(self, number: int, call: Callable[[], object]) -> None:
+        """Call at once, or after the tasks that have yet to begin."""
+        if self._progress.in_order:
+            self._in_line(number, call)
+        else:
+            self._progress.expect_later()
+            self._loop.call_soon(self._late, number, call)
+
+    def _in_line(self, number: int, call: Callable[[], object]) -> None:
+        numbers = self._progress.numbers
+        numbers[BEGUN] = number
+        call()
+        numbers[FINISHED] = number
+
+    def _late(self, number: int, call: Callable[[], object]) -> None:
+        self._in_line(number, call)
+        self._progress.end_later()
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def _handle(self, number: int, action: str, data: Any) -> None:
+        handlers = self._handlers.take(action)
+        if handlers and all(map(begins_in_task, handlers)):
+            for handler in handlers:
+                self._start(handler, action, data, number)
+        else:
+            if not handlers and action not in INTERNAL_ACTIONS:
+                _logger.debug("a message %s has no handler here: it is dropped", short(action))
+            self._in_order(number, lambda: self._call_all(handlers, action, data, number))
+
+    def _call_all(self, handlers: list[Handler], action: str, data: Any, number: int) -> None:
+        for handler in handlers:
+            self._call(handler, action, data, number)
+
+    def _call(self, handler: Handler, action: str, data: Any, number: int) -> None:
+        """Call a handler of a message that has begun; its coroutine, if it returns one, goes on in a task."""
+        try:
+            result = handler(data)
+        except BaseException:
+            _logger.exception('a handler of "%s" raised', action)
+            return
+        if result is not None and isinstance(result, Coroutine):
+            self._run(result, action, self._progress.hold(number))
+
+    def _start(self, handler: Handler, action: str, data: Any, number: int) -> None:
+        """Let an async handler begin in a task."""
+        handling = self._progress.expect(number)
+        try:
+            work = handler(data)
+        except BaseException:
+            _logger.exception('a handler of "%s" raised', action)
+            self._loop.call_soon(handling.end)
+        else:
+            self._run(work, action, handling)
+
+    def _run(self, work: Coroutine[Any, Any, Any], action: str, handling: Handling) -> None:
+        task = self._loop.create_task(_logged(work, action, handling))
+        self._tasks[task] = handling
+        task.add_done_callback(self._ended)
+        self._channel.flush_soon()
+
+    def _ended(self, task: Task[None]) -> None:
+        self._tasks.pop(task).end()
+
+    # -- requests, replies, events -------------------------------------------------------------------------
+
+    def _handle_request(self, number: int, key: RequestKey, action: str, data: Any) -> None:
+        if self._waiting.cancelled and self._waiting.is_cancelled(key):
+            self._in_order(number, lambda: None)
+        elif self._handlers.answers_in_task(action):
+            self._answer(key, action, data, self._progress.expect(number))
+        else:
+            self._in_order(number, lambda: self._answer_in_line(number, key, action, data))
+
+    def _answer_in_line(self, number: int, key: RequestKey, action: str, data: Any) -> None:
+        if self._incoming.handle(key, action, data, lambda: self._progress.hold(number)):
             self._channel.flush_soon()
+
+    def _answer(self, key: RequestKey, action: str, data: Any, handling: Handling) -> None:
+        if self._incoming.handle(key, action, data, lambda: handling):
+            self._channel.flush_soon()
+        else:
+            self._loop.call_soon(handling.end)  # it could not be called
 
     def _receive_reply(self, frame: Frame) -> None:
         self._pending.resolve(frame)
@@ -181,28 +236,7 @@ class Dispatcher:
         action, data = decode_message(frame.body)
         if self._on_event is not None:
             self._on_event(action, data)
-        self._call_handlers(action, data)
-
-    def _handle_message(self, action: str, data: Any) -> None:
-        handlers = self._handlers.take(action)
-        for handler in handlers:
-            self._call(handler, action, data)
-        if not handlers and action not in INTERNAL_ACTIONS:
-            _logger.debug("a message %s has no handler here: it is dropped", short(action))
-
-    def _call_handlers(self, action: str, data: Any) -> None:
-        for handler in self._handlers.take(action):
-            self._call(handler, action, data)
-
-    def _call(self, handler: Handler, action: str, data: Any) -> None:
-        try:
-            result = handler(data)
-        except BaseException:
-            _logger.exception('a handler of "%s" raised', action)
-            return
-        if result is not None and isinstance(result, Coroutine):
-            self._tasks.start(_logged(result, action))
-            self._channel.flush_soon()
+        self._call_all(self._handlers.take(action), action, data, 0)
 
     def _log_dropped(self, frame: Frame, error: FrameError) -> None:
         """Log that a frame is dropped: one line of each sender and interval, because it may send a flood."""
@@ -212,27 +246,49 @@ class Dispatcher:
     # -- short cuts, learned by the channel; if one returns False, the frame goes the long way ---------------------
 
     def _take_message(self, raw: bytes) -> bool:
+        progress = self._progress
+        if not progress.is_open:
+            return False
         try:
             action, data = decode_message(raw[HEADER_SIZE:])
         except FrameError:
             return False
         if action in LIFECYCLE_ACTIONS:
             return False
-        self._handle_message(action, data)
-        self._read += 1
-        self._on_read(self._read)
+        if progress.may_be_fenced and not progress.admits(1):
+            return True
+        progress.number = number = progress.number + 1
+        handlers = self._handlers.plain.get(action)
+        if handlers is None:
+            self._handle(number, action, data)
+            return True
+        progress.numbers[BEGUN] = number
+        for handler in handlers:
+            self._call(handler, action, data, number)
+        progress.numbers[FINISHED] = number
         return True
 
     def _take_request(self, raw: bytes) -> bool:
+        progress = self._progress
+        if not progress.is_open:
+            return False
         try:
             action, data = decode_message(raw[HEADER_SIZE:])
         except FrameError:
             return False
         if action in LIFECYCLE_ACTIONS:
             return False
-        self._read += 1
-        self._on_read(self._read)
-        self._handle_request(request_key_of(raw), action, data)
+        if progress.may_be_fenced and not progress.admits(1):
+            return True
+        progress.number = number = progress.number + 1
+        key = request_key_of(raw)
+        if action not in self._handlers.plain or self._waiting.cancelled:
+            self._handle_request(number, key, action, data)
+            return True
+        progress.numbers[BEGUN] = number
+        if self._incoming.handle(key, action, data, progress.hold_latest):
+            self._channel.flush_soon()
+        progress.numbers[FINISHED] = number
         return True
 
     def _take_reply(self, raw: bytes) -> bool:
@@ -248,13 +304,16 @@ def _decode_unreserved(body: memoryview) -> tuple[str, Any]:
     return action, data
 
 
-async def _logged(work: Coroutine[Any, Any, Any], action: str) -> None:
+async def _logged(work: Coroutine[Any, Any, Any], action: str, handling: Handling) -> None:
+    handling.begin()
     try:
         await work
     except BaseException as error:
         if is_cancellation(error):
             raise
         _logger.exception('a handler of "%s" raised', action)
+    finally:
+        handling.end()
 
 
 def _sender_name(source: int) -> str:

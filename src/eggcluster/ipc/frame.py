@@ -20,6 +20,8 @@ HEADER_SIZE = HEADER.size
 ROUTE = slice(4, 20)  # of a header: kind, target, target id and source; they alone decide where a frame goes
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # of a body; as in docs/options.md
 
+MAX_ACTION_BYTES = 200  # of an action in a log line
+
 RequestKey = tuple[int, int]  # the requester's packed address, and its number for the request
 
 MAX_SINGLE = 4 * 1024  # bytes of a frame that may take a short cut; copying a larger one costs more than the long way
@@ -77,6 +79,14 @@ class Frame(Struct, frozen=True, gc=False):
         """The body, not copied; of a run, all that follows the first header."""
         return memoryview(self.raw)[HEADER.size :]
 
+    def without_first(self, count: int) -> "Frame":
+        """Return the rest of a run, without its first `count` messages."""
+        offset, unpack = 0, _LENGTH.unpack_from
+        for _ in range(count):
+            offset += HEADER.size + unpack(self.raw, offset)[0]
+        raw = bytes(self.raw[offset:])
+        return Frame(self.kind, self.target, self.target_id, self.source, self.request_id, raw, self.count - count)
+
     def bodies(self) -> Iterator[memoryview]:
         """Yield the bodies of a run in order."""
         view, offset, size, unpack = memoryview(self.raw), 0, HEADER.size, _LENGTH.unpack_from
@@ -84,6 +94,25 @@ class Frame(Struct, frozen=True, gc=False):
             start = offset + size
             offset = start + unpack(view, offset)[0]
             yield view[start:offset]
+
+
+def frame_of(raw: bytes) -> Frame:
+    """Return the frame of its bytes, which were checked before."""
+    _, kind, target, _, target_id, source, request_id = HEADER.unpack_from(raw)
+    return Frame(_KINDS[kind], _TARGETS[target], target_id, source, request_id, raw)
+
+
+def action_of(body: bytes | memoryview) -> str:
+    """Return a message's action, without reading its data; "?" if the body is not a message."""
+    head = bytes(body[:6])  # an array of two, then a string: a short one, or one with a length of 1, 2 or 4 bytes
+    try:
+        if head[0] != 0x92:
+            return "?"
+        width = {0xD9: 1, 0xDA: 2, 0xDB: 4}.get(head[1], 0)
+        size = int.from_bytes(head[2 : 2 + width], "big") if width else head[1] - 0xA0
+        return str(body[2 + width : 2 + width + max(0, min(size, MAX_ACTION_BYTES))], "utf-8", "replace") or "?"
+    except IndexError:
+        return "?"
 
 
 def request_key_of(raw: bytes) -> RequestKey:

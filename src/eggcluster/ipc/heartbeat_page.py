@@ -1,24 +1,27 @@
 """A worker's heartbeat page: its latest state and its final message. Runs in all workers, which write, and the master.
 
-The master writes one number, too: whether the whole cluster closes. (A message that says so could come later than the
-signal on which the worker acts.) Both ends map the same memory file. The numbers need no system call and no wake-up on
-either side. The text behind them can still be read when the worker is dead. No content can hurt the master: it takes
-the numbers as they are, and reads the text up to a limit.
+The master writes two numbers, too: whether the whole cluster closes (a message that says so could come later than the
+signal on which the worker acts), and whether the worker is fenced. Both ends map the same memory file. The numbers need
+no system call and no wake-up on either side. The text behind them can still be read when the worker is dead. No content
+can hurt the master: it takes the numbers as they are, and reads the text up to a limit.
 """
 
 import contextlib
 import mmap
 import os
 
+from eggcluster.ipc.handler_progress import FENCED, NUMBERS, read_begun, read_fenced
 from eggcluster.kernel.memory import memory_file
 from eggcluster.model.lives.worker import Heartbeat
+from eggcluster.model.messages.begun import Begun
 
-NUMBERS_BYTES = 4096  # one page; the final message begins behind it
+NUMBERS_BYTES = 3 * 4096  # whole pages; the final message begins behind them
 MAX_FINAL_MESSAGE_BYTES = 64 * 1024  # the stacks of some hundred threads
 _NANO = 1_000_000_000
 # The numbers, as unsigned 64-bit integers; times in nanoseconds.
 _BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _FULL, _LOST_THREADS = range(8)
-_MESSAGES_READ, _CLUSTER_CLOSES, _CLOSE_HEARD = range(8, 11)
+_CLUSTER_CLOSES, _CLOSE_HEARD = range(8, 10)
+_MESSAGES = slice(16, 16 + NUMBERS)  # those of ipc/handler_progress.py
 
 
 class HeartbeatPage:
@@ -28,6 +31,7 @@ class HeartbeatPage:
         self.fd = fd
         self._map = mmap.mmap(fd, NUMBERS_BYTES)
         self._numbers = memoryview(self._map).cast("Q")  # aligned: each number is written and read as a whole
+        self.messages = self._numbers[_MESSAGES]
 
     @classmethod
     def create(cls, name: str) -> "HeartbeatPage":
@@ -66,13 +70,19 @@ class HeartbeatPage:
             lost_threads=numbers[_LOST_THREADS],
         )
 
-    def write_messages_read(self, messages: int) -> None:
-        """Write how many messages the worker has read since its start."""
-        self._numbers[_MESSAGES_READ] = messages
+    def begun(self) -> Begun:
+        """Return how far the worker has come with its messages. Called by the master."""
+        return read_fenced(self.messages) if self.messages[FENCED] else read_begun(self.messages)
 
-    def messages_read(self) -> int:
-        """Return the number of messages that the worker has read. Called by the master."""
-        return self._numbers[_MESSAGES_READ]
+    def write_fence(self) -> None:
+        """Let the worker begin no message any more that it has not read. Called by the master, some time before it
+        hands those messages on."""
+        self.messages[FENCED] = 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether the page is released."""
+        return self.fd < 0
 
     def write_cluster_closes(self) -> None:
         """Write that the whole cluster closes: no worker follows this one. Called by the master."""
@@ -106,6 +116,7 @@ class HeartbeatPage:
     def close(self) -> None:
         """Release the page; may be called again."""
         if self.fd >= 0:
+            self.messages.release()
             self._numbers.release()
             self._map.close()
             os.close(self.fd)

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from eggcluster.ipc.frame import RequestKey
+from eggcluster.ipc.handler_progress import Handling
 from eggcluster.kernel.tasks import is_cancellation
 from eggcluster.model.messages.message import FrameKind
 from eggcluster.wording import printable
@@ -30,9 +32,9 @@ class IncomingRequests:
         self._reply = reply
         self._running: dict[RequestKey, asyncio.Task[None]] = {}
 
-    def handle(self, key: RequestKey, action: str, data: Any) -> bool:
+    def handle(self, key: RequestKey, action: str, data: Any, handling: Callable[[], Handling] | None = None) -> bool:
         """Run the handler. A plain function's result is sent at once. Return True if the handler is async: it still
-        runs, and its result is sent later."""
+        runs, and its result is sent later. `handling` is called then; its result is begun and ended with the task."""
         handlers = self._take(action)
         if not handlers:
             self._reply(key, FrameKind.FAILURE, ["NoHandler", f'no handler for the request "{action}"', ""])
@@ -43,15 +45,17 @@ class IncomingRequests:
             self._fail(key, action, error)
             return False
         if result is not None and isinstance(result, Coroutine):
-            self._start(key, action, result)
+            self._start(key, action, result, handling() if handling is not None else None)
             return True
         self._reply(key, _REPLY, result)
         return False
 
-    def cancel(self, key: RequestKey) -> None:
-        """Cancel the handler: the requester does not wait any more."""
-        if task := self._running.get(key):
+    def cancel(self, key: RequestKey) -> bool:
+        """Cancel the handler: the requester does not wait any more. Return False if none runs."""
+        task = self._running.get(key)
+        if task is not None:
             task.cancel()
+        return task is not None
 
     @property
     def running(self) -> set[asyncio.Task[None]]:
@@ -63,12 +67,21 @@ class IncomingRequests:
         for task in self._running.values():
             task.cancel()
 
-    def _start(self, key: RequestKey, action: str, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(key, action, work))
+    def _start(self, key: RequestKey, action: str, work: Coroutine[Any, Any, Any], handling: Handling | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(key, action, work, handling))
         self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key, None))
+        task.add_done_callback(partial(self._ended, key, handling))
 
-    async def _run(self, key: RequestKey, action: str, work: Coroutine[Any, Any, Any]) -> None:
+    def _ended(self, key: RequestKey, handling: Handling | None, task: "asyncio.Task[None]") -> None:
+        self._running.pop(key, None)
+        if handling is not None:
+            handling.end()
+
+    async def _run(
+        self, key: RequestKey, action: str, work: Coroutine[Any, Any, Any], handling: Handling | None
+    ) -> None:
+        if handling is not None:
+            handling.begin()
         try:
             result = await work
         except BaseException as error:
@@ -77,6 +90,9 @@ class IncomingRequests:
             self._fail(key, action, error)
         else:
             self._reply(key, _REPLY, result)
+        finally:
+            if handling is not None:
+                handling.end()
 
     def _fail(self, key: RequestKey, action: str, error: BaseException) -> None:
         """Log and send `error`. Call it in the `except` block: the traceback travels, too."""

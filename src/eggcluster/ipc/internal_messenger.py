@@ -7,7 +7,7 @@ It uses the same channel in the same order, with actions that the application ca
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from eggcluster.ipc.dispatcher import Handler, Handlers
+from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.model.messages.message import INTERNAL_ACTIONS, FrameKind, Receiver, Target, parse_receiver
 
 NO_TIMEOUT = 1e8  # seconds, three years: an internal request ends with its answer or its receiver

@@ -9,8 +9,10 @@ from typing import Any, TypeVar, overload
 
 from eggcluster.errors import BadReceiver, MessengerClosed, MessengerError, RequestTimeout
 from eggcluster.ipc.channel import Channel
-from eggcluster.ipc.dispatcher import Dispatcher, Handler, Handlers, OnEvent
+from eggcluster.ipc.dispatcher import Dispatcher, OnEvent
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, RequestKey, encode_frame
+from eggcluster.ipc.handler_progress import HandlerProgress, private_numbers
+from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.incoming_requests import IncomingRequests
 from eggcluster.ipc.internal_messenger import InternalMessenger
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES, Outbox
@@ -46,7 +48,8 @@ class Messenger:
 
     A message without a receiver is lost, which the sender does not notice: the master counts it (`messages_to_nobody`
     in the status) and logs it. A receiver is missing if its worker id, slot or parent does not exist (any more).
-    Messages to the agent or a slot are kept while a new worker starts there.
+    Messages to the agent or a slot are kept while a new worker starts there, and what a worker had not begun when it
+    died goes to its successor.
 
     Every sending call may raise `ReservedAction`, `BadReceiver`, `NotSerializable`, `MessageTooLarge`, `MessengerBusy`
     if more than `max_queue_bytes` wait already (`await drain()`, then send again), or `MessengerClosed` if no cluster
@@ -127,8 +130,10 @@ class Messenger:
         """Send a request to one receiver, and return what its handler returned. Cancelling it cancels the handler.
 
         `to` defaults as in `send`; "app" (and the agent's default) means one listening app worker. `timeout` is in
-        seconds. Raises `RemoteError` if the handler raised or there is none, `RequestTimeout`, `ReceiverDied` as soon
-        as the receiver is known to be gone or missing, and what sending raises. Works in any event loop.
+        seconds. If the receiver dies before its handler has begun, its successor answers (another app worker, if any
+        may; none, if the receiver was named by its worker id). Raises `RemoteError` if the handler raised or there is
+        none, `RequestTimeout`, `ReceiverDied` as soon as the receiver is known to have died after its handler had
+        begun, or no worker will answer, and what sending raises. Works in any event loop.
         """
         check_action(action)
         if not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
@@ -147,13 +152,15 @@ class Messenger:
         return (_RANDOM, 0) if target is _APPS else (target, target_id)
 
     async def _request_in_loop(self, action: str, data: Any, target: Target, target_id: int, timeout: float) -> Any:
-        outbox, pending = self._attached(), self._pending
+        outbox, pending, dispatcher = self._attached(), self._pending, self._dispatcher
         assert pending is not None
+        assert dispatcher is not None
         request_id = pending.next_id()
         frame = self._encode(_REQUEST, target, (action, data), target_id, request_id)
         future = pending.begin(request_id, action, timeout)
         try:
             outbox.write(frame)
+            dispatcher.expect_answer()
             return await future
         except (RequestTimeout, asyncio.CancelledError):
             self._cancel_remote(target, target_id, request_id)
@@ -238,19 +245,20 @@ class Messenger:
         max_bytes: int = MAX_MESSAGE_BYTES,
         max_queue_bytes: int = MAX_QUEUE_BYTES,
         on_event: OnEvent | None = None,
-        on_read: Callable[[int], None] = lambda messages: None,
+        progress: HandlerProgress | None = None,
     ) -> None:
         """Send over `channel` from now on, as `address`. Call it in the loop that the channel runs in.
 
-        `on_event` gets each lifecycle message before the application's handlers do. `on_read` gets the number of
-        messages read so far: after each frame, and within a run after every 64 messages.
+        `on_event` gets each lifecycle message before the application's handlers do. `progress` is told which messages
+        have begun and finished.
         """
         self._role = address.role
         self._address = address.pack()
         self._max_bytes = max_bytes
         self._outbox = Outbox(channel, max_queue_bytes)
         self._pending = pending = PendingRequests()
-        self._dispatcher = Dispatcher(channel, self._handlers, self._incoming, pending, on_event, on_read)
+        progress = progress or HandlerProgress(private_numbers())
+        self._dispatcher = Dispatcher(channel, self._handlers, self._incoming, pending, on_event, progress)
 
     def detach(self) -> None:
         """Let pending requests and later sends raise MessengerClosed, and cancel the handlers of requests: the channel
@@ -261,9 +269,9 @@ class Messenger:
         self._incoming.cancel_all()
 
     async def wait_for_handlers(self, timeout: float) -> None:
-        """Wait until the async handlers that run now have ended, for `timeout` seconds at most."""
-        if self._dispatcher is not None and (running := self._dispatcher.running):
-            await asyncio.wait(running, timeout=timeout)
+        """Wait until all messages that were read are handled, for `timeout` seconds at most."""
+        if self._dispatcher is not None:
+            await self._dispatcher.wait_until_idle(timeout)
 
     def receive(self, frame: Frame) -> None:
         """Act on one frame, or a run of messages. No content of a frame makes it raise: a bad frame is logged."""

@@ -170,6 +170,7 @@ class Master:
                 self._steer()
                 self.notifier.pids()
             case ReadHeartbeats():
+                self.switchboard.forget_begun()
                 heartbeats = self.worker_manager.read_heartbeats(memory=bool(self.options.max_rss))
                 self._carry_out(self.supervisor.heartbeats_read(heartbeats, self._now()))
             case Steer():
@@ -191,6 +192,7 @@ class Master:
         if self.supervisor.boot_failure is not None:
             self.notifier.boot_failure(self.supervisor.boot_failure)
         await self.requests.end_close(FINAL_MESSAGES_TIMEOUT)
+        self.switchboard.lose_kept()
         await self.resources.flush_last_messages(self.switchboard)
         self.worker_manager.cancel()
         if self.resources.owns_process:
@@ -227,10 +229,10 @@ class Master:
         return self.supervisor.exited(worker, exit, self._now())
 
     def _remove(self, worker: Worker, exit: ExitReport) -> None:
-        final_message, messages_read = self.worker_manager.remove(worker)
+        final_message, begun = self.worker_manager.remove(worker)
         if final_message:
             _logger.error("%s, where its threads were: %s", worker, Report(printable(final_message)))
-        self.switchboard.disconnect(worker, messages_read)
+        self.switchboard.disconnect(worker, begun)
         self.notifier.exit(worker, exit)
         if worker.state is WorkerState.STOPPING:
             _logger.info("%s exited (%s)", worker, exit)

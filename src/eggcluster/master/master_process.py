@@ -16,6 +16,7 @@ from eggcluster.ipc.frame import encode_frame
 from eggcluster.ipc.worker_spec import read_first
 from eggcluster.kernel.descriptors import open_standard_streams
 from eggcluster.kernel.guardian import start_guardian
+from eggcluster.kernel.memory import keep_freed_memory
 from eggcluster.kernel.process_end import allow_open_transports
 from eggcluster.kernel.signal_actions import block_terminal_signals, reset_inherited_signals
 from eggcluster.logs import configure_logs
@@ -25,6 +26,8 @@ from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.options import ResolvedOptions
 
 WORKER_THREAD_PREFIXES = ("egg-agent", "egg-app")  # of the names of the threads that are workers
+# Bytes. What is relayed stays until it has begun, and the kernel holds some megabytes of it.
+KEPT_MEMORY = 8 * 1024 * 1024
 INTERPRETER_EXIT_TIMEOUT = 1.0  # seconds in which Python must end a process that had workers as threads
 
 
@@ -62,6 +65,8 @@ def run_master(options: ResolvedOptions, parent: socket.socket | None = None) ->
 
     if options.start_mode != "process":
         atexit.register(end_before_teardown)  # registered first, so called last
+    else:
+        keep_freed_memory(KEPT_MEMORY)
     reset_inherited_signals()
     block_terminal_signals()
     open_standard_streams()

@@ -20,6 +20,7 @@ from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
+from eggcluster.model.messages.begun import Begun
 from eggcluster.model.messages.role import Role
 from eggcluster.modes.starters import starter_of
 from eggcluster.modes.worker_handle import WorkerHandle
@@ -70,7 +71,7 @@ class WorkerManager:
         worker.worker_id = handle.worker_id
         self._handles[worker] = handle
         _logger.debug("%s forked", worker)
-        link = self._switchboard.add_link(worker)
+        link = self._switchboard.add_link(worker, handle.heartbeat_page)
         self._tasks.start(self._watch(worker, handle, link))
 
     def _enter_directory(self) -> None:
@@ -131,19 +132,18 @@ class WorkerManager:
                 worker.rss = handle.resident_bytes()
         return {worker: handle.heartbeat_page.read() for worker, handle in self._handles.items()}
 
-    def remove(self, worker: Worker) -> tuple[str, int | None]:
-        """Remove a worker that is known dead; return its final message, and how many messages it has read (None:
-        unknown)."""
+    def remove(self, worker: Worker) -> tuple[str, Begun]:
+        """Remove a worker that is known dead; return its final message, and how far it had come with its messages."""
         handle = self._handles.pop(worker, None)
         if handle is None:
-            return "", None
+            return "", Begun()
         if (timer := self._channel_timers.pop(worker, None)) is not None:
             timer.cancel()
-        final_message, messages_read = handle.heartbeat_page.final_message(), handle.heartbeat_page.messages_read()
+        final_message, begun = handle.heartbeat_page.final_message(), handle.heartbeat_page.begun()
         handle.heartbeat_page.close()
         if handle.lives_on:
             self._abandoned[worker] = handle
-        return final_message, messages_read
+        return final_message, begun
 
     def abandoned(self) -> list[Worker]:
         """Return the abandoned workers that still run."""

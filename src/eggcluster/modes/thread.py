@@ -97,6 +97,7 @@ class ThreadWorker(WorkerHandle):
     def kill(self) -> None:
         if not self._gone.is_set():
             self._send_signal(CLOSE_REQUEST)  # the worker closes if it ever runs again
+            self.heartbeat_page.write_fence()  # and begins no message that others will get
             self._abandoned = True
             self._gone.set()
 

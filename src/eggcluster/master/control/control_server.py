@@ -166,8 +166,9 @@ class ControlServer:
             return
         if command.command == "messages":
             messages = MessageWatcher(command.payload)
-            self._master.switchboard.observe(messages.see)
-            await self._stream(messages, reader, client, lambda: self._master.switchboard.ignore(messages.see))
+            observers = self._master.switchboard.observers
+            observers.add(messages.see)
+            await self._stream(messages, reader, client, lambda: observers.remove(messages.see))
         else:
             events = Watcher()
             self._master.feed.observe(events)

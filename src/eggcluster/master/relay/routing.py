@@ -8,12 +8,13 @@ EGG_NO_SHORT_CUTS=1 turns them off (ipc/channel.py), so that a breakpoint in the
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from eggcluster.ipc.channel import ShortCut
 from eggcluster.ipc.frame import Frame, RequestKey, reply_key_of, request_key_of
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
-from eggcluster.master.relay.link import Link, Mailbox
+from eggcluster.master.relay.link import KeptFrame, Link, Mailbox
 from eggcluster.model.lives.worker import Worker
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT, PARENT, Address, Role, app
@@ -33,16 +34,16 @@ class Router:
         self._apps = {slot: app(slot) for slot in range(1, slots + 1)}
         self._max_queue_bytes = max_queue_bytes
 
-    def add(self, worker: Worker | None) -> Link:
+    def add(self, worker: Worker | None, page: HeartbeatPage | None = None) -> Link:
         """Return a new link to a worker that starts now, or to the parent (None)."""
-        link = Link(worker.address if worker is not None else PARENT, worker, self._max_queue_bytes)
+        link = Link(worker.address if worker is not None else PARENT, worker, self._max_queue_bytes, page)
         self.links.append(link)
         if worker is not None and worker.worker_id is not None:
             self.by_worker_id[worker.worker_id] = link
         (self.live if link.live else self.booting)[link.address] = link
         return link
 
-    def go_live(self, link: Link) -> list[Frame]:
+    def go_live(self, link: Link) -> list[KeptFrame]:
         """Make `link` the live one at its address; return the frames that were kept for it, the oldest first."""
         link.live = True
         if self.booting.get(link.address) is link:
@@ -51,15 +52,20 @@ class Router:
         kept = self.kept.pop(link.address, None)
         return [*(kept.take() if kept else ()), *link.mailbox.take()]
 
-    def vacate(self, link: Link) -> list[Frame]:
+    def vacate(self, link: Link) -> list[KeptFrame]:
         """Make `link` unreachable by its address. Frames that were kept for it are kept for its successor; return those
         that cannot be kept."""
         for table in (self.live, self.booting):
             if table.get(link.address) is link:
                 del table[link.address]
         if link.address in self.live:
+            link.never_lived = True  # all that waited for it were copies of what the live one has got
             return []
-        return [f for f in link.mailbox.take() if f.target is Target.WORKER or not self.keep(link.address, f)]
+        return [
+            (frame, sender)
+            for frame, sender in link.mailbox.take()
+            if frame.target is Target.WORKER or not self.keep(link.address, frame, sender)
+        ]
 
     def remove(self, link: Link) -> None:
         """Drop a vacated link, because its process is gone."""
@@ -68,14 +74,25 @@ class Router:
         if worker_id is not None and self.by_worker_id.get(worker_id) is link:
             del self.by_worker_id[worker_id]
 
-    def keep(self, address: Address, frame: Frame) -> bool:
+    def keep(self, address: Address, frame: Frame, sender: Link | None) -> bool:
         """Keep a frame for the next worker at `address`; return False if there is no room for it."""
-        return self.kept.setdefault(address, Mailbox(self._max_queue_bytes)).put(frame)
+        return self._kept_at(address).put(frame, sender)
+
+    def keep_early(self, address: Address, frames: Sequence[KeptFrame], instead_of: int) -> Sequence[KeptFrame]:
+        """Keep what a worker has left for its successor, before anything newer; return what there is no room for. The
+        successor that boots has its own copies of the last `instead_of` broadcasts before."""
+        booting = self.booting.get(address)
+        if booting is not None and address not in self.kept:
+            return booting.mailbox.put_early(frames, instead_of)
+        return self._kept_at(address).put_early(frames)
+
+    def _kept_at(self, address: Address) -> Mailbox:
+        return self.kept.setdefault(address, Mailbox(self._max_queue_bytes))
 
     def cancel_kept(self, key: RequestKey) -> None:
         """Drop a request that waits in a mailbox."""
         for mailbox in [*self.kept.values(), *(link.mailbox for link in self.booting.values())]:
-            if mailbox.cancel(*key):
+            if mailbox.cancel(key):
                 return
 
     def addresses(self, frame: Frame) -> Iterable[Address]:
@@ -96,11 +113,6 @@ class Router:
                 return [random.choice(listening)] if listening else []
             case _:
                 return []
-
-    def sender_of(self, frame: Frame) -> Link | None:
-        """Return the link of a kept frame's sender, which may still be booting; None if it is gone."""
-        address = Address.unpack(frame.source)
-        return self.live.get(address) or self.booting.get(address)
 
 
 class RelayedRequests:
@@ -182,20 +194,23 @@ class ShortCuts:
 
 
 def _message_way(sender: Link, receiver: Link) -> ShortCut:
-    pass_on = receiver.opened.pass_on
+    pass_on, ledger, entries = receiver.opened.pass_on, receiver.ledger, receiver.ledger.entries
 
     def relay(raw: bytes) -> bool:
         if not pass_on(raw):
             return False
         sender.sent += 1
         receiver.relayed += 1
+        entries.append(raw)
+        if len(entries) > ledger.limit:
+            receiver.forget_begun()
         return True
 
     return relay
 
 
 def _request_way(sender: Link, receiver: Link, requests: RelayedRequests) -> ShortCut:
-    pass_on = receiver.opened.pass_on
+    pass_on, ledger, entries = receiver.opened.pass_on, receiver.ledger, receiver.ledger.entries
 
     def relay(raw: bytes) -> bool:
         key = request_key_of(raw)
@@ -206,6 +221,9 @@ def _request_way(sender: Link, receiver: Link, requests: RelayedRequests) -> Sho
             return False
         sender.sent += 1
         receiver.relayed += 1
+        entries.append(raw)
+        if len(entries) > ledger.limit:
+            receiver.forget_begun()
         return True
 
     return relay

@@ -1,6 +1,5 @@
 """The switchboard: relays frames between agent, app workers and parent by their headers. Runs in the master."""
 
-import logging
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,20 +7,21 @@ from typing import Any
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import MAX_MESSAGE_BYTES, Frame, decode_body, decode_message, encode_frame, read_limit
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.master.relay.link import HIGH_WATER, FlowControl, Link, LostMessages
+from eggcluster.master.relay.observers import Observers
 from eggcluster.master.relay.rationing import Rationing
+from eggcluster.master.relay.redelivery import Redelivery
 from eggcluster.master.relay.routing import RelayedRequests, Router, ShortCuts
 from eggcluster.model.lives.worker import Worker
+from eggcluster.model.messages.begun import Begun
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import MASTER, PARENT, Address, Role
 
 OnReport = Callable[[Worker, str, dict[str, Any]], None]
 OnBroken = Callable[[Worker, FrameError | None], None]
 OnRequest = Callable[[Link, int, str, Any], None]
-Observer = Callable[[Link, Frame], None]
-
-_logger = logging.getLogger("eggcluster.master")
 
 
 class Switchboard:
@@ -56,22 +56,24 @@ class Switchboard:
         self._rationing = Rationing(slots, self._receive)
         self._requests = RelayedRequests()
         self._short_cuts = ShortCuts(self._router.links, self._requests)
-        self._observers: list[Observer] = []
+        self.observers = Observers(self._router.links, self._short_cuts)
+        self._redelivery = Redelivery(self._router, self._requests, self._deliver, self._hand_over, self._lose)
 
     # -- links -------------------------------------------------------------------------------------------
 
     async def connect(
         self, sock: socket.socket, worker: Worker | None = None, max_bytes: int = MAX_MESSAGE_BYTES
     ) -> Link:
-        """Take over the master's end of a channel to a worker, or (None) to the parent."""
+        """Take over the master's end of a channel to the parent (None), or to a worker without a heartbeat page."""
         link = self.add_link(worker)
         await self.open_link(link, sock, max_bytes)
         return link
 
-    def add_link(self, worker: Worker | None) -> Link:
-        """Return a new link, to be opened later. Messages to its worker are kept for it from now on."""
+    def add_link(self, worker: Worker | None, page: HeartbeatPage | None = None) -> Link:
+        """Return a new link, to be opened later. Messages to its worker are kept for it from now on. `page` tells which
+        of them have begun."""
         self._short_cuts.clear()
-        return self._router.add(worker)
+        return self._router.add(worker, page)
 
     async def open_link(self, link: Link, sock: socket.socket, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
         """Open an added link over the master's end of its channel."""
@@ -82,7 +84,7 @@ class Switchboard:
             read_limit(max_bytes),
             high_water=min(HIGH_WATER, self._max_queue_bytes // 2),
             on_relieved=lambda: self._flow.relieved(link),
-            runs=not self._observers,
+            runs=not self.observers,
         )
 
     def go_live(self, worker: Worker) -> None:
@@ -91,8 +93,8 @@ class Switchboard:
         if link is None or link.live or link.gone.is_set():
             return  # the report came twice, or the worker has died meanwhile
         self._short_cuts.clear()
-        for frame in self._router.go_live(link):
-            self._hand_over(link, frame, self._router.sender_of(frame))
+        for frame, sender in self._router.go_live(link):
+            self._hand_over(link, frame, sender)
 
     def keep_for_successor(self, worker: Worker) -> None:
         """Keep new messages to the worker's address for its successor, because it closes before that starts."""
@@ -100,24 +102,34 @@ class Switchboard:
         if link is not None:
             self._vacate(link)
 
-    def disconnect(self, worker: Worker, read: int | None = None) -> None:
-        """Remove the link of a dead worker: fail the requests to it, and leave the messages that were kept for it to
-        its successor. `read` is how many of the messages relayed to it the worker has read; None: all."""
+    def disconnect(self, worker: Worker, begun: Begun) -> None:
+        """Remove the link of a dead worker. The messages and requests that it had not begun are handed on; requests
+        that it had begun fail."""
         link = self.link_of(worker)
         if link is None:
             return
         self._vacate(link)
         self._router.remove(link)
+        self._redelivery.hand_on(link, begun)
         self._end_requests(link)
         self._flow.relieved(link)
-        if read is not None and read < link.relayed:
-            self.dropped.add(link.relayed - read, f"{worker} died before it had read them")
         if link.channel is not None:
             link.channel.close()
 
     def link_of(self, worker: Worker) -> Link | None:
         """Return the worker's link, None once it is disconnected."""
         return next((link for link in self._router.links if link.worker is worker), None)
+
+    def forget_begun(self) -> None:
+        """Drop what has begun from the ledgers of workers to which nothing more is sent."""
+        for link in self._router.links:
+            link.forget_begun()
+
+    def lose_kept(self) -> None:
+        """Count as lost what is kept for workers that will never start: the cluster closes."""
+        for address, mailbox in self._router.kept.items():
+            if count := len(mailbox):
+                self.lost.add(count, f"no {address} follows, the cluster closes")
 
     @property
     def parent(self) -> Link | None:
@@ -130,8 +142,8 @@ class Switchboard:
 
     def _vacate(self, link: Link) -> None:
         self._short_cuts.clear()
-        for frame in self._router.vacate(link):
-            self._lose(self._router.sender_of(frame), frame, f"{link.worker} has died")
+        for frame, sender in self._router.vacate(link):
+            self._lose(sender, frame, f"{link.worker} has died")
 
     def _on_closed(self, link: Link, failure: FrameError | None) -> None:
         link.failure = failure
@@ -184,24 +196,6 @@ class Switchboard:
             link.dropped += 1
             self.dropped.add(1, f"{link} does not read")
 
-    # -- observers ---------------------------------------------------------------------------------------
-
-    def observe(self, observer: Observer) -> None:
-        """Call `observer` with every frame, one by one, until `ignore`; it must not raise."""
-        self._observers.append(observer)
-        self._read_runs(False)
-
-    def ignore(self, observer: Observer) -> None:
-        """Stop calling `observer`."""
-        self._observers.remove(observer)
-        self._read_runs(not self._observers)
-
-    def _read_runs(self, runs: bool) -> None:
-        self._short_cuts.clear()
-        for link in self._router.links:
-            if link.channel is not None:
-                link.channel.reader.runs = runs
-
     # -- relaying ----------------------------------------------------------------------------------------
 
     def _receive(self, link: Link, frames: list[Frame]) -> None:
@@ -224,8 +218,8 @@ class Switchboard:
         if frame.source != link.packed:
             raise FrameError(f"{link.address} sent a frame in the name of {frame.source:#x}")
         link.sent += frame.count
-        for observer in self._observers:
-            self._show(observer, link, frame)
+        if self.observers:
+            self.observers.show(link, frame)
         if frame.kind is FrameKind.MESSAGE or frame.kind is FrameKind.REQUEST:
             self._relay(link, frame)
         elif frame.kind is FrameKind.REPLY or frame.kind is FrameKind.FAILURE:
@@ -238,12 +232,6 @@ class Switchboard:
             self._on_report(link.worker, action, details)
         else:
             raise FrameError(f"{link.address} sent a frame of kind {frame.kind.name}, which only the master may send")
-
-    def _show(self, observer: Observer, link: Link, frame: Frame) -> None:
-        try:
-            observer(link, frame)
-        except Exception:  # a value whose text cannot be made: the message goes on its way all the same
-            _logger.exception("BUG: a message could not be shown")
 
     def _relay(self, link: Link, frame: Frame) -> None:
         if frame.target is Target.MASTER:
@@ -259,19 +247,23 @@ class Switchboard:
             if not reached:
                 self._lose(link, frame)
 
-    def _deliver(self, address: Address, frame: Frame, requester: Link) -> bool:
+    def _deliver(self, address: Address, frame: Frame, requester: Link | None) -> bool:
         """Give a frame to the live worker at `address`, or keep it for the next one. Return False if neither works."""
         live, booting = self._router.live.get(address), self._router.booting.get(address)
         if live is None:
             if booting is not None:
-                return booting.mailbox.put(frame)
-            return address is not PARENT and self._router.keep(address, frame)
-        if booting is not None and frame.target in (Target.APPS, Target.ALL):
-            booting.mailbox.put(frame)  # a successor that boots beside the old one must not miss a broadcast
-        return self._hand_over(live, frame, requester)
+                return booting.mailbox.put(frame, requester)
+            return address is not PARENT and self._router.keep(address, frame, requester)
+        number = live.relayed + 1
+        reached = self._hand_over(live, frame, requester)
+        # A successor that boots beside the old one must not miss a broadcast.
+        is_missed = booting is not None and frame.target in (Target.APPS, Target.ALL)
+        if booting is not None and is_missed and booting.mailbox.put_copy(frame, requester) and live.relayed >= number:
+            live.copies[number] = booting
+        return reached
 
     def _deliver_to(self, link: Link, frame: Frame, requester: Link) -> bool:
-        return self._hand_over(link, frame, requester) if link.live else link.mailbox.put(frame)
+        return self._hand_over(link, frame, requester) if link.live else link.mailbox.put(frame, requester)
 
     def _hand_over(self, receiver: Link, frame: Frame, sender: Link | None) -> bool:
         if receiver.closed:
@@ -286,7 +278,7 @@ class Switchboard:
             self._requests.cancelled(frame.request_key)
             self._drop(receiver, frame, sender, f"{receiver} does not read")
             return True
-        receiver.relayed += frame.count
+        receiver.keep(frame)
         if sender is not None:
             self._on_written(sender, frame, receiver)
         return True
@@ -294,7 +286,7 @@ class Switchboard:
     def _on_written(self, sender: Link, frame: Frame, receiver: Link) -> None:
         if receiver.congested:
             self._flow.congested(sender, receiver)
-        elif not self._observers:
+        elif not self.observers:
             self._short_cuts.learn(sender, frame, receiver)
 
     def _drop(self, receiver: Link, frame: Frame, sender: Link | None, why: str) -> None:

@@ -73,7 +73,8 @@ class Application(Hooks):
         to its function; MessagePack has to carry them. Outside of a cluster, run it in this process.
 
         Return the run when it has ended. Raise RunFailed if it did not succeed or there is no such task, ReceiverDied
-        if the agent died meanwhile. In a cluster, cancelling ends only the wait.
+        if the agent died after it had begun with the request (else its successor does it). In a cluster, cancelling
+        ends only the wait.
         """
         if not self.worker_id:
             return require_ok(name, await run_locally(name, args, self.schedule, self.registrations.runner))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from eggcluster.ipc.dispatcher import Handler, Handlers
+from eggcluster.ipc.handlers import Handler, Handlers
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.messages.role import Role
 

@@ -13,6 +13,7 @@ from eggcluster import __version__
 from eggcluster.errors import BootError, FrameError, MessengerClosed, OptionsError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame, read_limit
+from eggcluster.ipc.handler_progress import HandlerProgress
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.tasks import is_cancellation
@@ -174,9 +175,8 @@ class Lifecycle(ABC):
             self._sock, self._on_frames, self._on_channel_closed, read_limit(limit), runs=True
         )
         address, room = Address(role, self.spec.slot), self.options.max_queue_bytes
-        self.messenger.attach(
-            self._channel, address, limit, room, self._on_event, self.heartbeat_page.write_messages_read
-        )
+        progress = HandlerProgress(self.heartbeat_page.messages, may_be_fenced=self.options.start_mode != "process")
+        self.messenger.attach(self._channel, address, limit, room, self._on_event, progress)
 
     def _import_application(self) -> Hooks:
         """Import what the options name. A signal ends the process meanwhile, because an import cannot be awaited."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from eggcluster.errors import MessengerError, SharedFull
 from eggcluster.ipc.direct_connection import DirectConnection
-from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import RequestKey, encode_frame
+from eggcluster.ipc.handlers import Handlers
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.tasks import TaskSet, take_turns
 from eggcluster.model.messages.message import FrameKind, Target

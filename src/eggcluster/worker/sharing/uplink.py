@@ -19,8 +19,8 @@ from eggcluster.errors import (
     SharedFull,
 )
 from eggcluster.ipc.direct_connection import DirectConnection
-from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import RequestKey
+from eggcluster.ipc.handlers import Handlers
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.kernel.unix_socket import connect_unix
