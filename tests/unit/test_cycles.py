@@ -19,6 +19,7 @@ from eggcluster.master.events import CloseRequested, Inbox
 from eggcluster.master.relay.child_request import ask_child
 from eggcluster.master.relay.link import Link
 from eggcluster.model.lives.worker import AppWorker
+from eggcluster.model.messages.begun import Begun
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT
 from tests.unit.conftest import Run, in_a_loop_of
@@ -162,7 +163,7 @@ def test_what_a_child_sent_is_given_back_when_its_channel_ends(run: Run, dies: b
         reader = await _reader_of(link, pending=dies)
         theirs.close()
         await until(link.gone.is_set)
-        wires.switchboard.disconnect(worker)
+        wires.switchboard.disconnect(worker, Begun())
         del link
         await until(lambda: reader() is None, "its reader is kept")
 

@@ -10,8 +10,8 @@ import pytest
 from eggcluster.errors import LeaderGone, MessageTooLarge, MessengerBusy, MessengerClosed, RemoteError, RequestTimeout
 from eggcluster.ipc import channel
 from eggcluster.ipc.direct_connection import SLOW_BYTES, DirectConnection
-from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import RequestKey, encode_frame
+from eggcluster.ipc.handlers import Handlers
 from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
 from tests.unit.wires import until

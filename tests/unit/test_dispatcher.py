@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from eggcluster.ipc import channel
-from eggcluster.ipc.dispatcher import LOG_INTERVAL, Handlers
+from eggcluster.ipc.dispatcher import LOG_INTERVAL
+from eggcluster.ipc.handlers import Handlers
 from eggcluster.model.messages.message import FrameKind, Target
 from tests.unit.conftest import Run
 from tests.unit.wires import Wires, until

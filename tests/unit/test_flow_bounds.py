@@ -10,6 +10,7 @@ import pytest
 
 from eggcluster.errors import FrameError
 from eggcluster.model.lives.worker import AppWorker
+from eggcluster.model.messages.begun import Begun
 from eggcluster.model.messages.message import FrameKind
 from tests.unit.conftest import Run
 from tests.unit.wires import Child, Wires, until
@@ -69,7 +70,7 @@ def test_a_thousand_workers_that_write_garbage_are_cut_off_and_leave_nothing(run
                     else:
                         theirs.send(b"\xff" * 24)
                 await until(link.gone.is_set)
-            wires.switchboard.disconnect(worker)
+            wires.switchboard.disconnect(worker, Begun())
             other.messenger.send_to_agent("note", number)
             if number % 100 == 0:
                 await until(lambda n=number: len(agent.got) == n)  # type: ignore[misc]

@@ -398,12 +398,14 @@ def test_an_answer_that_comes_too_late_is_dropped(run: Run) -> None:
     run(work())
 
 
-def test_a_request_fails_as_soon_as_its_receiver_is_known_dead(run: Run) -> None:
+def test_a_request_that_has_begun_fails_as_soon_as_its_receiver_is_known_dead(run: Run) -> None:
     async def work() -> None:
         wires, agent, apps = await house()
         agent.messenger.on("never", lambda data: asyncio.sleep(60))
         asking = asyncio.ensure_future(apps[0].messenger.request("never", timeout=60))
-        await until(lambda: wires.switchboard._requests)
+        page = agent.page
+        assert page is not None
+        await until(lambda: page.begun().count == 1)
         wires.dies(agent)
         with pytest.raises(ReceiverDied, match="died before it answered"):
             await asking

@@ -141,10 +141,10 @@ def test_a_watcher_sees_every_message(run: Run) -> None:
         def observe(link: Link, frame: Any) -> None:
             seen.append(frame.kind)
 
-        wires.switchboard.observe(observe)
+        wires.switchboard.observers.add(observe)
         await one_by_one(one, agent, 3, 4)
         assert seen == [FrameKind.MESSAGE] * 2
-        wires.switchboard.ignore(observe)
+        wires.switchboard.observers.remove(observe)
         await one_by_one(one, agent, 5, 6)
         assert len(seen) == 2
         assert ways(wires, one) == {FrameKind.MESSAGE}
@@ -209,7 +209,9 @@ def test_a_receivers_death_is_told_to_the_workers_that_asked_by_the_short_cut(ru
         assert await one.messenger.request("maybe", False) == "at once"
         _forbid_the_long_way(wires)
         asking = asyncio.ensure_future(one.messenger.request("maybe", True, timeout=15))
-        await until(lambda: wires.switchboard._requests)
+        page = agent.page
+        assert page is not None
+        await until(lambda: page.begun().count == 2)
         wires.dies(agent)
         with pytest.raises(ReceiverDied):
             await asking

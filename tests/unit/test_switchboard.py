@@ -8,7 +8,8 @@ import pytest
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.frame import FrameReader, encode_frame
-from eggcluster.master.relay.link import FRAME_OVERHEAD, Mailbox
+from eggcluster.master.relay.ledger import FRAME_OVERHEAD
+from eggcluster.master.relay.link import Mailbox
 from eggcluster.model.lives.worker import AppWorker
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import AGENT, app
@@ -143,10 +144,10 @@ def test_a_worker_that_reports_itself_started_twice_harms_no_other(run: Run) -> 
 def test_a_mailbox_keeps_the_order_and_is_bounded_in_bytes() -> None:
     (frame,) = FrameReader().feed(encode_frame(FrameKind.MESSAGE, Target.AGENT, b"x" * 100))
     mailbox = Mailbox(max_bytes=3 * (len(frame.raw) + FRAME_OVERHEAD))
-    assert [mailbox.put(frame) for _ in range(5)] == [True, True, True, False, False]
-    assert mailbox.take() == [frame] * 3
+    assert [mailbox.put(frame, None) for _ in range(5)] == [True, True, True, False, False]
+    assert mailbox.take() == [(frame, None)] * 3
     assert len(mailbox) == 0
-    assert mailbox.put(frame)
+    assert mailbox.put(frame, None)
 
 
 def test_a_message_to_a_full_mailbox_has_no_receiver_and_a_request_fails_at_once(run: Run) -> None:
@@ -383,40 +384,3 @@ def test_the_table_of_requests_is_bounded_also_without_answers_and_cancellations
         assert len(wires.switchboard._requests) < 100_000
 
     asyncio.run(work())
-
-
-@pytest.mark.parametrize(("read", "dropped"), [(3, 2), (5, 0), (0, 5), (1 << 63, 0), (None, 0)])
-def test_what_a_dead_worker_has_not_read_is_dropped_and_no_more(run: Run, read: int | None, dropped: int) -> None:
-    async def work() -> None:
-        wires = Wires()
-        agent, one = await wires.agent(), await wires.app(1)
-        for number in range(5):
-            one.messenger.send_to_agent("note", number)
-        await until(lambda: len(agent.got) == 5)
-        assert agent.worker is not None
-        wires.switchboard.disconnect(agent.worker, read)
-        assert wires.switchboard.dropped.total == dropped
-
-    run(work())
-
-
-def test_a_worker_tells_how_much_it_has_read_after_each_message_and_within_a_flood(run: Run) -> None:
-    async def work() -> None:
-        wires = Wires()
-        agent, one = await wires.agent(), await wires.app(1)
-        told: list[tuple[int, int]] = []
-        agent.channel.reader.runs = True  # as in a worker
-        agent.messenger.attach(agent.channel, agent.address, on_read=lambda count: told.append((count, len(agent.got))))
-        agent.messenger.on("ask", lambda data: data)
-        for number in range(3):
-            one.messenger.send_to_agent("note", number)
-            await until(lambda: len(agent.got) == number + 1)  # noqa: B023
-        assert told == [(1, 1), (2, 2), (3, 3)]
-        await one.messenger.request("ask")
-        assert told[3:] == [(4, 3)]
-        for number in range(200):
-            one.messenger.send_to_agent("note", number)
-        await until(lambda: len(agent.got) == 203)
-        assert [count for count, _ in told[4:]] == [64, 128, 192, 204]
-
-    run(work())

@@ -58,8 +58,8 @@ def test_a_watcher_that_raises_holds_no_message_up(run: Run, caplog: pytest.LogC
     async def work() -> None:
         wires, seen = Wires(), []
         agent, one = await wires.agent(), await wires.app(1)
-        wires.switchboard.observe(fail)
-        wires.switchboard.observe(lambda sender, frame: seen.append(frame))
+        wires.switchboard.observers.add(fail)
+        wires.switchboard.observers.add(lambda sender, frame: seen.append(frame))
         one.messenger.send_to_agent("note", 1)
         await until(lambda: agent.got == [1])
         assert seen

@@ -1,11 +1,14 @@
 """A cluster's wires in one event loop: a switchboard, and children at the other ends of real socket pairs."""
 
 import socket
+import weakref
 from typing import Any
 
 from eggcluster.errors import FrameError
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, encode_frame
+from eggcluster.ipc.handler_progress import HandlerProgress
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.outbox import MAX_QUEUE_BYTES
 from eggcluster.master.relay.link import Link
@@ -28,10 +31,14 @@ class Child:
         self.frames: list[Frame] = []
         self.closed = False
         self.channel: Channel
+        self.page: HeartbeatPage | None = None if worker is None else HeartbeatPage.create("test")
+        if self.page is not None:
+            weakref.finalize(self, self.page.close)  # else each test would leave descriptors open
 
     async def attach(self, sock: socket.socket) -> None:
         self.channel = await Channel.open(sock, self._on_frames, self._on_closed)
-        self.messenger.attach(self.channel, self.address)
+        progress = None if self.page is None else HandlerProgress(self.page.messages)
+        self.messenger.attach(self.channel, self.address, progress=progress)
 
     def write(self, kind: FrameKind, target: Target, content: Any, **more: int) -> None:
         """A frame as no messenger would send it."""
@@ -70,7 +77,8 @@ class Wires:
         ours, theirs = socket.socketpair()
         if worker is not None:
             worker.worker_id = self._last_id = self._last_id + 1
-        await self.switchboard.connect(ours, worker)
+        link = self.switchboard.add_link(worker, child.page)
+        await self.switchboard.open_link(link, ours)
         await child.attach(theirs)
         if live and worker is not None:
             self.switchboard.go_live(worker)
@@ -83,7 +91,8 @@ class Wires:
     def dies(self, child: Child) -> None:
         """The child is known dead."""
         assert child.worker is not None
-        self.switchboard.disconnect(child.worker)
+        assert child.page is not None
+        self.switchboard.disconnect(child.worker, child.page.begun())
 
     def link(self, child: Child) -> Link:
         assert child.worker is not None
