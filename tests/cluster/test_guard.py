@@ -14,6 +14,7 @@ from eggcluster import Cluster
 from eggcluster.ipc.frame import Frame, FrameReader, encode_frame
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import AgentWorker, AppWorker, Worker
+from eggcluster.model.messages.begun import Begun
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import app
 from tests.cluster.harness import Launched, Project
@@ -235,14 +236,14 @@ def test_a_message_to_an_agent_that_is_dying_is_kept_before_it_is_known_dead() -
             assert sender_link is not None
             while not sender_link.sent:
                 await asyncio.sleep(0)
-            switchboard.disconnect(agent)
+            switchboard.disconnect(agent, Begun())
             with await seated(switchboard, successor) as agent_end:
                 async with asyncio.timeout(DEADLINE):
                     received = await asyncio.get_running_loop().sock_recv(agent_end, 1000)
                 assert [frame.raw for frame in frames(received)] == [raw]
                 assert switchboard.lost.total == 0
-            switchboard.disconnect(sender)
-            switchboard.disconnect(successor)
+            switchboard.disconnect(sender, Begun())
+            switchboard.disconnect(successor, Begun())
 
     asyncio.run(scenario())
 

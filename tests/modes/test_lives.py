@@ -112,6 +112,27 @@ def test_the_agent_is_replaced_while_the_workers_go_on(site: Site) -> None:
 # -- hanging -----------------------------------------------------------------------------------------------------
 
 
+def test_what_an_agent_that_hangs_had_not_begun_reaches_the_next_one_and_nothing_twice(site: Site) -> None:
+    """A thread cannot be killed. It wakes later, and goes on with what it had read; nothing of that was sent again."""
+    site.append("agent", "agent.messenger.on('once', lambda n: both.mark('once', n, agent.generation))")
+    cluster = site.launch("--workers", "1", "--agent-timeout", "1").wait_ready()
+    cluster.allows_traceback = True  # the stacks are what is wanted
+    with visit(cluster, 1) as visitor:
+        visitor.tell("messenger.send_to_agent('once', 0)")
+        wait_until(lambda: site.marks("once") == ["0 1"], "the agent has begun the first")
+        visitor.tell("messenger.send_to_agent('run', ['time.sleep(4)', None])")
+        visitor.tell("for n in range(1, 4): messenger.send_to_agent('once', n)")
+        asking = "return await messenger.request('run', ['return agent.generation', None], to='agent', timeout=20)"
+        assert visitor.tell(asking) == 2
+        visitor.tell("for n in range(4, 6): messenger.send_to_agent('once', n)")
+        wait_until(lambda: len(site.marks("once")) == 6, "each has begun")
+        if site.shares_process:
+            cluster.wait_log("which was abandoned, has ended")
+    assert [line.split()[0] for line in site.marks("once")] == [*"012345"]
+    assert 'died while it handled "run" from app#1: not repeated' in cluster.log
+    assert cluster.close() == 0
+
+
 def test_a_worker_that_hangs_is_found_shown_and_replaced(site: Site) -> None:
     cluster = site.launch("--workers", "2", "--worker-timeout", "1").wait_ready()
     cluster.allows_traceback = True  # the stacks are what is wanted
