@@ -193,7 +193,7 @@ async def first_end(clients: list[socket.socket]) -> bytes:
 
 
 def test_idle_clients_make_room_the_oldest_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("eggcluster.http.server.TICK", 3600.0)  # the clock stands still, and no timeout ends any of them
+    monkeypatch.setattr("eggcluster.http.server.TICK", 3600.0)  # the clock stands still: no timeout
 
     async def work() -> None:
         async with narrow(clients=40, room=30) as (standing, clients):
