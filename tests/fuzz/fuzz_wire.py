@@ -32,6 +32,7 @@ from tests.fuzz.wire_decisions import Outcome, Response, decided
 from tests.unit.clock import JumpingLoop
 
 SETTINGS = HttpSettings(limits=Limits(4000, 40, 2000, 200_000), threads=1)
+PAUSES = 5.0  # seconds in all that a client pauses; a head has to be complete after 10
 LIMIT = 150.0  # seconds on the connection's clock from the client's last byte to the end; the longest timeout is 60
 
 
@@ -64,6 +65,7 @@ class Client:
     def __init__(self, variant: Variant, rolls: random.Random) -> None:
         self.record = Record()
         self._rolls = rolls
+        self._pauses_left = PAUSES
         app: Callable[..., Any] = self.record.asgi if variant.interface == "asgi" else self.record.wsgi
         new_exchange = asgi_exchange if variant.interface == "asgi" else CountedExchange
         self._server = HttpServer(app, new_exchange, SETTINGS, {})
@@ -89,7 +91,9 @@ class Client:
         for _ in range(self._rolls.choice((0, 0, 1, 3))):
             await asyncio.sleep(0)
         if self._rolls.random() < 0.02:
-            await asyncio.sleep(self._rolls.random() / 2)
+            pause = min(self._rolls.random() / 2, self._pauses_left)
+            self._pauses_left -= pause
+            await asyncio.sleep(pause)
         began = asyncio.get_running_loop().time()
         while self.transport.is_reading_paused and not self.transport.is_closing():
             await asyncio.sleep(0.05)
