@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "logs": {"errors", "wording", "packing", "kernel", "log_handler", "options"},
     "runtime": {"errors", "wording", "kernel"},
     "modes": {"errors", "wording", "model", "kernel", "options", "ipc"},
-    "master": {"errors", "wording", "model", "kernel", "options", "ipc", "runtime", "modes", "logs"},
+    "master": {"errors", "wording", "model", "kernel", "options", "ipc", "runtime", "modes", "logs", "http"},
     "http": {"errors", "wording", "model", "kernel"},
     "worker": {"http", "errors", "wording", "packing", "model", "kernel", "options", "ipc", "logs"},
     "cluster": {"errors", "wording", "model", "kernel", "options", "ipc", "master"},

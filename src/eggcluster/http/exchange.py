@@ -58,7 +58,7 @@ class Exchange(Request):
     file_waiter: "asyncio.Future[None] | None" = None  # what sends a file past `write` waits for room
     deadline = UNSEEN  # of the application, with --request-timeout
     is_timed_out = False
-    began = 0.0  # the instant on the loop's clock; only with an access log
+    began = 0.0  # the instant on the loop's clock; only if something hears of responses
     response_headers: Sequence[tuple[bytes, bytes]] = ()  # the application's
     _left: int | None = None  # bytes that the body still has, by its Content-Length
     _kind = NO_BODY  # how the body is framed
@@ -72,7 +72,7 @@ class Exchange(Request):
         server = connection.server
         if connection.is_proxied and has_fields(head.headers):
             self.client, self.scheme, _, _ = server.trusted.resolve(self.client, self.scheme, head.headers)
-        if server.access_log is not None:
+        if server.on_response is not None:
             self.began = server.loop.time()
 
     # -- the request: called by the connection ---------------------------------------------------------------
@@ -106,7 +106,7 @@ class Exchange(Request):
     def connection_lost(self) -> None:
         """Nothing can be sent any more."""
         if self.stage == BODY:
-            self._log_access()
+            self._tell_end()
         if self.stage != DONE:
             self.stage, self.was_cut = DONE, True
         self.client_left()
@@ -125,7 +125,7 @@ class Exchange(Request):
         self.stage, self.keep_alive = DONE, False
         if not begun:
             self.status = rejection.status
-        self._log_access()
+        self._tell_end()
         connection = self.connection
         if begun and self._kind == UNTIL_CLOSE:
             connection.reset()  # its end is the connection's
@@ -297,15 +297,15 @@ class Exchange(Request):
 
     def _end(self) -> None:
         self.stage = DONE
-        self._log_access()
+        self._tell_end()
         self.connection.response_ended(self, reuse=self.keep_alive)
         if self.is_waiting:  # for the client's end, as a rule: the response's end comes first
             self.wake()
 
-    def _log_access(self) -> None:
-        access_log = self.connection.server.access_log
-        if access_log is not None:
-            access_log(self)
+    def _tell_end(self) -> None:
+        on_response = self.connection.server.on_response
+        if on_response is not None:
+            on_response(self)
 
     def _render_head(self, size: int | None) -> bytes:
         """Return the response's head; `size` is that of its whole body where that is known already."""

@@ -100,7 +100,7 @@ class HttpServer:
         self.should_exit = False  # it is being closed: some libraries look at it to end their streams
         self.is_draining = False  # each response says that its connection closes
         self.is_final: Callable[[], bool] = _no  # no server follows this one: what a drain tells WebSockets
-        self.access_log: Callable[[Any], None] | None = None
+        self.on_response: Callable[[Any], None] | None = None  # called with each request whose response has ended
         self._unflushed: list[Running] = []
         self.now = 0.0  # as of the latest tick, as the ends
         self.header_end = self.keep_alive_end = NEVER  # of a time that begins now

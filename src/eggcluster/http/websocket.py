@@ -183,8 +183,8 @@ class WebSocketExchange(AsgiExchange):
         lines += b"connection: Upgrade\r\n" + server.default_lines(special & (DATE | SERVER))
         self.status, self.stage = SWITCHING_PROTOCOLS, DONE
         websocket.open(handshake.protocol, lines)
-        if server.access_log is not None:
-            server.access_log(self)
+        if server.on_response is not None:
+            server.on_response(self)
         self.connection.response_ended(self, reuse=False)
 
     def _respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

@@ -12,6 +12,7 @@ import os
 
 from eggcluster.ipc.handler_progress import FENCED, NUMBERS, read_begun, read_fenced
 from eggcluster.kernel.memory import memory_file
+from eggcluster.model.http_counters import SIZE
 from eggcluster.model.lives.worker import Heartbeat
 from eggcluster.model.messages.begun import Begun
 
@@ -22,6 +23,7 @@ _NANO = 1_000_000_000
 _BEAT, _LAG, _REQUESTS, _CONNECTIONS, _REFUSING, _ACCEPTED, _FULL, _LOST_THREADS = range(8)
 _CLUSTER_CLOSES, _CLOSE_HEARD = range(8, 10)
 _MESSAGES = slice(16, 16 + NUMBERS)  # those of ipc/handler_progress.py
+_HTTP = slice(16 + NUMBERS, 16 + NUMBERS + SIZE)  # those of model/http_counters.py
 
 
 class HeartbeatPage:
@@ -32,6 +34,7 @@ class HeartbeatPage:
         self._map = mmap.mmap(fd, NUMBERS_BYTES)
         self._numbers = memoryview(self._map).cast("Q")  # aligned: each number is written and read as a whole
         self.messages = self._numbers[_MESSAGES]
+        self.http = self._numbers[_HTTP]
 
     @classmethod
     def create(cls, name: str) -> "HeartbeatPage":
@@ -117,6 +120,7 @@ class HeartbeatPage:
         """Release the page; may be called again."""
         if self.fd >= 0:
             self.messages.release()
+            self.http.release()
             self._numbers.release()
             self._map.close()
             os.close(self.fd)

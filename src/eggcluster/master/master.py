@@ -24,6 +24,7 @@ from eggcluster.master.agent_records import AgentSources
 from eggcluster.master.control.cluster_status import describe_cluster
 from eggcluster.master.control.event_feed import EventFeed
 from eggcluster.master.control.requests import MasterRequests
+from eggcluster.master.departure import Departure
 from eggcluster.master.events import (
     BootFailed,
     ChannelBroke,
@@ -42,6 +43,7 @@ from eggcluster.master.option_file import OptionFile
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.master.resources import FINAL_MESSAGES_TIMEOUT, MasterResources
+from eggcluster.master.tally import Tally
 from eggcluster.master.worker_manager import WorkerManager
 from eggcluster.model.lives.commands import (
     Abort,
@@ -90,7 +92,9 @@ class Master:
         )
         self.worker_manager = WorkerManager(self.inbox, self.switchboard, options, owns_process=owns_process)
         self.notifier = Notifier(options, self.supervisor, self.switchboard, for_user=owns_process and not parent)
-        self._started_at = time.time()
+        self.started_at = time.time()
+        self.tally = Tally()
+        self.departure = Departure(self.inbox, options.shutdown_delay)
         self._option_file = OptionFile(options.base_dir)
         self._agent_sources = AgentSources(self.inbox, (options.base_dir, options.working_dir))
 
@@ -147,6 +151,7 @@ class Master:
             try:
                 self._carry_out_one(command)
                 self.feed.show_command(command)
+                self.tally.count(command)
             except Exception:
                 _logger.exception("BUG: %s could not be carried out", type(command).__name__)
 
@@ -245,10 +250,14 @@ class Master:
         if self.supervisor.phase >= Phase.APPS_STOP:
             _logger.warning("receive signal %s again", number.name)
             return self.supervisor.cut_short()
+        if number is signal.SIGTERM and self.supervisor.phase is Phase.SERVING and self.departure.begin():
+            _logger.info("receive signal SIGTERM, closing after %gs (shutdown_delay)", self.options.shutdown_delay)
+            return []
         _logger.info("receive signal %s, closing", number.name)
         return self._close(None)
 
     def _close(self, progress: Progress | None) -> list[Command]:
+        self.departure.end()
         self.requests.track_close(progress)
         commands = self.supervisor.close(self._now())
         if commands:
@@ -311,9 +320,11 @@ class Master:
     def status(self) -> dict[str, Any]:
         """Return the cluster's state as plain values; see `control/cluster_status.py`."""
         listeners, abandoned = self.resources.listeners, self.worker_manager.abandoned()
-        return describe_cluster(
-            self.options, self.supervisor, self.switchboard, listeners, abandoned, self._started_at, self._now()
+        described = describe_cluster(
+            self.options, self.supervisor, self.switchboard, listeners, abandoned, self.started_at, self._now()
         )
+        admin = self.resources.admin_address
+        return {**described, "admin": str(admin) if admin is not None else None}
 
     def _steer(self) -> None:
         """Tell the kernel, or the acceptor, which slots take new connections."""

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
+from typing import Protocol
 
 from eggcluster.errors import FrameError, MessengerClosed
 from eggcluster.kernel.process_adoption import become_subreaper
 from eggcluster.kernel.process_tree import identified_children, reserve_kept
+from eggcluster.master.admin.administered_master import AdministeredMaster
 from eggcluster.master.control.control_server import ControlledMaster, ControlServer
 from eggcluster.master.events import ChannelBroke, CloseRequested, Inbox, ReloadRequested, SignalReceived
 from eggcluster.master.listening.binding import detect_ports
@@ -23,10 +25,15 @@ from eggcluster.model.lives.phase import Phase
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import Worker
 from eggcluster.options import ResolvedOptions
+from eggcluster.options.admin_address import AdminAddress
 from eggcluster.runtime.pid_file import PidFile
 from eggcluster.runtime.runtime_dir import RuntimeDir
 
 FINAL_MESSAGES_TIMEOUT = 1.0  # seconds in which the parent and the command line are told how the cluster ended
+
+
+class HeldMaster(ControlledMaster, AdministeredMaster, Protocol):
+    """The master, as its resources see it."""
 
 
 class MasterResources:
@@ -42,12 +49,13 @@ class MasterResources:
         self.owns_process = owns_process
         self._parent = parent
         self._control: ControlServer | None = None
+        self.admin_address: AdminAddress | None = None  # once the admin port is open
         self._parent_watch: asyncio.Task[None] | None = None
         self._guard: ListenerGuard | None = None
         self.preexisting_children: frozenset[tuple[int, bytes]] = frozenset()
         self._exit_stack = contextlib.ExitStack()
 
-    async def acquire(self, master: ControlledMaster, supervisor: Supervisor, reap: Callable[[], None]) -> None:
+    async def acquire(self, master: HeldMaster, supervisor: Supervisor, reap: Callable[[], None]) -> None:
         """Acquire everything; `reap` is called at SIGCHLD. OptionsError if a port or the name is taken."""
         options = self._options
         # Signals first: none of them may end the process while it holds anything else.
@@ -69,6 +77,12 @@ class MasterResources:
             self._set_up_process()
         self._control = await ControlServer.open(runtime_dir.control_socket, master)
         self._exit_stack.callback(self._control.close)
+        if options.admin is not None:
+            from eggcluster.master.admin.pages import open_admin_server  # loads the HTTP engine
+
+            admin = await open_admin_server(master)
+            self._exit_stack.callback(admin.close)
+            self.admin_address = admin.address
 
     @property
     def listeners(self) -> Listeners:

@@ -7,18 +7,23 @@ import logging
 import os
 import resource
 import time
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from eggcluster import __version__
 from eggcluster.errors import FrameError
+from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.process_adoption import reap_adopted
 from eggcluster.kernel.process_tree import children_but, kill_until_gone
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.master.events import ChannelBroke, Exited, Inbox
 from eggcluster.master.listening.listeners import Listeners
+from eggcluster.master.past_counters import PastCounters
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.model.http_counters import HttpCounts
 from eggcluster.model.lives.worker import ExitReport, Heartbeat, Worker
 from eggcluster.model.messages.begun import Begun
 from eggcluster.model.messages.role import Role
@@ -54,6 +59,7 @@ class WorkerManager:
         self._abandoned: dict[Worker, WorkerHandle] = {}
         self._channel_timers: dict[Worker, asyncio.TimerHandle] = {}  # of workers that have lost their channel
         self._tasks = TaskSet()
+        self._past = PastCounters()
 
     def fork(self, worker: Worker, listeners: Listeners, **details: Any) -> None:
         """Start a worker, which inherits the listeners of its slot; `details` are fields of its WorkerSpec.
@@ -132,6 +138,21 @@ class WorkerManager:
                 worker.rss = handle.resident_bytes()
         return {worker: handle.heartbeat_page.read() for worker, handle in self._handles.items()}
 
+    def accepted(self) -> Counter[int]:
+        """Return by slot how many connections were accepted since the start, by dead workers, too."""
+        return self._past.connections(self._living_pages())
+
+    def http(self) -> dict[int, HttpCounts]:
+        """Return by slot what has come of HTTP requests since the start, in dead workers, too."""
+        return self._past.http(self._living_pages())
+
+    def _living_pages(self) -> Iterator[tuple[Worker, HeartbeatPage]]:
+        return ((worker, handle.heartbeat_page) for worker, handle in self._handles.items())
+
+    def processes(self) -> dict[Worker, int]:
+        """Return the process id of each worker that is a process."""
+        return {} if self._shares_process else {worker: each.worker_id for worker, each in self._handles.items()}
+
     def remove(self, worker: Worker) -> tuple[str, Begun]:
         """Remove a worker that is known dead; return its final message, and how far it had come with its messages."""
         handle = self._handles.pop(worker, None)
@@ -140,6 +161,7 @@ class WorkerManager:
         if (timer := self._channel_timers.pop(worker, None)) is not None:
             timer.cancel()
         final_message, begun = handle.heartbeat_page.final_message(), handle.heartbeat_page.begun()
+        self._past.fold(worker, handle.heartbeat_page)
         handle.heartbeat_page.close()
         if handle.lives_on:
             self._abandoned[worker] = handle

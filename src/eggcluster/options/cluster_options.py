@@ -119,6 +119,11 @@ class ClusterOptions:
     max_lifetime: float = _default(0.0)
     max_rss: int = _default(0)
 
+    admin: str | None = _default(None)
+    admin_token_file: str | None = _default(None)
+    ready_workers: int = _default(1)
+    shutdown_delay: float = _default(0.0)
+
     max_message_bytes: int = _default(16 * 1024 * 1024)
     max_queue_bytes: int = _default(64 * 1024 * 1024)
 

@@ -55,5 +55,6 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "server_header",
         ),
     ),
+    ("Probes and metrics", ("admin", "admin_token_file", "ready_workers", "shutdown_delay")),
     ("Messages between processes", ("max_message_bytes", "max_queue_bytes")),
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eggcluster.model.access_log_format import JSON, parse_format
+from eggcluster.options.admin_address import parse_admin_address
 from eggcluster.wording import near_miss, shown
 
 
@@ -86,6 +87,18 @@ def access_log_format() -> OptionType:
         return value
 
     return OptionType("a format of gunicorn's atoms, or json", str, take)
+
+
+def admin_address() -> OptionType:
+    """Return the type of the admin port's address; `take` returns it in full, with its host."""
+
+    def take(value: object) -> str:
+        try:
+            return str(parse_admin_address(value if isinstance(value, str) else f"{value}"))
+        except ValueError:
+            raise BadValue from None
+
+    return OptionType("HOST:PORT, a port number, or unix: and an absolute path", str, take)
 
 
 def whole(expected: str, least: int, most: int) -> OptionType:

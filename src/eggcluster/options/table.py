@@ -7,6 +7,7 @@ from eggcluster.model.lives.health import MIN_HANG_TIMEOUT
 from eggcluster.options.option import SWITCH, row
 from eggcluster.options.option_type import (
     access_log_format,
+    admin_address,
     choice,
     header,
     log_level,
@@ -302,6 +303,31 @@ OPTIONS = (
         size("an amount of memory", 0, 1024 * GIB),
         "replace an app worker that holds more memory than this, in bytes or as `512MiB`, `2GiB`; 0: never",
         "SIZE",
+    ),
+    row(
+        "admin",
+        admin_address(),
+        "the address of the admin port, which the master answers: HOST:PORT, PORT (on 127.0.0.1) or unix:PATH",
+        "ADDRESS",
+    ),
+    row(
+        "admin_token_file",
+        PATH,
+        "a file with the token that the admin port's clients have to send; `/live` and `/ready` need none",
+        "FILE",
+        is_path=True,
+    ),
+    row(
+        "ready_workers",
+        whole("a number of workers", 1, 1024),
+        "app workers that have to take connections for `/ready` to succeed",
+        "N",
+    ),
+    row(
+        "shutdown_delay",
+        seconds_or_never(),
+        "seconds between SIGTERM and the close, in which `/ready` fails and clients are still served",
+        "SECONDS",
     ),
     row("max_message_bytes", BYTES, "the largest message between processes, in bytes", "BYTES"),
     row("max_queue_bytes", BYTES, "how many bytes may wait for a receiver, or in a sender", "BYTES"),

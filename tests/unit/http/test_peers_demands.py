@@ -103,7 +103,7 @@ def test_headers_may_be_an_iterator(run: Run, size: int) -> None:
     async def scenario() -> None:
         logged: list[Any] = []
         async with Serving(app) as serving:
-            serving.server.access_log = lambda exchange: logged.append(list(exchange.response_headers))
+            serving.server.on_response = lambda exchange: logged.append(list(exchange.response_headers))
             client = await serving.connect()
             await client.send(get())
             answer = await client.answer()

@@ -405,7 +405,7 @@ def test_each_response_is_logged_once_whatever_became_of_it(run: Run) -> None:
     async def scenario() -> None:
         logged: list[tuple[bytes, int, int]] = []
         async with Serving(app) as serving:
-            serving.server.access_log = lambda each: logged.append((each.head.target, each.status, each.bytes_sent))
+            serving.server.on_response = lambda each: logged.append((each.head.target, each.status, each.bytes_sent))
             for path in ("/whole", "/raises", "/breaks-off", "/leaves"):
                 client = await serving.connect()
                 await client.send(get(path))

@@ -319,7 +319,7 @@ def test_an_accepted_and_a_refused_websocket_are_requests_of_the_access_log(
     async def work() -> None:
         statuses: list[int] = []
         async with Site(app) as site:
-            site.server.access_log = lambda exchange: statuses.append(exchange.status)
+            site.server.on_response = lambda exchange: statuses.append(exchange.status)
             async with connect(site.url, proxy=None):
                 assert statuses == [101]
             with pytest.raises(InvalidStatus):

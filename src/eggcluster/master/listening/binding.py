@@ -220,26 +220,26 @@ def _listen_for_agent(path: str) -> socket.socket:
     return sock
 
 
-def bind_uds(path: str, mode: int | None) -> socket.socket:
+def bind_uds(path: str, mode: int | None, option: str = "uds") -> socket.socket:
     """Return a bound Unix socket; its file has the permissions `mode`, None: 0666 less the umask. Only a file that a
-    dead server left is replaced. OptionsError if it cannot be bound, or its path is taken."""
+    dead server left is replaced. OptionsError, with the name of the `option`, if it cannot be bound or is taken."""
     sock = socket.socket(socket.AF_UNIX)
     try:
         if os.path.lexists(path):
-            _clear_stale(path)
+            _clear_stale(path, option)
         bind_with_mode(sock, path, mode)
     except OSError as error:
         sock.close()
-        raise OptionsError(f'uds: "{path}" cannot be bound: {error.strerror or error}') from None
+        raise OptionsError(f'{option}: "{path}" cannot be bound: {error.strerror or error}') from None
     except OptionsError:
         sock.close()
         raise
     return sock
 
 
-def _clear_stale(path: str) -> None:
+def _clear_stale(path: str, option: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise OptionsError(f'uds: "{path}" exists and is not a socket; remove it or use another path')
+        raise OptionsError(f'{option}: "{path}" exists and is not a socket; remove it or use another path')
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # connecting to a stopped owner with a full backlog would block
         try:
@@ -249,7 +249,7 @@ def _clear_stale(path: str) -> None:
             return
         except BlockingIOError:
             pass
-    raise OptionsError(f'uds: "{path}" is taken by another process; stop it or use another path')
+    raise OptionsError(f'{option}: "{path}" is taken by another process; stop it or use another path')
 
 
 def _inherited(fd: int, option: str) -> socket.socket:

@@ -144,10 +144,10 @@ class AppLifecycle(Lifecycle):
         return self.options.interface
 
     def _engine(self, interface: Interface) -> Engine:
-        from eggcluster.worker.engines.access_logger import access_logger
         from eggcluster.worker.engines.http_engine import HttpEngine
+        from eggcluster.worker.engines.response_observers import response_observer
 
-        slot, worker_id, text = self.spec.slot, self.context.worker_id, self.options.access_log_format
+        page, slot, worker_id = self.heartbeat_page, self.spec.slot, self.context.worker_id
         return HttpEngine(
             self.app.app,
             interface,
@@ -155,8 +155,8 @@ class AppLifecycle(Lifecycle):
             self.spec.listeners,
             self.lifespan.state if self.lifespan is not None else {CLOSING_VARIABLE: self.app.closing},
             self.app.run_server_hooks,
-            self.heartbeat_page.cluster_closes,
-            access_logger(text, slot=slot, worker_id=worker_id) if self.options.access_log else None,
+            page.cluster_closes,
+            response_observer(self.options, page.http, slot=slot, worker_id=worker_id),
         )
 
 

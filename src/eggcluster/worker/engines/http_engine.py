@@ -38,16 +38,16 @@ class HttpEngine(Engine):
         state: dict[str, Any],
         before_accept: Callable[[HttpServer], Awaitable[None]],
         is_final: Callable[[], bool],
-        log_access: Callable[[Exchange], None] | None = None,
+        on_response: Callable[[Exchange], None] | None = None,
     ) -> None:
-        """`is_final` tells a drain whether no worker will take this one's place. `log_access` is called with each
+        """`is_final` tells a drain whether no worker will take this one's place. `on_response` is called with each
         request whose response has ended."""
         self._app = app
         self._interface = interface
         self._options = options
         self._before_accept = before_accept
         self._is_final = is_final
-        self._log_access = log_access
+        self._on_response = on_response
         self._state = state
         self._listeners = [(inherited_socket(each.fd), each.tls) for each in listeners if each.fd is not None]
         self._tls = tls_context(options) if any(each.tls for each in listeners) else None
@@ -60,7 +60,7 @@ class HttpEngine(Engine):
         new_exchange = WsgiExchange if self._interface == "wsgi" else asgi_exchange
         server = HttpServer(self._app, new_exchange, http_settings(self._options), self._state)
         server.is_final = self._is_final
-        server.access_log = self._log_access
+        server.on_response = self._on_response
         await self._before_accept(server)
         proxies = server.trusted if self._options.proxy_protocol else None
         intake = Intake(
