@@ -101,7 +101,12 @@ def test_a_blocked_application_is_not_ready_and_the_master_says_so(project: Proj
     options = ("--workers", "1", "--admin", "0", "--worker-timeout", "0")
     cluster = project.write(app=BLOCKING).start(*options).wait_ready()
     assert admin(cluster, "/ready").status_code == 200
-    blocked = threading.Thread(target=lambda: pytest.raises(httpx.HTTPError, cluster.get, "/block"))
+
+    def block() -> None:
+        with pytest.raises(httpx.HTTPError):
+            cluster.get("/block")
+
+    blocked = threading.Thread(target=block)
     blocked.start()
     wait_until(lambda: admin(cluster, "/ready").status_code == 503, "not ready")
     assert admin(cluster, "/live").status_code == 200

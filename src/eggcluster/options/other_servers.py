@@ -35,6 +35,7 @@ def _not(servers: str, flags: str, note: str, *, is_common: bool = False) -> Oth
     return _row(servers, flags, "", note, is_common=is_common)
 
 
+_METRICS = "`/metrics` there is for Prometheus and OpenMetrics"
 _SYSTEM = f"{NOT_THERE}: systemd or the container sets it"
 _RFC = f"{NOT_THERE}: requests are read as RFC 9112 says (docs/http.md)"
 _HTTP_2 = f"{NOT_THERE}: this server speaks HTTP/1.1; let a proxy speak HTTP/2 to the clients"
@@ -189,12 +190,11 @@ OTHER_OPTIONS = (
     _not("granian", "--log", f"{NOT_NEEDED}: it is the default"),
     _row("granian", "--no-log", "--log-level critical"),
     _not("uvicorn", "--use-colors --no-use-colors", f"{NOT_NEEDED}: a terminal has colours, unless `NO_COLOR` is set"),
-    _not("gunicorn hypercorn", "--statsd-host --statsd-prefix", f"{NOT_THERE}: `eggcluster status --json` has figures"),
-    _not(
-        "gunicorn", "--dogstatsd-tags --enable-backlog-metric", f"{NOT_THERE}: `eggcluster status --json` has figures"
-    ),
-    _not("granian", "--metrics --no-metrics --metrics-scrape-interval", f"{NOT_THERE}: use `eggcluster status --json`"),
-    _not("granian", "--metrics-address --metrics-port", f"{NOT_THERE}: use `eggcluster status --json`"),
+    _row("gunicorn hypercorn", "--statsd-host --statsd-prefix", "--admin ADDRESS", _METRICS),
+    _row("gunicorn", "--dogstatsd-tags --enable-backlog-metric", "--admin ADDRESS", _METRICS),
+    _row("granian", "--metrics --metrics-address --metrics-port", "--admin ADDRESS", _METRICS),
+    _not("granian", "--no-metrics", f"{NOT_NEEDED}: there is no admin port by default"),
+    _not("granian", "--metrics-scrape-interval", f"{NOT_NEEDED}: a scrape reads the counters as they are"),
     # -- how it runs
     _row("gunicorn hypercorn", "-c --config", "[tool.eggcluster]", "in `pyproject.toml`, or `eggcluster.toml`"),
     _not("gunicorn", "--check-config", f"{NOT_NEEDED}: a start checks all options first"),
