@@ -14,15 +14,16 @@ NOT_THERE = (
     "runtime",
     "master",
     "modes",
+    "template",
     "__main__",
     "worker.__main__",
     "worker.lifecycle.worker_process",
 )
 
-# Shadows an extension module for processes that run a worker; everybody else gets the real one.
+# Shadows an extension module for processes that run a worker, or are forked to one; everybody else gets the real one.
 SHADOW = """
 import importlib, pathlib, sys
-if "eggcluster.worker" in sys.orig_argv:
+if {"eggcluster.worker", "eggcluster.template"} & {*sys.orig_argv}:
     raise ImportError(f"module {__name__} does not support loading in subinterpreters")
 sys.path.remove(str(pathlib.Path(__file__).parent))
 del sys.modules[__name__]

@@ -34,6 +34,10 @@ from eggcluster import Agent
 agent = Agent()
 """
 
+TEMPLATES = int(sys.platform == "linux" and os.environ.get("EGG_NO_TEMPLATE") != "1")  # processes besides the workers
+# Variables that set options. EGG_NO_TEMPLATE is passed on: a whole run of the tests can do without the template.
+STRIPPED = ("EGG_", "HOST", "PORT", "WEB_CONCURRENCY")
+
 
 class Launched:
     """One `eggcluster start` (or another `verb`) under test.
@@ -184,7 +188,7 @@ class Project:
         self.folder = folder
         self.launched: list[Launched] = []
         self.environ = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("EGG_", "HOST", "PORT", "WEB_CONCURRENCY"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(STRIPPED) or k == "EGG_NO_TEMPLATE"},
             "EGG_RUNTIME_DIR": str(folder / "run"),
             "XDG_STATE_HOME": str(folder / "state"),
         }

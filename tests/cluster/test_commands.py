@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import eggcluster
-from tests.cluster.harness import AGENT, HELLO, Launched, Project, family
+from tests.cluster.harness import AGENT, HELLO, TEMPLATES, Launched, Project, family
 from tests.waiting import wait_until
 
 SLOW_START = "import time\ntime.sleep(600)\n" + HELLO
@@ -322,7 +322,7 @@ def test_a_daemon_serves_when_the_command_returns_and_ends_with_stop(project: Pr
     assert httpx.get(address).status_code == 200
     assert os.getsid(pid) == pid  # it has left the terminal's session
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
-    assert len(family(pid)) == 3
+    assert len(family(pid)) == 3 + TEMPLATES
     said(project.command("stop"))
     assert not family(pid)
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -21,6 +22,7 @@ import uvloop
 from eggcluster.ipc.channel import Channel
 from eggcluster.ipc.frame import Frame, decode_body, encode_frame
 from eggcluster.ipc.worker_spec import ListenerSpec, WorkerSpec
+from eggcluster.kernel.process_adoption import PR_SET_CHILD_SUBREAPER
 from eggcluster.kernel.process_tree import is_running
 from eggcluster.model.lives.health import BEAT_INTERVAL
 from eggcluster.model.lives.worker import ExitReport
@@ -32,8 +34,11 @@ from eggcluster.options import ResolvedOptions, parse_options
 from tests.modes.conftest import MODES
 from tests.waiting import DEADLINE, wait_until
 
+FORKED = "process, forked"  # from a template; the same mode otherwise
+WAYS = (*MODES, *((FORKED,) if sys.platform == "linux" else ()))
 FORCED = {
     "process": (StopOutcome.KILLED, ExitReport(signal="SIGKILL")),
+    FORKED: (StopOutcome.KILLED, ExitReport(signal="SIGKILL")),
     "thread": (StopOutcome.ABANDONED, ExitReport(abandoned=True)),
     "interpreter": (StopOutcome.ABANDONED, ExitReport(abandoned=True)),
 }
@@ -71,7 +76,7 @@ class Worker:
 
     def __init__(self, handle: WorkerHandle) -> None:
         self.handle = handle
-        self.exit = asyncio.ensure_future(handle.wait_exit())
+        self.exit: asyncio.Future[ExitReport]
         self.frames: list[Frame] = []
         self.came = asyncio.Event()
         self.channel: Channel
@@ -81,6 +86,8 @@ class Worker:
         self.came.set()
 
     async def connect(self) -> "Worker":
+        await self.handle.wait_start()
+        self.exit = asyncio.ensure_future(self.handle.wait_exit())
         self.channel = await Channel.open(self.handle.channel, self._on_frames, lambda _: self.came.set())
         return self
 
@@ -102,9 +109,9 @@ class Workshop:
     def __init__(self, mode: str, folder: Path) -> None:
         self.folder = folder
         self.mode = mode
-        self.kills = mode == "process"
+        self.kills = mode in ("process", FORKED)
         self.outcome, self.forced_exit = FORCED[mode]
-        self._start = starter_of(mode)
+        self.starter = starter_of("process" if mode == FORKED else mode, (lambda: None) if mode == FORKED else None)
         self._workers: list[Worker] = []
 
     async def agent(self, code: str, **details: Any) -> Worker:
@@ -126,6 +133,7 @@ class Workshop:
                 (self.folder / "release").touch()
                 for worker in self._workers[:]:
                     await self._end(worker)
+                await self.starter.end(DEADLINE)
 
         asyncio.run(limited())
 
@@ -144,7 +152,7 @@ class Workshop:
         worker.handle.heartbeat_page.close()
 
     async def _open(self, spec: WorkerSpec, fds: Sequence[int] = ()) -> Worker:
-        worker = Worker(self._start(spec, fds))
+        worker = Worker(self.starter.start(spec, fds))
         self._workers.append(worker)
         return await worker.connect()
 
@@ -158,14 +166,24 @@ class Workshop:
         return f"{os.getpid()}-{self.folder.name}"
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=WAYS)
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workshop]:
     uvloop.new_event_loop().close()  # the first one of a process opens what all share
     held, threads, path = fds(), threading.active_count(), sys.path[:]
-    yield Workshop(request.param, tmp_path)
+    with adopting() if request.param == FORKED else contextlib.nullcontext():
+        yield Workshop(request.param, tmp_path)
     wait_until(lambda: threading.active_count() <= threads, "no thread is left")
     assert fds().items() <= held.items(), "a file descriptor is left"
     assert sys.path == path
+
+
+@contextlib.contextmanager
+def adopting() -> Iterator[None]:
+    """Let this process adopt orphans, as a master does."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def end(child: int) -> None:
@@ -420,6 +438,7 @@ def test_a_start_without_file_descriptors_fails_and_leaves_nothing_behind(shop: 
         for spare in range(5):  # with a few more, all is there that the master's side needs, and the worker's end tells
             with room_for(spare), pytest.raises(OSError, match="Too many open files"):
                 await shop.agent(PLAIN)
+            await shop.starter.end(DEADLINE)
             assert fds() == before
 
     shop.run(work())

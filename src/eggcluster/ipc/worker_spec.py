@@ -88,6 +88,20 @@ class WorkerSpec(Struct, frozen=True):
         return self.options.agent_log_level if self.role == Role.AGENT.value else self.options.app_log_level
 
 
+def with_copies(spec: WorkerSpec, copies: dict[int, int]) -> WorkerSpec:
+    """Return the same spec, with each file descriptor of the sender replaced by the receiver's copy of it."""
+
+    def own(fd: int | None) -> int | None:
+        return None if fd is None else copies[fd]
+
+    fields: dict[str, Any] = {name: getattr(spec, name) for name in WorkerSpec.__annotations__}
+    fields["heartbeat_fd"] = copies[spec.heartbeat_fd]
+    fields["listeners"] = [ListenerSpec(own(each.fd), each.tls) for each in spec.listeners]
+    fields["cluster_fd"] = own(spec.cluster_fd)
+    fields["handover_fd"] = own(spec.handover_fd)
+    return WorkerSpec(**fields)
+
+
 T = TypeVar("T")
 
 

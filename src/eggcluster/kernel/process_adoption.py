@@ -1,4 +1,4 @@
-"""prctl(2): orphans become children of the master, and a worker wakes when its parent dies. Runs in all; Linux only."""
+"""prctl(2): orphans become children of the master; signals at the death of a parent. Runs in all; Linux only."""
 
 import contextlib
 import os
@@ -15,11 +15,20 @@ def wake_when_parent_dies() -> None:
 
     It is not SIGKILL, because a worker that can still run ends its own children first, and chooses its exit code.
     """
+    _get_at_parents_death(signal.SIGCONT)
+
+
+def die_with_parent() -> None:
+    """Get SIGKILL when the parent dies. Processes that are forked from this one do not inherit it (prctl(2))."""
+    _get_at_parents_death(signal.SIGKILL)
+
+
+def _get_at_parents_death(number: signal.Signals) -> None:
     if not sys.platform.startswith("linux"):
         return
     import ctypes
 
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGCONT), 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -33,6 +42,22 @@ def become_subreaper() -> bool:
 
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+class AdoptedProcess:
+    """A process that this one has adopted, and waits for as for a child that it has started.
+
+    ChildProcessError if it was not adopted. Until it is waited for, its pid is not used again.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+
+    def wait(self) -> int:
+        """Block until it has ended, and reap it. Return its exit code, or the signal as a negative number."""
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
 
 
 def reap_adopted(own: set[int]) -> None:

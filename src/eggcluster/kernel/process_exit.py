@@ -3,16 +3,25 @@
 import asyncio
 import os
 import select
-import subprocess
 import threading
 import time
+from typing import Protocol
 
 from eggcluster.kernel.process_tree import is_running
 
 FALLBACK_INTERVAL = 0.25  # seconds; well within the second that a child has to notice its master's end
 
 
-async def wait_exited(process: "subprocess.Popen[bytes]") -> int:
+class ChildProcess(Protocol):
+    """A child that was started (Popen) or adopted. `wait` blocks, reaps it, and returns Popen's return code."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self) -> int: ...
+
+
+async def wait_exited(process: ChildProcess) -> int:
     """Wait until the child has exited, and reap it. Return Popen's return code (negative: the signal).
 
     Cancelling ends only the waiting.
@@ -32,7 +41,7 @@ async def wait_exited(process: "subprocess.Popen[bytes]") -> int:
     return process.wait()
 
 
-async def _wait_in_thread(process: "subprocess.Popen[bytes]") -> int:
+async def _wait_in_thread(process: ChildProcess) -> int:
     """Wait in a daemon thread, for kernels without pidfd: an abandoned wait does not delay the interpreter's end."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[int] = loop.create_future()

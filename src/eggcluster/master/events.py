@@ -43,6 +43,13 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Forked:
+    """A worker has its worker id, and boots."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True)
 class Started:
     """The worker sent `agent-start` or `app-start`; `sources` are the files that its code was loaded from."""
 
@@ -99,7 +106,7 @@ class ReloadRequested:
     progress: Progress | None = field(default=None, repr=False)
 
 
-Event = Started | BootFailed | Exited | ChannelBroke | SignalReceived | CloseRequested | ReloadRequested
+Event = Forked | Started | BootFailed | Exited | ChannelBroke | SignalReceived | CloseRequested | ReloadRequested
 
 
 class Inbox:

@@ -31,6 +31,7 @@ from eggcluster.master.events import (
     CloseRequested,
     Event,
     Exited,
+    Forked,
     Inbox,
     Progress,
     ReloadRequested,
@@ -120,6 +121,8 @@ class Master:
         """Pass an event to the supervisor; return the commands that it answers with."""
         self.feed.show_event(event)
         match event:
+            case Forked():
+                return []  # of interest to the feed alone
             case Started(AgentWorker() as agent, sources):
                 self._agent_sources.stamps = sources
                 return self.on_agent_start(agent)
@@ -199,6 +202,7 @@ class Master:
         await self.requests.end_close(FINAL_MESSAGES_TIMEOUT)
         self.switchboard.lose_kept()
         await self.resources.flush_last_messages(self.switchboard)
+        await self.worker_manager.end_templates()
         self.worker_manager.cancel()
         if self.resources.owns_process:
             self.worker_manager.end_orphans(self.resources.preexisting_children)

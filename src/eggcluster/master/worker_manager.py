@@ -18,7 +18,7 @@ from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.process_adoption import reap_adopted
 from eggcluster.kernel.process_tree import children_but, kill_until_gone
 from eggcluster.kernel.tasks import TaskSet
-from eggcluster.master.events import ChannelBroke, Exited, Inbox
+from eggcluster.master.events import ChannelBroke, Exited, Forked, Inbox
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.past_counters import PastCounters
 from eggcluster.master.relay.link import Link
@@ -34,6 +34,7 @@ from eggcluster.wording import duration
 
 CHANNEL_END_TIMEOUT = 1.0  # seconds that a dead worker's channel may take to deliver what the worker sent before
 CHANNEL_LOST_GRACE = 5.0  # seconds that a worker may live on without its channel, which a normal exit closes first
+TEMPLATE_END_TIMEOUT = 1.0  # seconds; a process that was killed ends later only if the kernel keeps it
 
 _logger = logging.getLogger("eggcluster.master")
 
@@ -41,18 +42,20 @@ _logger = logging.getLogger("eggcluster.master")
 class WorkerManager:
     """Holds a handle for each worker from its fork until its end, and reports the end to the inbox.
 
-    It writes three fields of a `Worker`: `worker_id` at the fork, or `failure` if the system refuses the fork, and
+    It writes three fields of a `Worker`: `worker_id` once it is known, or `failure` if the system refuses the fork, and
     `rss`.
     """
 
     def __init__(
         self, inbox: Inbox, switchboard: Switchboard, options: ResolvedOptions, *, owns_process: bool = False
     ) -> None:
+        """`owns_process`: the process is nothing but the master. It adopts orphans, so that workers can be forked from
+        a template."""
         self._inbox = inbox
         self._switchboard = switchboard
         self._options = options
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
-        self._start = starter_of(options.start_mode)
+        self._starter = starter_of(options.start_mode, self.reap if owns_process else None)
         self._shares_process = options.start_mode != "process"
         self._enters_directory = self._shares_process and owns_process
         self._handles: dict[Worker, WorkerHandle] = {}
@@ -69,14 +72,12 @@ class WorkerManager:
         spec = self._spec(worker, listeners, details)
         try:
             self._enter_directory()
-            handle = self._start(spec, spec.fds)
+            handle = self._starter.start(spec, spec.fds)
         except Exception as error:
             worker.failure = f"it could not be started: {_reason(error)}"
             self._inbox.put(Exited(worker, ExitReport()))
             return
-        worker.worker_id = handle.worker_id
         self._handles[worker] = handle
-        _logger.debug("%s forked", worker)
         link = self._switchboard.add_link(worker, handle.heartbeat_page)
         self._tasks.start(self._watch(worker, handle, link))
 
@@ -174,9 +175,14 @@ class WorkerManager:
 
     def reap(self) -> None:
         """Reap adopted orphans, at SIGCHLD. Workers are left to `_watch`, which waits for them. If workers share this
-        process, nothing is adopted, and the children belong to the application."""
-        if not self._shares_process:
-            reap_adopted({handle.worker_id for handle in self._handles.values()})
+        process, nothing is adopted, and the children belong to the application.
+
+        While a fork is pending, an unknown zombie may be that worker, so none is reaped. The starter calls this again
+        when the worker is settled.
+        """
+        if not self._shares_process and not self._starter.is_pending:
+            workers = {handle.worker_id for handle in self._handles.values()}
+            reap_adopted(workers | self._starter.own_pids)
 
     def end_orphans(self, preexisting_children: frozenset[tuple[int, bytes]]) -> None:
         """SIGKILL what the master adopted: children of workers that changed both their session and their environment.
@@ -185,6 +191,10 @@ class WorkerManager:
         spared: a shell that became the master by `exec` may have started a `tee` for its log.
         """
         kill_until_gone(lambda: children_but(preexisting_children, os.getpid()), limit=1.0)
+
+    async def end_templates(self) -> None:
+        """End the processes that workers are forked from."""
+        await self._starter.end(TEMPLATE_END_TIMEOUT)
 
     def cancel(self) -> None:
         """Stop waiting for workers, because the master ends. (The kernel may keep a killed process for longer.)"""
@@ -211,7 +221,18 @@ class WorkerManager:
             self._inbox.put(ChannelBroke(worker, None))
 
     async def _watch(self, worker: Worker, handle: WorkerHandle, link: Link) -> None:
-        """Open the worker's channel, wait for the worker's end and report it."""
+        """Wait for the worker's start, open its channel, wait for its end and report that."""
+        try:
+            await handle.wait_start()
+        except OSError as error:
+            worker.failure = f"it could not be started: {_reason(error)}"
+            handle.channel.close()
+            self._inbox.put(Exited(worker, ExitReport()))
+            return
+        if handle.worker_id:  # else it was ended before it started
+            worker.worker_id = handle.worker_id
+            self._inbox.put(Forked(worker))
+        _logger.debug("%s forked", worker)
         try:
             await self._switchboard.open_link(link, handle.channel, self._options.max_message_bytes)
             exit = await handle.wait_exit()

@@ -9,13 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec, send_first
 from eggcluster.kernel.memory import resident_bytes
-from eggcluster.kernel.process_exit import wait_exited
+from eggcluster.kernel.process_exit import ChildProcess, wait_exited
 from eggcluster.kernel.process_tree import CLUSTER_MARK, WORKER_MARK, is_out_of_reach, session_members, signal_all
 from eggcluster.kernel.signal_actions import signal_name
 from eggcluster.kernel.threads import await_steadily
@@ -42,41 +43,60 @@ def start_by_process(spec: WorkerSpec, fds: Sequence[int]) -> "ProcessWorker":
     The spec travels over the channel, because it may hold secrets, and every user can read a command line.
     """
     page = HeartbeatPage.create(f"egg-{spec.role}#{spec.slot}")
-    spec = msgspec.structs.replace(spec, heartbeat_fd=page.fd)
     try:
-        ours, theirs = socket.socketpair()
+        process, channel = start_interpreter(msgspec.structs.replace(spec, heartbeat_fd=page.fd), (page.fd, *fds))
     except OSError:
         page.close()
         raise
-    mark = f"{spec.cluster_id}/{spec.role}#{spec.slot}.{spec.generation}"
-    directory, interpreter = _entered(spec.options)
-    # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for. It overwrites
-    # the blank argument instead.
-    environment = {**os.environ, CLUSTER_MARK: spec.cluster_id, WORKER_MARK: mark, "SPT_NOENV": "1"}
-    if directory is not None:
-        environment["PWD"] = directory
+    return ProcessWorker(process, channel, page, mark_of(spec))
+
+
+def start_interpreter(spec: WorkerSpec, fds: Sequence[int]) -> "tuple[subprocess.Popen[bytes], socket.socket]":
+    """Start a fresh interpreter that inherits `fds`, and send it `spec`. Return it and the master's end of its channel.
+    OSError if the system refuses."""
+    ours, theirs = socket.socketpair()
+    place = place_now(spec.options)
     with theirs:
         try:
             # -P: the current directory must not shadow the standard library before the worker sets its path.
             process = subprocess.Popen(
-                [interpreter, "-P", "-m", "eggcluster.worker", str(theirs.fileno()), TITLE_ROOM],
-                pass_fds=(theirs.fileno(), page.fd, *fds),
-                env=environment,
-                cwd=directory,
+                [place.interpreter, "-P", "-m", "eggcluster.worker", str(theirs.fileno()), TITLE_ROOM],
+                pass_fds=(theirs.fileno(), *fds),
+                env=environment(spec.cluster_id, mark_of(spec), place.directory),
+                cwd=place.directory,
                 start_new_session=True,
             )
         except OSError:
             ours.close()
-            page.close()
             raise
     with contextlib.suppress(BrokenPipeError):  # the worker has died already; its exit follows
         send_first(ours, spec)
-    return ProcessWorker(process, ours, page, f"{WORKER_MARK}={mark}")
+    return process, ours
 
 
-def _entered(options: ResolvedOptions) -> tuple[str | None, str]:
-    """Return the directory that a new worker enters, and its interpreter. The links on their paths are resolved now,
-    so that a worker belongs to the release that is current. What was removed is the master's own."""
+def mark_of(spec: WorkerSpec) -> str:
+    """Return the mark that the worker and its children carry in their environment."""
+    return f"{spec.cluster_id}/{spec.role}#{spec.slot}.{spec.generation}"
+
+
+def environment(cluster_id: str, mark: str, directory: str | None) -> dict[str, str]:
+    """Return the environment of a process of the cluster that starts in `directory`, or (None) in the master's."""
+    # SPT_NOENV: the process title must not overwrite the environment, where the marks are looked for. It overwrites
+    # the blank argument instead.
+    places = {} if directory is None else {"PWD": directory}
+    return {**os.environ, CLUSTER_MARK: cluster_id, WORKER_MARK: mark, "SPT_NOENV": "1", **places}
+
+
+class Place(NamedTuple):
+    """The directory that a new process enters (None: it stays in the master's), and the Python that it runs."""
+
+    directory: str | None
+    interpreter: str
+
+
+def place_now(options: ResolvedOptions) -> Place:
+    """Return the place of a new process. The links on its paths are resolved when the process starts, so that a worker
+    belongs to the release that is current. What was removed is the master's own."""
     directory, interpreter = options.working_dir or None, options.interpreter or sys.executable
     if directory is not None and not os.path.isdir(directory):
         _logger.warning("the working directory %s was removed: the worker starts in the master's", directory)
@@ -84,20 +104,18 @@ def _entered(options: ResolvedOptions) -> tuple[str | None, str]:
     if not os.access(interpreter, os.X_OK):
         _logger.warning("the interpreter %s was removed: the worker runs %s", interpreter, sys.executable)
         interpreter = sys.executable
-    return directory, interpreter
+    return Place(directory, interpreter)
 
 
 class ProcessWorker(WorkerHandle):
     """A worker that is a process. Its tree is its session, and every process that carries its mark."""
 
-    def __init__(
-        self, process: "subprocess.Popen[bytes]", channel: socket.socket, heartbeat_page: HeartbeatPage, mark: str
-    ) -> None:
+    def __init__(self, process: ChildProcess, channel: socket.socket, heartbeat_page: HeartbeatPage, mark: str) -> None:
         self.worker_id = process.pid
         self.channel = channel
         self.heartbeat_page = heartbeat_page
         self._process = process
-        self._mark = mark
+        self._mark = f"{WORKER_MARK}={mark}"
         self._leader_gone = asyncio.Event()
         self._gone = asyncio.Event()
         self._term_deadline: float | None = None

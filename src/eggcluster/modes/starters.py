@@ -1,12 +1,10 @@
 """The start modes by name: how each starts a worker, and how the log describes it. Runs in the master."""
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from eggcluster.ipc.worker_spec import WorkerSpec
-from eggcluster.modes.worker_handle import WorkerHandle
-
-Starter = Callable[[WorkerSpec, Sequence[int]], WorkerHandle]
+from eggcluster.modes.starter import Starter
 
 
 def in_words(start_mode: str) -> str:
@@ -20,18 +18,25 @@ def in_words(start_mode: str) -> str:
     return ""
 
 
-def starter_of(start_mode: str) -> Starter:
-    """Return the function that starts a worker in that mode, from its spec and the file descriptors that it gets. The
-    function raises OSError if the system refuses. Only the mode in use is loaded."""
+def starter_of(start_mode: str, on_settled: Callable[[], None] | None = None) -> Starter:
+    """Return what starts workers in that mode. Only the mode in use is loaded.
+
+    With `on_settled`, this process adopts orphans, so workers that are processes can be forked from a template.
+    `on_settled` is called when one of them is no longer pending. EGG_NO_TEMPLATE=1 prevents the template.
+    """
     if start_mode == "thread":
         from eggcluster.modes.thread import start_by_worker_threads
 
-        return start_by_worker_threads
+        return Starter(start_by_worker_threads)
     if start_mode == "interpreter":
         from eggcluster.modes.interpreter import start_by_interpreters
 
-        return start_by_interpreters
+        return Starter(start_by_interpreters)
     assert start_mode == "process"
+    if on_settled is not None and sys.platform == "linux" and os.environ.get("EGG_NO_TEMPLATE") != "1":
+        from eggcluster.modes.template_starter import TemplateStarter
+
+        return TemplateStarter(on_settled)
     from eggcluster.modes.process import start_by_process
 
-    return start_by_process
+    return Starter(start_by_process)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import msgspec
 
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
-from eggcluster.ipc.worker_spec import CLOSE_REQUEST, STACKS_REQUEST, ListenerSpec, WorkerSpec, send_first
+from eggcluster.ipc.worker_spec import CLOSE_REQUEST, STACKS_REQUEST, WorkerSpec, send_first, with_copies
 from eggcluster.kernel.threads import await_steadily
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.lives.worker import ExitReport
@@ -55,11 +55,12 @@ class ThreadWorker(WorkerHandle):
             self.heartbeat_page = unless_started.enter_context(contextlib.closing(HeartbeatPage.create(self._name)))
             self.channel, channel = _pair(unless_started)
             self._signals, signals = _pair(unless_started)
-            copies = {fd: _copy(fd, unless_started) for fd in (*fds, self.heartbeat_page.fd)}
+            spec = msgspec.structs.replace(spec, heartbeat_fd=self.heartbeat_page.fd)
+            copies = {fd: _copy(fd, unless_started) for fd in (*fds, spec.heartbeat_fd)}
             self._thread = threading.Thread(
                 target=self._live, args=(channel.fileno(), signals.fileno()), name=self._name, daemon=True
             )
-            send_first(self.channel, _with_copies(spec, self.heartbeat_page.fd, copies))
+            send_first(self.channel, with_copies(spec, copies))
             self._start()
             unless_started.pop_all()
         channel.detach()
@@ -146,18 +147,3 @@ def _copy(fd: int, unless_started: contextlib.ExitStack) -> int:
     copy = os.dup(fd)
     unless_started.callback(os.close, copy)
     return copy
-
-
-def _with_copies(spec: WorkerSpec, heartbeat_fd: int, copies: dict[int, int]) -> WorkerSpec:
-    """Return the same spec, with file descriptors that the worker closes itself."""
-
-    def own(fd: int | None) -> int | None:
-        return None if fd is None else copies[fd]
-
-    return msgspec.structs.replace(
-        spec,
-        heartbeat_fd=copies[heartbeat_fd],
-        listeners=[ListenerSpec(own(each.fd), each.tls) for each in spec.listeners],
-        cluster_fd=own(spec.cluster_fd),
-        handover_fd=own(spec.handover_fd),
-    )

@@ -32,6 +32,10 @@ class WorkerHandle(ABC):
         """Whether the worker was abandoned and still runs."""
         return False
 
+    async def wait_start(self) -> None:  # noqa: B027  # a mode whose workers start at once has nothing to wait for
+        """Wait until the worker has started, or was ended before it; until then `worker_id` may be 0. OSError if the
+        system refuses the worker."""
+
     @abstractmethod
     def resident_bytes(self) -> int:
         """Return how many bytes of memory the worker holds; 0 if that is unknown."""

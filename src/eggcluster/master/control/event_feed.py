@@ -6,13 +6,12 @@ The master passes every event and every command to it. It makes descriptions of 
 import time
 from typing import Any
 
-from eggcluster.master.events import Event, Exited, Started
+from eggcluster.master.events import Event, Exited, Forked, Started
 from eggcluster.master.relay.watchers import MAX_TEXT, Watcher
 from eggcluster.model.lives.commands import (
     Abort,
     CloseListeners,
     Command,
-    Fork,
     Kill,
     Log,
     NotifyReady,
@@ -41,6 +40,8 @@ class EventFeed:
     def show_event(self, event: Event) -> None:
         """Show an event. Call it before the supervisor acts on the event, which may change the worker's state."""
         match event:
+            case Forked(worker):
+                self._show("starting", worker)
             case Started(worker) if worker.state is WorkerState.STARTING:
                 self._show("started", worker)
             case Exited(worker, exit) if worker.state is WorkerState.STOPPING:
@@ -49,9 +50,6 @@ class EventFeed:
     def show_command(self, command: Command) -> None:
         """Show a command that has just been carried out."""
         match command:
-            case Fork(workers):
-                for worker in workers:
-                    self._show("starting", worker)
             case Stop(workers, grace):
                 for worker in workers:
                     self._show("stopping", worker, grace=grace)

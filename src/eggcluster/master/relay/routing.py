@@ -38,10 +38,13 @@ class Router:
         """Return a new link to a worker that starts now, or to the parent (None)."""
         link = Link(worker.address if worker is not None else PARENT, worker, self._max_queue_bytes, page)
         self.links.append(link)
-        if worker is not None and worker.worker_id is not None:
-            self.by_worker_id[worker.worker_id] = link
         (self.live if link.live else self.booting)[link.address] = link
         return link
+
+    def open(self, link: Link) -> None:
+        """Let the worker of `link` be found by its worker id, which it has by now."""
+        if link.worker is not None and link.worker.worker_id is not None:
+            self.by_worker_id[link.worker.worker_id] = link
 
     def go_live(self, link: Link) -> list[KeptFrame]:
         """Make `link` the live one at its address; return the frames that were kept for it, the oldest first."""

@@ -76,7 +76,8 @@ class Switchboard:
         return self._router.add(worker, page)
 
     async def open_link(self, link: Link, sock: socket.socket, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        """Open an added link over the master's end of its channel."""
+        """Open an added link over the master's end of its channel. Its worker has its id by now."""
+        self._router.open(link)
         link.channel = await Channel.open(
             sock,
             lambda frames: self._receive(link, frames),

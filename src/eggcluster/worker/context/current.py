@@ -4,6 +4,7 @@ A worker has a process of its own, or shares one with others as a thread. `messe
 so that tests and tools can import modules that register handlers; sending raises MessengerClosed there.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from eggcluster.ipc.messenger import NO_CLUSTER, Messenger
@@ -34,6 +35,7 @@ def become_worker(role: Role) -> WorkerContext:
     """Make this process a worker of that role, for the rest of its life."""
     context = _context.default
     context.take_role(role)
+    context.worker_id = os.getpid()  # not the pid of the process that imported this module, and then forked
     return context
 
 

@@ -1,7 +1,8 @@
 """The lifeline: ends a worker within a second when its master vanishes. Runs as a thread in every worker process.
 
 It is a thread and not a task, because the event loop may be blocked. A C extension that holds the GIL blocks the
-thread, too: so one of the workers that can run stays a moment longer and ends the ones that cannot.
+thread, too: so one of the processes that can run, a worker or the template, stays a moment longer and ends the ones
+that cannot.
 """
 
 import contextlib
@@ -48,6 +49,11 @@ def _end_everything() -> None:
     me = os.getpid()
     own = f"{WORKER_MARK}={os.environ.get(WORKER_MARK, '')}"
     kill_until_gone(lambda: session_members(me, own), limit=0.2)
+    end_siblings()
+
+
+def end_siblings() -> None:
+    """If this process is the one that stays last, end what is left of the cluster, whose master has vanished."""
     cluster_id = os.environ.get(CLUSTER_MARK, "")
     with _stay_last(cluster_id) as chosen:
         if chosen:
@@ -57,7 +63,7 @@ def _end_everything() -> None:
 
 @contextlib.contextmanager
 def _stay_last(cluster_id: str) -> Iterator[bool]:
-    """Yield whether this worker stays last. If several stayed, they would kill each other before they exit with 110.
+    """Yield whether this process stays last. If several stayed, they would kill each other before they exit with 110.
 
     Linux frees an abstract socket's name when its owner ends, in whatever way: unix(7).
     """

@@ -4,6 +4,7 @@ It is separate from `worker_process.py`, which imports what a subinterpreter can
 """
 
 import asyncio
+import contextlib
 import socket
 import sys
 from collections.abc import Callable
@@ -14,6 +15,12 @@ from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.lifecycle import Lifecycle
+
+
+def load_event_loop() -> None:
+    """Import what `new_event_loop` needs, so that workers that are forked from this process share it."""
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: F401
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:

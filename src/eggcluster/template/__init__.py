@@ -1,0 +1,1 @@
+"""A process that forks workers: what runs in it, and nowhere else."""
