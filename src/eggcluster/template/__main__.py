@@ -4,6 +4,7 @@ from eggcluster.kernel.process_adoption import die_with_parent
 
 die_with_parent()  # before the other imports, during which nothing else would end it
 
+from eggcluster.kernel.process_end import run_and_exit  # noqa: E402
 from eggcluster.template.template_process import main  # noqa: E402
 
-main()
+run_and_exit(main)

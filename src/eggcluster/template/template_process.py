@@ -47,6 +47,7 @@ def main() -> NoReturn:
     except EOFError:
         end_with_master()
     if born is None:
+        control.close()  # Python's development mode would warn of it
         sys.exit(ExitCode.CLOSED)
     began = time.monotonic()
     become_process(born)
