@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "master": {"errors", "wording", "model", "kernel", "options", "ipc", "runtime", "modes", "logs", "http"},
     "http": {"errors", "wording", "model", "kernel"},
     "worker": {"http", "errors", "wording", "packing", "model", "kernel", "options", "ipc", "logs"},
-    "template": {"model", "kernel", "ipc", "worker"},
+    "template": {"errors", "wording", "model", "kernel", "ipc", "worker"},
     "cluster": {"errors", "wording", "model", "kernel", "options", "ipc", "master"},
     "cli": {"errors", "wording", "model", "kernel", "options", "runtime", "master", "cluster"},
     "__main__": {"cli"},

@@ -36,6 +36,16 @@ class Grandfork:
             raise _error(-answer) if answer else OSError("the process between died")
         return int(answer)
 
+    def try_handlers(self) -> None:
+        """Fork a process that ends at once, so that the C library's handlers of a fork have run. OSError if the system
+        refuses."""
+        pid = self._libc.fork()
+        if pid < 0:
+            raise _error(ctypes.get_errno())
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+
     def _fork_and_end(self) -> int:
         """In the intermediate process: fork, and return only in the child, with 0."""
         try:

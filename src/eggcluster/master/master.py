@@ -193,6 +193,7 @@ class Master:
                 if progress:
                     self.requests.say(text)
             case ReloadEnded(failure):
+                self.worker_manager.end_reload(failure)
                 self.requests.end_reload(failure)
 
     async def _finish(self) -> None:

@@ -55,7 +55,7 @@ class WorkerManager:
         self._switchboard = switchboard
         self._options = options
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
-        self._starter = starter_of(options.start_mode, self.reap if owns_process else None)
+        self._starter = starter_of(options.start_mode, self.reap if owns_process else None, preload=options.preload)
         self._shares_process = options.start_mode != "process"
         self._enters_directory = self._shares_process and owns_process
         self._handles: dict[Worker, WorkerHandle] = {}
@@ -191,6 +191,10 @@ class WorkerManager:
         spared: a shell that became the master by `exec` may have started a `tee` for its log.
         """
         kill_until_gone(lambda: children_but(preexisting_children, os.getpid()), limit=1.0)
+
+    def end_reload(self, failure: str | None) -> None:
+        """Note that a reload has ended; `failure` says why it was stopped."""
+        self._starter.end_reload(failed=failure is not None)
 
     async def end_templates(self) -> None:
         """End the processes that workers are forked from."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from eggcluster.ipc.fork_request import ForkRequest
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec, send_first, with_copies
 from eggcluster.kernel.process_adoption import AdoptedProcess
@@ -32,21 +33,29 @@ class ForkedWorker(ProcessWorker):
         self.mark = mark_of(spec)
         with contextlib.ExitStack() as unless_made:
             page = unless_made.enter_context(contextlib.closing(HeartbeatPage.create(f"egg-{spec.role}#{spec.slot}")))
-            self._spec = msgspec.structs.replace(spec, heartbeat_fd=page.fd)
-            ours, theirs = socket.socketpair()
+            self.spec = msgspec.structs.replace(spec, heartbeat_fd=page.fd)
+            ours, self._theirs = socket.socketpair()
             unless_made.enter_context(ours)
-            unless_made.enter_context(theirs)
+            unless_made.enter_context(self._theirs)
             self._kept = contextlib.ExitStack()
             unless_made.enter_context(self._kept)
             self._copies = {fd: _copy(fd, self._kept) for fd in (page.fd, *fds)}
             self.settled = asyncio.Event()
-            self.fds = [theirs.fileno(), page.fd, *fds]
             unless_made.pop_all()
-        self._theirs = self._kept.enter_context(theirs)
+        self._kept.callback(lambda: self._theirs.close())
         self._started = False
         self._cancelled = False
         self._failure: OSError | None = None
         super().__init__(_Nothing(), ours, page, self.mark)
+
+    @property
+    def request(self) -> ForkRequest:
+        """The request for it; `sent_fds` come along."""
+        return ForkRequest(self.mark, [self._theirs.fileno(), *self._copies])
+
+    @property
+    def sent_fds(self) -> list[int]:
+        return [self._theirs.fileno(), *self._copies.values()]
 
     # -- what comes of the request -----------------------------------------------------------------------
 
@@ -57,15 +66,23 @@ class ForkedWorker(ProcessWorker):
             os.kill(pid, signal.SIGKILL)  # it is no other process: nothing has waited for it
             return
         with contextlib.suppress(BrokenPipeError):  # the worker has died already; its exit follows
-            send_first(self.channel, self._spec)
+            send_first(self.channel, self.spec)
         self._start_as(process)
+
+    def renew_channel(self) -> None:
+        """Let another template fork the worker: a process that the first one may have forked sees its channel closed,
+        and ends. OSError if the system refuses."""
+        ours, theirs = socket.socketpair()
+        self.channel.close()
+        self._theirs.close()
+        self.channel, self._theirs = ours, theirs
 
     def start_itself(self) -> None:
         """Start the worker as a fresh interpreter, because no template will fork it."""
-        if self._cancelled:
+        if self.settled.is_set():
             return
         try:
-            process, channel = start_interpreter(with_copies(self._spec, self._copies), [*self._copies.values()])
+            process, channel = start_interpreter(with_copies(self.spec, self._copies), [*self._copies.values()])
         except OSError as error:
             self.refused(error)
             return

@@ -28,5 +28,8 @@ class Starter:
         """The processes that help to start workers."""
         return set()
 
+    def end_reload(self, *, failed: bool) -> None:
+        """Note that a reload has ended."""
+
     async def end(self, limit: float) -> None:
         """End those processes, and wait for their end for `limit` seconds."""

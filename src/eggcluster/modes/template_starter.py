@@ -1,5 +1,6 @@
 """Starts workers as forks of a template, which is renewed when it is out of date. Runs in the master; Linux only."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 from eggcluster.ipc.worker_spec import WorkerSpec
@@ -7,8 +8,10 @@ from eggcluster.kernel.surroundings import surroundings
 from eggcluster.modes.forked_worker import ForkedWorker
 from eggcluster.modes.process import Place, place_now, start_by_process
 from eggcluster.modes.starter import Starter
-from eggcluster.modes.template_handle import TemplateHandle
+from eggcluster.modes.template_handle import BaseTemplate, TemplateHandle, TemplateUser
 from eggcluster.modes.worker_handle import WorkerHandle
+
+_logger = logging.getLogger("eggcluster.master")
 
 
 class TemplateStarter(Starter):
@@ -20,14 +23,14 @@ class TemplateStarter(Starter):
 
     def __init__(self, on_settled: Callable[[], None]) -> None:
         super().__init__(start_by_process)
-        self._on_settled = on_settled
-        self._current: TemplateHandle | None = None
-        self._templates: list[TemplateHandle] = []  # with those that are ending
+        self.on_settled = on_settled
+        self.templates: list[TemplateHandle] = []  # with those that are ending
+        self._current: BaseTemplate | None = None
         self._reloads = 0  # the reloads before the current one was started
         self._unfit_since: int | None = None  # the reloads before it turned out that templates do not work here
 
     def start(self, spec: WorkerSpec, fds: Sequence[int]) -> WorkerHandle:
-        template = self._template_for(spec)
+        template = self.template_for(spec)
         if template is None:
             return super().start(spec, fds)
         try:
@@ -42,19 +45,23 @@ class TemplateStarter(Starter):
 
     @property
     def is_pending(self) -> bool:
-        return any(template.has_pending for template in self._templates)
+        return any(template.has_pending for template in self.templates)
 
     @property
     def own_pids(self) -> set[int]:
-        self._templates = [template for template in self._templates if not template.is_gone]
-        return {template.pid for template in self._templates}
+        self.templates = [template for template in self.templates if not template.is_gone]
+        return {template.pid for template in self.templates}
 
     async def end(self, limit: float) -> None:
-        for template in self._templates:
+        for template in self.templates[::-1]:
             await template.end(limit)
 
-    def _template_for(self, spec: WorkerSpec) -> TemplateHandle | None:
+    def template_for(self, spec: WorkerSpec) -> TemplateHandle | None:
         """Return a template that is up to date; None if the worker has to be started as a fresh interpreter."""
+        return self.base_for(spec)
+
+    def base_for(self, spec: WorkerSpec) -> BaseTemplate | None:
+        """Return a base template that is up to date; None if there is none to be had."""
         if self._unfit_since == spec.reloads:
             return None
         place = place_now(spec.options)
@@ -62,21 +69,23 @@ class TemplateStarter(Starter):
             self._renew(spec, place)
         return self._current
 
-    def _is_out_of_date(self, template: TemplateHandle, spec: WorkerSpec, place: Place) -> bool:
+    def _is_out_of_date(self, template: BaseTemplate, spec: WorkerSpec, place: Place) -> bool:
         return template.is_dead or self._reloads != spec.reloads or template.surroundings != surroundings(*place)
 
     def _renew(self, spec: WorkerSpec, place: Place) -> None:
         if self._current is not None:
             self._current.retire()
             self._current = None
+        user = TemplateUser(self.on_settled, self._on_unfit, lambda order: order.start_itself())
         try:
-            self._current = TemplateHandle(spec, place, self._on_settled, self._on_unfit)
+            self._current = BaseTemplate(spec, place, user)
         except OSError:
             return
         self._reloads = spec.reloads
-        self._templates.append(self._current)
+        self.templates.append(self._current)
 
-    def _on_unfit(self) -> None:
+    def _on_unfit(self, why: str) -> None:
+        _logger.warning("workers are started as fresh interpreters, the template forks none: %s", why)
         self._unfit_since = self._reloads
         if self._current is not None:
             self._current.retire()

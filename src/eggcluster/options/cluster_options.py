@@ -101,6 +101,8 @@ class ClusterOptions:
     start_mode: StartMode = _default("process")
     env: str = _default("prod")
     require: tuple[str, ...] = _default(())
+    preload: bool = _default(False)
+    preload_threads: tuple[str, ...] = _default(())
     pid_file: str | None = _default(None)
     name: str = _default("")
     daemon: bool = _default(False)

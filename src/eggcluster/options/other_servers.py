@@ -68,7 +68,6 @@ OTHER_OPTIONS = (
         f"{NOT_THERE}: uvloop runs the tasks",
     ),
     _not("uvicorn", "--reset-contextvars", f"{NOT_NEEDED}: each request has a context of its own"),
-    _not("gunicorn", "--preload", f"{NOT_THERE} yet", is_common=True),
     _not("gunicorn uvicorn granian hypercorn", "--reload", _RELOADER, is_common=True),
     _not("gunicorn", "--reload-engine --reload-extra-file", _RELOADER),
     _not("uvicorn", "--reload-dir --reload-include --reload-exclude --reload-delay", _RELOADER),

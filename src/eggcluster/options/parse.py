@@ -42,6 +42,7 @@ CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (listening.check_sticky, frozenset({"sticky", "uds", "ports"})),
     (listening.check_open_files, frozenset({"workers", "start_mode"})),
     (listening.check_recycling, frozenset({"start_mode", "max_rss"})),
+    (listening.check_preload, frozenset({"start_mode", "preload", "preload_threads"})),
     (tls.check_pair, frozenset({"https_key", "https_cert", "https_ca", "https_key_password"})),
     (tls.check_debug_port, frozenset({"debug_port", "port", "ports", "https_key", "https_cert"})),
     (target.check_app, frozenset({"app", "factory", "base_dir"})),

@@ -41,6 +41,7 @@ HEADER = header()
 ROOT_PATH = text('a path that begins with "/" and does not end with it, such as /shop', r"(?:/[^\0/]+)*")
 # Characters that `ps`, a directory name and a shell take without quoting.
 CLUSTER_NAME = text("1 to 64 letters, digits, dots, dashes and underscores", r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
+THREAD_NAME = text("the name of a thread", r"[^\0-\x1f\x7f\ud800-\udfff]+")
 ENV_NAME = text("a word of letters, digits, dots, dashes and underscores", r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -237,6 +238,14 @@ OPTIONS = (
         many("a list of module names", MODULE_NAME),
         "a module that the agent and the app workers import first; may be repeated",
         "MODULE",
+        is_many=True,
+    ),
+    row("preload", SWITCH, "import the application once, in a template that the app workers are forked from"),
+    row(
+        "preload_threads",
+        many("a list of thread names", THREAD_NAME),
+        "a thread that the template of `preload` may have when it forks; may be repeated",
+        "NAME",
         is_many=True,
     ),
     row("pid_file", PATH, "the file to write the master's pid to", "FILE", is_path=True),

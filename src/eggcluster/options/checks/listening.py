@@ -110,3 +110,14 @@ def check_recycling(options: ResolvedOptions, name: Naming) -> Iterator[str]:
             f"{name('max_rss')}: with {name('start_mode')} {options.start_mode} all workers share one process, and "
             "the memory of a single worker is unknown; use max_lifetime or max_requests"
         )
+
+
+def check_preload(options: ResolvedOptions, name: Naming) -> Iterator[str]:
+    """Check that `preload` is used only in process mode, and `preload_threads` only with it."""
+    if options.preload and options.start_mode != "process":
+        yield (
+            f"{name('preload')}: with {name('start_mode')} {options.start_mode} all workers share one process, "
+            "and none is forked; leave it out"
+        )
+    if options.preload_threads and not options.preload:
+        yield f"{name('preload_threads')}: without {name('preload')} no thread matters; add it"

@@ -55,8 +55,12 @@ class AppLifecycle(Lifecycle):
             self._sockets.close()
 
     def load(self) -> Hooks:
+        if (preloaded := self.context.preloaded) is not None:
+            self._loaded_at, self.app = preloaded.loaded_at, preloaded.take()
+            return self.app
         self._loaded_at = time.monotonic()
         self.app = load_application(self.options)
+        self.app.run_preload()
         return self.app
 
     async def boot(self) -> None:

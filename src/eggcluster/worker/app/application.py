@@ -1,5 +1,7 @@
 """`Application`: the object that serves HTTP in every app worker. Runs in the app workers."""
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
@@ -13,6 +15,8 @@ from eggcluster.worker.schedule.run_receiver import require_ok, run_locally
 from eggcluster.worker.schedule.schedules import Schedules
 
 _F = TypeVar("_F", bound=Callable[[Any], Any])
+
+_preloading = threading.Lock()
 
 
 class Application(Hooks):
@@ -56,6 +60,13 @@ class Application(Hooks):
     async def _call_asgi(self, scope: Any, receive: Any, send: Any) -> None:
         await self.app(scope, receive, send)
 
+    def on_preload(self, hook: _F) -> _F:
+        """Call `hook` once after the import of the application: with `--preload` in the template, before it forks the
+        workers, else in each worker process. So what it loads is shared by all workers. No event loop runs; an async
+        hook gets one for its own time. An exception fails the start."""
+        self.registrations.preload_hooks.append(hook)
+        return hook
+
     def on_server(self, hook: _F) -> _F:
         """Call `hook`, in the event loop, with the HTTP engine's server object before the first request is accepted."""
         self.registrations.server_hooks.append(hook)
@@ -83,6 +94,16 @@ class Application(Hooks):
 
     # -- called by the worker --------------------------------------------------------------------------
 
+    def run_preload(self) -> None:
+        """Run the preload hooks that have not run yet: workers that are threads share the import."""
+        hooks = cast(AppRegistrations, self._declared).preload_hooks
+        with _preloading:
+            while hooks:
+                result = hooks[0]()
+                if isinstance(result, Awaitable):
+                    asyncio.run(_result_of(result))
+                hooks.pop(0)
+
     def open_schedule(self, loaded_at: float) -> None:
         """Answer the agent from now on. `loaded_at` is when the code was loaded, by the monotonic clock."""
         self.registrations.open_schedule(self.messenger.internal, loaded_at)
@@ -94,3 +115,7 @@ class Application(Hooks):
 
     async def end_runs(self, grace: float) -> None:
         await self.registrations.runner.close(grace)
+
+
+async def _result_of(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -21,6 +21,8 @@ NO_WORKER_THREAD = (
     "this thread belongs to no worker: start it with contextvars.copy_context().run, or with asyncio.to_thread"
 )
 
+IN_TEMPLATE = "the application is imported in the template of --preload, which has no messenger: send in on_start"
+
 _context = PerWorker("eggcluster.context", WorkerContext())
 _worker_threads: list[WorkerContext] = []
 """The contexts of the workers that are threads of this process."""
@@ -31,9 +33,20 @@ def current_context() -> WorkerContext:
     return _context.get()
 
 
+def become_template() -> WorkerContext:
+    """Make this process one that imports the application for app workers, which are forked from it."""
+    context = _context.default
+    context.take_role(Role.APP)
+    context.is_template = True
+    context.messenger.why_closed = IN_TEMPLATE
+    return context
+
+
 def become_worker(role: Role) -> WorkerContext:
     """Make this process a worker of that role, for the rest of its life."""
     context = _context.default
+    context.is_template = False
+    context.messenger.why_closed = NO_CLUSTER
     context.take_role(role)
     context.worker_id = os.getpid()  # not the pid of the process that imported this module, and then forked
     return context
@@ -73,9 +86,9 @@ def sharing_for_module(find: Any) -> Any:
     """Return what `find` takes from the worker's sharing, for a module to keep. Each worker that shares the module has
     its own, from its boot on."""
     found = find(current_context().sharing)
-    if _owns_process():
+    if _owns_process() and not current_context().is_template:
         return found
-    current_context().declare(lambda context: find(context.sharing))
+    current_context().declare_sharing(lambda context: find(context.sharing))
     return WorkerProxy(lambda: find(current_context().sharing))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -101,6 +101,13 @@ class Hooks:
 
         return ClusterClient(cls, create, name, timeout)
 
+    def on_fork(self, hook: _F) -> _F:
+        """Call `hook` in each worker before its `on_start`, in the thread of the event loop: the place for what a fork
+        must not share, such as connection pools. It is called whether or not the worker was forked. An exception fails
+        the start."""
+        self.registrations.fork_hooks.append(hook)
+        return hook
+
     def on_start(self, hook: _F) -> _F:
         """Call `hook` before the worker reports itself started, and wait for it. An exception fails the start."""
         self.registrations.start_hooks.append(hook)
@@ -137,6 +144,13 @@ class Hooks:
         return function
 
     # -- called by the worker --------------------------------------------------------------------------
+
+    async def run_fork(self) -> None:
+        """Run the fork hooks in order. The first exception ends it."""
+        for hook in self.registrations.fork_hooks:
+            result = hook()
+            if isinstance(result, Awaitable):
+                await result
 
     async def run_start(self) -> None:
         """Run the start hooks in order, then start the background tasks. The first exception ends it."""

@@ -35,6 +35,7 @@ class Registrations:
         self.drained = AwaitableEvent()
         self.local = SimpleNamespace()
         self.report: Callable[[str, dict[str, Any]], None] = lambda action, details: None
+        self.fork_hooks: list[Hook] = []
         self.start_hooks: list[Hook] = []
         self.ready_hooks: list[Hook] = []
         self.close_hooks: list[Hook] = []
@@ -52,6 +53,7 @@ class Registrations:
         return other
 
     def _copy_to(self, other: "Registrations") -> None:
+        other.fork_hooks = self.fork_hooks[:]
         other.start_hooks = self.start_hooks[:]
         other.ready_hooks = self.ready_hooks[:]
         other.close_hooks = self.close_hooks[:]
@@ -63,6 +65,7 @@ class AppRegistrations(Registrations):
 
     def __init__(self, logger: logging.Logger, schedule: Schedules) -> None:
         super().__init__(logger, schedule)
+        self.preload_hooks: list[Hook] = []
         self.server_hooks: list[Hook] = []
         self.run_receiver: RunReceiver | None = None
 

@@ -15,6 +15,7 @@ from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.logs import configure_logs
 from eggcluster.model.messages.role import Role
 from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
+from eggcluster.worker.context.preloaded import Preloaded
 
 if TYPE_CHECKING:
     from eggcluster.options import ResolvedOptions
@@ -39,6 +40,9 @@ class WorkerContext:
         self._spec_and_loop: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
         self._sharing: Sharing | None = None
         self._dead_agent = 0
+        self.is_template = False  # the process imports the application for workers that are forked from it
+        self.preloaded: Preloaded | None = None
+        self._shared_in_template: list[Callable[[WorkerContext], object]] = []
 
     def take_role(self, role: Role) -> None:
         """Set the role of this worker."""
@@ -46,9 +50,13 @@ class WorkerContext:
         self.messenger.set_role(role)
 
     def start_as(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
-        """Set what this worker is to be, and its event loop."""
+        """Set what this worker is to be, and its event loop. Share what the template of this worker has declared."""
         self._spec_and_loop = spec, loop
         self._dead_agent = spec.dead_agent
+        if self._shared_in_template:
+            self._sharing = None  # the template's leads nowhere
+            for repeat in self._shared_in_template:
+                repeat(self)
 
     def messenger_for_role(self, role: Role) -> Messenger:
         """Return this worker's messenger, or one that is never attached if the worker has another role."""
@@ -72,6 +80,14 @@ class WorkerContext:
         if self.role is None:
             declared_outside.append(Declaration(None, calling_module(), repeat))
 
+    def declare_sharing(self, repeat: "Callable[[WorkerContext], object]") -> None:
+        """Record what a module shares. A template only declares it, and each worker that is forked from it repeats
+        that."""
+        if self.is_template:
+            self._shared_in_template.append(repeat)
+        else:
+            self.declare(repeat)
+
     def own(self, owner: object, declared: Own) -> Own:
         """Return the registrations that `owner`, an object that several workers may share, has in this worker."""
         return declared
@@ -89,7 +105,7 @@ class WorkerContext:
         if self._sharing is None:
             self._sharing = self._make_sharing()
             self._sharing.agent_gone(self._dead_agent)
-            self._sharing.on_declare = lambda repeat: self.declare(lambda context: repeat(context.sharing))
+            self._sharing.on_declare = lambda repeat: self.declare_sharing(lambda context: repeat(context.sharing))
         return self._sharing
 
     def _make_sharing(self) -> "Sharing":

@@ -17,7 +17,7 @@ from eggcluster.ipc.handler_progress import HandlerProgress
 from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.tasks import is_cancellation
-from eggcluster.logs import application_booted, application_boots
+from eggcluster.logs import application_booted, application_boots, name_speakers
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.model.messages.message import FrameKind, Target
 from eggcluster.model.messages.role import Address, Role
@@ -106,8 +106,7 @@ class Lifecycle(ABC):
         self._start_watch()
         runner.run(self._attach())
         try:
-            self._configure_logs(runner.get_loop())
-            application_boots()
+            self._begin_log(runner.get_loop())
             with self._close_request.interruptible():
                 self._hooks = self._import_application()
         except BaseException as error:  # also SystemExit: `sys.exit("no configuration")` is a failure to report
@@ -183,7 +182,7 @@ class Lifecycle(ABC):
         _check_version(self.spec.version)
         with ImportTimes() if _logger.isEnabledFor(logging.DEBUG) else contextlib.nullcontext() as imports:
             try:
-                for module in self.options.require:
+                for module in self.options.require if self.context.preloaded is None else ():
                     self.context.import_module(module)
                 hooks = self.load()
             finally:  # the cause of whatever was raised
@@ -195,12 +194,17 @@ class Lifecycle(ABC):
         own.report = self._report
         return hooks
 
-    def _configure_logs(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin_log(self, loop: asyncio.AbstractEventLoop) -> None:
+        if (preloaded := self.context.preloaded) is not None:  # the application has configured its own log already
+            name_speakers(self.spec.speaker)
+            preloaded.log_handler.run_in(loop)
+            return
         self.context.configure_logs(self.options, self.spec.speaker, self.spec.log_level, loop)
+        application_boots()
 
     async def _boot_or_close(self) -> bool:
         """Boot, but only until the close request; return False if that came first."""
-        self._booting = self.boot()
+        self._booting = self._boot()
         booting = asyncio.ensure_future(_captured(self._booting))
         closing = asyncio.ensure_future(self._closing.wait())
         await asyncio.wait({booting, closing}, return_when=asyncio.FIRST_COMPLETED)
@@ -212,6 +216,11 @@ class Lifecycle(ABC):
         booting.cancel()
         await asyncio.wait({booting})
         return False
+
+    async def _boot(self) -> None:
+        assert self._hooks is not None
+        await self._hooks.run_fork()
+        await self.boot()
 
     def _start_watch(self) -> None:
         agent = self.spec.role == Role.AGENT.value
