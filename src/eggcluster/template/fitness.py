@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Container
 
 from eggcluster.kernel.process_mark import find_mark
@@ -63,17 +64,18 @@ def opened_since(before: dict[int, str]) -> list[str]:
     out."""
     found = {fd: target for fd, target in open_descriptors().items() if before.get(fd) != target}
     harmless = HARMLESS | _mapped_files()
-    return [_in_words(fd, target) for fd, target in found.items() if target not in harmless]
+    named = Counter(_in_words(fd, target) for fd, target in found.items() if target not in harmless)
+    return [f"{name} ({count} times)" if count > 1 else name for name, count in named.items()]
 
 
 def _in_words(fd: int, target: str) -> str:
     """Return a target with the addresses of a socket, and without the kernel's number."""
-    kind = target.partition(":[")[0].removeprefix("anon_inode:")
+    kind = target.removeprefix("anon_inode:").partition(":[")[0].strip("[]")
     if kind != "socket":
         return kind
     with socket.socket(fileno=os.dup(fd)) as sock:
         try:
-            return f"socket to {_address(sock.getpeername())}"
+            return f"socket to {_address(sock.getpeername())}" if sock.getpeername() else "socket pair"
         except OSError:
             return f"socket at {_address(sock.getsockname())}"
 
@@ -81,7 +83,7 @@ def _in_words(fd: int, target: str) -> str:
 def _address(found: object) -> str:
     if isinstance(found, tuple):
         return f"{found[0]}:{found[1]}"
-    return printable(os.fsdecode(found)) if isinstance(found, (str, bytes)) and found else "no address"
+    return printable(os.fsdecode(found)) if isinstance(found, (str, bytes)) and found else "no address yet"
 
 
 def _descriptors() -> list[int]:

@@ -19,7 +19,7 @@ from eggcluster.ipc.fork_request import LoadReport, ReceivedRequest, read_order,
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.grandchild import Grandfork
 from eggcluster.kernel.process_adoption import die_with_parent
-from eggcluster.kernel.process_tree import WORKER_MARK, kill_until_gone, session_members
+from eggcluster.kernel.process_tree import children_of, kill_until_gone
 from eggcluster.model.lives.phase import ExitCode
 from eggcluster.template.fitness import foreign_threads, hidden_mark, open_descriptors, opened_since
 from eggcluster.template.serving import end_with_master, serve
@@ -80,8 +80,16 @@ def _lasting_threads(forks: Grandfork, spec: WorkerSpec, starts: ThreadStarts) -
 
 
 def end() -> NoReturn:
-    """End what the import has started, and exit. What it has registered with `atexit` is for the workers."""
-    own = f"{WORKER_MARK}={os.environ.get(WORKER_MARK, '')}"
-    kill_until_gone(lambda: session_members(os.getpid(), own), limit=0.2)
+    """End the processes that the import has started, and exit. What it has registered with `atexit` is for the
+    workers."""
+    kill_until_gone(_descendants, limit=0.2)
     sys.stderr.flush()
     os._exit(ExitCode.CLOSED)
+
+
+def _descendants() -> list[int]:
+    """Return the living descendants. (A worker that was just forked is none of them, but still carries the mark.)"""
+    found = children_of(os.getpid())
+    for pid in found:
+        found += children_of(pid)
+    return found
