@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from eggcluster.ipc.fork_request import ForkRequest, LoadReport, read_answer, send_end, send_order
+from eggcluster.ipc.fork_request import ForkRequest, LoadReport, read_answer, send_order
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.process_adoption import AdoptedProcess
 from eggcluster.kernel.process_mark import with_room
@@ -40,7 +40,6 @@ class PreloadTemplate(TemplateHandle):
         self.has_failed = False  # to import the application; it forks workers that report why
         self.settled = asyncio.Event()
         self._on_loaded = on_loaded
-        self._retires = False
         self._load_is_over = asyncio.Event()
         self._waiting: list[Forkable] = []
         self._spec = _order(spec)
@@ -90,8 +89,7 @@ class PreloadTemplate(TemplateHandle):
     def retire(self) -> None:
         self.is_wanted = False
         if self.is_loaded:
-            super().retire()
-        self._retires = True
+            super().retire()  # else its import has to end first
 
     def orders(self) -> list[Forkable]:
         return [*super().orders(), *self._waiting]
@@ -116,9 +114,8 @@ class PreloadTemplate(TemplateHandle):
             except OSError:
                 self.user.start_without(order)
         self._on_loaded(self)
-        if self._retires:
-            with contextlib.suppress(OSError):
-                send_end(self._sock)
+        if not self.is_wanted:
+            self.retire()
 
     async def _limit_load(self, seconds: float) -> None:
         """Let a template whose import does not end write its stacks, and end it."""

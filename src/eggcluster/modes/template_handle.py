@@ -67,7 +67,7 @@ class TemplateHandle:
         self.is_wanted = True  # its end would be a surprise
         self.is_dead = False
         self._pending: deque[Forkable] = deque()
-        self._has_answered = False
+        self._has_answered = self._is_told = False
         self._gone = asyncio.Event()
         self._process: ChildProcess | None = None
         self._sock, self.theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
@@ -99,8 +99,9 @@ class TemplateHandle:
 
     def retire(self) -> None:
         """Let it answer what it was asked, and end."""
-        if not self.is_dead:
-            self.is_wanted = False
+        self.is_wanted = False
+        if not self.is_dead and not self._is_told:
+            self._is_told = True  # once: what it does not read resets the socket, and takes its last answers away
             with contextlib.suppress(OSError):  # it has died, and will be noticed; or it does not read, and stays
                 send_end(self._sock)
 
@@ -163,6 +164,7 @@ class TemplateHandle:
                 self._give_up(order, "the system gives its workers to another process")
 
     def _give_up(self, order: Forkable, why: str) -> None:
+        _logger.debug("the %s %d does not fork: %s", self.kind, self.pid, why)
         if self.is_wanted:
             self.is_wanted = False
             self.user.on_unfit(why)
