@@ -101,7 +101,6 @@ def test_the_pages_are_in_step() -> None:
     [
         ("--bind", "write --host HOST --port PORT instead of gunicorn's and hypercorn's (or `--uds PATH`, `--fd FD`)"),
         ("-k", "gunicorn's and hypercorn's is not needed: ASGI or WSGI is detected"),
-        ("--preload", "gunicorn's is not there yet"),
         ("--ssl-keyfile", "write --https-key FILE instead of uvicorn's and granian's"),
         ("--wokers", ""),
     ],
