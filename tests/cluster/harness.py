@@ -34,8 +34,11 @@ from eggcluster import Agent
 agent = Agent()
 """
 
-TEMPLATES = int(sys.platform == "linux" and os.environ.get("EGG_NO_TEMPLATE") != "1")  # processes besides the workers
-# Variables that set options. EGG_NO_TEMPLATE is passed on: a whole run of the tests can do without the template.
+# Processes besides the workers. A whole run of the tests can do without the template (EGG_NO_TEMPLATE=1, which is
+# passed on), or start each application with `--preload` (PRELOADED=1).
+PRELOADED = os.environ.get("PRELOADED") == "1"
+TEMPLATES = (1 + PRELOADED) * (sys.platform == "linux" and os.environ.get("EGG_NO_TEMPLATE") != "1")
+# Variables that set options.
 STRIPPED = ("EGG_", "HOST", "PORT", "WEB_CONCURRENCY")
 
 
@@ -211,6 +214,8 @@ class Project:
         bound = {"--port", "-p", "--uds", "--fd", "--ports"} & {a.partition("=")[0] for a in arguments}
         more = [] if bound else ["--port", "0"]
         surroundings = {**self.environ, **environ}
+        if PRELOADED and verb == "start" and "--start-mode" not in arguments:
+            more.append("--preload")
         launched = Launched(self.folder, [*arguments, *more], surroundings, verb, fds, launcher)
         self.launched.append(launched)
         return launched

@@ -512,3 +512,15 @@ def test_more_workers_than_open_files_are_refused_before_the_start(
         (line,) = problems(base, **more)
         assert line.startswith(f"workers: {more['workers']} workers take at least ")
         assert line.endswith(f"the limit is {limit} (ulimit -n); raise it, or start at most {most}")
+
+
+def test_preload_is_refused_in_thread_mode(base: Path) -> None:
+    [line] = problems(base, start_mode="thread", preload=True)
+    assert line.startswith("preload: with start_mode thread all workers share one process")
+
+
+def test_threads_may_be_named_only_with_preload(base: Path) -> None:
+    parse_options(base_dir=str(base), preload=True, preload_threads=("exporter", "Thread-1 (run)"))
+    assert problems(base, preload_threads=("exporter",)) == [
+        "preload_threads: without preload no thread matters; add it"
+    ]
