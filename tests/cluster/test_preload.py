@@ -142,9 +142,12 @@ def test_a_version_that_cannot_be_imported_leaves_everything_as_it_was(project: 
     assert preload_template(cluster) == before
     kill_worker(cluster)
     assert version(cluster, 1) == "one"
+    os.kill(preload_template(cluster), signal.SIGKILL)
     preloading(project, VERSION.format("three"))
+    wait_until(lambda: len(imports(project)) == 3, "the application is imported anew")
     assert cluster.command("reload").returncode == 0
     assert [version(cluster, slot) for slot in (1, 2)] == ["three", "three"]
+    assert len(imports(project)) == 4
 
 
 def test_a_version_that_does_not_start_leaves_the_old_template(project: Project) -> None:
@@ -242,6 +245,15 @@ def test_workers_do_not_share_random_numbers(project: Project) -> None:
         with connect(cluster, slot) as worker:
             made |= {*worker.tell("import app; return app.generate()")}
     assert len(made) == 3 * 5
+
+
+IGNORES = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+
+
+def test_an_import_that_ignores_the_ends_of_children_changes_nothing(project: Project) -> None:
+    cluster = preloading(project, IGNORES).start("--preload", "--workers", "2").wait_ready()
+    kill_worker(cluster)
+    assert len(imports(project)) == 1
 
 
 POOLS = """

@@ -6,6 +6,7 @@ once, and one of them that starts a thread makes no later fork unsafe. A raw clo
 fork less, but goes past the C library's own handlers (pthread_atfork(3)).
 """
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -30,7 +31,9 @@ class Grandfork:
             raise _error(ctypes.get_errno())
         if intermediate == 0 and self._fork_and_end() == 0:
             return 0
-        os.waitpid(intermediate, 0)  # its children have got their new parent before its end can be waited for
+        # Its children have got their new parent before its end can be waited for.
+        with contextlib.suppress(ChildProcessError):  # the application ignores SIGCHLD: the kernel has reaped it
+            os.waitpid(intermediate, 0)
         (answer,) = _ANSWER.unpack_from(self._answer)
         if answer <= 0:
             raise _error(-answer) if answer else OSError("the process between died")
@@ -44,7 +47,8 @@ class Grandfork:
             raise _error(ctypes.get_errno())
         if pid == 0:
             os._exit(0)
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
     def _fork_and_end(self) -> int:
         """In the intermediate process: fork, and return only in the child, with 0."""

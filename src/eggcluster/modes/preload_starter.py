@@ -2,6 +2,8 @@
 
 import logging
 
+import msgspec
+
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.model.messages.role import Role
 from eggcluster.modes.forked_worker import ForkedWorker
@@ -51,7 +53,8 @@ class PreloadStarter(TemplateStarter):
             self._promote(self._next)
         elif self._next is not None:
             self._next.retire()
-        self._newest, self._next = spec.reloads, None
+        self._newest, self._next = max(spec.reloads, self._newest), None
+        spec = msgspec.structs.replace(spec, reloads=self._newest)  # it may be that of an earlier template
         base = self.base_for(spec)
         if base is None:
             return
