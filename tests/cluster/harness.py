@@ -35,9 +35,9 @@ agent = Agent()
 """
 
 # Processes besides the workers. A whole run of the tests can do without the template (EGG_NO_TEMPLATE=1, which is
-# passed on), or start each application with `--preload` (PRELOADED=1).
+# passed on). With PRELOADED=1, applications start with `--preload`; tests of what is then different fail.
 PRELOADED = os.environ.get("PRELOADED") == "1"
-TEMPLATES = (1 + PRELOADED) * (sys.platform == "linux" and os.environ.get("EGG_NO_TEMPLATE") != "1")
+TEMPLATES = int(sys.platform == "linux" and os.environ.get("EGG_NO_TEMPLATE") != "1")
 # Variables that set options.
 STRIPPED = ("EGG_", "HOST", "PORT", "WEB_CONCURRENCY")
 

@@ -4,7 +4,7 @@ import signal
 
 import psutil
 
-from tests.cluster.harness import TEMPLATES, Launched
+from tests.cluster.harness import PRELOADED, TEMPLATES, Launched
 
 
 def test_serves_from_its_workers_and_closes_in_order(hello: Launched) -> None:
@@ -23,7 +23,11 @@ def test_process_titles_tell_the_story(hello: Launched) -> None:
     titles = sorted(" ".join(child.cmdline()).strip() for child in master.children(recursive=True))
     assert " ".join(master.cmdline()).strip() == f"egg-master: {name}"
     workers = [f"egg-agent: {name}", f"egg-app#1: {name}", f"egg-app#2: {name}"]
-    assert titles == [*workers, *[f"egg-template: {name}"] * TEMPLATES]
+    assert titles == [
+        *workers,
+        *[f"egg-template: {name}"] * TEMPLATES,
+        *[f"egg-template: {name} (preload)"] * PRELOADED,
+    ]
 
 
 def test_sigint_and_sigquit_close_as_sigterm_does(hello: Launched) -> None:

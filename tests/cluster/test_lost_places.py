@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.cluster.harness import AGENT, HELLO, TEMPLATES, Launched, Project
+from tests.cluster.harness import AGENT, HELLO, PRELOADED, TEMPLATES, Launched, Project
 from tests.waiting import wait_until
 
 LOG_CONFIG = """
@@ -67,7 +67,7 @@ def test_no_socket_takes_the_number_of_a_closed_standard_stream(project: Project
     shell = ("sh", "-c", f'exec "$0" "$@" {closed}')
     launched = project.write(app=HELLO, agent=AGENT).start("--workers", "2", launcher=shell).wait_ready()
     family = launched.family()
-    assert len(family) == 3 + TEMPLATES
+    assert len(family) == 3 + TEMPLATES + PRELOADED
     for pid in (launched.pid, *(process.pid for process in family)):
         for fd in range(3):
             place = os.readlink(f"/proc/{pid}/fd/{fd}")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 
 import psutil
@@ -354,11 +355,44 @@ def test_a_template_ends_with_its_master_while_it_imports(project: Project) -> N
     wait_until(lambda: not cluster.family(), "every process has ended")
 
 
-def test_an_import_that_does_not_end_is_shown_in_the_log(project: Project) -> None:
+def test_an_import_that_does_not_end_is_reported_with_its_place(project: Project) -> None:
     cluster = preloading(project, BLOCKS).start("--preload", "--workers", "1", "--app-start-timeout", "2")
     assert cluster.wait_exit() == 1
-    assert "has not imported the application within 1.9s" in cluster.log
+    assert "start timeout: not ready after 2s; it was at" in cluster.log
+    number = (project.folder / "app.py").read_text().splitlines().index("time.sleep(3600)") + 1
+    assert f'File "{project.folder}/app.py", line {number}, in <module>' in cluster.log
+
+
+COMPUTES = "\nsum(range(10**16))\n"  # C code that holds the GIL for years, and looks at no signal
+
+
+def test_an_import_that_hangs_in_c_is_shown_in_the_log(project: Project) -> None:
+    cluster = preloading(project, COMPUTES).start("--preload", "--workers", "1", "--app-start-timeout", "2")
+    assert cluster.wait_exit() == 1
+    assert "has not imported the application within 1.8s" in cluster.log
     assert re.search('File ".*app.py", line [0-9]+ in <module>', cluster.log)
+
+
+def test_a_template_whose_directory_was_removed_is_replaced(project: Project) -> None:
+    current = project.folder / "current"
+    for release in ("r1", "r2"):
+        (project.folder / release).mkdir()
+        app = "import os\nfrom eggcluster import Application\n" + HELLO.replace("{app.slot}", release)
+        (project.folder / release / "app.py").write_text(app)
+    current.symlink_to("r1")
+    project.environ["PWD"] = str(current)
+    started = project.start(
+        "--preload", "--workers", "1", "--base-dir", str(current), launcher=["env", "-C", str(current)]
+    )
+    cluster = started.wait_ready()
+    assert cluster.get().text.startswith("r1:")
+    current.unlink()
+    current.symlink_to("r2")
+    kill_worker(cluster)
+    assert cluster.get().text.startswith("r1:")
+    shutil.rmtree(project.folder / "r1")
+    kill_worker(cluster)
+    assert cluster.get().text.startswith("r2:")
 
 
 HELPER = """

@@ -17,7 +17,8 @@ from eggcluster.kernel.process_tree import signal_all
 from eggcluster.kernel.threads import await_steadily
 from eggcluster.modes.template_handle import Forkable, TemplateHandle, TemplateUser
 
-LOAD_SHARE = 0.95  # of the start timeout: the stacks are in the log before the workers are ended
+LOAD_LEAD = 0.1  # of the start timeout, at most MAX_LOAD_LEAD: the stacks are in the log before the workers are ended
+MAX_LOAD_LEAD = 0.3  # seconds
 ABORT_GRACE = 1.0  # seconds in which a template may write its stacks
 
 _logger = logging.getLogger("eggcluster.master")
@@ -66,7 +67,8 @@ class PreloadTemplate(TemplateHandle):
         self.theirs.close()
         self.run_as(process)
         self.settled.set()
-        self._tasks.start(self._limit_load(self._spec.options.app_start_timeout * LOAD_SHARE))
+        timeout = self._spec.options.app_start_timeout
+        self._tasks.start(self._limit_load(timeout - min(MAX_LOAD_LEAD, timeout * LOAD_LEAD)))
 
     def start_itself(self) -> None:
         """No base template forks it: its workers start without it."""
@@ -118,7 +120,8 @@ class PreloadTemplate(TemplateHandle):
             self.retire()
 
     async def _limit_load(self, seconds: float) -> None:
-        """Let a template whose import does not end write its stacks, and end it."""
+        """Let a template whose import does not end, not even at its own limit (because of code in C), write its stacks,
+        and end it."""
         if not await await_steadily(self._load_is_over, seconds):
             _logger.error("the %s has not imported the application within %gs; where it is:", self.kind, seconds)
             self.is_wanted = False

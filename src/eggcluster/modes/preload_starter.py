@@ -1,6 +1,7 @@
 """Starts app workers as forks of a template that has imported the application. Runs in the master; Linux only."""
 
 import logging
+import os
 
 import msgspec
 
@@ -8,6 +9,7 @@ from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.model.messages.role import Role
 from eggcluster.modes.forked_worker import ForkedWorker
 from eggcluster.modes.preload_handle import PreloadTemplate
+from eggcluster.modes.process import place_now
 from eggcluster.modes.template_handle import Forkable, TemplateHandle, TemplateUser
 from eggcluster.modes.template_starter import TemplateStarter
 
@@ -25,12 +27,14 @@ class PreloadStarter(TemplateStarter):
     _kept: PreloadTemplate | None = None  # of the version that serves
     _next: PreloadTemplate | None = None  # of a reload that is under way; also the first one, until it is loaded
     _newest = -1  # the reloads before the newest one was begun
+    _is_for_reload = False  # the newest one; otherwise it replaces one
+    _directory = ""  # of the newest one; if it was removed, a new one begins in what has taken its place
     _unfit_at: int | None = None  # the reloads before it turned out that this version cannot be forked
 
     def template_for(self, spec: WorkerSpec) -> TemplateHandle | None:
         if spec.role == Role.AGENT.value or self._unfit_at == spec.reloads:
             return self.base_for(spec)
-        if spec.reloads > self._newest or self._living is None:
+        if spec.reloads > self._newest or self._living is None or not os.path.isdir(self._directory):
             self._begin(spec)
         return self._living or self.base_for(spec)
 
@@ -53,8 +57,10 @@ class PreloadStarter(TemplateStarter):
             self._promote(self._next)
         elif self._next is not None:
             self._next.retire()
+        self._is_for_reload = spec.reloads > self._newest
         self._newest, self._next = max(spec.reloads, self._newest), None
         spec = msgspec.structs.replace(spec, reloads=self._newest)  # it may be that of an earlier template
+        self._directory = os.path.realpath(place_now(spec.options).directory or ".")
         base = self.base_for(spec)
         if base is None:
             return
@@ -82,7 +88,7 @@ class PreloadStarter(TemplateStarter):
         if template.has_failed:
             self._next = None
             template.retire()
-        elif self._kept is None or self._kept.is_dead:
+        elif not self._is_for_reload or self._kept is None or self._kept.is_dead:
             self._promote(template)
 
     def _on_death(self, spec: WorkerSpec) -> None:

@@ -59,7 +59,7 @@ def _load(spec: WorkerSpec, starts: ThreadStarts) -> bool:
         end()
     before = open_descriptors()
     with starts:
-        preloaded = preload(spec.options, log_handler)
+        preloaded = preload(spec, log_handler)
     if opened := opened_since(before):
         _logger.warning("preload: all workers share what the import has left open: %s", ", ".join(opened))
     faulthandler.disable()

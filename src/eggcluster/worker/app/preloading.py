@@ -8,6 +8,7 @@ from eggcluster.logs import LogHandler, application_boots, configure_logs, escap
 from eggcluster.options import ResolvedOptions
 from eggcluster.worker.app.application import Application
 from eggcluster.worker.app.loading import load_application
+from eggcluster.worker.app.start_limit import limited_start
 from eggcluster.worker.context.current import become_template, current_context
 from eggcluster.worker.context.preloaded import Preloaded
 from eggcluster.worker.lifecycle.monkey_patches import refuse_patched_threads
@@ -27,13 +28,15 @@ def prepare(spec: WorkerSpec) -> LogHandler:
     return configure_logs(spec.options, SPEAKER, spec.log_level)
 
 
-def preload(options: ResolvedOptions, log_handler: LogHandler) -> Preloaded:
+def preload(spec: WorkerSpec, log_handler: LogHandler) -> Preloaded:
     """Import the application, run its `on_preload`, and leave both to the workers. What either raises is the failure of
     each worker that is forked from now on."""
+    options = spec.options
     application_boots()
     began, app, error = time.monotonic(), None, None
     try:
-        app = _load(options)
+        with limited_start(spec.start_deadline, options.app_start_timeout):
+            app = _load(options)
     except BaseException as raised:  # also SystemExit, as in a worker
         error = raised
     else:
