@@ -324,12 +324,10 @@ class Master:
 
     def status(self) -> dict[str, Any]:
         """Return the cluster's state as plain values; see `control/cluster_status.py`."""
-        listeners, abandoned = self.resources.listeners, self.worker_manager.abandoned()
-        described = describe_cluster(
-            self.options, self.supervisor, self.switchboard, listeners, abandoned, self.started_at, self._now()
+        resources, abandoned = self.resources, self.worker_manager.abandoned()
+        return describe_cluster(
+            self.options, self.supervisor, self.switchboard, resources, abandoned, self.started_at, self._now()
         )
-        admin = self.resources.admin_address
-        return {**described, "admin": str(admin) if admin is not None else None}
 
     def _steer(self) -> None:
         """Tell the kernel, or the acceptor, which slots take new connections."""
@@ -342,8 +340,6 @@ class Master:
 
     def _on_request(self, link: Link, request_id: int, action: str, data: Any) -> None:
         self.requests.request(self.switchboard, link, request_id, action, data)
-
-    # -- small helpers ------------------------------------------------------------------------------------
 
     def _summary(self) -> str:
         options = self.options

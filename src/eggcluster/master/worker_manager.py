@@ -152,7 +152,9 @@ class WorkerManager:
 
     def processes(self) -> dict[Worker, int]:
         """Return the process id of each worker that is a process."""
-        return {} if self._shares_process else {worker: each.worker_id for worker, each in self._handles.items()}
+        if self._shares_process:
+            return {}
+        return {worker: handle.worker_id for worker, handle in self._handles.items() if handle.worker_id}
 
     def remove(self, worker: Worker) -> tuple[str, Begun]:
         """Remove a worker that is known dead; return its final message, and how far it had come with its messages."""

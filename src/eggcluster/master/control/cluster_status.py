@@ -4,8 +4,8 @@ import os
 from typing import Any
 
 from eggcluster import __version__
-from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.switchboard import Switchboard
+from eggcluster.master.resources import MasterResources
 from eggcluster.model.lives.roster import MINUTE, Slot
 from eggcluster.model.lives.supervisor import Supervisor
 from eggcluster.model.lives.worker import Worker, WorkerState
@@ -16,12 +16,13 @@ def describe_cluster(
     options: ResolvedOptions,
     supervisor: Supervisor,
     switchboard: Switchboard,
-    listeners: Listeners,
+    resources: MasterResources,
     abandoned: list[Worker],
     started_at: float,
     now: float,
 ) -> dict[str, Any]:
     """Return the cluster's whole state. Ages and waits are in seconds, `started_at` in Unix seconds."""
+    listeners, admin = resources.listeners, resources.admin_address
     return {
         "name": options.name,
         "phase": supervisor.phase.word,
@@ -30,6 +31,7 @@ def describe_cluster(
         "started_at": started_at,
         "address": listeners.address or None,
         "steering": listeners.describe(),
+        "admin": str(admin) if admin is not None else None,
         "base_dir": options.base_dir,
         "env": options.env,
         "start_mode": options.start_mode,
