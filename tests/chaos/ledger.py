@@ -10,6 +10,7 @@ when it was asked to close, by a signal, a reload or a recycling, is in no set e
 import contextlib
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ from pathlib import Path
 
 from tests.chaos.tally import Failure, Outcome
 from tests.waiting import wait_until
+
+CLOSING = "closing"  # the worker closes in order: its drain cuts what has no end
+CUT = (3.5, 12.0)  # seconds from there to the cut: it keeps a reserve of its close timeout, 5 s; the machine is busy
+NO_COPY = "no copy left"  # the agent and all workers: the shared dictionary may be lost
+LOSS = (-5.0, 40.0)  # seconds from there to the loss that a client sees
+CUT_CLIENTS = ("endless-deaf", "endless-listening")
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,14 @@ class Held:
 
     def excuses(self, failure: Failure) -> bool:
         """Whether it broke because this worker died: it was open then, on this worker, and failed after."""
+        if self.fault == NO_COPY:
+            return (failure.outcome, failure.client) == (Outcome.WRONG, "shared") and self._led_to(failure, LOSS)
         is_its_own = failure.port in self.ports and failure.opened <= self.at <= failure.failed
-        return failure.outcome == Outcome.RESET and is_its_own
+        may_be_cut = failure.client in CUT_CLIENTS and self._led_to(failure, CUT)
+        return failure.outcome == Outcome.RESET and is_its_own and (self.fault != CLOSING or may_be_cut)
+
+    def _led_to(self, failure: Failure, span: tuple[float, float]) -> bool:
+        return span[0] <= failure.failed - self.at <= span[1]
 
 
 class Ledger:
@@ -52,10 +65,17 @@ class Ledger:
     def unexcused(self, failures: list[Failure]) -> list[Failure]:
         """The failures that no worker's death explains."""
         by_port: dict[int, list[Held]] = {}
+        everywhere = [held for held in self.read() if held.fault == NO_COPY]
         for held in self.read():
             for port in held.ports:
                 by_port.setdefault(port, []).append(held)
-        return [f for f in failures if not any(held.excuses(f) for held in by_port.get(f.port, []))]
+        return [f for f in failures if not any(held.excuses(f) for held in [*by_port.get(f.port, []), *everywhere])]
+
+    def unheard(self, left: list[tuple[str, int]], log: str) -> list[str]:
+        """The nonces of streams whose applications never heard that the client had left, and whose worker lived."""
+        heard = set(re.findall(r" left ([0-9a-f]{16}) ", log))
+        lost = {held.pid for held in self.read() if held.fault != CLOSING}
+        return [nonce for nonce, worker in left if nonce not in heard and worker not in lost]
 
 
 def hold_still(pid: int, server_port: int, fault: str) -> Held:

@@ -13,11 +13,13 @@ from pathlib import Path
 import uvloop
 
 from tests.chaos.clients import KINDS, Client
+from tests.chaos.lasting_clients import LASTING
 from tests.chaos.tally import Tally
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 40.0  # seconds; more than a slot waits at most for its next try, boot and all
 USUAL = ("one-shot=6/0.15", "keep-alive=6/0.1", "stream=3/0.2", "upload=2/0.2", "websocket=3/0.2")  # 120 requests/s
+LONG = ("endless-watching=2/0.3", "endless-listening=2/0.3", "endless-deaf=1/0.3", "ws-slow=2/0.3", "ws-mute=1/0.3")
 
 
 class Load:
@@ -65,7 +67,8 @@ def clients(port: int, tally: Tally, seed: int, kinds: list[str]) -> list[Client
         name, _, rate = kind.partition("=")
         count, _, pause = rate.partition("/")
         for number in range(int(count)):
-            found.append(KINDS[name](port, tally, random.Random(f"{seed} {name} {number}"), float(pause)))
+            dice = random.Random(f"{seed} {name} {number}")
+            found.append({**KINDS, **LASTING}[name](port, tally, dice, float(pause)))
     return found
 
 

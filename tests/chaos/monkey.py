@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from tests.chaos.ledger import Ledger, hold_still
+from tests.chaos.ledger import NO_COPY, Held, Ledger, hold_still
+from tests.chaos.onlookers import Onlookers
 from tests.chaos.served.stage import FATAL
 from tests.cluster.harness import Launched
 
 PAUSE = (0.1, 2.0)  # seconds between two faults
+NEAR = 15.0  # seconds; a death of the agent and one of all workers, so close, may lose the shared dictionary
 FAULT_TIMEOUT = 60.0  # seconds for a worker to answer, or to be killed
 
 
@@ -37,6 +39,8 @@ class Monkey:
         self.weights = faults or WEIGHTS
         self._port = urlsplit(cluster.address).port or 0
         self._reload: subprocess.Popen[bytes] | None = None
+        self._struck = {"agent": -NEAR, "massacre": -NEAR}  # when it was last done
+        self.onlookers = Onlookers(cluster, self.dice)
 
     def play(self, seconds: float, each_time: Callable[[], None]) -> None:
         """Faults for so long; `each_time` is called after each."""
@@ -53,11 +57,19 @@ class Monkey:
         if fault.removeprefix("http ") in LETHAL and len(self.cluster.workers()) < 2:
             return
         self.done[fault] += 1
+        self._note_strike(fault)
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # it was faster
             if fault.startswith("http "):
                 self._ask(fault.removeprefix("http "))
             else:
                 ACTS[fault](self)
+
+    def _note_strike(self, fault: str) -> None:
+        for target in self._struck:
+            if target in fault:
+                self._struck[target] = time.monotonic()
+                if abs(self._struck["agent"] - self._struck["massacre"]) < NEAR:
+                    self.ledger.write(Held(NO_COPY, 0, time.monotonic(), []))
 
     # -- targets ---------------------------------------------------------------------------------------------------
 
@@ -107,6 +119,18 @@ class Monkey:
         if pid := self.agent():
             os.kill(pid, number)
 
+    def kill_agent_of_blocked_workers(self) -> None:
+        """Every event loop stands still, and the agent dies meanwhile."""
+        self._ask("doze")
+        time.sleep(self.dice.uniform(0, 0.5))
+        self.signal_agent(signal.SIGKILL)
+
+    def bring_onlooker(self) -> None:
+        self.onlookers.come()
+
+    def stop_onlooker(self) -> None:
+        self.onlookers.stop_one()
+
     def reload(self, *arguments: str) -> None:
         """`eggcluster reload`, not waited for; the one before may still be running."""
         if self._reload is not None and self._reload.poll() is None:
@@ -119,6 +143,10 @@ class Monkey:
         """Wait for what has been set going."""
         if self._reload is not None:
             self._reload.wait(120)
+
+    def leave(self) -> None:
+        """End what it has started beside the cluster."""
+        self.onlookers.leave()
 
     def _ask(self, kind: str) -> None:
         """A fault that one of the workers does to itself; the kernel chooses the worker. It may never answer."""
@@ -148,6 +176,9 @@ ACTS: dict[str, Callable[[Monkey], None]] = {
     "reload --agent": lambda monkey: monkey.reload("--agent"),
     "agent SIGKILL": lambda monkey: monkey.signal_agent(signal.SIGKILL),
     "agent SIGSTOP": lambda monkey: monkey.signal_agent(signal.SIGSTOP),
+    "agent SIGKILL, loops blocked": Monkey.kill_agent_of_blocked_workers,
+    "onlooker": Monkey.bring_onlooker,
+    "onlooker SIGSTOP": Monkey.stop_onlooker,
     "agent SIGTERM": lambda monkey: monkey.signal_agent(signal.SIGTERM),
 }
 # How often each, relative to the others. Recycling goes on beside them.
@@ -171,6 +202,9 @@ WEIGHTS = {
     "http daemon": 1,
     "http close": 1,
     "agent SIGKILL": 2,
+    "agent SIGKILL, loops blocked": 2,
+    "onlooker": 2,
+    "onlooker SIGSTOP": 4,
     "agent SIGTERM": 1,
     "agent SIGSTOP": 1,
     "http agent-exit": 1,

@@ -14,6 +14,8 @@ SETTLE = 60.0  # seconds until all is well again: the longest backoff, the longe
 def served(project: Project, *arguments: str, workers: int, **environ: str) -> Launched:
     """A running cluster with the application that the load knows."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    (project.folder / "said").mkdir()
+    project.environ |= {"EGG_CHAOS_SAID": str(project.folder / "said")}
     project.environ |= {"PYTHONPATH": os.pathsep.join(paths), "EGG_CHAOS_LEDGER": str(project.folder / "ledger")}
     project.environ |= environ
     agent = ["--agent", "tests.chaos.served.agent:agent"]

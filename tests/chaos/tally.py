@@ -44,6 +44,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)  # "client outcome" -> how many
     failures: list[Failure] = field(default_factory=list)
     prompt: list[tuple[float, float]] = field(default_factory=list)
+    left: list[tuple[str, int]] = field(default_factory=list)  # streams: nonce and worker's pid
     notes: Counter[str] = field(default_factory=Counter)  # what is worth a number and no failure
 
     def ok(self, client: str, began: float, *, prompt: bool) -> None:
@@ -67,7 +68,8 @@ class Tally:
     def from_plain(cls, plain: dict[str, Any]) -> "Tally":
         failures = [Failure(**failure) for failure in plain["failures"]]
         prompt = [(end, seconds) for end, seconds in plain["prompt"]]
-        return cls(Counter(plain["counts"]), failures, prompt, Counter(plain["notes"]))
+        left = [(nonce, worker) for nonce, worker in plain["left"]]
+        return cls(Counter(plain["counts"]), failures, prompt, left, Counter(plain["notes"]))
 
 
 def outcome_of(error: BaseException) -> Outcome:

@@ -2,14 +2,16 @@
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.chaos.census import Census, Scale
 from tests.chaos.ledger import Ledger
-from tests.chaos.load import Load
-from tests.chaos.log_check import unexpected_tracebacks
+from tests.chaos.load import LONG, USUAL, Load
+from tests.chaos.log_check import misprinted, unexpected_tracebacks
 from tests.chaos.monkey import Monkey
 from tests.chaos.project import served, settle
 from tests.chaos.tally import Tally
@@ -23,6 +25,7 @@ WORKERS = 3
 HUNG = ["--worker-timeout", "3", "--agent-timeout", "3"]
 WORN = ["--max-requests", "1000", "--max-lifetime", "20", "--max-rss", "180MiB"]
 BOOT = 3.0  # seconds that a boot takes at most
+KINDS = (*USUAL, *LONG, "shared=2/0.2")
 MIB = 2**20
 GROWTH = 3 * MIB  # of the master; measured: under 1 MiB in five minutes
 
@@ -37,8 +40,7 @@ def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project
     port = urlsplit(cluster.address).port
     assert port is not None
     scale = Scale(cluster.pid)
-    monkey = Monkey(cluster, ledger, SEED)
-    with Load(port, project.folder / "tally", SEED) as load:
+    with leaving(Monkey(cluster, ledger, SEED)) as monkey, Load(port, project.folder / "tally", SEED, KINDS) as load:
 
         def look() -> None:
             load.assert_running()
@@ -49,7 +51,9 @@ def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project
         monkey.rest()
         settle(cluster)
         tally = load.stop()
-    after_reload(cluster)
+        seen = monkey.onlookers.seen()
+        after_reload(cluster)
+        monkey.onlookers.assert_witness_sees("reload done", after=seen)
     print(report(tally, monkey, ledger, scale))  # noqa: T201
     assert ledger.unexcused(tally.failures) == []
     assert wait_until(lambda: (now := Census.of(cluster)) == before and now, "as many of everything as before")
@@ -57,6 +61,16 @@ def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project
     assert not (project.folder / "agent.overlaps").exists()
     assert cluster.close() == 0
     assert unexpected_tracebacks(cluster.log) == []
+    assert misprinted(cluster.log, project.folder / "said") == []
+    assert ledger.unheard(tally.left, cluster.log) == []
+
+
+@contextmanager
+def leaving(monkey: Monkey) -> Iterator[Monkey]:
+    try:
+        yield monkey
+    finally:
+        monkey.leave()
 
 
 def after_reload(cluster: Launched) -> None:

@@ -1,12 +1,15 @@
 """One connection of a client: as much HTTP/1.1 as the load needs, with each byte that came accounted for."""
 
 import asyncio
+import base64
+import os
 import socket
 import time
 from dataclasses import dataclass, field
 
 from tests.chaos.tally import WrongAnswer
 
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10  # RFC 6455, 5.2
 LINE_LIMIT = 2**20
 
 
@@ -55,22 +58,54 @@ class Connection:
 
     async def answer(self) -> Answer:
         """Read one response to its end. IncompleteReadError or OSError if it breaks, WrongAnswer if it is none."""
+        answer = await self._start()
+        if answer.headers.get("transfer-encoding") == "chunked":
+            await self._chunks(answer)
+        elif length := int(answer.headers.get("content-length", 0)):
+            answer.body.append(await self._exactly(length))
+        expect_status(200, answer)
+        self.requests += 1
+        return answer
+
+    async def head(self) -> None:
+        """Read the head of a response whose chunks are read one by one. Errors as of `answer`."""
+        expect_status(200, await self._start())
+
+    async def chunk(self) -> bytes | None:
+        """Read one chunk; None at the end of the response. Errors as of `answer`."""
+        size = int(await self._line(), 16)
+        data = (await self._exactly(size + 2))[:-2]
+        return data if size else None
+
+    async def upgrade(self) -> None:
+        """Become a WebSocket. Errors as of `answer`."""
+        key = base64.b64encode(os.urandom(16)).decode()
+        lines = ["GET / HTTP/1.1", "Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+        await self.send("\r\n".join([*lines, f"Sec-WebSocket-Key: {key}", "", ""]).encode())
+        expect_status(101, await self._start())
+
+    async def send_frame(self, opcode: int, payload: bytes) -> None:
+        """Send a short frame, masked with zeros: the payload stays as it is."""
+        await self.send(bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+
+    async def frame(self) -> tuple[int, bytes]:
+        """Read a short frame; return its opcode and its payload. Errors as of `answer`."""
+        first, length = await self._exactly(2)
+        if length > 125:
+            raise WrongAnswer(f"a frame with the length {length}")
+        return first & 0x0F, await self._exactly(length)
+
+    def close(self) -> None:
+        self.writer.close()
+
+    async def _start(self) -> Answer:
+        """Read the status line and the headers."""
         status_line = (await self._line()).split(" ", 2)
         if len(status_line) < 2 or not status_line[1].isdigit():
             raise WrongAnswer(f"no status line: {status_line}")
         answer = Answer(int(status_line[1]), await self._headers())
         self.worker = answer.headers.get("x-worker", self.worker)
-        if answer.headers.get("transfer-encoding") == "chunked":
-            await self._chunks(answer)
-        elif length := int(answer.headers.get("content-length", 0)):
-            answer.body.append(await self._exactly(length))
-        if answer.status != 200:
-            raise WrongAnswer(f"status {answer.status}: {answer.text[:200]}")
-        self.requests += 1
         return answer
-
-    def close(self) -> None:
-        self.writer.close()
 
     async def _headers(self) -> dict[str, str]:
         headers = {}
@@ -80,9 +115,8 @@ class Connection:
         return headers
 
     async def _chunks(self, answer: Answer) -> None:
-        while size := int(await self._line(), 16):
-            answer.body.append((await self._exactly(size + 2))[:-2])
-        await self._line()
+        while (data := await self.chunk()) is not None:
+            answer.body.append(data)
 
     async def _line(self) -> str:
         line = await self.reader.readuntil(b"\r\n")
@@ -93,3 +127,8 @@ class Connection:
         data = await self.reader.readexactly(count)
         self.received += count
         return data
+
+
+def expect_status(wanted: int, answer: Answer) -> None:
+    if answer.status != wanted:
+        raise WrongAnswer(f"status {answer.status}: {answer.text[:200]}")

@@ -6,8 +6,10 @@ import random
 import time
 
 from eggcluster import Agent
+from tests.chaos.served.said import said
 
 FOREVER = 600  # seconds
+BALLAST = "=" * 100_000  # an onlooker that does not read would be expensive if all of it were kept
 BOOT = float(os.environ.get("EGG_CHAOS_BOOT", "0"))
 
 agent = Agent()
@@ -34,4 +36,5 @@ def fault(kind: str) -> None:
 @agent.schedule(interval="500ms")
 async def tell() -> None:
     """Some traffic for the messenger."""
-    agent.messenger.send_to_app("tick", {"from": os.getpid()})
+    agent.messenger.send_to_app("tick", {"from": os.getpid(), "ballast": BALLAST})
+    said.say("tick")
