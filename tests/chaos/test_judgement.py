@@ -119,8 +119,6 @@ def test_an_application_must_hear_of_its_clients_leaving_unless_its_worker_was_k
 
 LINE = "2026-01-01 00:00:00,000 INFO 7 [app_worker#1] said 7-1 {} /echo {}"
 LINES = [LINE.format(number, "=" * number) for number in (1, 2, 3)]
-    f"2026-01-01 00:00:00,000 INFO 7 [app_worker#1] said 7-1 {number} /echo {'=' * number}" for number in (1, 2, 3)
-]
 
 
 def misprints(folder: Path, lines: list[str], begun: int, logged: int) -> list[str]:
