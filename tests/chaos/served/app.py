@@ -18,15 +18,19 @@ HARMLESS["agent-sleep"] = lambda: messenger.send_to_agent("fault", "sleep")
 
 HARMLESS["doze"] = lambda: messenger.send_to_app("doze")
 DOZE = 1.5  # seconds; with what else blocks, less than the worker timeout
+PATIENCE = 2.5  # seconds that a write may wait for an agent; a drain that began meanwhile waits longer
 REST = 6.0  # seconds between two of them in one worker
 
 
 async def count(key: str, receive: Receive, send: Send) -> None:
     """One more in the shared dictionary: the new number, or why there is none."""
     try:
-        await answer(send, str(await shared.increment(key)))
-    except (LeaderGone, RequestTimeout) as error:
+        async with asyncio.timeout(PATIENCE):
+            number = await shared.increment(key)
+    except (LeaderGone, RequestTimeout, TimeoutError) as error:
         await answer(send, type(error).__name__)
+    else:
+        await answer(send, str(number))
 
 
 async def talkative(scope: Scope, receive: Receive, send: Send) -> None:
