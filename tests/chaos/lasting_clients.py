@@ -58,7 +58,7 @@ class Listening(Endless):
 
     def leave(self, nonce: str, connection: Connection) -> None:
         super().leave(nonce, connection)
-        self.tally.left.append((nonce, int(connection.worker)))
+        self.tally.left.append((nonce, int(connection.worker), time.monotonic()))
 
 
 class Deaf(Endless):

@@ -9,6 +9,7 @@ when it was asked to close, by a signal, a reload or a recycling, is in no set e
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ CLOSING = "closing"  # the worker closes in order: its drain cuts what has no en
 CUT = (3.5, 12.0)  # seconds from there to the cut: it keeps a reserve of its close timeout, 5 s; the machine is busy
 NO_COPY = "no copy left"  # the agent and all workers: the shared dictionary may be lost
 LOSS = (-5.0, 40.0)  # seconds from there to the loss that a client sees
+HEARD = 10.0  # seconds for an application to hear that a client has left: its loop may be blocked, or its worker close
 CUT_CLIENTS = ("endless-deaf", "endless-listening")
 
 
@@ -71,11 +73,15 @@ class Ledger:
                 by_port.setdefault(port, []).append(held)
         return [f for f in failures if not any(held.excuses(f) for held in [*by_port.get(f.port, []), *everywhere])]
 
-    def unheard(self, left: list[tuple[str, int]], log: str) -> list[str]:
-        """The nonces of streams whose applications never heard that the client had left, and whose worker lived."""
-        heard = set(re.findall(r" left ([0-9a-f]{16}) ", log))
+    def unheard(self, left: list[tuple[str, int, float]], log: str) -> list[str]:
+        """The nonces of streams whose applications did not hear in time that the client had left.
+
+        A worker that was killed excuses its own; one that closes has to tell them all the same.
+        """
+        heard = {nonce: float(at) for nonce, at in re.findall(r" left ([0-9a-f]{16}) (\d+\.\d+) ", log)}
         lost = {held.pid for held in self.read() if held.fault != CLOSING}
-        return [nonce for nonce, worker in left if nonce not in heard and worker not in lost]
+        late = {nonce for nonce, _, at in left if heard.get(nonce, math.inf) - at > HEARD}
+        return [nonce for nonce, worker, _ in left if nonce in late and worker not in lost]
 
 
 def hold_still(pid: int, server_port: int, fault: str) -> Held:

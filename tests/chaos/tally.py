@@ -44,7 +44,7 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)  # "client outcome" -> how many
     failures: list[Failure] = field(default_factory=list)
     prompt: list[tuple[float, float]] = field(default_factory=list)
-    left: list[tuple[str, int]] = field(default_factory=list)  # streams: nonce and worker's pid
+    left: list[tuple[str, int, float]] = field(default_factory=list)  # streams: nonce, worker's pid, instant
     notes: Counter[str] = field(default_factory=Counter)  # what is worth a number and no failure
 
     def ok(self, client: str, began: float, *, prompt: bool) -> None:
@@ -68,7 +68,7 @@ class Tally:
     def from_plain(cls, plain: dict[str, Any]) -> "Tally":
         failures = [Failure(**failure) for failure in plain["failures"]]
         prompt = [(end, seconds) for end, seconds in plain["prompt"]]
-        left = [(nonce, worker) for nonce, worker in plain["left"]]
+        left = [(nonce, worker, at) for nonce, worker, at in plain["left"]]
         return cls(Counter(plain["counts"]), failures, prompt, left, Counter(plain["notes"]))
 
 

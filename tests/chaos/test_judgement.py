@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.ledger import CLOSING, CUT, LOSS, NO_COPY, Held, Ledger
+from tests.chaos.ledger import CLOSING, CUT, HEARD, LOSS, NO_COPY, Held, Ledger
 from tests.chaos.log_check import misprinted, unexpected_tracebacks
 from tests.chaos.served.said_format import NUMBER
 from tests.chaos.tally import Failure, Outcome
@@ -106,11 +106,12 @@ def test_a_lost_count_is_excused_only_near_the_loss_of_all_copies(tmp_path: Path
 
 def test_an_application_must_hear_of_its_clients_leaving_unless_its_worker_was_killed(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger")
-    left = [("00000000000000aa", 99), ("00000000000000bb", 99)]
-    log = "INFO 99 [app] said 99-1 1 left 00000000000000aa ="
-    assert ledger.unheard(left, log) == ["00000000000000bb"]
+    left = [(f"00000000000000{name}", 99, 20.0) for name in ("aa", "bb", "cc")]
+    told = {"00000000000000aa": 21.0, "00000000000000bb": 20.1 + HEARD}
+    log = "\n".join(f"INFO 99 [app] said 99-1 1 left {nonce} {at:.3f} =" for nonce, at in told.items())
+    assert ledger.unheard(left, log) == ["00000000000000bb", "00000000000000cc"]
     ledger.write(Held(CLOSING, 99, at=1.0, ports=[]))
-    assert ledger.unheard(left, log) == ["00000000000000bb"]
+    assert ledger.unheard(left, log) == ["00000000000000bb", "00000000000000cc"]
     ledger.write(Held("SIGKILL", 99, at=1.0, ports=[]))
     assert ledger.unheard(left, log) == []
 

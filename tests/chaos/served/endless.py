@@ -51,7 +51,7 @@ class Endless:
                 pass
         finally:
             talk.cancel()
-            said.say(f"left {nonce}")
+            said.say(f"left {nonce} {time.monotonic():.3f}")
 
     async def _talk(self, nonce: str, receive: Receive, send: Send) -> None:
         for number in count():
