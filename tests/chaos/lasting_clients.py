@@ -135,7 +135,7 @@ class Sharing(Client):
     """Counts in the shared dictionary: what was acknowledged stays, whatever becomes of the agent."""
 
     name = "shared"
-    longest = 30.0  # seconds for which writes may be refused
+    longest = 60.0  # seconds for which writes may be refused: the agent is killed again and again, and waits in between
 
     known, unsure = 0, 0  # acknowledged; writes that may or may not have been done
     key = ""

@@ -15,13 +15,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from tests.chaos.ledger import NO_COPY, Held, Ledger, hold_still
+from tests.chaos.ledger import Ledger, hold_still
 from tests.chaos.onlookers import Onlookers
 from tests.chaos.served.stage import FATAL
 from tests.cluster.harness import Launched
 
 PAUSE = (0.1, 2.0)  # seconds between two faults
-NEAR = 15.0  # seconds; a death of the agent and one of all workers, so close, may lose the shared dictionary
 FAULT_TIMEOUT = 60.0  # seconds for a worker to answer, or to be killed
 
 
@@ -39,7 +38,6 @@ class Monkey:
         self.weights = faults or WEIGHTS
         self._port = urlsplit(cluster.address).port or 0
         self._reload: subprocess.Popen[bytes] | None = None
-        self._struck = {"agent": -NEAR, "massacre": -NEAR}  # when it was last done
         self.onlookers = Onlookers(cluster, self.dice)
 
     def play(self, seconds: float, each_time: Callable[[], None]) -> None:
@@ -57,19 +55,11 @@ class Monkey:
         if fault.removeprefix("http ") in LETHAL and len(self.cluster.workers()) < 2:
             return
         self.done[fault] += 1
-        self._note_strike(fault)
         with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # it was faster
             if fault.startswith("http "):
                 self._ask(fault.removeprefix("http "))
             else:
                 ACTS[fault](self)
-
-    def _note_strike(self, fault: str) -> None:
-        for target in self._struck:
-            if target in fault:
-                self._struck[target] = time.monotonic()
-                if abs(self._struck["agent"] - self._struck["massacre"]) < NEAR:
-                    self.ledger.write(Held(NO_COPY, 0, time.monotonic(), []))
 
     # -- targets ---------------------------------------------------------------------------------------------------
 

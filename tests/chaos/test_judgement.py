@@ -7,6 +7,7 @@ import pytest
 
 from tests.chaos.ledger import CLOSING, CUT, HEARD, LOSS, NO_COPY, Held, Ledger
 from tests.chaos.log_check import misprinted, unexpected_tracebacks
+from tests.chaos.losses import losses
 from tests.chaos.served.said_format import NUMBER
 from tests.chaos.tally import Failure, Outcome
 
@@ -102,6 +103,22 @@ def test_a_lost_count_is_excused_only_near_the_loss_of_all_copies(tmp_path: Path
     ledger.write(Held(NO_COPY, 0, at=19.0, ports=[]))
     later, other = replace(lost, failed=19.1 + LOSS[1]), replace(lost, client="one-shot")
     assert ledger.unexcused([lost, later, other]) == [later, other]
+
+
+LOSS_LOG = """2026-01-01 00:00:00,000 INFO 1 [master] app_worker#1:11 started (1.0s)
+2026-01-01 00:00:10,000 ERROR 1 [master] agent_worker#1:9 died (code: 0, signal: None)
+{gone}
+2026-01-01 00:00:20,000 INFO 1 [master] app_worker#1:12 started (1.0s)
+2026-01-01 00:00:21,000 ERROR 10 [agent_worker] the shared dictionary is lost: every worker with a copy died
+"""
+
+
+def test_a_loss_is_inevitable_only_when_every_worker_with_a_copy_is_gone() -> None:
+    gone = "2026-01-01 00:00:15,000 ERROR 1 [master] app_worker#1:11 died (code: 0, signal: None)"
+    inevitable, needless = losses(LOSS_LOG.format(gone=gone))
+    assert (len(inevitable), needless) == (1, [])
+    inevitable, needless = losses(LOSS_LOG.format(gone=""))
+    assert (inevitable, len(needless)) == ([], 1)
 
 
 def test_an_application_must_hear_of_its_clients_leaving_unless_its_worker_was_killed(tmp_path: Path) -> None:
