@@ -27,6 +27,7 @@ class Client(ABC):
     name: str
     prompt = False  # whether its answers come at once, so that their time says something
     patience = 40.0  # seconds that an answer may take
+    stay = 0.0  # seconds more for which the client stays on its own account
 
     def __init__(self, port: int, tally: Tally, dice: random.Random, pause: float) -> None:
         self.port, self.tally, self.dice, self.pause = port, tally, dice, pause

@@ -17,6 +17,7 @@ class Endless(Client):
     """Reads a stream without an end, and leaves at some time if the server does not end it."""
 
     way: str
+    stay = 20.0
     ends_in_order = False  # whether the application ends it when its worker closes
 
     async def request(self) -> None:
@@ -24,7 +25,7 @@ class Endless(Client):
         path = f"/endless/{self.way}/{connection.port}/{nonce}"
         await connection.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         await connection.head()
-        leave_at = time.monotonic() + self.dice.uniform(1, 20)
+        leave_at = time.monotonic() + self.dice.uniform(1, self.stay)
         for number in count():
             line = await connection.chunk()
             if line is None:
@@ -71,6 +72,7 @@ class SlowCloser(Client):
     """An idle WebSocket whose client takes its time to answer the server's close frame."""
 
     name = "ws-slow"
+    stay = 30.0
 
     async def request(self) -> None:
         connection, nonce = await self.connected(), self.nonce()
@@ -86,7 +88,7 @@ class SlowCloser(Client):
 
     async def close_code(self, connection: Connection) -> int:
         """Wait for the server's close frame; ask for it after some time."""
-        leave_at = time.monotonic() + self.dice.uniform(5, 30)
+        leave_at = time.monotonic() + self.dice.uniform(5, self.stay)
         asked = False
         while True:
             frame = asyncio.ensure_future(connection.frame())

@@ -75,7 +75,7 @@ def clients(port: int, tally: Tally, seed: int, kinds: list[str]) -> list[Client
 async def main(port: int, tally: Tally, seed: int, patience: float, kinds: list[str]) -> None:
     everybody = clients(port, tally, seed, kinds)
     for client in everybody:
-        client.patience = patience
+        client.patience = patience + client.stay
     running = [asyncio.create_task(client.run()) for client in everybody]
     told = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait([told, *running], return_when=asyncio.FIRST_COMPLETED)  # a client that ends has a bug

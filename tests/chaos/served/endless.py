@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
 
@@ -31,11 +32,13 @@ class Endless:
     async def serve(self, given: str, receive: Receive, send: Send) -> None:
         way, port, nonce = given.split("/")
         await send({"type": "http.response.start", "status": 200, "headers": headers()})
-        note = asyncio.create_task(self._note_closing(way, int(port)))
+        turns = deque([time.monotonic()], maxlen=2)
+        tasks = [asyncio.create_task(self._note_closing(way, int(port), turns)), asyncio.create_task(take_turns(turns))]
         try:
             await self._ways[way](nonce, receive, send)
         finally:
-            note.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _watch(self, nonce: str, receive: Receive, send: Send) -> None:
         for number in count():
@@ -57,13 +60,23 @@ class Endless:
         for number in count():
             await send_line(nonce, number, send)
 
-    async def _note_closing(self, way: str, port: int) -> None:
-        """Note in the ledger that the worker closes: from now on its drain may come to an end, and cut this stream."""
+    async def _note_closing(self, way: str, port: int, turns: deque[float]) -> None:
+        """Note in the ledger that the worker closes: its drain may come to an end now, and cut this stream.
+
+        The order to close may have come while the event loop was blocked: the instant is that of the loop's turn before.
+        """
         await self._app.closing
         if way != "watching":
-            held = {"fault": "closing", "pid": os.getpid(), "at": time.monotonic(), "ports": [port]}
+            held = {"fault": "closing", "pid": os.getpid(), "at": turns[0], "ports": [port]}
             with open(os.environ["EGG_CHAOS_LEDGER"], "ab", buffering=0) as ledger:  # noqa: ASYNC230
                 ledger.write(json.dumps(held).encode() + b"\n")
+
+
+async def take_turns(turns: deque[float]) -> None:
+    """Note the event loop's last two turns, more or less."""
+    while True:
+        await asyncio.sleep(PAUSE)
+        turns.append(time.monotonic())
 
 
 async def send_line(nonce: str, number: int, send: Send) -> None:
