@@ -63,7 +63,7 @@ class Endless:
     async def _note_closing(self, way: str, port: int, turns: deque[float]) -> None:
         """Note in the ledger that the worker closes: its drain may come to an end now, and cut this stream.
 
-        The order to close may have come while the event loop was blocked: the instant is that of the loop's turn before.
+        The order may have come while the event loop was blocked: the instant is that of the loop's turn before.
         """
         await self._app.closing
         if way != "watching":
