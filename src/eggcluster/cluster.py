@@ -5,10 +5,12 @@ Runs in the parent, which is a user's program or integration test.
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -148,17 +150,21 @@ class Cluster(_ClusterHandle):
     ) -> None:
         await self.close()
 
-    async def start(self, *, detached: bool = False, output: int | None = None) -> None:
+    async def start(
+        self, *, detached: bool = False, output: int | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
         """Start the master and wait until the cluster is ready; after a failure or a cancellation nothing is left.
 
-        `detached` puts the master into a session of its own; `output` is a file descriptor for its log. Raises
-        OptionsError or BootError; RuntimeError if it was called before: make a new object.
+        `detached` puts the master into a session of its own; `output` is a file descriptor for its log. `environ`
+        is its environment, from which options are read, too (None: this process's). Raises OptionsError or BootError;
+        RuntimeError if it was called before: make a new object.
         """
         if self._process is not None:
             raise RuntimeError("this Cluster was started before; make a new one")
         open_standard_streams()
-        self.options = parse_options(self._options_argument, **self._options_by_name)
-        self._process, sock = _spawn_master(self.options, detached, output)
+        environ = os.environ if environ is None else environ
+        self.options = parse_options(self._options_argument, **{"environ": environ, **self._options_by_name})
+        self._process, sock = _spawn_master(self.options, detached, output, environ)
         try:
             await self._attach(sock, self.options)
             assert self._boot_result is not None
@@ -260,7 +266,7 @@ async def _run(master: "Master") -> int:
 
 
 def _spawn_master(
-    options: ResolvedOptions, detached: bool, output: int | None
+    options: ResolvedOptions, detached: bool, output: int | None, environ: Mapping[str, str]
 ) -> "tuple[subprocess.Popen[bytes], socket.socket]":
     """Start a master as a child; return its process and the parent's end of the channel."""
     ours, theirs = socket.socketpair()
@@ -270,6 +276,7 @@ def _spawn_master(
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "eggcluster.master", str(theirs.fileno())],
             pass_fds=(theirs.fileno(), *inherited),
+            env=environ,
             start_new_session=detached,
             # Ctrl-C at the terminal is for this program, which closes the cluster with SIGTERM. If the master got the
             # SIGINT, too, that SIGTERM would be a second signal, which cuts the closing short.

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "worker": {"http", "errors", "wording", "packing", "model", "kernel", "options", "ipc", "logs"},
     "template": {"errors", "wording", "model", "kernel", "ipc", "worker"},
     "cluster": {"errors", "wording", "model", "kernel", "options", "ipc", "master"},
+    "testing": {"errors", "wording", "model", "ipc", "worker", "cluster"},
     "cli": {"errors", "wording", "model", "kernel", "options", "runtime", "master", "cluster"},
     "__main__": {"cli"},
 }

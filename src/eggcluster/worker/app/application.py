@@ -9,6 +9,7 @@ from eggcluster.model.messages.role import Role
 from eggcluster.model.schedule.schedule_run import ScheduleRun
 from eggcluster.packing import convert
 from eggcluster.worker.app.interface import detect_interface
+from eggcluster.worker.context.current import current_context
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.registrations import AppRegistrations
 from eggcluster.worker.schedule.run_receiver import require_ok, run_locally
@@ -23,7 +24,8 @@ class Application(Hooks):
     """An ASGI or WSGI callable, and what the application registers in its worker. A bare callable is wrapped.
 
     The object is itself an ASGI 3 application, or a WSGI application if `app` is one, for every other server and for
-    test clients. Those call `app` and nothing else: hooks, background tasks and the schedule run in a cluster only.
+    test clients. Those call `app` and nothing else: hooks, background tasks and the schedule run in a cluster only. (A
+    unit test with the fixture `sent_messages` of `eggcluster.testing` runs `on_start` and `on_close`, too.)
     Outside of a cluster, sending raises MessengerClosed; with `standalone=True` it does nothing there. A request raises
     in both cases, because there is no answer. `schedule` decorates functions that run at given times in one app worker,
     or with `type="all"` in each.
@@ -55,10 +57,13 @@ class Application(Hooks):
 
     def __call__(self, *args: Any) -> Any:
         """Call the application: `(scope, receive, send)` of ASGI 3, or `(environ, start_response)` of WSGI."""
+        run_lifespan = current_context().run_lifespan  # set in a unit test
+        if run_lifespan is not None and len(args) == 3 and args[0]["type"] == "lifespan":
+            return run_lifespan(self, *args)
         return self.app(*args)
 
     async def _call_asgi(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.app(scope, receive, send)
+        await self(scope, receive, send)
 
     def on_preload(self, hook: _F) -> _F:
         """Call `hook` once after the import of the application: with `--preload` in the template, before it forks the

@@ -4,7 +4,9 @@ A worker has a process of its own, or shares one with others as a thread. `messe
 so that tests and tools can import modules that register handlers; sending raises MessengerClosed there.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from eggcluster.ipc.messenger import NO_CLUSTER, Messenger
@@ -50,6 +52,17 @@ def become_worker(role: Role) -> WorkerContext:
     context.take_role(role)
     context.worker_id = os.getpid()  # not the pid of the process that imported this module, and then forked
     return context
+
+
+@contextlib.contextmanager
+def use_outside(context: WorkerContext) -> Iterator[None]:
+    """Let the code that belongs to no worker find `context`, for the time of a `with` block. A unit test's context does
+    that. Threads that are workers keep their own."""
+    before, _context.default = _context.default, context
+    try:
+        yield
+    finally:
+        _context.default = before
 
 
 def run_as_worker(context: WorkerContext) -> None:

@@ -154,9 +154,13 @@ class Hooks:
 
     async def run_start(self) -> None:
         """Run the start hooks in order, then start the background tasks. The first exception ends it."""
+        await self.run_start_hooks()
+        self.registrations.background.start()
+
+    async def run_start_hooks(self) -> None:
+        """Run the start hooks in order. The first exception ends it."""
         for hook in self.registrations.start_hooks:
             await call_off_loop(hook, waits=False)
-        self.registrations.background.start()
 
     async def run_ready(self) -> None:
         """Run the ready hooks in order. Log what one raises, or that it is slow; the others still run."""

@@ -6,7 +6,7 @@ Outside of a cluster there is one context for the whole process.
 import asyncio
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +37,7 @@ class WorkerContext:
         self.worker_id = os.getpid()
         self._handlers = DeclaringHandlers(self)
         self.messenger = Messenger(role or Role.APP, self._handlers)
+        self.run_lifespan: Callable[..., Awaitable[None]] | None = None  # else the application itself runs it
         self._spec_and_loop: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
         self._sharing: Sharing | None = None
         self._dead_agent = 0
