@@ -221,6 +221,13 @@ def test_broker_consumer_loses_no_order_when_the_agent_is_replaced(project: Proj
         assert done <= 101, "each once, the one that was under way perhaps twice"
 
 
+def test_tested_app_tells_all_workers_and_counts_in_the_agent(project: Project, mode: str) -> None:
+    """Its own tests are run in test_pytest_plugin.py."""
+    cluster = run(project, "tested_app")
+    assert [httpx.post(f"{cluster.address}/guests/{name}").json()["number"] for name in ("hen", "egg")] == [1, 2]
+    all_say(cluster, "/guests", "worker", lambda answer: answer["guests"] == ["hen", "egg"])
+
+
 def test_embedded_program_starts_asks_and_closes_its_cluster(project: Project, mode: str) -> None:
     python, *arguments = commands()["embedded"]
     assert python == "python"
