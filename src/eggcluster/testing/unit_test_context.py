@@ -1,8 +1,4 @@
-"""What the application's code finds instead of a worker in a unit test: a messenger that records, and hooks around the
-lifespan.
-
-Runs in the user's tests.
-"""
+"""The context of a unit test: a messenger that records, and hooks around the lifespan. Runs in the user's tests."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
