@@ -81,10 +81,7 @@ class ClusterPool:
 @contextlib.contextmanager
 def _as_failure(what: str) -> Iterator[None]:
     """Let an error fail the test with its text alone: the traceback would show this plugin."""
-    text = ""
     try:
         yield
     except EggclusterError as error:
-        text = str(error)
-    if text:  # outside of `except`, so that the error is not shown a second time, as the reason of the failure
-        pytest.fail(f"{what}:\n\n{text}", pytrace=False)
+        raise pytest.fail.Exception(f"{what}: {error}", pytrace=False) from None  # else both are shown

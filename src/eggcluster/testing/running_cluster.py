@@ -143,9 +143,11 @@ def _start(running: RunningCluster, loop: LoopThread, cluster: Cluster, environ:
 
 
 def _report(error: BootError, log: str) -> str:
-    """Return the report of a failed boot and the log, which mostly holds the report, too."""
-    report = str(error).strip()
-    return log.strip() if report in log else f"{report}\n\n{log}".strip()
+    """Return the report of a failed boot, then the log. The log mostly holds the report, too, indented: then only the
+    report's first line."""
+    lines = str(error).strip().splitlines()
+    first = lines[:1] if all(line.strip() in log for line in lines) else lines
+    return "\n".join((*first, "", log.strip())).strip()
 
 
 def _close(loop: LoopThread, cluster: Cluster) -> int | None:
