@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eggcluster.errors import MessengerClosed
-from eggcluster.ipc.dispatcher import Handlers
 from eggcluster.ipc.frame import HEADER_SIZE, decode_message, encode_frame
+from eggcluster.ipc.handlers import Handlers
 from eggcluster.ipc.messenger import Messenger
 from eggcluster.model.messages.message import FrameKind, Receiver, Target, check_action
 from eggcluster.model.messages.role import Role
