@@ -33,10 +33,11 @@ GROWTH = 3 * MIB  # of the master; measured: under 1 MiB in five minutes
 
 
 @pytest.mark.timeout(SECONDS + 300)
-def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project: Project) -> None:
+@pytest.mark.parametrize("world", [[], ["--preload"]], ids=["each imports", "preloaded"])
+def test_under_random_faults_nothing_fails_but_what_a_killed_worker_held(project: Project, world: list[str]) -> None:
     print(f"EGG_CHAOS_SEED={SEED} EGG_CHAOS_SECONDS={SECONDS:g}")  # noqa: T201  # pytest shows it where it fails
     ledger = Ledger(project.folder / "ledger")
-    cluster = served(project, *HUNG, *WORN, workers=WORKERS, EGG_CHAOS_SEED=str(SEED), EGG_CHAOS_BOOT=str(BOOT))
+    cluster = served(project, *HUNG, *WORN, *world, workers=WORKERS, EGG_CHAOS_SEED=str(SEED), EGG_CHAOS_BOOT=str(BOOT))
     cluster.allows_traceback = True  # looked at one by one
     before = Census.of(cluster)
     port = urlsplit(cluster.address).port
