@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 
 import msgspec
 
@@ -12,6 +13,8 @@ from eggcluster.modes.preload_handle import PreloadTemplate
 from eggcluster.modes.process import place_now
 from eggcluster.modes.template_handle import Forkable, TemplateHandle, TemplateUser
 from eggcluster.modes.template_starter import TemplateStarter
+
+REPLACE_INTERVAL = 10.0  # seconds, at least, between two templates that are begun without a worker that waits
 
 _logger = logging.getLogger("eggcluster.master")
 
@@ -28,6 +31,7 @@ class PreloadStarter(TemplateStarter):
     _next: PreloadTemplate | None = None  # of a reload that is under way; also the first one, until it is loaded
     _newest = -1  # the reloads before the newest one was begun
     _is_for_reload = False  # the newest one; otherwise it replaces one
+    _replaced_at = float("-inf")  # when the last one that had died was replaced
     _directory = ""  # of the newest one; if it was removed, a new one begins in what has taken its place
     _unfit_at: int | None = None  # the reloads before it turned out that this version cannot be forked
 
@@ -92,8 +96,11 @@ class PreloadStarter(TemplateStarter):
             self._promote(template)
 
     def _on_death(self, spec: WorkerSpec) -> None:
-        """Replace a template that has died, so that the next worker need not wait for an import."""
-        if self._living is None:
+        """Replace a template that has died, so that the next worker need not wait for an import. One that keeps dying
+        is left to the next worker."""
+        now = time.monotonic()
+        if self._living is None and now - self._replaced_at >= REPLACE_INTERVAL:
+            self._replaced_at = now
             self._begin(spec)
 
     def _on_unfit_preload(self, why: str) -> None:
