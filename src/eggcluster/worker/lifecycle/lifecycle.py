@@ -223,6 +223,9 @@ class Lifecycle(ABC):
         await self.boot()
 
     def _start_watch(self) -> None:
+        """Watch the boot, unless a template has failed to import the application: that is reported at once."""
+        if self.context.preloaded is not None and self.context.preloaded.error is not None:
+            return
         agent = self.spec.role == Role.AGENT.value
         timeout = self.options.agent_start_timeout if agent else self.options.app_start_timeout
         # The watch has a socket of its own: the loop's may be closed when the report is due. Both are closed together;
