@@ -7,7 +7,7 @@ from pathlib import Path
 import eggcluster
 
 EXTENSIONS = ("msgspec", "uvloop", "httptools", "psutil")
-# Run by the master or the command line, or only by a worker that has a process to itself.
+# Run by the master, the command line or tests, or only by a worker that has a process to itself.
 NOT_THERE = (
     "cli",
     "cluster",
@@ -15,6 +15,7 @@ NOT_THERE = (
     "master",
     "modes",
     "template",
+    "testing",
     "__main__",
     "worker.__main__",
     "worker.lifecycle.worker_process",

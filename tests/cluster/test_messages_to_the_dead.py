@@ -198,6 +198,8 @@ def test_kills_in_a_flood_lose_nothing_double_nothing_and_keep_the_order(
             print(f"{sum(sent.values())} sent")  # noqa: T201
             status = await cluster.status()
             assert (status.get("messages_dropped"), status.get("messages_to_nobody")) == (0, 0)
+            last = project.folder / f"book-{lives[-1]}"
+            await until(lambda: not Book(last).unfinished, "the last life has ended what it has begun")
             check(project, lives[1:], sent)
 
     asyncio.run(scenario())

@@ -73,7 +73,8 @@ def surroundings(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> 
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(Path(eggcluster.__file__).parents[1]))
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    for variable in ("PYTEST_ADDOPTS", "CI", "BUILD_NUMBER"):  # with one of the last two, pytest's summary is in full
+        monkeypatch.delenv(variable, raising=False)
     pytester.makepyfile(app=APP)
     pytester.makeini("[pytest]\naddopts = --strict-markers --strict-config -W error\n")
     yield (found := Surroundings(folder))

@@ -9,7 +9,7 @@ from eggcluster import Agent
 from tests.chaos.served.said import said
 
 FOREVER = 600  # seconds
-BALLAST = "=" * 300_000  # an onlooker that does not read would be expensive if all of it were kept
+BALLAST = "=" * 800_000  # an onlooker that does not read would be expensive if all of it were kept
 BOOT = float(os.environ.get("EGG_CHAOS_BOOT", "0"))
 
 agent = Agent()

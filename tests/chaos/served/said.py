@@ -15,11 +15,16 @@ _loggers = [logging.getLogger("eggcluster.app"), logging.getLogger("shop")]
 
 
 class Said:
-    """The lines of one process."""
+    """The lines of one process; a fork of it counts its own."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)  # with --preload, the template has imported this module
+
+    def _begin(self) -> None:
         self._name = f"{os.getpid()}-{time.monotonic_ns()}"  # pids are used again
-        self._file = os.open(folder / self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC)
+        self._file = os.open(self._folder / self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC)
         os.pwrite(self._file, bytes(2 * NUMBER.size), 0)
         self._count = 0
 
