@@ -17,8 +17,9 @@ def test_the_master_is_live_unless_it_closes_in_error(phase: Phase) -> None:
 
 @pytest.mark.parametrize("phase", [*BEFORE, *AFTER])
 def test_a_cluster_that_does_not_serve_is_not_ready(phase: Phase) -> None:
-    probe = ready(phase, is_leaving=False, is_open=4, wanted=1)
-    assert (probe.status, probe.text) == (503, phase.word)
+    for is_leaving in (False, True):
+        probe = ready(phase, is_leaving=is_leaving, is_open=4, wanted=1)
+        assert (probe.status, probe.text) == (503, phase.word)
 
 
 def test_as_many_slots_are_open_as_are_wanted() -> None:

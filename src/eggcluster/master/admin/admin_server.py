@@ -12,7 +12,7 @@ from eggcluster.http.head import Limits
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.server import HttpServer
 from eggcluster.master.admin.admin_app import AdminApp, Page
-from eggcluster.master.listening.binding import bind_uds
+from eggcluster.master.listening.binding import bind_tcp, bind_uds
 from eggcluster.master.listening.listeners import unlink_own
 from eggcluster.options.admin_address import AdminAddress
 from eggcluster.wording import shown
@@ -44,7 +44,7 @@ class AdminServer:
     @classmethod
     async def open(cls, address: AdminAddress, pages: dict[str, Page], token: str | None) -> "AdminServer":
         """Begin to answer at `address`; OptionsError if it cannot be bound."""
-        server = cls(address, _bind(address))
+        server = cls(address, _listen(address))
         server._http = http = HttpServer(AdminApp(pages, token), AsgiExchange, SETTINGS, {})
         loop = asyncio.get_running_loop()
 
@@ -73,20 +73,22 @@ class AdminServer:
             unlink_own(self._address.path, self._inode)
 
 
-def _bind(address: AdminAddress) -> socket.socket:
+def _listen(address: AdminAddress) -> socket.socket:
     if address.path:
         return bind_uds(address.path, UDS_MODE, option="admin")
     try:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sock = bind_tcp(address.host, address.port)
     except (socket.gaierror, UnicodeError) as error:
         raise OptionsError(f"admin: {shown(address.host)} is not an address of this machine ({error})") from None
-    family, _, _, _, place = min(found, key=lambda info: info[0] != socket.AF_INET)
-    sock = socket.socket(family)
+    except OSError as error:
+        raise OptionsError(_refused(address, error)) from None
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(place)
-        sock.setblocking(False)
+        sock.listen(BACKLOG)  # a port that another one has bound before is refused here, perhaps, and not earlier
     except OSError as error:
         sock.close()
-        raise OptionsError(f"admin: {address} cannot be bound: {error.strerror or error}") from None
+        raise OptionsError(_refused(address, error)) from None
     return sock
+
+
+def _refused(address: AdminAddress, error: OSError) -> str:
+    return f"admin: {address} cannot be bound: {error.strerror or error}"

@@ -26,9 +26,9 @@ def live(phase: Phase, exit_code: ExitCode) -> Probe:
 
 def ready(phase: Phase, *, is_leaving: bool, is_open: int, wanted: int) -> Probe:
     """Return whether a balancer may send new connections: `is_open` slots take them, and `wanted` have to."""
-    if is_leaving:
-        return Probe(False, "leaving: the cluster serves on for a while, and closes then")
     if phase is not Phase.SERVING:
         return Probe(False, phase.word)
+    if is_leaving:
+        return Probe(False, "leaving: the cluster serves on for a while, and closes then")
     workers = "1 app worker takes" if is_open == 1 else f"{is_open} app workers take"
     return Probe(is_open >= wanted, f"{workers} connections, {wanted} have to")

@@ -171,19 +171,27 @@ def _listen(options: ResolvedOptions, port: int, option: str) -> socket.socket:
 def _bind(options: ResolvedOptions, port: int, option: str) -> socket.socket:
     host = options.host
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return bind_tcp(host, port)
     except (socket.gaierror, UnicodeError) as error:
         why = f"is not an address of this machine ({error})"
         raise OptionsError(f"{options.name_of('host')}: {shown(host)} {why}{_unset_host(options)}") from None
+    except OSError as error:
+        raise OptionsError(_refused(options, port, option, error)) from None
+
+
+def bind_tcp(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to this address. gaierror or UnicodeError if the host is no address of this
+    machine; OSError of bind(2)."""
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     # "localhost" and "" give both families: take the first IPv4 address, as other servers do
     family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     sock = socket.socket(family)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-    except OSError as error:
+    except OSError:
         sock.close()
-        raise OptionsError(_refused(options, port, option, error)) from None
+        raise
     return sock
 
 
