@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import socket
@@ -13,9 +12,10 @@ import pytest
 
 from eggcluster.kernel.connection_handover import receive
 from eggcluster.kernel.inherited_sockets import inherited_socket
-from eggcluster.master.listening.acceptor import RESERVE, Acceptor
+from eggcluster.master.listening.acceptor import RESERVE, SHARE, Acceptor
 from eggcluster.model.lives.worker import AppWorker, WorkerState
 from eggcluster.model.steering.steering_plan import SlotView, Steering
+from tests.unit.few_descriptors import room_for
 from tests.waiting import DEADLINE, until
 
 
@@ -76,21 +76,6 @@ def run() -> Iterator[Callable[..., None]]:
 
 
 @contextlib.contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """So many descriptors are free below the reserve. Numbers that something else holds, anywhere, do not count."""
-    gc.collect()  # what earlier tests have left is closed now, and not while the limit holds
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = [os.dup(0) for _ in range(count)]
-    for descriptor in free:
-        os.close(descriptor)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(free) + 1 + RESERVE, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@contextlib.contextmanager
 def taken(count: int) -> Iterator[None]:
     """So many descriptors can be had, and are."""
     descriptors = [os.dup(0) for _ in range(count)]
@@ -99,9 +84,6 @@ def taken(count: int) -> Iterator[None]:
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-
-
-MOST_OF_RESERVE = RESERVE - 4  # another one holds some of its numbers, perhaps
 
 
 def test_connections_are_spread_over_the_open_slots(run: Callable[..., None]) -> None:
@@ -228,11 +210,11 @@ def test_few_descriptors_are_left_to_the_master_and_all_that_wait_go_on_later(
             await until(lambda: come() == len(bench.clients))
         before = come()
         bench.connect(100)
-        with room_for(20):
+        with room_for(20, RESERVE, SHARE) as reserved:
             await until(lambda: bool(caplog.records))
             await asyncio.sleep(0.12)  # two more tries
             assert come() - before == 21
-            with taken(MOST_OF_RESERVE):  # as a replacement would
+            with taken(reserved - 1):  # as a replacement would
                 pass
         came = 0
         while came < len(bench.clients):
@@ -252,13 +234,13 @@ def test_what_a_dead_worker_leaves_does_not_take_the_reserve_and_goes_on_later(
         bench.open(1)
         bench.connect(150)  # more than the reserve; its worker does not read
         await until(lambda: bench.acceptor.handed_over == 150)
-        with room_for(20):
+        with room_for(20, RESERVE, SHARE) as reserved:
             bench.workers[0].advance(WorkerState.DEAD)
             bench.acceptor.close_handover(bench.workers[0])
             await until(lambda: bench.acceptor.waiting == 20)
             await asyncio.sleep(0.12)  # two more tries
             assert bench.acceptor.waiting == 20
-            with taken(MOST_OF_RESERVE):  # as a replacement would
+            with taken(reserved - 1):  # as a replacement would
                 pass
         bench.open(2)
         came = 0
@@ -276,7 +258,7 @@ def test_after_the_close_what_a_dead_worker_left_is_closed(run: Callable[..., No
         bench.open(1)
         bench.connect(30)
         await until(lambda: bench.acceptor.handed_over == 30)
-        with room_for(5):
+        with room_for(5, RESERVE, SHARE):
             bench.workers[0].advance(WorkerState.DEAD)
             bench.acceptor.close_handover(bench.workers[0])
             bench.acceptor.close()

@@ -2,45 +2,29 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
-import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from eggcluster.http import relief
+from eggcluster.kernel.descriptors import Descriptors
 from eggcluster.options import ResolvedOptions
 from tests.unit.conftest import Run
+from tests.unit.few_descriptors import room_for
 from tests.unit.serving import run_server  # noqa: F401
 from tests.unit.test_http_engine import REQUEST, Receive, Send, Standing, scheme
 from tests.waiting import DEADLINE, until
 
 OK = b"HTTP/1.1 200 OK"
+DESCRIPTORS_KEPT = 4  # the reserve here, whatever else this process holds: by default it depends on the limit
 Narrow = tuple[Standing, list[socket.socket]]
 ONE_SHOT = REQUEST.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
-
-
-@contextlib.contextmanager
-def room_for(count: int) -> Iterator[None]:
-    """So many descriptors are left to this process, and the reserve. The free numbers between others count, too."""
-    gc.collect()  # what earlier tests have left is closed now, and not while the limit holds
-    taken = {int(number) for number in os.listdir("/dev/fd") if os.path.lexists(f"/dev/fd/{number}")}
-    wanted = free = 0
-    while free < count:
-        free += wanted not in taken
-        wanted += 1
-    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted + wanted // 15 + 1, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
 
 
 @contextlib.asynccontextmanager
@@ -49,11 +33,13 @@ async def narrow(
 ) -> AsyncIterator[Narrow]:
     """An engine with room for so many connections, and sockets for its clients, which are in the same process."""
     async with contextlib.AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr("eggcluster.worker.engines.accept_loop.Descriptors", lambda: Descriptors(DESCRIPTORS_KEPT, 1))
         found = [stack.enter_context(socket.socket()) for _ in range(clients)]
         for sock in found:
             sock.setblocking(False)
         standing = Standing(options, app=app)
-        stack.enter_context(room_for(room))
+        stack.enter_context(room_for(room, DESCRIPTORS_KEPT, 1))
         await stack.enter_async_context(standing)
         yield standing, found
 

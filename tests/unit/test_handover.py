@@ -119,7 +119,6 @@ def test_with_too_many_open_files_a_worker_loses_what_does_not_fit_and_hears_of_
     gc.collect()  # what earlier tests have left is closed now, and not while the limit holds
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with send(handover) as lost, send(handover):
-        highest = max(int(fd) for fd in os.listdir("/dev/fd"))
         fillers = [os.dup(0) for _ in range(3)]
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(fillers) + 1, hard))
@@ -132,7 +131,6 @@ def test_with_too_many_open_files_a_worker_loses_what_does_not_fit_and_hears_of_
             for fd in fillers:
                 os.close(fd)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert highest < 1000
         assert not alive(lost)
         ((received, _),) = receive(worker)
         received.close()

@@ -55,7 +55,10 @@ class Handover:
         return taken
 
     def close(self) -> None:
-        """Close both ends; the connections that are still between them are closed. May be called again."""
+        """Close both ends, and the connections that are still between them. May be called again."""
+        with contextlib.suppress(OSError):
+            for connection, _ in receive(self._theirs):  # one by one: another process may hold the worker's end, too
+                connection.close()
         self._ours.close()
         self._theirs.close()
 

@@ -266,14 +266,11 @@ class Acceptor:
 
     def _end_waiting(self) -> None:
         """Close the connections that wait here, and those that dead workers have not received."""
-        for handover in self._left.values():
-            while taken := handover.take_back(self._descriptors.have_one):
-                for connection, _ in taken:
-                    connection.close()
-            handover.close()
-        self._left.clear()
         while self._waiting:
             self._waiting.popleft().connection.close()
+        for handover in self._left.values():
+            handover.close()
+        self._left.clear()
 
     def _try_again(self) -> None:
         if self._retry is None:
