@@ -16,12 +16,10 @@ demo: $(VENV)/demo  ## the board on http://127.0.0.1:7001 (PORT=...); Ctrl-C end
 	@echo "open http://127.0.0.1:$(PORT) — Ctrl-C ends it"
 	@bash -c 'if [ -t 0 ]; then set -m; fi; $(BIN)/eggcluster start --base-dir examples/board --port $(PORT) --workers 3; exit $$?'
 
-# The tests with processes, and those of HTTP over loopback sockets, run three at a time, each file as a whole: most of
-# what they do is to wait. A test that fails is not run again: one that fails now and then is a defect, of the product or
-# of the test.
+# The tests run three at a time, each file as a whole: most of what they do is to wait. A test that fails is not run
+# again: one that fails now and then is a defect, of the product or of the test.
 test: check  ## everything: style, types, all tests
-	$(BIN)/pytest tests/unit --ignore tests/unit/http
-	$(BIN)/pytest -n 3 --dist loadfile tests/unit/http
+	$(BIN)/pytest -n 3 --dist loadfile tests/unit
 	$(BIN)/pytest -n 3 --dist loadfile --ignore tests/unit
 
 pythons: $(VENV)/test  ## the same without the slow part, on every other Python that is here
@@ -33,8 +31,7 @@ check: $(VENV)/test  ## style and types
 	$(BIN)/mypy
 
 unit: $(VENV)/test  ## the tests without processes: seconds
-	$(BIN)/pytest tests/unit --ignore tests/unit/http
-	$(BIN)/pytest -n 3 --dist loadfile tests/unit/http
+	$(BIN)/pytest -n 3 --dist loadfile tests/unit
 
 long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garbage senders, ticks: minutes
 	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py tests/cluster/test_shared_state.py \
