@@ -24,7 +24,9 @@ class Endless(Client):
         connection, nonce = await self.connected(), self.nonce()
         path = f"/endless/{self.way}/{connection.port}/{nonce}"
         await connection.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        await connection.head()
+        if not await connection.head():
+            self.judge_end()
+            return
         leave_at = time.monotonic() + self.dice.uniform(1, self.stay)
         for number in count():
             line = await connection.chunk()

@@ -67,9 +67,12 @@ class Connection:
         self.requests += 1
         return answer
 
-    async def head(self) -> None:
-        """Read the head of a response whose chunks are read one by one. Errors as of `answer`."""
-        expect_status(200, await self._start())
+    async def head(self) -> bool:
+        """Read the head of a response whose chunks are read one by one. Return False if it has none: it is empty, and
+        the server knew that when it sent the head. Errors as of `answer`."""
+        answer = await self._start()
+        expect_status(200, answer)
+        return answer.headers.get("content-length") != "0"
 
     async def chunk(self) -> bytes | None:
         """Read one chunk; None at the end of the response. Errors as of `answer`."""

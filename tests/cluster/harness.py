@@ -121,7 +121,7 @@ class Launched:
     def workers(self) -> dict[int, int]:
         """The pids of the listening app workers by slot."""
         status = self.status()
-        assert status is not None
+        assert status is not None, self.log[-5000:]
         return {w["slot"]: w["worker_id"] for w in status["workers"] if w["state"] == "listening"}
 
     # -- waiting ---------------------------------------------------------------------------------------------

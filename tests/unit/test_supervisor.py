@@ -262,6 +262,20 @@ def test_an_agent_that_keeps_dying_waits_1_2_4_8_15_s() -> None:
     assert waits == [1, 2, 4, 8, 15, 15]
 
 
+def test_without_a_listening_app_worker_the_agent_waits_no_longer_than_1_s() -> None:
+    world = booted(workers=1)
+    for _ in range(6):
+        world.exits(world.agent).pass_time(15)
+    world.exits(world.agent).pass_time(2)
+    world.exits(world.app(1))  # its successor starts, and may wait for the agent
+    assert not world.pass_time(0.99).forked()
+    assert world.pass_time(0.01).forked() == [world.agent]
+    world.exits(world.agent)
+    assert world.pass_time(1).forked() == [world.agent]
+    world.started(world.app(1)).exits(world.agent)
+    assert not world.pass_time(5).forked()
+
+
 # -- health ----------------------------------------------------------------------------------------------------
 
 

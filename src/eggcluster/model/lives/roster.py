@@ -234,6 +234,13 @@ class Roster:
                 yield slot.next_try
             yield from (w.start_deadline for w in slot.living() if w.state is WorkerState.STARTING)
 
+    def hasten_agent(self, now: float) -> None:
+        """Without a listening app worker, let no agent wait for longer than after a first death: app workers that start
+        may need one, for their copy of the shared dictionary."""
+        agent = self.agent
+        if agent.next_try is not None and not any(slot.listening for slot in self.slots):
+            agent.next_try = min(agent.next_try, now + agent.budget.first_delay)
+
     def postpone(self, seconds: float) -> None:
         """Move everything that is planned, and every start deadline, to `seconds` later."""
         for slot in self:

@@ -69,7 +69,7 @@ class Supervisor:
         self.roster.slot_of(worker).opened(worker, now)
         if self.phase is Phase.AGENT_BOOT:
             self.phase = Phase.APPS_BOOT
-            return [self._fork_all(self.slots, now)]
+            return [Fork(tuple(slot.new_worker(now, self._chance()) for slot in self.slots))]
         if self.phase is Phase.APPS_BOOT:
             return self._ready(now) if all(slot.listening for slot in self.slots) else []
         if self.phase is Phase.SERVING:
@@ -208,10 +208,7 @@ class Supervisor:
     # -- boot and replacement ------------------------------------------------------------------------------
 
     def _fork(self, slot: Slot, now: float) -> Fork:
-        return self._fork_all([slot], now)
-
-    def _fork_all(self, slots: Sequence[Slot], now: float) -> Fork:
-        return Fork(tuple(slot.new_worker(now, self._chance()) for slot in slots))
+        return Fork((slot.new_worker(now, self._chance()),))
 
     def _check_heartbeats(self, now: float) -> list[Command]:
         """Check the workers at short intervals; a check that comes much too late says nothing about them."""
@@ -237,10 +234,12 @@ class Supervisor:
         if self._stays_empty(slot):
             return [Log(logging.WARNING, f"slot {slot.number} stays empty in this environment until a reload")]
         warning = self._warn_of_deaths(slot, now)
+        slot.next_try = now + delay
+        self.roster.hasten_agent(now)
         if delay == 0:
             return [*warning, self._fork(slot, now)]
-        slot.next_try = now + delay
-        return [*warning, Log(logging.INFO, f"try to start a new {slot.name} after {delay:.3g}s ...")]
+        text = f"try to start a new {slot.name} after {slot.next_try - now:.3g}s ..."
+        return [*warning, Log(logging.INFO, text)]
 
     def _warn_of_deaths(self, slot: Slot, now: float) -> list[Command]:
         deaths = slot.budget.keeps_dying(now)
