@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,7 +103,10 @@ class Launched:
             with connect_unix(str(paths[0])) as sock, sock.makefile("rwb") as stream:
                 stream.write(b'{"command": "status"}\n')
                 stream.flush()
-                return dict(json.loads(stream.readline())["done"])
+                answer = dict(json.loads(stream.readline())["done"])
+                sock.shutdown(socket.SHUT_WR)
+                stream.read()  # until the master has closed its end: a census counts what it has open
+                return answer
         except (OSError, ValueError):
             return None
 
