@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from eggcluster.errors import MessengerClosed as MessengerClosed
     from eggcluster.errors import MessengerError as MessengerError
     from eggcluster.errors import NoLeader as NoLeader
+    from eggcluster.errors import NoSecret as NoSecret
     from eggcluster.errors import NotSerializable as NotSerializable
     from eggcluster.errors import OptionsError as OptionsError
     from eggcluster.errors import ReceiverDied as ReceiverDied
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from eggcluster.errors import RunFailed as RunFailed
     from eggcluster.errors import SharedFull as SharedFull
     from eggcluster.errors import SharedNotReady as SharedNotReady
+    from eggcluster.errors import SharedTooLarge as SharedTooLarge
     from eggcluster.ipc.messenger import Messenger as Messenger
     from eggcluster.master.master import Master as Master
     from eggcluster.master.worker_manager import WorkerManager as WorkerManager
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from eggcluster.worker.agent.agent import Agent as Agent
     from eggcluster.worker.app.application import Application as Application
     from eggcluster.worker.context.current import messenger as messenger
+    from eggcluster.worker.context.current import shared as shared
+    from eggcluster.worker.context.secret import secret as secret
     from eggcluster.worker.schedule.runner import scheduled_for as scheduled_for
     from eggcluster.worker.schedule.strategy import ScheduleStrategy as ScheduleStrategy
     from eggcluster.worker.sharing.client_spec import idempotent as idempotent
@@ -70,6 +74,8 @@ _HOMES = {
     "messenger": "worker.context.current",
     "parse_options": "options",
     "scheduled_for": "worker.schedule.runner",
+    "secret": "worker.context.secret",
+    "shared": "worker.context.current",
     "start_cluster": "cluster",
     **dict.fromkeys(
         (
@@ -85,6 +91,7 @@ _HOMES = {
             "MessengerClosed",
             "MessengerError",
             "NoLeader",
+            "NoSecret",
             "NotSerializable",
             "OptionsError",
             "ReceiverDied",
@@ -94,6 +101,7 @@ _HOMES = {
             "RunFailed",
             "SharedFull",
             "SharedNotReady",
+            "SharedTooLarge",
         ),
         "errors",
     ),

@@ -42,6 +42,10 @@ class ControlError(EggclusterError):
     """The running cluster refused a command or could not carry it out. The text says why."""
 
 
+class NoSecret(EggclusterError):
+    """`secret` was called outside of a cluster: the caller's fault. Call it in an app worker or in the agent."""
+
+
 class RunFailed(EggclusterError):
     """A scheduled task that the application ran by hand failed, was skipped, or does not exist.
 
@@ -144,6 +148,10 @@ class SharedFull(MessengerError, ValueError):
 
     Nothing was changed. Delete keys, or share less: a reference instead of the data.
     """
+
+
+class SharedTooLarge(SharedFull):
+    """One key or one value is beyond its own limit, so that no free space would help: the application's fault."""
 
 
 class SharedNotReady(MessengerError):

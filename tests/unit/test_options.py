@@ -407,9 +407,9 @@ def test_what_was_given_and_what_holds_are_told_apart() -> None:
 
 
 def test_the_passphrase_is_not_shown(base: Path) -> None:
-    options = parse(base, {"EGG_HTTPS_KEY_PASSWORD": "secret"})
-    assert options.https_key_password == "secret"
-    assert "secret" not in repr(options)
+    options = parse(base, {"EGG_HTTPS_KEY_PASSWORD": "hush-hush"})
+    assert options.https_key_password == "hush-hush"
+    assert "hush-hush" not in repr(options)
 
 
 def test_it_is_frozen_and_keyword_only() -> None:

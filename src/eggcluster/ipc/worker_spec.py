@@ -42,7 +42,7 @@ class WorkerSpec(Struct, frozen=True):
     inode, and `cluster_fd` its listener, which only the agent inherits. The agent also gets what its predecessor
     left: `survivors` are the worker ids of the living app workers that may have a copy of the shared dictionary;
     `was_shared` says that something was written into it; `journal` holds the entries that the predecessor left with
-    the master, by key.
+    the master, by key. `secret` is what the workers derive their keys from (`eggcluster.secret`).
     """
 
     role: str
@@ -65,6 +65,10 @@ class WorkerSpec(Struct, frozen=True):
     reloads: int = 0
     version: str = ""
     journal: dict[str, bytes] = {}
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<WorkerSpec {self.role}#{self.slot} gen {self.generation}>"  # never the secrets in it
 
     @property
     def fds(self) -> list[int]:

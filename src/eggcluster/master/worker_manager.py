@@ -18,6 +18,7 @@ from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.process_adoption import reap_adopted
 from eggcluster.kernel.process_tree import children_but, kill_until_gone
 from eggcluster.kernel.tasks import TaskSet
+from eggcluster.master.cluster_secret import cluster_secret
 from eggcluster.master.events import ChannelBroke, Exited, Forked, Inbox
 from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.past_counters import PastCounters
@@ -55,6 +56,7 @@ class WorkerManager:
         self._switchboard = switchboard
         self._options = options
         self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self._secret = cluster_secret(options)
         self._starter = starter_of(options.start_mode, self.reap if owns_process else None, preload=options.preload)
         self._shares_process = options.start_mode != "process"
         self._enters_directory = self._shares_process and owns_process
@@ -95,6 +97,7 @@ class WorkerManager:
             cluster_id=self._cluster_id,
             options=self._options,
             version=__version__,
+            secret=self._secret,
             forked_at=time.monotonic(),
             start_deadline=worker.start_deadline,
             listeners=listeners.of_slot(worker.slot) if worker.slot else [],

@@ -104,6 +104,7 @@ class ClusterOptions:
     preload: bool = _default(False)
     preload_threads: tuple[str, ...] = _default(())
     pid_file: str | None = _default(None)
+    secret_file: str | None = _default(None)
     name: str = _default("")
     daemon: bool = _default(False)
     strict: bool = _default(False)

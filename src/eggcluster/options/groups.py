@@ -4,7 +4,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("What runs", ("app", "factory", "agent", "no_agent", "framework", "base_dir", "require", "env", "interface")),
     ("Where it listens", ("host", "port", "uds", "uds_mode", "fd", "ports", "backlog")),
     ("How many workers, and of what kind", ("workers", "threads", "start_mode", "preload", "preload_threads")),
-    ("Name and background", ("name", "daemon", "pid_file")),
+    ("Name and background", ("name", "daemon", "pid_file", "secret_file")),
     ("TLS", ("https_key", "https_cert", "https_ca", "https_key_password", "debug_port")),
     ("Behind a proxy", ("forwarded_allow_ips", "proxy_protocol", "root_path")),
     ("One client, one worker", ("sticky", "sticky_via", "sticky_hold")),

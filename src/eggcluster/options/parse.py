@@ -36,6 +36,7 @@ CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (files.check_text, frozenset()),
     (files.check_base_dir, frozenset()),
     (files.check_files, frozenset({"base_dir"})),
+    (files.check_secret_file, frozenset({"secret_file"})),
     (listening.check_ports, frozenset({"ports", "workers"})),
     (listening.check_fd, frozenset({"fd"})),
     (listening.check_uds, frozenset({"uds"})),

@@ -1,9 +1,11 @@
 """The writes to the shared dictionary: their order and limits. Pure; runs in the agent."""
 
 import math
+from array import array
+from bisect import bisect_right
 from typing import Annotated, Any
 
-from eggcluster.errors import FrameError, SharedFull
+from eggcluster.errors import FrameError, SharedFull, SharedTooLarge
 from eggcluster.model.shared.shared_table import (
     EPOCH_BITS,
     MAX_BASES,
@@ -44,11 +46,22 @@ class CompareAndSet(Struct, array_like=True, frozen=True, tag=True):
 
 
 class Increment(Struct, array_like=True, frozen=True, tag=True):
-    """Add to a number. A missing key counts as 0 and then lives for `ttl` seconds, or for good."""
+    """Add to a number. A missing key counts as 0 and then lives for `ttl` seconds, or for good; it stays missing
+    without `create`."""
 
     key: str
     by: int | float
     ttl: Seconds | None = None
+    create: bool = True
+
+
+class Admit(Struct, array_like=True, frozen=True, tag=True):
+    """Record `amount` admissions now, if at most `limit` then lie within the last `window` seconds."""
+
+    key: str
+    limit: int
+    window: Seconds
+    amount: int = 1
 
 
 class Delete(Struct, array_like=True, frozen=True, tag=True):
@@ -57,7 +70,7 @@ class Delete(Struct, array_like=True, frozen=True, tag=True):
     key: str
 
 
-Write = Set | CompareAndSet | Increment | Delete
+Write = Set | CompareAndSet | Increment | Admit | Delete
 
 
 class Store(Table):
@@ -119,7 +132,8 @@ class Store(Table):
 
     def carry_out(self, write: Write, now: float) -> Any:
         """Carry out a write and return its result. For `Set` and `CompareAndSet` that is the new version (None if
-        another write came first), for `Increment` the new number, for `Delete` whether the key existed.
+        another write came first), for `Increment` the new number (None if there was none to add to), for `Admit`
+        whether there was room, for `Delete` whether the key existed.
 
         Raise SharedFull, TypeError or ValueError if the write is not possible, FrameError if the value is not
         MessagePack. Then the table is unchanged.
@@ -133,6 +147,8 @@ class Store(Table):
                 return self._put(key, raw, _end(ttl, now), now) if is_current else None
             case Increment():
                 return self._increment(write, now)
+            case Admit():
+                return self._admit(write, now)
             case Delete(key):
                 found = self.find(key, now) is not None
                 self._drop(key)
@@ -144,8 +160,10 @@ class Store(Table):
         for key in [key for key, end in self.expiring.items() if end <= now]:
             self._drop(key)
 
-    def _increment(self, write: Increment, now: float) -> int | float:
+    def _increment(self, write: Increment, now: float) -> int | float | None:
         entry = self.find(write.key, now)
+        if entry is None and not write.create:
+            return None
         before = decode(entry.raw) if entry is not None and entry.raw is not None else 0
         if isinstance(before, bool) or not isinstance(before, (int, float)):
             raise TypeError(f"{write.key!r} holds a {type(before).__name__}; only a number can be incremented")
@@ -156,6 +174,15 @@ class Store(Table):
             raise ValueError(f"{write.key!r} would become {after}, which does not fit 64 bits") from None
         self._put(write.key, raw, entry.expires if entry is not None else _end(write.ttl, now), now)
         return after
+
+    def _admit(self, write: Admit, now: float) -> bool:
+        entry = self.find(write.key, now)
+        instants = read_admissions(write.key, entry, now - write.window)
+        if len(instants) + write.amount > write.limit:
+            return False
+        instants.extend([now] * write.amount)
+        self._put(write.key, encode(instants.tobytes()), now + write.window, now)
+        return True
 
     def _put(self, key: str, raw: bytes, expires: float | None, now: float) -> int:
         decode(raw)
@@ -205,12 +232,24 @@ class Store(Table):
         return f"{self._bytes} of {MAX_TOTAL_BYTES} bytes" if self._bytes + more > MAX_TOTAL_BYTES else ""
 
 
+def read_admissions(key: str, entry: SharedEntry | None, begin: float) -> "array[float]":
+    """Return the instants of the admissions after `begin`, the oldest first; TypeError if the entry holds none. They
+    are kept as C doubles: 8 bytes each, and they never leave the machine."""
+    if entry is None or entry.raw is None:
+        return array("d")
+    raw = decode(entry.raw)
+    if not isinstance(raw, bytes) or len(raw) % 8:
+        raise TypeError(f"{key!r} holds a {type(raw).__name__}; only what `admit` has made can admit")
+    instants = array("d", raw)
+    return instants[bisect_right(instants, begin) :]
+
+
 def check_size(key: str, raw: bytes) -> None:
-    """Raise SharedFull if the key or the value alone is too large."""
+    """Raise SharedTooLarge if the key or the value alone is too large."""
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise SharedFull(f"the key has {len(key.encode())} bytes; the limit is {MAX_KEY_BYTES}")
+        raise SharedTooLarge(f"the key has {len(key.encode())} bytes; the limit is {MAX_KEY_BYTES}")
     if len(raw) > MAX_VALUE_BYTES:
-        raise SharedFull(f"{key!r}: the value has {len(raw)} bytes; the limit is {MAX_VALUE_BYTES}")
+        raise SharedTooLarge(f"{key!r}: the value has {len(raw)} bytes; the limit is {MAX_VALUE_BYTES}")
 
 
 def decode(raw: bytes) -> Any:

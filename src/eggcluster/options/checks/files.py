@@ -1,6 +1,7 @@
 """The checks of directories and files that options name. Runs in the process that starts a cluster."""
 
 import os
+import stat
 from collections.abc import Iterator
 
 from eggcluster.options.cluster_options import ResolvedOptions
@@ -8,6 +9,7 @@ from eggcluster.options.sources import Naming
 from eggcluster.options.table import BY_FIELD
 from eggcluster.wording import shown
 
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 32, 64 * 1024
 NOT_READABLE = "is not readable by this user; change its permissions"
 
 
@@ -46,6 +48,25 @@ def check_files(options: ResolvedOptions, name: Naming) -> Iterator[str]:
         yield f"{name('log_config')}: {shown(options.log_config)} {why}"
     if options.pid_file is not None and (why := no_place_for(options.pid_file)):
         yield f"{name('pid_file')}: {shown(options.pid_file)} {why}"
+
+
+def check_secret_file(options: ResolvedOptions, name: Naming) -> Iterator[str]:
+    """Check that the secret file can be read, by its owner alone, and is long enough."""
+    if options.secret_file is not None and (why := unreadable(options.secret_file) or _no_secret(options.secret_file)):
+        yield f"{name('secret_file')}: {shown(options.secret_file)} {why}"
+
+
+def _no_secret(path: str) -> str:
+    """Return why this readable file is no secret file, "" if it is one."""
+    found = os.stat(path)
+    if found.st_uid not in (0, os.geteuid()):
+        return "belongs to another user; it has to be this user's"
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        return f"may be used by others (mode {stat.S_IMODE(found.st_mode):04o}); chmod 600 it"
+    if not MIN_SECRET_BYTES <= found.st_size <= MAX_SECRET_BYTES:
+        limits = f"use at least {MIN_SECRET_BYTES}, and at most {MAX_SECRET_BYTES}"
+        return f"has {found.st_size} bytes; {limits}: head -c 32 /dev/urandom writes some"
+    return ""
 
 
 def unreadable(path: str) -> str:

@@ -16,7 +16,10 @@ from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.context.worker_proxy import WorkerProxy
 
 if TYPE_CHECKING:
+    from eggcluster.worker.sharing.shared import Shared
+
     messenger: Messenger
+    shared: Shared
 
 
 NO_WORKER_THREAD = (
@@ -111,7 +114,10 @@ def _owns_process() -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: `messenger`, once it is known whether this process has one worker only."""
+    """PEP 562: `messenger`, once it is known whether this process has one worker only, and `shared`, whose copy
+    is asked for at its first use."""
+    if name == "shared":
+        return WorkerProxy(lambda: current_context().sharing.shared)
     if name != "messenger":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return current_context().messenger if _owns_process() else WorkerProxy(lambda: current_context().messenger)

@@ -59,6 +59,11 @@ class WorkerContext:
             for repeat in self._shared_in_template:
                 repeat(self)
 
+    @property
+    def secret(self) -> bytes:
+        """The cluster's secret; empty outside of a cluster."""
+        return self._spec_and_loop[0].secret if self._spec_and_loop is not None else b""
+
     def messenger_for_role(self, role: Role) -> Messenger:
         """Return this worker's messenger, or one that is never attached if the worker has another role."""
         if self.role is None:

@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from eggcluster.errors import MessengerError, SharedFull
 from eggcluster.ipc.direct_connection import DirectConnection
@@ -26,9 +26,11 @@ from eggcluster.worker.sharing.recovery import AskMaster, SharedRecovery
 from eggcluster.worker.sharing.shared import Shared
 from eggcluster.worker.sharing.shared_client import ClientBackend
 from eggcluster.worker.sharing.shared_writer import SharedWriter
-from eggcluster.worker.sharing.sharing import Sharing, run_in
+from eggcluster.worker.sharing.sharing import Sharing, run_in, wait_in
 
 CLOSE_TIMEOUT = 1.0  # seconds for the calls under way when the agent closes
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
@@ -122,6 +124,13 @@ class SharingHub(Sharing):
     @property
     def table(self) -> Table | None:
         return self._writer.store if self._writer.restored.is_set() else None
+
+    @property
+    def writable(self) -> bool:
+        return self._writer.restored.is_set()
+
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
+        return wait_in(self._loop, work, timeout)
 
     def write(self, write: Write) -> Awaitable[Any]:
         return run_in(self._loop, self._write_own(write))

@@ -1,11 +1,20 @@
 """`app.shared`, `agent.shared`: the dictionary that all workers share. Runs in the agent and the app workers."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, overload
 
 from eggcluster.errors import NotSerializable, SharedNotReady
-from eggcluster.model.shared.shared_store import CompareAndSet, Delete, Increment, Set, Write, check_size
+from eggcluster.model.shared.shared_store import (
+    Admit,
+    CompareAndSet,
+    Delete,
+    Increment,
+    Set,
+    Write,
+    check_size,
+    read_admissions,
+)
 from eggcluster.model.shared.shared_table import Change as TableChange
 from eggcluster.model.shared.shared_table import Table
 from eggcluster.packing import Decoder, Encoder
@@ -23,7 +32,10 @@ class Change(NamedTuple):
 
 MAX_TTL = 100 * 365 * 86400.0  # seconds; longer than any machine runs, and small enough to be added to a clock
 
+MAX_ADMISSIONS = 8000  # that a moving window may hold: 8 bytes each, of the 64 KiB that a value may have
+
 OnChange = Callable[[Change], Any]
+_T = TypeVar("_T")
 _L = TypeVar("_L", bound=OnChange)
 _encode = Encoder().encode
 _decode = Decoder().decode
@@ -38,6 +50,15 @@ class SharedBackend(Protocol):
 
     def write(self, write: Write) -> Awaitable[Any]:
         """Carry out a write; return when this process and every worker that keeps up can read it."""
+        raise NotImplementedError
+
+    @property
+    def writable(self) -> bool:
+        """Whether a write begins at once: there is an agent, and it takes writes."""
+        raise NotImplementedError
+
+    def wait(self, work: Coroutine[Any, Any, _T], timeout: float | None) -> _T:
+        """Carry out `work` in the worker's event loop, and wait for it in this thread; RuntimeError in the loop."""
         raise NotImplementedError
 
     def ready(self) -> Awaitable[None]:
@@ -89,6 +110,20 @@ class Shared(Mapping[str, Any]):
         entry = self._table.find(_key(key), time.monotonic())
         return entry.version if entry is not None else 0
 
+    def seconds_left(self, key: str) -> float | None:
+        """Return the seconds until the key expires; None if it lives for good. KeyError if there is no such key."""
+        now = time.monotonic()
+        entry = self._table.find(_key(key), now)
+        if entry is None:
+            raise KeyError(key)
+        return None if entry.expires is None else entry.expires - now
+
+    def admissions(self, key: str, window: float) -> list[float]:
+        """Return how many seconds ago each admission of the last `window` seconds was (`admit`), the oldest first."""
+        now = time.monotonic()
+        entry = self._table.find(_key(key), now)
+        return [max(now - instant, 0.0) for instant in read_admissions(key, entry, now - window)]
+
     @property
     def _table(self) -> Table:
         table = self._backend.table
@@ -100,6 +135,19 @@ class Shared(Mapping[str, Any]):
         return table
 
     # -- writing ---------------------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        """Whether a write is taken at once. It is not while the agent is being replaced: then writes wait. The
+        agent may go in the next moment all the same."""
+        return self._backend.writable
+
+    def wait(self, work: Coroutine[Any, Any, _T], timeout: float | None = None) -> _T:
+        """Carry out a write, or a coroutine that makes several, and wait for its result in this thread:
+        `shared.wait(shared.increment("n"))` in a WSGI view. It runs in the worker's event loop, so it costs no loop of
+        its own. Raise what it raises, RequestTimeout after `timeout` seconds (the write may be carried out all the
+        same), and RuntimeError in the event loop itself: `await` there."""
+        return self._backend.wait(work, timeout)
 
     async def set(self, key: str, value: Any, *, ttl: float | None = None) -> int:
         """Set the key, for good or for `ttl` seconds; return the new version."""
@@ -122,14 +170,29 @@ class Shared(Mapping[str, Any]):
         version: int | None = await self._backend.write(write)
         return version
 
-    async def increment(self, key: str, by: float = 1, *, ttl: float | None = None) -> Any:
+    async def increment(self, key: str, by: float = 1, *, ttl: float | None = None, create: bool = True) -> Any:
         """Add to a number and return the new one. A missing key counts as 0 and then lives for `ttl` seconds; an
-        existing key keeps its remaining time. Raise TypeError if the value is not a number."""
+        existing key keeps its remaining time. With `create=False` a missing key stays missing, and None is returned.
+        Raise TypeError if the value is not a number."""
         if isinstance(by, bool) or not isinstance(by, (int, float)):
             raise TypeError(f"by: {by!r} is not a number")
         if isinstance(by, int) and not -(2**63) <= by < 2**64:
             raise ValueError("by: it does not fit 64 bits")
-        return await self._backend.write(Increment(_key(key), by, _ttl(ttl)))
+        return await self._backend.write(Increment(_key(key), by, _ttl(ttl), create))
+
+    async def admit(self, key: str, limit: int, window: float, amount: int = 1) -> bool:
+        """Record `amount` admissions if at most `limit` then lie within the last `window` seconds; else return False
+        and change nothing. The agent decides, so the limit is exact over all workers. The key takes 8 bytes for each
+        admission in the window, so `limit` is at most MAX_ADMISSIONS: ValueError beyond. The key lives until its last
+        admission has left the window."""
+        if not 0 < limit <= MAX_ADMISSIONS or amount < 0:
+            raise ValueError(
+                f"admit: the limit {limit} is not in 1 to {MAX_ADMISSIONS}, or the amount {amount} is negative"
+            )
+        if not 0 < window < MAX_TTL:
+            raise ValueError(f"window: {window!r} is not a duration; use seconds above 0")
+        admitted: bool = await self._backend.write(Admit(_key(key), limit, float(window), amount))
+        return admitted
 
     # -- subscriptions ---------------------------------------------------------------------------------
 

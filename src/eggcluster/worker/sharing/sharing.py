@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from eggcluster.errors import RequestTimeout
 from eggcluster.model.shared.shared_store import Write
 from eggcluster.model.shared.shared_table import Table
 from eggcluster.worker.sharing.client_spec import ClientSpec, ClusterClient
@@ -15,6 +17,7 @@ from eggcluster.worker.sharing.shared_client import ClientBackend, Declare, Shar
 from eggcluster.worker.sharing.shared_writer import SharedWriter
 
 T = TypeVar("T")
+IN_THE_LOOP = "this code runs in the worker's event loop, which must not wait for itself: await here, or use a thread"
 
 
 class Sharing(ABC):
@@ -86,6 +89,22 @@ def run_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> A
     return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
 
+def wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
+    """Carry out `work` in `loop`, and wait for its result in this thread. RequestTimeout after `timeout` seconds,
+    RuntimeError in the loop's own thread, which would wait for itself."""
+    if is_running(loop):
+        work.close()
+        raise RuntimeError(IN_THE_LOOP)
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result(timeout)
+    except TimeoutError:
+        if future.done():  # it is the work's own error
+            raise
+        future.cancel()
+        raise RequestTimeout(f"no answer within {timeout:g}s") from None
+
+
 def is_running(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether this code runs in `loop`; False in a thread without a loop, and while a module is imported."""
     try:
@@ -102,6 +121,7 @@ class LocalSharing(Sharing):
         super().__init__()
         self._writer = SharedWriter(0, lambda change: self._shared.notify(change), sweeps=False)
         self._writer.open()
+        self._lock = threading.Lock()
         self._shared = Shared(self)
 
     def _open(self, spec: ClientSpec) -> ClientBackend:
@@ -128,7 +148,22 @@ class LocalSharing(Sharing):
     def table(self) -> Table:
         return self._writer.store
 
-    def write(self, write: Write) -> Awaitable[Any]:
-        return self._writer.write(write)
+    @property
+    def writable(self) -> bool:
+        return True
+
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
+        """Carry out `work` in place: outside of a cluster writes do not wait, so that no event loop is needed."""
+        try:
+            work.send(None)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        work.close()
+        raise RuntimeError("outside of a cluster only writes and reads of `shared` can be waited for in a thread")
+
+    async def write(self, write: Write) -> Any:
+        with self._lock:  # threads write, too; nothing is awaited in it
+            return await self._writer.write(write)
 
     async def ready(self) -> None: ...

@@ -6,8 +6,8 @@ Followers call their leaders over it, and the copy of the shared dictionary is k
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 from eggcluster.errors import (
     LeaderGone,
@@ -17,6 +17,7 @@ from eggcluster.errors import (
     RemoteError,
     RequestTimeout,
     SharedFull,
+    SharedTooLarge,
 )
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.frame import RequestKey
@@ -35,14 +36,21 @@ from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.recovery import AskMaster, read_copy
 from eggcluster.worker.sharing.shared import Shared
 from eggcluster.worker.sharing.shared_client import ClientBackend
-from eggcluster.worker.sharing.sharing import Sharing, is_running, run_in
+from eggcluster.worker.sharing.sharing import Sharing, is_running, run_in, wait_in
 
 DELAY_RESET_AFTER = 1.0  # seconds of a connection after which the next one is opened at once
 FIRST_RECONNECT_DELAY = 0.05  # seconds between short connections; without an agent they wait in the backlog
 MAX_RECONNECT_DELAY = 1.0  # seconds
 WELCOME_TIMEOUT = 24 * 3600.0  # seconds; until there is an agent, the connection waits in its backlog
 WRITE_TIMEOUT = 5.0  # seconds, as for a request
-_REFUSALS = {"SharedFull": SharedFull, "TypeError": TypeError, "ValueError": ValueError}
+_REFUSALS = {
+    "SharedFull": SharedFull,
+    "SharedTooLarge": SharedTooLarge,
+    "TypeError": TypeError,
+    "ValueError": ValueError,
+}
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("eggcluster.cluster_client")
 
@@ -146,6 +154,13 @@ class Uplink(Sharing):
     @property
     def table(self) -> Table | None:
         return self._copy if self._has_copy.is_set() else None
+
+    @property
+    def writable(self) -> bool:
+        return self._connection is not None
+
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
+        return wait_in(self._loop, work, timeout)
 
     def write(self, write: Write) -> Awaitable[Any]:
         return run_in(self._loop, self._write(write))
