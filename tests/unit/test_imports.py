@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "http": {"errors", "wording", "model", "kernel"},
     "worker": {"http", "errors", "wording", "packing", "model", "kernel", "options", "ipc", "logs"},
     "template": {"errors", "wording", "model", "kernel", "ipc", "worker"},
+    "integrations": {"errors", "worker"},
     "cluster": {"errors", "wording", "model", "kernel", "options", "ipc", "master"},
     "testing": {"errors", "wording", "model", "ipc", "worker", "cluster"},
     "cli": {"errors", "wording", "model", "kernel", "options", "runtime", "master", "cluster"},

@@ -129,7 +129,7 @@ class SharingHub(Sharing):
     def writable(self) -> bool:
         return self._writer.restored.is_set()
 
-    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None, *, blocks: bool) -> T:
         return wait_in(self._loop, work, timeout)
 
     def write(self, write: Write) -> Awaitable[Any]:

@@ -57,8 +57,8 @@ class SharedBackend(Protocol):
         """Whether a write begins at once: there is an agent, and it takes writes."""
         raise NotImplementedError
 
-    def wait(self, work: Coroutine[Any, Any, _T], timeout: float | None) -> _T:
-        """Carry out `work` in the worker's event loop, and wait for it in this thread; RuntimeError in the loop."""
+    def wait(self, work: Coroutine[Any, Any, _T], timeout: float | None, *, blocks: bool) -> _T:
+        """Carry out `work` in the worker's event loop, and wait for it in this thread, as `Shared.wait`."""
         raise NotImplementedError
 
     def ready(self) -> Awaitable[None]:
@@ -142,12 +142,17 @@ class Shared(Mapping[str, Any]):
         agent may go in the next moment all the same."""
         return self._backend.writable
 
-    def wait(self, work: Coroutine[Any, Any, _T], timeout: float | None = None) -> _T:
+    def wait(self, work: Coroutine[Any, Any, _T], timeout: float | None = None, *, blocks: bool = False) -> _T:
         """Carry out a write, or a coroutine that makes several, and wait for its result in this thread:
         `shared.wait(shared.increment("n"))` in a WSGI view. It runs in the worker's event loop, so it costs no loop of
         its own. Raise what it raises, RequestTimeout after `timeout` seconds (the write may be carried out all the
-        same), and RuntimeError in the event loop itself: `await` there."""
-        return self._backend.wait(work, timeout)
+        same), and RuntimeError in the event loop itself: `await` there.
+
+        With `blocks=True` the event loop may wait, too, for libraries that know no other way: it stands still until the
+        agent answers over a second connection, and reads its own write only when it runs again. LeaderGone if there is
+        no agent.
+        """
+        return self._backend.wait(work, timeout, blocks=blocks)
 
     async def set(self, key: str, value: Any, *, ttl: float | None = None) -> int:
         """Set the key, for good or for `ttl` seconds; return the new version."""

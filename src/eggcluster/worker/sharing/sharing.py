@@ -5,9 +5,11 @@ import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from eggcluster.errors import RequestTimeout
+from eggcluster.kernel.threads import start_daemon
 from eggcluster.model.shared.shared_store import Write
 from eggcluster.model.shared.shared_table import Table
 from eggcluster.worker.sharing.client_spec import ClientSpec, ClusterClient
@@ -105,12 +107,32 @@ def wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], timeo
         raise RequestTimeout(f"no answer within {timeout:g}s") from None
 
 
+def start_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Start an event loop in a daemon thread of its own, which ends when the loop is stopped."""
+    loop = asyncio.new_event_loop()
+
+    def live() -> None:
+        loop.run_forever()
+        loop.close()
+
+    start_daemon(live, name=name)
+    return loop
+
+
 def is_running(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether this code runs in `loop`; False in a thread without a loop, and while a module is imported."""
     try:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+def _has_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class LocalSharing(Sharing):
@@ -121,7 +143,7 @@ class LocalSharing(Sharing):
         super().__init__()
         self._writer = SharedWriter(0, lambda change: self._shared.notify(change), sweeps=False)
         self._writer.open()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a subscriber may write, too
         self._shared = Shared(self)
 
     def _open(self, spec: ClientSpec) -> ClientBackend:
@@ -152,15 +174,12 @@ class LocalSharing(Sharing):
     def writable(self) -> bool:
         return True
 
-    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
-        """Carry out `work` in place: outside of a cluster writes do not wait, so that no event loop is needed."""
-        try:
-            work.send(None)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        work.close()
-        raise RuntimeError("outside of a cluster only writes and reads of `shared` can be waited for in a thread")
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None, *, blocks: bool) -> T:
+        """Carry out `work` in an event loop of its own. There is no agent to wait for."""
+        if not _has_loop():
+            return asyncio.run(work)
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(asyncio.run, work).result()
 
     async def write(self, write: Write) -> Any:
         with self._lock:  # threads write, too; nothing is awaited in it

@@ -36,13 +36,15 @@ from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.recovery import AskMaster, read_copy
 from eggcluster.worker.sharing.shared import Shared
 from eggcluster.worker.sharing.shared_client import ClientBackend
-from eggcluster.worker.sharing.sharing import Sharing, is_running, run_in, wait_in
+from eggcluster.worker.sharing.sharing import Sharing, is_running, run_in, start_loop, wait_in
 
 DELAY_RESET_AFTER = 1.0  # seconds of a connection after which the next one is opened at once
 FIRST_RECONNECT_DELAY = 0.05  # seconds between short connections; without an agent they wait in the backlog
 MAX_RECONNECT_DELAY = 1.0  # seconds
 WELCOME_TIMEOUT = 24 * 3600.0  # seconds; until there is an agent, the connection waits in its backlog
 WRITE_TIMEOUT = 5.0  # seconds, as for a request
+SIDE_TIMEOUT = 0.5  # seconds, once, until a second connection stands
+NO_WORKER = 0  # the worker id of an uplink that never has a copy
 _REFUSALS = {
     "SharedFull": SharedFull,
     "SharedTooLarge": SharedTooLarge,
@@ -77,6 +79,7 @@ class Uplink(Sharing):
         self._latest: DirectConnection | None = None  # welcomed, or not yet
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
+        self._side: Uplink | None = None
         self._shared: Shared | None = None
         self._master_knows = False  # that this worker may have a copy
         self._following = TaskSet()
@@ -109,6 +112,9 @@ class Uplink(Sharing):
             self._connecting.cancel()
             self._following.cancel()
             await asyncio.wait([self._connecting])
+        if self._side is not None:
+            await run_in(self._side._loop, self._side.close())
+            self._side.soon(self._side._loop.stop)
         return True
 
     def agent_gone(self, generation: int) -> None:
@@ -117,6 +123,8 @@ class Uplink(Sharing):
         self._gone = max(self._gone, generation)
         if self._latest is not None:
             self._leave_dead(self._latest)
+        if self._side is not None:
+            self._side.soon(self._side.agent_gone, generation)
 
     def _leave_dead(self, connection: DirectConnection) -> None:
         """Close a connection to an agent that is known dead. One that is still in the backlog stays: an agent says its
@@ -157,13 +165,33 @@ class Uplink(Sharing):
 
     @property
     def writable(self) -> bool:
-        return self._connection is not None
+        return self._here()._connection is not None
 
-    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None) -> T:
-        return wait_in(self._loop, work, timeout)
+    def wait(self, work: Coroutine[Any, Any, T], timeout: float | None, *, blocks: bool) -> T:
+        if not blocks or not is_running(self._loop):
+            return wait_in(self._loop, work, timeout)
+        side = self._side = self._side or self._beside()
+        if side._connection is None:
+            work.close()
+            raise LeaderGone("there is no agent now; nothing was written")
+        return wait_in(side._loop, work, timeout)
+
+    def _beside(self) -> "Uplink":
+        """Return another uplink of this worker, with a thread and an event loop of its own: it writes while this loop is
+        blocked. It has no copy, and the agent does not count it as a worker that may have one."""
+        side = Uplink(self._worker_spec, start_loop("egg-shared"), NO_WORKER, self._ask_master)
+        side._gone = self._gone
+        with contextlib.suppress(RequestTimeout):
+            wait_in(side._loop, side._welcomed.wait(), SIDE_TIMEOUT)
+        return side
+
+    def _here(self) -> "Uplink":
+        """Return the uplink whose event loop this code runs in."""
+        return self._side if self._side is not None and is_running(self._side._loop) else self
 
     def write(self, write: Write) -> Awaitable[Any]:
-        return run_in(self._loop, self._write(write))
+        here = self._here()
+        return run_in(here._loop, here._write(write))
 
     def ready(self) -> Awaitable[Any]:
         return run_in(self._loop, self._has_copy.wait())
