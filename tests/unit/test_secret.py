@@ -28,7 +28,7 @@ def secret_file(base: Path, content: bytes = MATERIAL, mode: int = 0o600) -> Pat
     return path
 
 
-def parse(base: Path, **options: object) -> ResolvedOptions:
+def parse(base: Path, **options: str) -> ResolvedOptions:
     return parse_options(base_dir=str(base), environ={}, **options)
 
 

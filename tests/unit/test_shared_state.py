@@ -4,16 +4,20 @@ import asyncio
 import inspect
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, SharedFull, SharedNotReady
+from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, RequestTimeout, SharedFull, SharedNotReady
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.model.shared.shared_table import Table
+from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.leader import Leader
 from eggcluster.worker.sharing.shared import Change, Shared
@@ -800,3 +804,95 @@ def test_the_public_methods_call_their_argument_a_listener() -> None:
         methods = ("on_change", "off_change") if owner is Shared else ("subscribe", "unsubscribe")
         for method in methods:
             assert "listener" in inspect.signature(getattr(owner, method)).parameters, (owner, method)
+
+
+def test_a_thread_waits_for_a_write_and_the_loop_must_not(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            hub = await here.agent(share)
+            (one,) = await workers(here, 1)
+            assert await asyncio.to_thread(lambda: one.wait(one.increment("n"), 20)) == 1
+            assert await asyncio.to_thread(lambda: hub.shared.wait(hub.shared.increment("n"))) == 2
+            await one.set("text", "")
+            with pytest.raises(TypeError, match="only a number"):
+                await asyncio.to_thread(lambda: one.wait(one.increment("text")))
+            for shared in (one, hub.shared):
+                with pytest.raises(RuntimeError, match="await here, or use a thread"):
+                    shared.wait(shared.increment("n"))
+
+    run(scene())
+
+
+def test_a_wait_in_a_thread_ends_at_its_timeout(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent()
+            (one,) = await workers(here, 1)
+
+            async def endless() -> None:
+                await asyncio.Event().wait()
+
+            with pytest.raises(RequestTimeout, match=r"no answer within 0\.01s"):
+                await asyncio.to_thread(lambda: one.wait(endless(), 0.01))
+
+    run(scene())
+
+
+def test_it_is_writable_while_there_is_an_agent(run: Run, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with site(tmp_path) as here:
+            await here.agent(share)
+            (one,) = await workers(here, 1)
+            assert one.writable
+            here.kill_agent()
+            await until(lambda: not one.writable)
+            await here.agent(share)
+            await until(lambda: one.writable)
+
+    run(scene())
+
+
+def test_outside_of_a_cluster_waiting_works_in_a_loop_and_without_one() -> None:
+    shared = LocalSharing().shared
+
+    async def work() -> Any:
+        return shared.wait(shared.increment("n"))
+
+    assert shared.writable
+    assert shared.wait(shared.increment("n")) == 1
+    assert asyncio.run(work()) == 2
+    assert shared.wait(shared.admit("w", 1, 60)) is True
+    assert shared.wait(shared.admit("w", 1, 60)) is False
+    assert len(shared.admissions("w", 60)) == 1
+    left = shared.seconds_left("w")
+    assert left is not None
+    assert 50 < left <= 60
+    assert shared.seconds_left("n") is None
+    with pytest.raises(KeyError):
+        shared.seconds_left("nothing")
+
+
+@pytest.mark.parametrize(("limit", "window", "amount"), [(0, 1, 1), (8001, 1, 1), (1, 0, 1), (1, 1, -1)])
+def test_what_cannot_be_a_window_is_refused(limit: int, window: float, amount: int) -> None:
+    shared = LocalSharing().shared
+    with pytest.raises(ValueError, match=r"admit: the limit|is not a duration"):
+        shared.wait(shared.admit("k", limit, window, amount))
+
+
+def test_threads_that_ask_at_once_get_one_dictionary() -> None:
+    """Each would wait for its own copy, and the last one replaced the others."""
+    context, barrier = WorkerContext(), threading.Barrier(8)
+    make = context._make_sharing
+
+    def slowly() -> Sharing:
+        time.sleep(0.01)  # the others look meanwhile
+        return make()
+
+    context._make_sharing = slowly  # type: ignore[method-assign]
+
+    def ask(_: int) -> Shared:
+        barrier.wait(20)
+        return context.sharing.shared
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(map(id, threads.map(ask, range(8))))) == 1

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from eggcluster.errors import FrameError, SharedFull
 from eggcluster.model.shared import shared_store
 from eggcluster.model.shared.shared_copy import CopyMark, problem_of_copy, problem_of_mark
-from eggcluster.model.shared.shared_store import CompareAndSet, Delete, Increment, Set, Store, Write, decode
+from eggcluster.model.shared.shared_store import (
+    Admit,
+    CompareAndSet,
+    Delete,
+    Increment,
+    Set,
+    Store,
+    Write,
+    decode,
+)
 from eggcluster.model.shared.shared_table import EPOCH_BITS, Change, SharedEntry, Table, TableCopy
 
 pack = msgspec.msgpack.encode
@@ -55,6 +64,44 @@ def test_compare_and_set_wins_only_with_the_current_version() -> None:
     assert store.carry_out(CompareAndSet("k", version, pack("c")), 0) == version + 1
     assert store.carry_out(CompareAndSet("k", version, pack("d")), 0) is None, "another write was faster"
     assert values(store) == {"k": "c"}
+
+
+def test_increment_without_create_leaves_what_is_missing() -> None:
+    store = Store()
+    assert store.carry_out(Increment("n", 1, create=False), 0) is None
+    assert (values(store), store.changes) == ({}, [])
+    store.carry_out(Set("n", pack(4)), 0)
+    assert store.carry_out(Increment("n", 1, create=False), 0) == 5
+
+
+def test_a_moving_window_admits_its_limit_and_more_only_when_it_has_moved() -> None:
+    store = Store()
+    assert [store.carry_out(Admit("k", 3, 10), now) for now in (0, 4, 5, 6)] == [True, True, True, False]
+    assert store.carry_out(Admit("k", 3, 10), 9.9) is False
+    assert [store.carry_out(Admit("k", 3, 10), 10) for _ in range(2)] == [True, False], "the first one has left it"
+    assert [store.carry_out(Admit("k", 3, 10, 2), now) for now in (14, 15)] == [False, True]
+    assert store.find("k", 25) is None
+
+
+def test_what_is_refused_changes_nothing_and_what_is_no_window_cannot_admit() -> None:
+    store = Store()
+    assert store.carry_out(Admit("k", 1, 10, 2), 0) is False
+    assert store.changes == []
+    for value in ("text", 7, b"odd"):
+        store.carry_out(Set("k", pack(value)), 0)
+        with pytest.raises(TypeError, match="only what `admit` has made can admit"):
+            store.carry_out(Admit("k", 5, 10), 0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.integers(1, 3)), max_size=60), st.integers(1, 5))
+def test_no_window_ever_holds_more_than_its_limit(steps: list[tuple[float, int]], limit: int) -> None:
+    store, now, admitted = Store(), 0.0, list[float]()
+    for step, amount in steps:
+        now += step
+        within = [instant for instant in admitted if instant > now - 5.0]
+        fits = len(within) + amount <= limit
+        assert store.carry_out(Admit("k", limit, 5.0, amount), now) is fits
+        admitted += [now] * amount * fits
 
 
 def test_increment_counts_from_zero_and_keeps_the_time_that_is_left() -> None:

@@ -5,7 +5,7 @@ docs/integrations.md. Runs in the agent and the app workers.
 """
 
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
 from eggcluster import EggclusterError
 from eggcluster.integrations import not_installed
@@ -27,7 +27,7 @@ class ClusterStorage(Storage, MovingWindowSupport):
     """The storage for synchronous code. In an event loop it blocks the worker while the agent answers, as that of Redis
     does: slowapi has no other way. Where there is a choice, use the asynchronous one there."""
 
-    STORAGE_SCHEME: ClassVar = ["eggcluster"]
+    STORAGE_SCHEME: list[str] | None = ["eggcluster"]  # noqa: RUF012  # as the library declares it
 
     def __init__(self, uri: str = "eggcluster://", wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
@@ -65,7 +65,7 @@ class ClusterStorage(Storage, MovingWindowSupport):
 class AsyncClusterStorage(AsyncStorage, AsyncMovingWindowSupport):
     """The storage for coroutines, in any event loop of a worker."""
 
-    STORAGE_SCHEME: ClassVar = ["async+eggcluster"]
+    STORAGE_SCHEME: list[str] | None = ["async+eggcluster"]  # noqa: RUF012
 
     def __init__(self, uri: str = "async+eggcluster://", wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions=wrap_exceptions)

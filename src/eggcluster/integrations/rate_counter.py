@@ -61,7 +61,8 @@ class RateCounter:
     # -- carrying it out -------------------------------------------------------------------------------
 
     def in_thread(self, work: Coroutine[Any, Any, T], served: T, refused: T) -> T:
-        """Carry it out and wait in this thread, be it the event loop's; answer as `unavailable` says if that is impossible now."""
+        """Carry it out and wait in this thread, be it the event loop's. Answer as `unavailable` says if that is
+        impossible now."""
         if not self.is_available():
             work.close()
             return self._answer("there is no agent now", served, refused)

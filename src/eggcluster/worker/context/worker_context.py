@@ -6,6 +6,7 @@ Outside of a cluster there is one context for the whole process.
 import asyncio
 import importlib
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +41,7 @@ class WorkerContext:
         self.run_lifespan: Callable[..., Awaitable[None]] | None = None  # else the application itself runs it
         self._spec_and_loop: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
         self._sharing: Sharing | None = None
+        self._making = threading.Lock()
         self._dead_agent = 0
         self.is_template = False  # the process imports the application for workers that are forked from it
         self.preloaded: Preloaded | None = None
@@ -109,10 +111,15 @@ class WorkerContext:
     def sharing(self) -> "Sharing":
         """The same, imported and made at the first use, so that a worker that shares nothing does not pay for it."""
         if self._sharing is None:
-            self._sharing = self._make_sharing()
-            self._sharing.agent_gone(self._dead_agent)
-            self._sharing.on_declare = lambda repeat: self.declare_sharing(lambda context: repeat(context.sharing))
+            with self._making:  # WSGI threads may be the first to ask, several at once
+                self._sharing = self._sharing or self._begin_sharing()
         return self._sharing
+
+    def _begin_sharing(self) -> "Sharing":
+        sharing = self._make_sharing()
+        sharing.agent_gone(self._dead_agent)
+        sharing.on_declare = lambda repeat: self.declare_sharing(lambda context: repeat(context.sharing))
+        return sharing
 
     def _make_sharing(self) -> "Sharing":
         if self._spec_and_loop is None:

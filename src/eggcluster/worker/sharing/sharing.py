@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from eggcluster.errors import RequestTimeout
+from eggcluster.errors import RemoteError, RequestTimeout, SharedFull, SharedTooLarge
 from eggcluster.kernel.threads import start_daemon
 from eggcluster.model.shared.shared_store import Write
 from eggcluster.model.shared.shared_table import Table
@@ -19,6 +19,12 @@ from eggcluster.worker.sharing.shared_client import ClientBackend, Declare, Shar
 from eggcluster.worker.sharing.shared_writer import SharedWriter
 
 T = TypeVar("T")
+REFUSALS: dict[str, type[Exception]] = {
+    "SharedFull": SharedFull,
+    "SharedTooLarge": SharedTooLarge,
+    "TypeError": TypeError,
+    "ValueError": ValueError,
+}
 IN_THE_LOOP = "this code runs in the worker's event loop, which must not wait for itself: await here, or use a thread"
 
 
@@ -105,6 +111,11 @@ def wait_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], timeo
             raise
         future.cancel()
         raise RequestTimeout(f"no answer within {timeout:g}s") from None
+
+
+def refusal(kind: str, text: str) -> Exception:
+    """Return the agent's reason why it has refused a write, as the error that the writer gets."""
+    return REFUSALS[kind](text) if kind in REFUSALS else RemoteError(kind, text, "")
 
 
 def start_loop(name: str) -> asyncio.AbstractEventLoop:

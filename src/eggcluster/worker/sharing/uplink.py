@@ -6,6 +6,7 @@ Followers call their leaders over it, and the copy of the shared dictionary is k
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
@@ -16,8 +17,6 @@ from eggcluster.errors import (
     NoLeader,
     RemoteError,
     RequestTimeout,
-    SharedFull,
-    SharedTooLarge,
 )
 from eggcluster.ipc.direct_connection import DirectConnection
 from eggcluster.ipc.frame import RequestKey
@@ -36,7 +35,7 @@ from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.recovery import AskMaster, read_copy
 from eggcluster.worker.sharing.shared import Shared
 from eggcluster.worker.sharing.shared_client import ClientBackend
-from eggcluster.worker.sharing.sharing import Sharing, is_running, run_in, start_loop, wait_in
+from eggcluster.worker.sharing.sharing import Sharing, is_running, refusal, run_in, start_loop, wait_in
 
 DELAY_RESET_AFTER = 1.0  # seconds of a connection after which the next one is opened at once
 FIRST_RECONNECT_DELAY = 0.05  # seconds between short connections; without an agent they wait in the backlog
@@ -45,12 +44,6 @@ WELCOME_TIMEOUT = 24 * 3600.0  # seconds; until there is an agent, the connectio
 WRITE_TIMEOUT = 5.0  # seconds, as for a request
 SIDE_TIMEOUT = 0.5  # seconds, once, until a second connection stands
 NO_WORKER = 0  # the worker id of an uplink that never has a copy
-_REFUSALS = {
-    "SharedFull": SharedFull,
-    "SharedTooLarge": SharedTooLarge,
-    "TypeError": TypeError,
-    "ValueError": ValueError,
-}
 
 T = TypeVar("T")
 
@@ -80,6 +73,7 @@ class Uplink(Sharing):
         self._welcomed = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._side: Uplink | None = None
+        self._making = threading.Lock()
         self._shared: Shared | None = None
         self._master_knows = False  # that this worker may have a copy
         self._following = TaskSet()
@@ -95,10 +89,11 @@ class Uplink(Sharing):
 
     @property
     def shared(self) -> Shared:
-        if self._shared is None:
-            self._shared = Shared(self)
-            self.soon(self._follow)
-        return self._shared
+        with self._making:  # several threads may ask at once
+            if self._shared is None:
+                self._shared = Shared(self)
+                self.soon(self._follow)
+            return self._shared
 
     async def start(self) -> None:
         await self._welcomed.wait()
@@ -177,8 +172,8 @@ class Uplink(Sharing):
         return wait_in(side._loop, work, timeout)
 
     def _beside(self) -> "Uplink":
-        """Return another uplink of this worker, with a thread and an event loop of its own: it writes while this loop is
-        blocked. It has no copy, and the agent does not count it as a worker that may have one."""
+        """Return another uplink of this worker, with a thread and an event loop of its own: it writes while this loop
+        is blocked. It has no copy, and the agent does not count it as a worker that may have one."""
         side = Uplink(self._worker_spec, start_loop("egg-shared"), NO_WORKER, self._ask_master)
         side._gone = self._gone
         with contextlib.suppress(RequestTimeout):
@@ -199,7 +194,7 @@ class Uplink(Sharing):
     async def _write(self, write: Write) -> Any:
         result, kind, text = await self._ask("write", write, WRITE_TIMEOUT)
         if kind is not None:
-            raise _REFUSALS[kind](text) if kind in _REFUSALS else RemoteError(kind, text, "")
+            raise refusal(kind, text)
         return result
 
     # -- asking ----------------------------------------------------------------------------------------
