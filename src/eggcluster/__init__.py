@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from eggcluster.worker.agent.agent import Agent as Agent
     from eggcluster.worker.app.application import Application as Application
     from eggcluster.worker.context.current import messenger as messenger
-    from eggcluster.worker.context.current import shared as shared
     from eggcluster.worker.context.secret import secret as secret
     from eggcluster.worker.schedule.runner import scheduled_for as scheduled_for
     from eggcluster.worker.schedule.strategy import ScheduleStrategy as ScheduleStrategy
@@ -75,7 +74,6 @@ _HOMES = {
     "parse_options": "options",
     "scheduled_for": "worker.schedule.runner",
     "secret": "worker.context.secret",
-    "shared": "worker.context.current",
     "start_cluster": "cluster",
     **dict.fromkeys(
         (

@@ -114,6 +114,12 @@ def test_a_moving_window_is_exact_over_four_workers(project: Project, way: str) 
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_workers_that_are_threads_count_together_from_the_first_hit_on(project: Project, way: str) -> None:
+    cluster = start(project, way, "refuse", "--start-mode", "thread")
+    check_none_refused_in_vain(hammered(cluster, "/moving"))
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_fixed_window_is_exact_over_four_workers(project: Project, way: str) -> None:
     hits = hammered(start(project, way), "/fixed")
     began, ended = admitted(hits)

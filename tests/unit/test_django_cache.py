@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-import eggcluster
 from eggcluster.integrations.django import Cache
-from eggcluster.worker.context.current import current_context
+from eggcluster.worker.context.current import current_context, shared_for_module
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +74,7 @@ def test_timeouts_are_the_given_one_the_default_or_none() -> None:
     cache.set("given", 1, 50)
     cache.set("default", 1)
     cache.set("for good", 1, None)
-    shared = eggcluster.shared
+    shared = shared_for_module()
     left = [shared.seconds_left(f"django::{cache.make_key(key)}") for key in ("given", "default", "for good")]
     assert left[0] is not None and left[1] is not None  # noqa: PT018
     assert 0 < left[0] <= 50 < left[1] <= 100
@@ -86,7 +85,7 @@ def test_touch_gives_a_new_time_to_live_and_keeps_the_value() -> None:
     cache = make()
     cache.set("k", "v", 10)
     assert cache.touch("k", 1000) is True
-    left = eggcluster.shared.seconds_left(f"django::{cache.make_key('k')}")
+    left = shared_for_module().seconds_left(f"django::{cache.make_key('k')}")
     assert left is not None
     assert left > 900
     assert cache.get("k") == "v"
@@ -100,7 +99,7 @@ def test_incr_and_decr_count_and_keep_the_time_to_live() -> None:
     assert cache.incr("n", 10) == 51
     assert cache.decr("n") == 50
     assert cache.decr("n", -5) == 55
-    assert eggcluster.shared.seconds_left(f"django::{cache.make_key('n')}") is not None
+    assert shared_for_module().seconds_left(f"django::{cache.make_key('n')}") is not None
 
 
 def test_what_is_missing_or_no_number_is_not_counted() -> None:
@@ -158,7 +157,7 @@ def test_the_oldest_entries_make_room() -> None:
 
 
 def test_a_full_dictionary_makes_room_in_the_cache_and_not_in_the_rest() -> None:
-    cache, shared = make(), eggcluster.shared
+    cache, shared = make(), shared_for_module()
     shared.wait(shared.set("the application's", 1))
     for number in range(140):
         cache.set(f"k{number}", bytes(63 * 1024))  # more than 8 MiB in all

@@ -14,9 +14,8 @@ from limits.aio.strategies import MovingWindowRateLimiter as AsyncMovingWindowRa
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
-import eggcluster
 from eggcluster.integrations import limits as integration
-from eggcluster.worker.context.current import current_context
+from eggcluster.worker.context.current import current_context, shared_for_module
 from tests.waiting import wait_until
 
 STRATEGIES = [FixedWindowRateLimiter, MovingWindowRateLimiter]
@@ -89,7 +88,7 @@ def test_the_same_in_coroutines(strategy: Any) -> None:
 
 
 def test_reset_forgets_only_what_is_the_storages() -> None:
-    shared = eggcluster.shared
+    shared = shared_for_module()
     shared.wait(shared.set("the application's", 1))
     kept = storage()
     kept.incr("a", 100)
@@ -106,7 +105,7 @@ def test_any_key_is_kept() -> None:
 
 @pytest.mark.parametrize(("setting", "admits"), [("serve", True), ("refuse", False)])
 def test_without_room_the_setting_answers(setting: str, admits: bool, caplog: pytest.LogCaptureFixture) -> None:
-    shared = eggcluster.shared
+    shared = shared_for_module()
 
     async def fill() -> None:
         for number in range(10_000):

@@ -1,6 +1,6 @@
 """Drop-ins for libraries that need Redis or the like elsewhere. Each module is imported only by the application.
 
-They use public names of this package alone. A module whose library is missing says in one line what to install.
+They stand on what an application may use, too. A module whose library is missing says in one line what to install.
 """
 
 

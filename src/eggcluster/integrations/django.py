@@ -11,8 +11,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-from eggcluster import LeaderGone, SharedFull, SharedNotReady, SharedTooLarge, shared
+from eggcluster import LeaderGone, SharedFull, SharedNotReady, SharedTooLarge
 from eggcluster.integrations import not_installed
+from eggcluster.worker.context.current import shared_for_module
 
 try:
     from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
@@ -45,7 +46,7 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
         self._prefix = f"django:{location}:"
         self._until_count = 0  # new keys that this worker may write before it counts them all again
         self._log_again_at = 0.0
-        _ = shared.writable  # asks for a copy
+        self._shared = shared_for_module()  # now, so that each worker that imports this starts with a copy
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -54,7 +55,7 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
 
     def has_key(self, key: str, version: int | None = None) -> bool:
         try:
-            return self._name(key, version) in shared
+            return self._name(key, version) in self._shared
         except SharedNotReady:
             return False
 
@@ -75,28 +76,28 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
     # -- writing in threads ------------------------------------------------------------------------------
 
     def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
-        shared.wait(self.aset(key, value, timeout, version))
+        self._shared.wait(self.aset(key, value, timeout, version))
 
     def add(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        return shared.wait(self.aadd(key, value, timeout, version))
+        return self._shared.wait(self.aadd(key, value, timeout, version))
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        return shared.wait(self.atouch(key, timeout, version))
+        return self._shared.wait(self.atouch(key, timeout, version))
 
     def delete(self, key: str, version: int | None = None) -> bool:
-        return shared.wait(self.adelete(key, version))
+        return self._shared.wait(self.adelete(key, version))
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> Any:
-        return shared.wait(self.aincr(key, delta, version))
+        return self._shared.wait(self.aincr(key, delta, version))
 
     def set_many(self, data: dict[str, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> list[str]:
-        return shared.wait(self.aset_many(data, timeout, version))
+        return self._shared.wait(self.aset_many(data, timeout, version))
 
     def delete_many(self, keys: Iterable[str], version: int | None = None) -> None:
-        shared.wait(self.adelete_many(keys, version))
+        self._shared.wait(self.adelete_many(keys, version))
 
     def clear(self) -> None:
-        shared.wait(self.aclear())
+        self._shared.wait(self.aclear())
 
     # -- writing in coroutines ---------------------------------------------------------------------------
 
@@ -106,10 +107,10 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
     async def aadd(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         name, ttl, raw = self._name(key, version), self._ttl(timeout), _packed(value)
         if ttl is not None and ttl <= 0:  # it would have expired at once
-            return name not in shared
+            return name not in self._shared
         try:
             await self._make_room(name)
-            return await self._with_room(lambda: shared.compare_and_set(name, 0, raw, ttl=ttl)) is not None
+            return await self._with_room(lambda: self._shared.compare_and_set(name, 0, raw, ttl=ttl)) is not None
         except SharedFull as error:
             self._log(error)
             return False
@@ -117,20 +118,20 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
     async def atouch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         name, ttl = self._name(key, version), self._ttl(timeout)
         if ttl is not None and ttl <= 0:
-            return await _again(lambda: shared.delete(name))
-        await shared.ready()
-        while known := shared.version(name):
-            raw = shared.get(name)  # read after the version: if it is newer than that, the write is refused
-            if raw is not None and await shared.compare_and_set(name, known, raw, ttl=ttl) is not None:
+            return await _again(lambda: self._shared.delete(name))
+        await self._shared.ready()
+        while known := self._shared.version(name):
+            raw = self._shared.get(name)  # read after the version: if it is newer than that, the write is refused
+            if raw is not None and await self._shared.compare_and_set(name, known, raw, ttl=ttl) is not None:
                 return True
         return False
 
     async def adelete(self, key: str, version: int | None = None) -> bool:
         name = self._name(key, version)
-        return await _again(lambda: shared.delete(name))
+        return await _again(lambda: self._shared.delete(name))
 
     async def aincr(self, key: str, delta: int = 1, version: int | None = None) -> Any:
-        result = await shared.increment(self._name(key, version), delta, create=False)
+        result = await self._shared.increment(self._name(key, version), delta, create=False)
         if result is None:
             raise ValueError(f"Key {key!r} not found")
         return result
@@ -145,8 +146,8 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
         await _each(keys, lambda key: self.adelete(key, version))
 
     async def aclear(self) -> None:
-        await shared.ready()
-        await _each([name for name in shared if name.startswith(self._prefix)], shared.delete)
+        await self._shared.ready()
+        await _each([name for name in self._shared if name.startswith(self._prefix)], self._shared.delete)
 
     # -- values and keys ---------------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
 
     def _value(self, name: str, default: Any) -> Any:
         try:
-            raw = shared[name]
+            raw = self._shared[name]
         except (KeyError, SharedNotReady):  # a cache may miss
             return default
         return pickle.loads(raw) if isinstance(raw, bytes) else raw
@@ -169,13 +170,13 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
         """Set the key; return False if the value is not kept, and neither is what was there before."""
         name, ttl, raw = self._name(key, version), self._ttl(timeout), _packed(value)
         if ttl is not None and ttl <= 0:
-            await _again(lambda: shared.delete(name))
+            await _again(lambda: self._shared.delete(name))
             return True
         try:
             await self._make_room(name)
-            await self._with_room(lambda: _again(lambda: shared.set(name, raw, ttl=ttl)))
+            await self._with_room(lambda: _again(lambda: self._shared.set(name, raw, ttl=ttl)))
         except SharedFull as error:
-            await _again(lambda: shared.delete(name))
+            await _again(lambda: self._shared.delete(name))
             self._log(error)
             return False
         return True
@@ -185,12 +186,12 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
     async def _make_room(self, name: str) -> None:
         """Cull if there are too many entries. They are counted once in a while, because that takes a millisecond: at
         most a sixteenth above MAX_ENTRIES is written by each worker in between."""
-        await shared.ready()
-        if name in shared:
+        await self._shared.ready()
+        if name in self._shared:
             return
         self._until_count -= 1
         if self._until_count < 0:
-            names = [each for each in shared if each.startswith(self._prefix)]
+            names = [each for each in self._shared if each.startswith(self._prefix)]
             if len(names) >= self._max_entries:
                 await self._cull(names)
             self._until_count = min(max(self._max_entries - len(names) - 1, 0), self._max_entries // 16)
@@ -202,13 +203,13 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
         except SharedTooLarge:
             raise
         except SharedFull:
-            await self._cull([each for each in shared if each.startswith(self._prefix)])
+            await self._cull([each for each in self._shared if each.startswith(self._prefix)])
             return await write()
 
     async def _cull(self, names: list[str]) -> None:
         """Delete the entries that were written longest ago, one in CULL_FREQUENCY; all of them at 0."""
         count = len(names) // self._cull_frequency if self._cull_frequency else len(names)
-        await _each(sorted(names, key=shared.version)[: max(count, 1)], shared.delete)
+        await _each(sorted(names, key=self._shared.version)[: max(count, 1)], self._shared.delete)
 
     def _log(self, error: SharedFull) -> None:
         now = time.monotonic()

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Coroutine
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from eggcluster import MessengerError, SharedNotReady, shared
+from eggcluster import MessengerError, SharedNotReady
+from eggcluster.worker.context.current import shared_for_module
 
 PREFIX = "limits:"
 MAX_PLAIN_KEY = 900  # bytes; a longer key is kept by its hash, because a client may choose a part of it
@@ -36,27 +37,27 @@ class RateCounter:
             raise ValueError(f"eggcluster://: unknown option {min(given)!r}; there are unavailable and timeout")
         self._silent_until = 0.0
         self._log_again_at = 0.0
-        _ = shared.writable  # asks for a copy now, so that a worker that imports this starts with one
+        self._shared = shared_for_module()  # now, so that each worker that imports this starts with a copy
 
     # -- what to do ------------------------------------------------------------------------------------
 
     def count(self, key: str, expiry: float, amount: int) -> Coroutine[Any, Any, int]:
         """Count hits in a fixed window, which begins with the first one; return the sum."""
-        return shared.increment(_key("n", key), amount, ttl=expiry)
+        return self._shared.increment(_key("n", key), amount, ttl=expiry)
 
     def admit(self, key: str, limit: int, expiry: float, amount: int) -> Coroutine[Any, Any, bool]:
         """Record hits in a moving window if the limit allows them."""
-        return shared.admit(_key("w", key), limit, expiry, amount)
+        return self._shared.admit(_key("w", key), limit, expiry, amount)
 
     async def clear(self, key: str) -> None:
         """Forget a key, of both kinds."""
         for kind in ("n", "w"):
-            await shared.delete(_key(kind, key))
+            await self._shared.delete(_key(kind, key))
 
     async def reset(self) -> int:
         """Forget all keys; return how many there were."""
-        keys = [key for key in shared if key.startswith(PREFIX)]
-        return sum(await asyncio.gather(*(shared.delete(key) for key in keys)))
+        keys = [key for key in self._shared if key.startswith(PREFIX)]
+        return sum(await asyncio.gather(*(self._shared.delete(key) for key in keys)))
 
     # -- carrying it out -------------------------------------------------------------------------------
 
@@ -67,7 +68,7 @@ class RateCounter:
             work.close()
             return self._answer("there is no agent now", served, refused)
         try:
-            return shared.wait(work, self.timeout, blocks=True)
+            return self._shared.wait(work, self.timeout, blocks=True)
         except (MessengerError, TimeoutError) as error:
             return self._fail(error, served, refused)
 
@@ -83,7 +84,7 @@ class RateCounter:
 
     def is_available(self) -> bool:
         """Return whether a hit would be counted now."""
-        return shared.writable and time.monotonic() >= self._silent_until
+        return self._shared.writable and time.monotonic() >= self._silent_until
 
     def _fail(self, error: Exception, served: T, refused: T) -> T:
         if isinstance(error, TimeoutError):
@@ -102,14 +103,14 @@ class RateCounter:
     def counted(self, key: str) -> int:
         """Return the sum of a fixed window."""
         try:
-            return int(shared.get(_key("n", key), 0))
+            return int(self._shared.get(_key("n", key), 0))
         except SharedNotReady:
             return 0 if self.unavailable == "serve" else sys.maxsize
 
     def window_end(self, key: str) -> float:
         """Return when a fixed window ends, in seconds of `time.time`; now if there is none."""
         try:
-            left = shared.seconds_left(_key("n", key))
+            left = self._shared.seconds_left(_key("n", key))
         except (KeyError, SharedNotReady):
             left = None
         return time.time() + (left or 0.0)
@@ -118,7 +119,7 @@ class RateCounter:
         """Return when the oldest hit in a moving window was, in seconds of `time.time`, and how many there are."""
         now = time.time()
         try:
-            ages = shared.admissions(_key("w", key), expiry)
+            ages = self._shared.admissions(_key("w", key), expiry)
         except SharedNotReady:
             return now, 0 if self.unavailable == "serve" else limit
         return now - (ages[0] if ages else 0.0), len(ages)

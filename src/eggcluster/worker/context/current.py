@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from eggcluster.worker.sharing.shared import Shared
 
     messenger: Messenger
-    shared: Shared
 
 
 NO_WORKER_THREAD = (
@@ -108,16 +107,19 @@ def sharing_for_module(find: Any) -> Any:
     return WorkerProxy(lambda: find(current_context().sharing))
 
 
+def shared_for_module() -> "Shared":
+    """Return the shared dictionary, as `app.shared` does, for a module that knows no `app`."""
+    shared: Shared = sharing_for_module(lambda sharing: sharing.shared)
+    return shared
+
+
 def _owns_process() -> bool:
     """Return whether this process has one worker only: then its context needs no lookup."""
     return _context.default.role is not None
 
 
 def __getattr__(name: str) -> Any:
-    """PEP 562: `messenger`, once it is known whether this process has one worker only, and `shared`, whose copy
-    is asked for at its first use."""
-    if name == "shared":
-        return WorkerProxy(lambda: current_context().sharing.shared)
+    """PEP 562: `messenger`, once it is known whether this process has one worker only."""
     if name != "messenger":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return current_context().messenger if _owns_process() else WorkerProxy(lambda: current_context().messenger)
