@@ -183,6 +183,29 @@ def test_rate_limiter_counts_over_all_workers(project: Project, mode: str) -> No
     assert counts == {"requests:a": 10, "requests:b": 1, "requests:c": 1}
 
 
+def test_flask_limiter_counts_over_all_workers(project: Project, mode: str) -> None:
+    cluster = run(project, "flask_limiter")
+
+    def ask(path: str, key: str) -> int:
+        return cluster.get(path, headers={"x-api-key": key}).status_code
+
+    assert [ask("/reports", "a") for _ in range(5)] == [200] * 3 + [429] * 2
+    assert [ask("/", "a") for _ in range(12)] == [200] * 10 + [429] * 2
+    answer = cluster.get("/reports", headers={"x-api-key": "b"})
+    assert answer.json()["worker"] in cluster.workers().values()
+    assert answer.headers["x-ratelimit-remaining"] == "2", "each client has its own count"
+
+
+def test_django_cache_has_what_one_worker_computes_in_all(project: Project, mode: str) -> None:
+    cluster = run(project, "django_cache")
+    report = cluster.get("/report").json()["report"]
+    assert report["by"] in cluster.workers().values()
+    all_say(cluster, "/report", "worker", lambda answer: answer["report"] == report)
+    assert [cluster.get("/visits/home").json()["visits"] for _ in range(10)] == list(range(1, 11))
+    assert cluster.get("/visits/other").json()["visits"] == 1
+    assert [cluster.get("/forget").json()["was there"] for _ in range(2)] == [True, False]
+
+
 def test_rate_limiter_serves_at_once_while_there_is_no_agent(project: Project, mode: str) -> None:
     """An agent that stands still looks like one that is being replaced, for as long as the test needs. A write waits 5
     seconds for it."""

@@ -2,15 +2,22 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cluster.harness import Launched, Project
+from tests.cluster.harness import TEMPLATES, Launched, Project
 from tests.cluster.remote import connect, obedient
 from tests.waiting import wait_until
 
+MODES = [
+    "--start-mode process",
+    "--start-mode thread",
+    *(["--start-mode interpreter"] if sys.version_info >= (3, 14) else []),
+    *(["--preload"] if TEMPLATES else []),
+]
 DERIVED = "return eggcluster.secret('cookies').hex()"
 OF_THE_AGENT = "return await messenger.request('run', [given, None], to='agent')"
 
@@ -20,10 +27,12 @@ SAYS = """
 import eggcluster
 from eggcluster import Application
 
+KEY = eggcluster.secret("cookies")  # where the module is imported, as for a setting
+
 async def say(scope, receive, send):
     if scope["type"] != "http":
         return
-    ours, agents = eggcluster.secret("cookies"), await app.messenger.request("key", to="agent")
+    ours, agents = KEY, await app.messenger.request("key", to="agent")
     text = f"{app.slot} {ours.hex()} {agents}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
     await send({"type": "http.response.body", "body": text})
@@ -65,9 +74,9 @@ def keys(cluster: Launched) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("mode", ["process", "thread"])
-def test_all_workers_have_one_key_even_after_a_reload(project: Project, mode: str) -> None:
-    cluster = project.write(app=SAYS, agent=KEEPS).start("--workers", "2", "--start-mode", mode).wait_ready()
+@pytest.mark.parametrize("how", MODES)
+def test_all_workers_have_one_key_even_after_a_reload(project: Project, how: str) -> None:
+    cluster = project.write(app=SAYS, agent=KEEPS).start("--workers", "2", *how.split()).wait_ready()
     before = all_said(cluster)
     assert len(before) == 1
     assert cluster.command("reload", "--agent").returncode == 0

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from eggcluster.integrations.culling import pace_of
 from eggcluster.integrations.django import Cache
-from eggcluster.worker.context.current import current_context, shared_for_module
+from eggcluster.worker.context.current import current_context, shared_dictionary
+from eggcluster.worker.context.worker_context import declared_outside
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +17,10 @@ def empty() -> Iterator[None]:
     """Each test has a dictionary of its own."""
     context = current_context()
     context._sharing = None
+    pace_of.cache_clear()
     yield
     context._sharing = None
+    pace_of.cache_clear()
 
 
 def make(location: str = "", **params: Any) -> Any:
@@ -74,7 +78,7 @@ def test_timeouts_are_the_given_one_the_default_or_none() -> None:
     cache.set("given", 1, 50)
     cache.set("default", 1)
     cache.set("for good", 1, None)
-    shared = shared_for_module()
+    shared = shared_dictionary()
     left = [shared.seconds_left(f"django::{cache.make_key(key)}") for key in ("given", "default", "for good")]
     assert left[0] is not None and left[1] is not None  # noqa: PT018
     assert 0 < left[0] <= 50 < left[1] <= 100
@@ -85,7 +89,7 @@ def test_touch_gives_a_new_time_to_live_and_keeps_the_value() -> None:
     cache = make()
     cache.set("k", "v", 10)
     assert cache.touch("k", 1000) is True
-    left = shared_for_module().seconds_left(f"django::{cache.make_key('k')}")
+    left = shared_dictionary().seconds_left(f"django::{cache.make_key('k')}")
     assert left is not None
     assert left > 900
     assert cache.get("k") == "v"
@@ -99,7 +103,7 @@ def test_incr_and_decr_count_and_keep_the_time_to_live() -> None:
     assert cache.incr("n", 10) == 51
     assert cache.decr("n") == 50
     assert cache.decr("n", -5) == 55
-    assert shared_for_module().seconds_left(f"django::{cache.make_key('n')}") is not None
+    assert shared_dictionary().seconds_left(f"django::{cache.make_key('n')}") is not None
 
 
 def test_what_is_missing_or_no_number_is_not_counted() -> None:
@@ -156,8 +160,39 @@ def test_the_oldest_entries_make_room() -> None:
     assert kept == list(range(10, 31))
 
 
+def test_all_objects_of_one_cache_count_together() -> None:
+    """Django makes an object for each thread, and in an event loop for each request."""
+    bounds = {"MAX_ENTRIES": 160}
+    counted = []
+
+    class Counting(Cache):
+        def __init__(self) -> None:
+            super().__init__("", {"OPTIONS": bounds})
+            names = self._culling.names
+            self._culling.names = lambda: counted.append(1) or names()  # type: ignore[method-assign,func-returns-value]
+
+    for number in range(33):
+        Counting().set(f"k{number}", number)
+    assert len(counted) == 3, "once in 160 / 16 new keys, and the first time"
+
+
+def test_an_object_for_each_request_leaves_nothing_behind_outside_of_a_cluster() -> None:
+    make()
+    before = len(declared_outside)
+    for _ in range(5):
+        make()
+    assert len(declared_outside) == before
+
+
+def test_a_location_that_begins_like_another_is_apart() -> None:
+    one, other = make("a"), make("a:b")
+    other.set("k", 1)
+    one.clear()
+    assert other.get("k") == 1
+
+
 def test_a_full_dictionary_makes_room_in_the_cache_and_not_in_the_rest() -> None:
-    cache, shared = make(), shared_for_module()
+    cache, shared = make(), shared_dictionary()
     shared.wait(shared.set("the application's", 1))
     for number in range(140):
         cache.set(f"k{number}", bytes(63 * 1024))  # more than 8 MiB in all

@@ -4,16 +4,15 @@
 and the app workers.
 """
 
-import asyncio
-import logging
 import pickle
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
+from urllib.parse import quote
 
-from eggcluster import LeaderGone, SharedFull, SharedNotReady, SharedTooLarge
+from eggcluster import LeaderGone, SharedFull, SharedNotReady
 from eggcluster.integrations import not_installed
-from eggcluster.worker.context.current import shared_for_module
+from eggcluster.integrations.culling import Culling, side_by_side
+from eggcluster.worker.context.current import shared_dictionary
 
 try:
     from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
@@ -23,11 +22,8 @@ except ModuleNotFoundError as error:
     raise not_installed("django", "django") from None
 
 MAX_ENTRIES = 5000  # of the 10,000 keys that may be shared; the application has keys of its own
-LOG_INTERVAL = 10.0  # seconds between two warnings of one worker about values that were not kept
-PARALLEL = 256  # writes that one call has under way
 
 T = TypeVar("T")
-_logger = logging.getLogger("eggcluster.cache")
 
 
 class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
@@ -43,10 +39,9 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
         options = params.get("OPTIONS", {})
         limit = options.get("MAX_ENTRIES", params.get("MAX_ENTRIES", MAX_ENTRIES))
         super().__init__({**params, "OPTIONS": {**options, "MAX_ENTRIES": limit}})
-        self._prefix = f"django:{location}:"
-        self._until_count = 0  # new keys that this worker may write before it counts them all again
-        self._log_again_at = 0.0
-        self._shared = shared_for_module()  # now, so that each worker that imports this starts with a copy
+        self._prefix = f"django:{quote(location, safe='')}:"  # no prefix of another location's
+        self._shared = shared_dictionary()  # now, so that each worker that imports this starts with a copy
+        self._culling = Culling(self._prefix, self._max_entries, self._cull_frequency)
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -109,11 +104,11 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
         if ttl is not None and ttl <= 0:  # it would have expired at once
             return name not in self._shared
         try:
-            await self._make_room(name)
-            return await self._with_room(lambda: self._shared.compare_and_set(name, 0, raw, ttl=ttl)) is not None
+            added = await self._culling.write(name, lambda: self._shared.compare_and_set(name, 0, raw, ttl=ttl))
         except SharedFull as error:
-            self._log(error)
+            self._culling.log(error)
             return False
+        return added is not None
 
     async def atouch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         name, ttl = self._name(key, version), self._ttl(timeout)
@@ -139,15 +134,15 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
     async def aset_many(
         self, data: dict[str, Any], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> list[str]:
-        kept = await _each(data.items(), lambda item: self._set(item[0], item[1], timeout, version))
+        kept = await side_by_side(data.items(), lambda item: self._set(item[0], item[1], timeout, version))
         return [key for key, is_kept in zip(data, kept, strict=True) if not is_kept]
 
     async def adelete_many(self, keys: Iterable[str], version: int | None = None) -> None:
-        await _each(keys, lambda key: self.adelete(key, version))
+        await side_by_side(keys, lambda key: self.adelete(key, version))
 
     async def aclear(self) -> None:
         await self._shared.ready()
-        await _each([name for name in self._shared if name.startswith(self._prefix)], self._shared.delete)
+        await side_by_side(self._culling.names(), self._shared.delete)
 
     # -- values and keys ---------------------------------------------------------------------------------
 
@@ -173,49 +168,12 @@ class Cache(BaseCache):  # type: ignore[misc]  # Django has no types
             await _again(lambda: self._shared.delete(name))
             return True
         try:
-            await self._make_room(name)
-            await self._with_room(lambda: _again(lambda: self._shared.set(name, raw, ttl=ttl)))
+            await self._culling.write(name, lambda: _again(lambda: self._shared.set(name, raw, ttl=ttl)))
         except SharedFull as error:
             await _again(lambda: self._shared.delete(name))
-            self._log(error)
+            self._culling.log(error)
             return False
         return True
-
-    # -- room --------------------------------------------------------------------------------------------
-
-    async def _make_room(self, name: str) -> None:
-        """Cull if there are too many entries. They are counted once in a while, because that takes a millisecond: at
-        most a sixteenth above MAX_ENTRIES is written by each worker in between."""
-        await self._shared.ready()
-        if name in self._shared:
-            return
-        self._until_count -= 1
-        if self._until_count < 0:
-            names = [each for each in self._shared if each.startswith(self._prefix)]
-            if len(names) >= self._max_entries:
-                await self._cull(names)
-            self._until_count = min(max(self._max_entries - len(names) - 1, 0), self._max_entries // 16)
-
-    async def _with_room(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Carry out a write; if `shared` is full, cull and try once more."""
-        try:
-            return await write()
-        except SharedTooLarge:
-            raise
-        except SharedFull:
-            await self._cull([each for each in self._shared if each.startswith(self._prefix)])
-            return await write()
-
-    async def _cull(self, names: list[str]) -> None:
-        """Delete the entries that were written longest ago, one in CULL_FREQUENCY; all of them at 0."""
-        count = len(names) // self._cull_frequency if self._cull_frequency else len(names)
-        await _each(sorted(names, key=self._shared.version)[: max(count, 1)], self._shared.delete)
-
-    def _log(self, error: SharedFull) -> None:
-        now = time.monotonic()
-        if now >= self._log_again_at:
-            self._log_again_at = now + LOG_INTERVAL
-            _logger.warning("a value is not cached: %s", error)
 
 
 def _packed(value: Any) -> Any:
@@ -231,11 +189,3 @@ async def _again(write: Callable[[], Awaitable[T]]) -> T:
         return await write()
     except LeaderGone:
         return await write()
-
-
-async def _each(items: Iterable[Any], write: Callable[[Any], Awaitable[T]]) -> list[T]:
-    """Carry out the writes side by side, PARALLEL at a time; return their results in order."""
-    left, done = list(items), list[T]()
-    for begin in range(0, len(left), PARALLEL):
-        done += await asyncio.gather(*(write(each) for each in left[begin : begin + PARALLEL]))
-    return done

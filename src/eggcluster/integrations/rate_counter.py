@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from eggcluster import MessengerError, SharedNotReady
-from eggcluster.worker.context.current import shared_for_module
+from eggcluster.worker.context.current import shared_dictionary
 
 PREFIX = "limits:"
 MAX_PLAIN_KEY = 900  # bytes; a longer key is kept by its hash, because a client may choose a part of it
@@ -37,7 +37,7 @@ class RateCounter:
             raise ValueError(f"eggcluster://: unknown option {min(given)!r}; there are unavailable and timeout")
         self._silent_until = 0.0
         self._log_again_at = 0.0
-        self._shared = shared_for_module()  # now, so that each worker that imports this starts with a copy
+        self._shared = shared_dictionary()  # now, so that each worker that imports this starts with a copy
 
     # -- what to do ------------------------------------------------------------------------------------
 

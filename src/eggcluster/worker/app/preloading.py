@@ -23,7 +23,7 @@ def prepare(spec: WorkerSpec) -> LogHandler:
     """Make this process a template for `spec`, with the module path and the log of an app worker. OptionsError if the
     log cannot be configured."""
     escape_own_lines()
-    become_template()
+    become_template(spec.secret)
     add_base_dir(spec)
     return configure_logs(spec.options, SPEAKER, spec.log_level)
 

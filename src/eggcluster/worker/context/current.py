@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from eggcluster.ipc.messenger import NO_CLUSTER, Messenger
 from eggcluster.kernel.per_worker import PerWorker
 from eggcluster.model.messages.role import Role
+from eggcluster.worker.context.declarations import SharingUse
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.context.worker_proxy import WorkerProxy
 
 if TYPE_CHECKING:
     from eggcluster.worker.sharing.shared import Shared
+    from eggcluster.worker.sharing.sharing import Sharing
 
     messenger: Messenger
 
@@ -37,9 +39,11 @@ def current_context() -> WorkerContext:
     return _context.get()
 
 
-def become_template() -> WorkerContext:
-    """Make this process one that imports the application for app workers, which are forked from it."""
+def become_template(secret: bytes) -> WorkerContext:
+    """Make this process one that imports the application for app workers, which are forked from it. `secret` is their
+    cluster's: what the import derives from it holds for all of them."""
     context = _context.default
+    context.secret = secret
     context.take_role(Role.APP)
     context.is_template = True
     context.messenger.why_closed = IN_TEMPLATE
@@ -103,14 +107,18 @@ def sharing_for_module(find: Any) -> Any:
     found = find(current_context().sharing)
     if _owns_process() and not current_context().is_template:
         return found
-    current_context().declare_sharing(lambda context: find(context.sharing))
+    current_context().declare_sharing(SharingUse(find))
     return WorkerProxy(lambda: find(current_context().sharing))
 
 
-def shared_for_module() -> "Shared":
-    """Return the shared dictionary, as `app.shared` does, for a module that knows no `app`."""
-    shared: Shared = sharing_for_module(lambda sharing: sharing.shared)
+def shared_dictionary() -> "Shared":
+    """Return the shared dictionary, as `app.shared` does, for code that knows no `app`. May be called often."""
+    shared: Shared = sharing_for_module(_shared_of)
     return shared
+
+
+def _shared_of(sharing: "Sharing") -> "Shared":
+    return sharing.shared
 
 
 def _owns_process() -> bool:

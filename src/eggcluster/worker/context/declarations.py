@@ -17,13 +17,16 @@ from eggcluster.model.messages.role import Role
 _OURS = __name__.partition(".")[0]
 
 
+Repeat = Callable[[Any], object]  # does for the worker of a context what a module has done during its import
+
+
 class Declaring(Protocol):
     """The part of a worker's context that is needed to declare, and to repeat."""
 
     messenger: Messenger
 
     def messenger_for_role(self, role: Role) -> Messenger: ...
-    def declare(self, repeat: Callable[[Any], object]) -> None: ...
+    def declare(self, repeat: Repeat) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,18 @@ class Declaration:
 
     kind: tuple[str, Role] | None
     module: str
-    repeat: Callable[[Any], object]
+    repeat: Repeat
+
+
+@dataclass(frozen=True)
+class SharingUse:
+    """Takes from a worker's sharing, with `find`, what a module keeps. It equals another one with that `find`, so that
+    what is asked for again and again is declared once."""
+
+    find: Callable[[Any], object]
+
+    def __call__(self, context: Any) -> object:
+        return self.find(context.sharing)
 
 
 class DeclaringHandlers(Handlers):

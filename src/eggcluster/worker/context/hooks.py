@@ -11,7 +11,7 @@ from eggcluster.ipc.messenger import Messenger
 from eggcluster.kernel.awaitable_event import AwaitableEvent
 from eggcluster.kernel.tasks import is_cancellation, take_turns
 from eggcluster.model.messages.role import Role
-from eggcluster.worker.context.current import current_context, messenger_for, shared_for_module, sharing_for_module
+from eggcluster.worker.context.current import current_context, messenger_for, shared_dictionary, sharing_for_module
 from eggcluster.worker.context.registrations import Hook, Registrations
 from eggcluster.worker.function_calls import call_off_loop
 
@@ -86,7 +86,7 @@ class Hooks:
     def shared(self) -> "Shared":
         """A small dictionary that every worker reads from its own memory, and writes through the agent. Use it at the
         module's top level, so that the worker starts with a copy. See docs/shared-state.md."""
-        return shared_for_module()
+        return shared_dictionary()
 
     def cluster(self, cls: type[_T], *, name: str | None = None, timeout: float = 5.0) -> "ClusterClient[_T]":
         """Begin a client of class `cls` that all workers share: `agent.cluster(RegistryClient).create(url=...)` makes

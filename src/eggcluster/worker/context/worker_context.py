@@ -15,7 +15,7 @@ from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.logs import configure_logs
 from eggcluster.model.messages.role import Role
-from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
+from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, Repeat, SharingUse, calling_module
 from eggcluster.worker.context.preloaded import Preloaded
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 MASTER_TIMEOUT = 5.0  # seconds for an answer of the master's to the package's own code
 Own = TypeVar("Own", bound="Registrations")
-declared_outside: list[Declaration] = []  # by modules that were imported before this process had a worker
+declared_outside: dict[tuple[str, Repeat], Declaration] = {}
+"""What modules have declared that were imported before this process had a worker: once for each module."""
 
 
 class WorkerContext:
@@ -39,13 +40,14 @@ class WorkerContext:
         self._handlers = DeclaringHandlers(self)
         self.messenger = Messenger(role or Role.APP, self._handlers)
         self.run_lifespan: Callable[..., Awaitable[None]] | None = None  # else the application itself runs it
+        self.secret = b""  # the cluster's; empty outside of a cluster
         self._spec_and_loop: tuple[WorkerSpec, asyncio.AbstractEventLoop] | None = None
         self._sharing: Sharing | None = None
         self._making = threading.Lock()
         self._dead_agent = 0
         self.is_template = False  # the process imports the application for workers that are forked from it
         self.preloaded: Preloaded | None = None
-        self._shared_in_template: list[Callable[[WorkerContext], object]] = []
+        self._shared_in_template: list[SharingUse] = []
 
     def take_role(self, role: Role) -> None:
         """Set the role of this worker."""
@@ -55,16 +57,12 @@ class WorkerContext:
     def start_as(self, spec: WorkerSpec, loop: asyncio.AbstractEventLoop) -> None:
         """Set what this worker is to be, and its event loop. Share what the template of this worker has declared."""
         self._spec_and_loop = spec, loop
+        self.secret = spec.secret
         self._dead_agent = spec.dead_agent
         if self._shared_in_template:
             self._sharing = None  # the template's leads nowhere
             for repeat in self._shared_in_template:
                 repeat(self)
-
-    @property
-    def secret(self) -> bytes:
-        """The cluster's secret; empty outside of a cluster."""
-        return self._spec_and_loop[0].secret if self._spec_and_loop is not None else b""
 
     def messenger_for_role(self, role: Role) -> Messenger:
         """Return this worker's messenger, or one that is never attached if the worker has another role."""
@@ -82,13 +80,14 @@ class WorkerContext:
         """Send this worker's log lines where the options say; raise OptionsError if that is impossible."""
         configure_logs(options, speaker, level).run_in(loop)
 
-    def declare(self, repeat: "Callable[[WorkerContext], object]") -> None:
+    def declare(self, repeat: Repeat) -> None:
         """Record what a module does while it is imported: `repeat` does the same for every other worker that imports
         it."""
         if self.role is None:
-            declared_outside.append(Declaration(None, calling_module(), repeat))
+            module = calling_module()
+            declared_outside.setdefault((module, repeat), Declaration(None, module, repeat))
 
-    def declare_sharing(self, repeat: "Callable[[WorkerContext], object]") -> None:
+    def declare_sharing(self, repeat: SharingUse) -> None:
         """Record what a module shares. A template only declares it, and each worker that is forked from it repeats
         that."""
         if self.is_template:
@@ -118,7 +117,7 @@ class WorkerContext:
     def _begin_sharing(self) -> "Sharing":
         sharing = self._make_sharing()
         sharing.agent_gone(self._dead_agent)
-        sharing.on_declare = lambda repeat: self.declare_sharing(lambda context: repeat(context.sharing))
+        sharing.on_declare = lambda repeat: self.declare_sharing(SharingUse(repeat))
         return sharing
 
     def _make_sharing(self) -> "Sharing":

@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
@@ -20,7 +19,7 @@ from eggcluster.ipc.messenger import Messenger
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.model.messages.role import Role
 from eggcluster.options import ResolvedOptions
-from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, calling_module
+from eggcluster.worker.context.declarations import Declaration, DeclaringHandlers, Repeat, calling_module
 from eggcluster.worker.context.worker_context import WorkerContext, declared_outside
 from eggcluster.worker.threads.module_graph import lies_in, reachable_modules
 
@@ -86,7 +85,7 @@ class SharedModules:
     def _for(self, context: "ThreadWorkerContext", root: ModuleType) -> list[Declaration]:
         """Return the declarations that hold for `context`: those of its cluster and role, and those of the modules that
         `root` imports."""
-        declared = [*declared_outside, *self._declared]
+        declared = [*declared_outside.values(), *self._declared]
         if all(each.kind == context.kind for each in declared):
             return declared
         found = frozenset(reachable_modules(root, context.spec.options.base_dir))
@@ -154,7 +153,7 @@ class ThreadWorkerContext(WorkerContext):
     ) -> None:
         """Do nothing: the process has configured its logs, and this worker's lines carry its name from the start."""
 
-    def declare(self, repeat: Callable[[WorkerContext], object]) -> None:
+    def declare(self, repeat: Repeat) -> None:
         if self.importing:
             declaration = Declaration(self.kind, calling_module(), repeat)
             self._repeated.add(declaration)

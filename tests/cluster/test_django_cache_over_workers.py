@@ -1,5 +1,6 @@
 """Django's cache with real workers: what one writes all read, and what has to be atomic is."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -9,6 +10,7 @@ from tests.cluster.harness import Launched, Project
 from tests.waiting import wait_until
 
 CLIENTS, EACH = 8, 50
+MODES = ("process", "thread", *(("interpreter",) if sys.version_info >= (3, 14) else ()))
 
 SETUP = """
 import django, os
@@ -65,8 +67,8 @@ async def app(scope, receive, send):
 WAYS = {"wsgi": WSGI, "asgi": ASGI}
 
 
-def start(project: Project, way: str) -> Launched:
-    return project.write(app=WAYS[way]).start("--workers", "4").wait_ready()
+def start(project: Project, way: str, mode: str = "process") -> Launched:
+    return project.write(app=WAYS[way]).start("--workers", "4", "--start-mode", mode).wait_ready()
 
 
 def everywhere(cluster: Launched) -> dict[str, str]:
@@ -91,9 +93,10 @@ def test_all_workers_read_what_one_writes_even_after_a_reload(project: Project, 
     wait_until(lambda: set(everywhere(cluster).values()) == {"7"}, "the new ones read it, too")
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
-def test_incr_and_add_are_atomic_over_all_workers(project: Project, way: str) -> None:
-    cluster = start(project, way)
+def test_incr_and_add_are_atomic_over_all_workers(project: Project, way: str, mode: str) -> None:
+    cluster = start(project, way, mode)
     cluster.get("/set/0")
 
     def work(number: int) -> tuple[str, list[str]]:

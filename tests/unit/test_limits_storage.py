@@ -1,8 +1,6 @@
 """The storages for `limits`, without a cluster: the strategies of that library, and the URI's options."""
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +13,7 @@ from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from eggcluster.integrations import limits as integration
-from eggcluster.worker.context.current import current_context, shared_for_module
+from eggcluster.worker.context.current import current_context, shared_dictionary
 from tests.waiting import wait_until
 
 STRATEGIES = [FixedWindowRateLimiter, MovingWindowRateLimiter]
@@ -88,7 +86,7 @@ def test_the_same_in_coroutines(strategy: Any) -> None:
 
 
 def test_reset_forgets_only_what_is_the_storages() -> None:
-    shared = shared_for_module()
+    shared = shared_dictionary()
     shared.wait(shared.set("the application's", 1))
     kept = storage()
     kept.incr("a", 100)
@@ -105,7 +103,7 @@ def test_any_key_is_kept() -> None:
 
 @pytest.mark.parametrize(("setting", "admits"), [("serve", True), ("refuse", False)])
 def test_without_room_the_setting_answers(setting: str, admits: bool, caplog: pytest.LogCaptureFixture) -> None:
-    shared = shared_for_module()
+    shared = shared_dictionary()
 
     async def fill() -> None:
         for number in range(10_000):
@@ -135,18 +133,3 @@ def test_a_wrong_option_is_refused(uri: str, why: str) -> None:
 def test_a_moving_window_has_a_largest_limit() -> None:
     with pytest.raises(ValueError, match="is not in 1 to 8000"):
         storage().acquire_entry("k", 8001, 60)
-
-
-@pytest.mark.parametrize(("module", "library"), [("limits", "limits"), ("django", "django")])
-def test_a_missing_library_is_one_line(module: str, library: str) -> None:
-    source = (
-        "import sys\n"
-        "class Missing:\n"
-        "    def find_spec(self, name, *more):\n"
-        f"        if name == {library!r}: raise ModuleNotFoundError(name=name)\n"
-        "sys.meta_path.insert(0, Missing())\n"
-        f"try: import eggcluster.integrations.{module}\n"
-        "except ImportError as error: print(error)"
-    )
-    said = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True).stdout
-    assert said == f"eggcluster.integrations.{module} needs a library: pip install 'eggcluster[{module}]'\n"

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from tests.waiting import wait_until
 
 LIMIT = 100
 CLIENTS = 8
+MODES = ("thread", *(("interpreter",) if sys.version_info >= (3, 14) else ()))  # the ways to share a process
 SECONDS = 3.0  # of hammering
 
 Hit = tuple[bool, float, float]  # whether it was admitted, and an instant before and after
@@ -114,8 +116,9 @@ def test_a_moving_window_is_exact_over_four_workers(project: Project, way: str) 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_workers_that_are_threads_count_together_from_the_first_hit_on(project: Project, way: str) -> None:
-    cluster = start(project, way, "refuse", "--start-mode", "thread")
+@pytest.mark.parametrize("mode", MODES)
+def test_workers_in_one_process_count_together_from_the_first_hit_on(project: Project, mode: str, way: str) -> None:
+    cluster = start(project, way, "refuse", "--start-mode", mode)
     check_none_refused_in_vain(hammered(cluster, "/moving"))
 
 
