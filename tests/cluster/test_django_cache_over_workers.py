@@ -93,6 +93,18 @@ def test_all_workers_read_what_one_writes_even_after_a_reload(project: Project, 
     wait_until(lambda: set(everywhere(cluster).values()) == {"7"}, "the new ones read it, too")
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reload_with_the_agent_loses_nothing_although_the_cache_is_made_by_the_first_request(
+    project: Project, way: str
+) -> None:
+    """So a new worker has not asked for a copy by itself when the old worker and the old agent close."""
+    cluster = project.write(app=WAYS[way]).start("--workers", "1").wait_ready()
+    cluster.get("/set/7")
+    for _ in range(3):
+        assert cluster.command("reload", "--agent").returncode == 0
+    assert cluster.get("/get/").text.split()[1] == "7"
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", WAYS)
 def test_incr_and_add_are_atomic_over_all_workers(project: Project, way: str, mode: str) -> None:

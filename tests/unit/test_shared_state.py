@@ -10,21 +10,24 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from eggcluster.errors import LeaderGone, NotSerializable, RemoteError, RequestTimeout, SharedFull, SharedNotReady
 from eggcluster.ipc.direct_connection import DirectConnection
+from eggcluster.model.shared.shared_store import Store
 from eggcluster.model.shared.shared_table import Table
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.sharing.follower import Follower
 from eggcluster.worker.sharing.leader import Leader
+from eggcluster.worker.sharing.recovery import SharedRecovery
 from eggcluster.worker.sharing.shared import Change, Shared
 from eggcluster.worker.sharing.sharing import LocalSharing, Sharing
 from tests.unit.conftest import Run
 from tests.unit.site import Site, raw_follower, site
 from tests.unit.wires import until
+from tests.waiting import DEADLINE
 
 
 def share(sharing: Sharing) -> Shared:
@@ -485,6 +488,23 @@ def test_an_agent_whose_workers_are_dead_begins_with_nothing_and_says_so(
             assert await one.increment("n") == 1
 
     run(scene())
+
+
+def test_news_of_workers_do_not_put_off_the_question_which_of_them_live() -> None:
+    """In a reload they come and go all the time, and a dead one must not be waited for until the last copy is gone."""
+
+    async def only_another_lives(action: str) -> list[int]:
+        return [2]
+
+    async def work() -> None:
+        recovery = SharedRecovery(Store(2), [1], False, only_another_lives, lambda: None)
+        running, gone = asyncio.ensure_future(recovery.run()), cast("DirectConnection", object())
+        async with asyncio.timeout(DEADLINE):
+            while not running.done():
+                recovery.leave(gone)
+                await asyncio.sleep(0.01)
+
+    asyncio.run(work())
 
 
 def test_a_copy_that_is_none_is_passed_over(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

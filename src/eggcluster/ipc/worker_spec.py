@@ -35,8 +35,9 @@ class WorkerSpec(Struct, frozen=True):
     which it must have reported. `listening_at` is the listen address to report in `app-start`. `heartbeat_fd` is the
     memory file of its heartbeat page. At `handover_fd` an app worker receives connections that the master has
     accepted; None if there will be none. `reloads` counts the cluster's reloads, for workers that share their modules.
-    `dead_agent` is the generation of the last agent that is known dead; `version` is the version of
-    eggcluster that the master runs.
+    `shares` says that an app worker of the cluster has asked for a copy of the shared dictionary: this one starts with
+    one. `dead_agent` is the generation of the last agent that is known dead; `version` is the version of eggcluster
+    that the master runs.
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's
     inode, and `cluster_fd` its listener, which only the agent inherits. The agent also gets what its predecessor
@@ -57,6 +58,7 @@ class WorkerSpec(Struct, frozen=True):
     cluster_port: str = ""
     cluster_inode: int = 0
     cluster_fd: int | None = None
+    shares: bool = False
     survivors: list[int] = []
     was_shared: bool = False
     dead_agent: int = 0

@@ -291,7 +291,6 @@ class Master:
             agent,
             listeners,
             cluster_fd=listeners.cluster_socket.fileno(),
-            reloads=self.requests.reloads,
             **self.requests.legacy(),
         )
 
@@ -305,8 +304,8 @@ class Master:
                 listeners,
                 listening_at=worker.listening_at,
                 handover_fd=listeners.open_handover(worker),
-                reloads=self.requests.reloads,
                 dead_agent=self.supervisor.roster.dead_agent(),
+                **self.requests.app_legacy(),
             )
 
     def kill_app_workers(self, workers: Sequence[Worker], grace: float) -> None:

@@ -37,7 +37,8 @@ class MasterRequests:
     which of those live.
 
     It writes two fields of a `Worker`: `background`, for the status alone, and `shares`. `survivors` returns the ids of
-    the living app workers that share. `was_shared` says whether an agent has written into the shared dictionary.
+    the living app workers that share. `was_shared` says whether an agent has written into the shared dictionary, and
+    `apps_share` whether an app worker has asked for a copy of it.
     """
 
     def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]], survivors: Callable[[], list[int]]) -> None:
@@ -45,6 +46,7 @@ class MasterRequests:
         self._status = status
         self._survivors = survivors
         self.was_shared = False
+        self.apps_share = False
         self.journal = AgentJournal()
         self.reloads = 0  # how many were requested
         self._close_progress: list[Progress] = []  # one for each request to close
@@ -98,12 +100,19 @@ class MasterRequests:
 
     def legacy(self) -> dict[str, Any]:
         """Return what the agents so far have left for the next one, as fields of its WorkerSpec."""
-        return {"journal": self.journal.entries, "survivors": self._survivors(), "was_shared": self.was_shared}
+        left = {"journal": self.journal.entries, "survivors": self._survivors(), "was_shared": self.was_shared}
+        return {**left, "reloads": self.reloads}
+
+    def app_legacy(self) -> dict[str, Any]:
+        """Return the same of the app workers for the next ones. These start with a copy of the shared dictionary if one
+        has ever asked for it: in a reload they would have none yet when the agent is replaced, and all were lost."""
+        return {"shares": self.apps_share, "reloads": self.reloads}
 
     def _note_sharing(self, worker: Worker) -> None:
         """Note that an app worker asks for a copy of the shared dictionary, or that the agent has written into it."""
         worker.shares = True
         self.was_shared = self.was_shared or isinstance(worker, AgentWorker)
+        self.apps_share = self.apps_share or not isinstance(worker, AgentWorker)
 
     # -- progress -----------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from eggcluster.worker.app.handover_reader import HandoverReader
 from eggcluster.worker.app.interface import Interface, detect_interface
 from eggcluster.worker.app.lifespan import Lifespan
 from eggcluster.worker.app.loading import load_application
+from eggcluster.worker.context.current import shared_dictionary
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.engines.engine import Engine, Load
@@ -65,6 +66,8 @@ class AppLifecycle(Lifecycle):
 
     async def boot(self) -> None:
         self.app.open_schedule(self._loaded_at)
+        if self.spec.shares:
+            shared_dictionary()  # asks for a copy, which `start_sharing` waits for
         await self.start_sharing()
         await self.app.run_start()
         await self.start_sharing()

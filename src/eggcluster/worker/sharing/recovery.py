@@ -53,6 +53,7 @@ class SharedRecovery:
         self._restored = False
         self._dead: set[int] = set()  # died before they answered
         self._began = time.monotonic()
+        self._next_look = self._began + LOOK_INTERVAL
         self._news = asyncio.Event()
 
     def arrive(self, worker_id: int, mark: CopyMark | None, connection: DirectConnection) -> None:
@@ -107,12 +108,14 @@ class SharedRecovery:
             _logger.error("%d shared keys have lost acknowledged values, newer ones were written: %s", len(lost), some)
 
     async def _wait(self) -> None:
-        """Wait for news: from a worker, or from the master about those that are silent."""
+        """Wait for news from a worker. The master is asked about the silent ones in its own rhythm: in a reload, where
+        workers come and go all the time, their news must not put that off until all copies are gone."""
         self._news.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_INTERVAL):
+            async with asyncio.timeout(max(0.0, self._next_look - time.monotonic())):
                 await self._news.wait()
             return
+        self._next_look = time.monotonic() + LOOK_INTERVAL
         with contextlib.suppress(MessengerError, PackingError):  # without an answer, nothing is known to have changed
             self._dead |= self._survivors.keep(convert(await self._ask_master("egg-survivors"), list[int]))
 
