@@ -73,7 +73,7 @@ def test_a_file_that_is_gone_after_the_check_is_a_bad_option(base: Path) -> None
     ],
 )
 def test_a_file_that_is_no_secret_is_refused_in_one_line(base: Path, length: int, mode: int, why: str) -> None:
-    with pytest.raises(OptionsError, match=f"^secret_file: .*secret.? {why}") as caught:
+    with pytest.raises(OptionsError, match=f"^secret_file: .* {why}") as caught:  # the path may be cut
         parse(base, secret_file=str(secret_file(base, bytes(length), mode)))
     assert len(caught.value.problems) == 1
 

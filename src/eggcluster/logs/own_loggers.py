@@ -18,10 +18,12 @@ OWN_NAMES = (
     "eggcluster.access",
     "eggcluster.agent",  # Agent.logger
     "eggcluster.app",  # Application.logger
+    "eggcluster.cache",  # integrations.django
     "eggcluster.cluster_client",
     "eggcluster.http",
     "eggcluster.http.websockets",
     "eggcluster.lifespan",
+    "eggcluster.limits",  # integrations.limits
     "eggcluster.master",
     "eggcluster.messenger",
     "eggcluster.shared",
