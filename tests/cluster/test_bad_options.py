@@ -109,6 +109,15 @@ def test_an_unknown_required_module_is_refused(project: Project) -> None:
         ),
         (["--sticky", "--uds", "egg.sock"], "--sticky: with --uds all clients come from the proxy and have no address"),
         (["--sticky", "--ports", "7001,7002"], "--sticky: with --ports each port belongs to one worker"),
+        (
+            ["--sticky-by", "body:sid"],
+            '--sticky-by: "body:sid" is not a list of address, cookie,',
+        ),
+        (
+            ["--sticky-by", "query:sid", "--ports", "7001,7002"],
+            "--sticky-by: with --ports each port belongs to one worker",
+        ),
+        (["--sticky-by", "address", "--uds", "egg.sock"], "--sticky: with --uds all clients come from the proxy"),
         (["--sticky", "--sticky-via", "bfp"], '--sticky-via: "bfp" is not one of bpf, acceptor; did you mean "bpf"?'),
         (["--sticky-hold", "0"], "--sticky-hold: 0.0 is not a number of seconds above 0"),
         (["--ports", "7001,7001", "-w", "2"], "--ports: 7001 is given more than once"),
@@ -198,6 +207,14 @@ def test_a_key_without_a_certificate_is_refused(project: Project) -> None:
     assert f"--https-key: {shown(key)} needs https_cert, too" in project.refused("--https-key", key).replace(
         "--https-cert", "https_cert"
     )
+
+
+def test_keys_in_requests_with_tls_in_the_worker_are_refused_but_not_addresses(project: Project) -> None:
+    key, certificate = key_pair(project.folder, "own")
+    tls = ("--https-key", key, "--https-cert", certificate)
+    line = project.refused(*tls, "--sticky-by", "address", "--sticky-by", "cookie:sid")
+    assert "--sticky-by: with TLS in the worker a connection cannot go to another worker, so cookie:sid cannot" in line
+    project.start(*tls, "--sticky-by", "address").wait_ready()
 
 
 def test_a_key_that_does_not_fit_is_refused(project: Project) -> None:

@@ -58,6 +58,7 @@ class ClusterOptions:
     fd: int | None = _default(None)
     ports: tuple[int, ...] = _default(())
     sticky: bool = _default(False)
+    sticky_by: tuple[str, ...] = _default(())
     sticky_via: StickyVia = _default("bpf")
     sticky_hold: float = _default(5.0)
     listen_fds: int = _default(0)  # the number of systemd's sockets, counted by `parse_options`; not an option

@@ -7,7 +7,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Name and background", ("name", "daemon", "pid_file", "secret_file")),
     ("TLS", ("https_key", "https_cert", "https_ca", "https_key_password", "debug_port")),
     ("Behind a proxy", ("forwarded_allow_ips", "proxy_protocol", "root_path")),
-    ("One client, one worker", ("sticky", "sticky_via", "sticky_hold")),
+    ("One client, one worker", ("sticky", "sticky_by", "sticky_via", "sticky_hold")),
     (
         "Logs",
         (

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from eggcluster.model.access_log_format import JSON, parse_format
+from eggcluster.model.steering.key_source import ADDRESS, parse_key_source
 from eggcluster.options.admin_address import parse_admin_address
 from eggcluster.wording import near_miss, shown
 
@@ -71,6 +72,17 @@ def header() -> OptionType:
         return taken
 
     return OptionType(plain.expected, str, take)
+
+
+def sticky_way() -> OptionType:
+    """Return the type of a way in which a client's worker is found: by its address, or by a key in its requests."""
+
+    def take(value: object) -> str:
+        if isinstance(value, str) and (value == ADDRESS or parse_key_source(value) is not None):
+            return value
+        raise BadValue
+
+    return OptionType("address, cookie, cookie:NAME, header:NAME or query:NAME", str, take)
 
 
 def access_log_format() -> OptionType:

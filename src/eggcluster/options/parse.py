@@ -9,6 +9,7 @@ from typing import Any
 from eggcluster.errors import OptionsError
 from eggcluster.kernel.cpus import available_cpus
 from eggcluster.model.lives.settings import CLOSE_MARGIN
+from eggcluster.model.steering.key_source import ADDRESS
 from eggcluster.options.checks import files, listening, target, tls
 from eggcluster.options.cluster_options import AUTO, ClusterOptions, ResolvedOptions, default_of
 from eggcluster.options.sources import (
@@ -41,6 +42,7 @@ CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (listening.check_fd, frozenset({"fd"})),
     (listening.check_uds, frozenset({"uds"})),
     (listening.check_sticky, frozenset({"sticky", "uds", "ports"})),
+    (listening.check_sticky_by, frozenset({"sticky_by", "ports", "https_key", "https_cert", "start_mode"})),
     (listening.check_open_files, frozenset({"workers", "start_mode"})),
     (listening.check_recycling, frozenset({"start_mode", "max_rss"})),
     (listening.check_preload, frozenset({"start_mode", "preload", "preload_threads"})),
@@ -139,6 +141,7 @@ def resolve(
         "workers": _workers(given),
         "port": None if fds else _port(given),
         "listen_fds": fds,
+        "sticky": bool(given.get("sticky")) or ADDRESS in given.get("sticky_by", ()),
         "access_log": _access_log(given),
         "name": given.get("name") or default_name(base_dir),
         "close_timeout": _close_timeout(given),

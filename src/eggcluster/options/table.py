@@ -17,6 +17,7 @@ from eggcluster.options.option_type import (
     seconds_or_never,
     size,
     start_mode,
+    sticky_way,
     text,
     whole,
     whole_or,
@@ -109,6 +110,14 @@ OPTIONS = (
         SWITCH,
         "every client keeps its worker, by its address (docs/sticky.md)",
         flags=("--sticky/--no-sticky",),
+    ),
+    row(
+        "sticky_by",
+        many("a list of address, cookie, cookie:NAME, header:NAME or query:NAME", sticky_way()),
+        "what a client's worker is found by; may be repeated, in the order of rank (docs/sticky.md)",
+        "WAY",
+        default="`address` with `--sticky`",
+        is_many=True,
     ),
     row(
         "sticky_via",

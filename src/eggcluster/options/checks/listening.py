@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 
+from eggcluster.model.steering.key_source import key_ways
 from eggcluster.options.checks.files import no_place_for
 from eggcluster.options.cluster_options import ResolvedOptions
 from eggcluster.options.sources import Naming
@@ -55,6 +56,28 @@ def check_sticky(options: ResolvedOptions, name: Naming) -> Iterator[str]:
         yield (
             f"{name('sticky')}: with {name('ports')} each port belongs to one worker, and the client chooses the port; "
             "leave sticky out"
+        )
+
+
+def check_sticky_by(options: ResolvedOptions, name: Naming) -> Iterator[str]:
+    """Check that connections can travel from worker to worker, which keys in requests need."""
+    ways = key_ways(options.sticky_by)
+    if not ways:
+        return
+    if options.https_key or options.https_cert:
+        yield (
+            f"{name('sticky_by')}: with TLS in the worker a connection cannot go to another worker, so {ways[0]} cannot "
+            "be followed; use address, or let a proxy speak TLS"
+        )
+    elif options.start_mode == "interpreter":
+        yield (
+            f"{name('sticky_by')}: with {name('start_mode')} interpreter {ways[0]} cannot be followed; use address, or "
+            "start_mode process or thread"
+        )
+    if options.ports:
+        yield (
+            f"{name('sticky_by')}: with {name('ports')} each port belongs to one worker, and the client chooses the "
+            "port; leave sticky_by out"
         )
 
 

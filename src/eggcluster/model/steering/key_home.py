@@ -1,0 +1,74 @@
+"""Key homes: which worker a request with keys belongs to. Pure; runs in the app workers and the master.
+
+A key that a worker has learned belongs to that worker, named by its part of the key table. A key that no worker has
+learned belongs to a slot, by the same rendezvous hashing as an address (`affinity.py`).
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Self
+
+from eggcluster.model.steering.affinity import home_of
+
+DIGEST_BYTES = 16
+MOST_HOPS = 8  # of one request: after so many handovers it is served where it is
+NOWHERE = 0  # of a part, an incarnation or a slot: none
+
+
+class Part(NamedTuple):
+    """One worker's part of the key table. No two workers have the same `incarnation`."""
+
+    number: int  # from 1
+    incarnation: int
+
+
+NO_PART = Part(NOWHERE, NOWHERE)
+
+
+class Destination(NamedTuple):
+    """Where a request belongs: to the worker with this part, or, if that is NO_PART or gone, to this slot. With neither,
+    any worker will do. `hops` counts its handovers."""
+
+    part: Part = NO_PART
+    slot: int = NOWHERE
+    hops: int = 0
+
+    def pack(self) -> bytes:
+        """Return the destination as the beginning of a handed-over request."""
+        return _PACKED.pack(*self.part, self.slot, self.hops)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> tuple[Self, bytes]:
+        """Return the destination at the beginning of `data`, and what follows it."""
+        number, incarnation, slot, hops = _PACKED.unpack_from(data)
+        return cls(Part(number, incarnation), slot, hops), data[_PACKED.size :]
+
+
+_PACKED = struct.Struct("!HQHB")
+
+
+def destination(
+    digests: Sequence[bytes],
+    find: Callable[[bytes], Part],
+    homes: Mapping[int, Part],
+    own: Part,
+) -> Destination | None:
+    """Return where a request with these keys, the first one of the highest rank, belongs; None: to this worker.
+
+    `find` returns the part of the worker that has learned a key, or NO_PART. `homes` has the slots that take part in
+    the hashing, each with the part of its open worker; NO_PART for a slot whose clients wait. While no slot is open,
+    each worker keeps what it has. `own` is this worker's part.
+    """
+    for digest in digests:
+        part = find(digest)
+        if part != NO_PART:
+            return None if part == own else Destination(part)
+    if not digests or not any(part != NO_PART for part in homes.values()):
+        return None
+    slot = slot_of(digests[0], sorted(homes))
+    return None if homes[slot] == own else Destination(slot=slot)
+
+
+def slot_of(digest: bytes, slots: Sequence[int]) -> int:
+    """Return which of `slots` (in rising order) a key belongs to that no worker has learned."""
+    return home_of(int.from_bytes(digest[:4]), slots)
