@@ -44,7 +44,7 @@ class Bench:
 
     def read(self, slot: int) -> int:
         """How many have come for the worker in `slot` since the last time."""
-        came = [connection for connection, _ in receive(self.ends[slot - 1])]
+        came = [connection for connection, *_ in receive(self.ends[slot - 1])]
         self.received += came
         return len(came)
 

@@ -63,7 +63,7 @@ def test_a_connection_arrives_non_blocking_and_not_inheritable(
     handover: Handover, worker: socket.socket, tls: bool
 ) -> None:
     with send(handover, tls=tls) as client:
-        ((received, speaks_tls),) = receive(worker)
+        ((received, speaks_tls, _),) = receive(worker)
         with received:
             assert speaks_tls is tls
             assert not received.getblocking()
@@ -77,14 +77,14 @@ def test_the_worker_gets_no_more_than_it_asks_for(handover: Handover, worker: so
         for count in (2, 1, 0):
             received = list(receive(worker, 2))
             assert len(received) == count
-            for sock, _ in received:
+            for sock, *_ in received:
                 sock.close()
 
 
 def test_what_a_worker_has_not_received_is_taken_back(handover: Handover, worker: socket.socket) -> None:
     with send(handover) as first, send(handover, tls=True) as second:
-        ((received, _),) = receive(worker, 1)
-        ((back, tls),) = handover.take_back()
+        ((received, _, _),) = receive(worker, 1)
+        ((back, tls, _),) = handover.take_back()
         with received, back:
             assert tls
             assert received.getpeername() == first.getsockname()
@@ -108,7 +108,7 @@ def test_a_worker_that_does_not_read_fills_it_and_makes_room_by_reading(
             sent += 1
             assert sent < 10_000, "it has no bound"
         assert sent > 50
-        for received, _ in receive(worker):
+        for received, *_ in receive(worker):
             received.close()
         assert handover.send(accepted, tls=False)
 
@@ -132,5 +132,5 @@ def test_with_too_many_open_files_a_worker_loses_what_does_not_fit_and_hears_of_
                 os.close(fd)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert not alive(lost)
-        ((received, _),) = receive(worker)
+        ((received, _, _),) = receive(worker)
         received.close()

@@ -115,7 +115,7 @@ def test_what_a_closing_worker_has_no_descriptors_for_is_taken_back() -> None:
         reading.start()
         with few_descriptors(0):
             reading.finish()
-        back = [connection for connection, _ in handover.take_back()]
+        back = [connection for connection, *_ in handover.take_back()]
         assert taken.connections == []
         assert [each.getpeername() for each in back] == [client.getsockname() for client in clients]
         for each in back:

@@ -17,7 +17,7 @@ def nowhere(digest: bytes) -> Part:
 
 @given(DIGESTS, st.integers(1, 4))
 def test_all_workers_agree_and_exactly_one_keeps_the_request(digest: bytes, other: int) -> None:
-    found = {slot: destination([digest], nowhere, PARTS, part) for slot, part in PARTS.items()}
+    found = {slot: destination([digest], nowhere, lambda: PARTS, part) for slot, part in PARTS.items()}
     assert [slot for slot, each in found.items() if each is None] == [slot_of(digest, [1, 2, 3, 4])]
     assert len({each for each in found.values() if each is not None}) == 1
 
@@ -27,14 +27,16 @@ def test_a_learned_key_wins_over_one_of_higher_rank_that_nobody_has_learned(firs
     learned = Part(9, 99)  # an old worker, which no slot names any more
     find = {first: NO_PART, second: learned}.get
     if first != second:
-        assert destination([first, second], lambda each: find(each, NO_PART), PARTS, PARTS[1]) == Destination(learned)
-    assert destination([second], lambda each: learned, PARTS, learned) is None
+        assert destination([first, second], lambda each: find(each, NO_PART), lambda: PARTS, PARTS[1]) == Destination(
+            learned
+        )
+    assert destination([second], lambda each: learned, lambda: PARTS, learned) is None
 
 
 def test_without_a_key_or_an_open_slot_a_worker_keeps_the_request() -> None:
-    assert destination([], nowhere, PARTS, PARTS[1]) is None
-    assert destination([bytes(16)], nowhere, {}, PARTS[1]) is None
-    assert destination([bytes(16)], nowhere, {1: NO_PART, 2: NO_PART}, PARTS[1]) is None
+    assert destination([], nowhere, lambda: PARTS, PARTS[1]) is None
+    assert destination([bytes(16)], nowhere, dict, PARTS[1]) is None
+    assert destination([bytes(16)], nowhere, lambda: {1: NO_PART, 2: NO_PART}, PARTS[1]) is None
 
 
 @given(DIGESTS)
@@ -42,7 +44,7 @@ def test_a_slot_that_is_held_keeps_its_keys(digest: bytes) -> None:
     slot = slot_of(digest, [1, 2, 3, 4])
     homes = {**PARTS, slot: NO_PART}
     asked = PARTS[1 if slot != 1 else 2]
-    assert destination([digest], nowhere, homes, asked) == Destination(slot=slot)
+    assert destination([digest], nowhere, lambda: homes, asked) == Destination(slot=slot)
 
 
 @given(DIGESTS)

@@ -88,7 +88,7 @@ class HttpConnection(RequestReader):
         return is_owed and not self.is_tls
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.server.before_close(self.transport)
+        self._before_close()
         self.server.connections.discard(self)
         self.state, self.deadline = CLOSED, NEVER
         exchanges = [each for each in (self.exchange, *self._waiting) if each is not None]
@@ -98,6 +98,9 @@ class HttpConnection(RequestReader):
         self._unparsed = b""
         self.is_write_paused = False
         self.server.for_each(exchanges, _tell_lost, "a request could not be told of its connection's end")
+
+    def _before_close(self) -> None:
+        self.server.before_close(self.transport)
 
     def pause_writing(self) -> None:
         self.is_write_paused = True

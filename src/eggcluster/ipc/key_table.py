@@ -83,7 +83,7 @@ class KeyTable:
 
     def vacate(self, part: Part) -> None:
         """Forget all keys of a worker that is dead: its part is free. Called by the master."""
-        if part == NO_PART:
+        if part == NO_PART or self.fd < 0:
             return
         self.leave(part)
         start = self._start(part.number)
@@ -97,7 +97,9 @@ class KeyTable:
             self._numbers[self._at(part.number, _OWNER)] = 0
 
     def is_live(self, part: Part) -> bool:
-        """Return whether the worker with this part lives and has not left."""
+        """Return whether the worker with this part lives and has not left; False after `close`."""
+        if self.fd < 0:
+            return False
         return 0 < part.number <= self.parts and self._numbers[self._at(part.number, _OWNER)] == part.incarnation
 
     def keys_of(self, part: Part) -> int:
@@ -108,7 +110,7 @@ class KeyTable:
 
     def write_homes(self, homes: Mapping[int, Part]) -> None:
         """Write the slots that take part in the hashing; see `destination`. Called by the master."""
-        for slot in range(1, self.slots + 1):
+        for slot in range(1, self.slots + 1) if self.fd >= 0 else ():
             part = homes.get(slot)
             state = _OUT if part is None else _HELD + part.number
             if self._numbers[slot - 1] != state:

@@ -34,10 +34,11 @@ class WorkerSpec(Struct, frozen=True):
     `forked_at` is the instant of CLOCK_MONOTONIC at which the worker was started, `start_deadline` the instant at
     which it must have reported. `listening_at` is the listen address to report in `app-start`. `heartbeat_fd` is the
     memory file of its heartbeat page. At `handover_fd` an app worker receives connections that the master has
-    accepted; None if there will be none. `reloads` counts the cluster's reloads, for workers that share their modules.
-    `shares` says that an app worker of the cluster has asked for a copy of the shared dictionary: this one starts with
-    one. `dead_agent` is the generation of the last agent that is known dead; `version` is the version of eggcluster
-    that the master runs.
+    accepted, or that other workers have given away; None if there will be none. `keys_fd` is the memory of the key
+    table, None without one; `key_part` is this worker's part of it, its number and the incarnation. `reloads` counts
+    the cluster's reloads, for workers that share their modules. `shares` says that an app worker of the cluster has
+    asked for a copy of the shared dictionary: this one starts with one. `dead_agent` is the generation of the last
+    agent that is known dead; `version` is the version of eggcluster that the master runs.
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's
     inode, and `cluster_fd` its listener, which only the agent inherits. The agent also gets what its predecessor
@@ -64,6 +65,8 @@ class WorkerSpec(Struct, frozen=True):
     dead_agent: int = 0
     heartbeat_fd: int = -1
     handover_fd: int | None = None
+    keys_fd: int | None = None
+    key_part: tuple[int, int] = (0, 0)
     reloads: int = 0
     version: str = ""
     journal: dict[str, bytes] = {}
@@ -76,7 +79,7 @@ class WorkerSpec(Struct, frozen=True):
     def fds(self) -> list[int]:
         """The file descriptors that the worker takes over, besides its channel and heartbeat page."""
         listening = [listener.fd for listener in self.listeners]
-        return [fd for fd in (*listening, self.cluster_fd, self.handover_fd) if fd is not None]
+        return [fd for fd in (*listening, self.cluster_fd, self.handover_fd, self.keys_fd) if fd is not None]
 
     @property
     def master_pid(self) -> int:
@@ -105,6 +108,7 @@ def with_copies(spec: WorkerSpec, copies: dict[int, int]) -> WorkerSpec:
     fields["listeners"] = [ListenerSpec(own(each.fd), each.tls) for each in spec.listeners]
     fields["cluster_fd"] = own(spec.cluster_fd)
     fields["handover_fd"] = own(spec.handover_fd)
+    fields["keys_fd"] = own(spec.keys_fd)
     return WorkerSpec(**fields)
 
 

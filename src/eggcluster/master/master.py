@@ -304,6 +304,7 @@ class Master:
                 listeners,
                 listening_at=worker.listening_at,
                 handover_fd=listeners.open_handover(worker),
+                **listeners.open_part(worker),
                 dead_agent=self.supervisor.roster.dead_agent(),
                 **self.requests.app_legacy(),
             )

@@ -69,6 +69,7 @@ class MasterResources:
             self._exit_stack.callback(pid_file.release)
             pid_file.claim()
         self._listeners = detect_ports(options, runtime_dir.cluster_port)
+        self._exit_stack.callback(self._listeners.release_keys)
         self._exit_stack.callback(self.close_listeners)
         self._guard = self._guard_listeners(master.inbox, supervisor)
         if self._parent is not None:

@@ -37,7 +37,10 @@ def describe_cluster(
         "start_mode": options.start_mode,
         "agent_missing": supervisor.health.no_agent,
         "agent": _describe_slot(supervisor.agent, switchboard, now),
-        "workers": [{"slot": s.number, **_describe_slot(s, switchboard, now)} for s in supervisor.slots],
+        "workers": [
+            {"slot": slot.number, **_describe_slot(slot, switchboard, now), "keys": _keys(slot, listeners)}
+            for slot in supervisor.slots
+        ],
         "abandoned": [str(worker) for worker in abandoned],
         "messages_to_nobody": switchboard.lost.total,
         "messages_dropped": switchboard.dropped.total,
@@ -64,6 +67,14 @@ def _describe_slot(slot: Slot, switchboard: Switchboard, now: float) -> dict[str
         "messages": link.counters() if link is not None else None,
         "background": worker.background if worker is not None else [],
     }
+
+
+def _keys(slot: Slot, listeners: Listeners) -> int | None:
+    """Return how many keys live in the slot's workers, old ones included; None if requests have no keys."""
+    keys = listeners.keys
+    if keys is None:
+        return None
+    return sum(keys.keys_of(worker) for worker in (slot.current, *slot.retiring) if worker is not None)
 
 
 def _stalled_for(worker: Worker | None, now: float) -> float | None:

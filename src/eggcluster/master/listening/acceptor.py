@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from eggcluster.kernel.connection_handover import Handover
 from eggcluster.kernel.descriptors import Descriptors
 from eggcluster.kernel.throttle import Throttle
+from eggcluster.master.listening.key_steering import KeySteering
 from eggcluster.model.lives.worker import Worker, WorkerState
 from eggcluster.model.steering.affinity import client_key
 from eggcluster.model.steering.steering_plan import SteeringPlan
@@ -30,11 +31,12 @@ _logger = logging.getLogger("eggcluster.master")
 
 
 class Arrival(NamedTuple):
-    """An accepted connection that has no worker yet. `client` is its address, with a port and more behind it."""
+    """A connection that has no worker yet. `client` is its address, with a port and more behind it."""
 
     connection: socket.socket
     tls: bool
-    client: tuple[Any, ...]
+    client: tuple[Any, ...] = ()
+    request: bytes = b""  # with which a worker has given it away
 
 
 class Acceptor:
@@ -49,8 +51,9 @@ class Acceptor:
     descriptors either: those of a dead worker stay in its handover until there is room.
     """
 
-    def __init__(self, most_waiting: int) -> None:
+    def __init__(self, most_waiting: int, keys: KeySteering | None = None) -> None:
         self.handed_over = 0
+        self._keys = keys
         self.on_broken: Callable[[Worker, OSError], None] = lambda worker, error: None
         self._most_waiting = self._bound = most_waiting
         self._descriptors = Descriptors(RESERVE, SHARE)
@@ -74,6 +77,8 @@ class Acceptor:
         """Open the handover of a worker that is about to start; return the file descriptor for the worker's end.
         OSError if the system refuses."""
         handover = self._handovers[worker] = Handover()
+        if self._keys is not None:
+            asyncio.get_running_loop().add_reader(handover.master_end, self._collect, worker, handover)
         return handover.worker_fd
 
     def close_handover(self, worker: Worker) -> None:
@@ -82,10 +87,13 @@ class Acceptor:
         self._broken.discard(worker)
         if handover is None:
             return
+        if self._keys is not None:
+            asyncio.get_running_loop().remove_reader(handover.master_end)
+            self._take_in(handover, None)
         if self._open.get(worker.slot) is handover:
             del self._open[worker.slot]
         self._left[worker] = handover
-        self._settle()
+        self.settle()
 
     # -- the plan ------------------------------------------------------------------------------------------
 
@@ -99,7 +107,7 @@ class Acceptor:
         for worker, handover in listening.items():
             if worker.slot in closed:
                 self._take_back(worker, handover)
-        self._settle()
+        self.settle()
 
     def accept_at(self, sources: dict[socket.socket, bool]) -> None:
         """Accept at these listeners alone from now on; the values say whether their connections speak TLS."""
@@ -133,7 +141,7 @@ class Acceptor:
         self.accept_at({})
         if self._retry is not None:
             self._retry.cancel()
-        self._settle()
+        self.settle()
 
     # -- accepting -------------------------------------------------------------------------------------------
 
@@ -187,32 +195,72 @@ class Acceptor:
         if self._throttle.allows():
             _logger.warning("the master cannot accept: %s", reason)
 
+    # -- what workers give away ------------------------------------------------------------------------------
+
+    def _collect(self, worker: Worker, handover: Handover) -> None:
+        """Take in what the worker gives away, and hand it over. With few descriptors, or many connections waiting, it
+        has to wait."""
+        if self._has_room():
+            self._take_in(handover, BATCH)
+        else:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(handover.master_end)
+            loop.call_later(RETRY, self._collect_again, worker, handover)
+
+    def _take_in(self, handover: Handover, most: int | None) -> None:
+        for each in handover.collect(self._has_room, most):
+            self._hand_over_or_drop(Arrival(each.connection, each.tls, request=each.request))
+
+    def _collect_again(self, worker: Worker, handover: Handover) -> None:
+        if self._handovers.get(worker) is handover:
+            asyncio.get_running_loop().add_reader(handover.master_end, self._collect, worker, handover)
+
+    def _has_room(self) -> bool:
+        return len(self._waiting) < self._most_waiting and self._descriptors.have_one()
+
     # -- handing over ----------------------------------------------------------------------------------------
 
     def _hand_over(self, arrival: Arrival) -> None:
         """Hand a connection over to a worker, or let it wait."""
-        slots = self._slots_for(arrival)
-        for slot in slots:
-            handover = self._open.get(slot)
+        targets = self._targets(arrival)
+        for handover in targets:
             try:
-                sent = handover is not None and handover.send(arrival.connection, tls=arrival.tls)
+                sent = handover is not None and handover.send(
+                    arrival.connection, tls=arrival.tls, request=arrival.request
+                )
             except OSError as error:
-                self._give_up(slot, error)
+                self._give_up(handover, error)
                 continue
             if sent:
                 arrival.connection.close()
-                self.handed_over += 1
+                self._count(arrival)
                 return
         self._waiting.append(arrival)
-        if slots:
+        if targets:
             self._try_again()
 
-    def _give_up(self, slot: int, error: OSError) -> None:
-        """Hand nothing more to the worker in this slot: it has shut down its end of the handover."""
-        handover = self._open.pop(slot)
+    def _count(self, arrival: Arrival) -> None:
+        if arrival.request and self._keys is not None:
+            self._keys.handed_over()
+        else:
+            self.handed_over += 1
+
+    def _give_up(self, handover: Handover | None, error: OSError) -> None:
+        """Hand nothing more to this worker: it has shut down its end of the handover."""
         worker = next(each for each, its in self._handovers.items() if its is handover)
+        if self._open.get(worker.slot) is handover:
+            del self._open[worker.slot]
         self._broken.add(worker)
         self.on_broken(worker, error)
+
+    def _targets(self, arrival: Arrival) -> list[Handover | None]:
+        """Return the handovers that may take the connection, the first choice first; None: it is not open yet."""
+        if not arrival.request or self._keys is None:
+            return [self._open.get(slot) for slot in self._slots_for(arrival)]
+        well = {worker: handover for worker, handover in self._handovers.items() if worker not in self._broken}
+        listening = [worker for worker in well if worker.state is WorkerState.LISTENING or self._closed]
+        workers = self._keys.targets(arrival.request, listening, closing=self._closed)
+        return [well[worker] for worker in workers if worker in well]
 
     def _slots_for(self, arrival: Arrival) -> Sequence[int]:
         """Return the slots that may get the connection, the first choice first; none while it has to wait."""
@@ -226,9 +274,11 @@ class Acceptor:
         handover, because the reserve of descriptors is not for them."""
         taken = handover.take_back(self._descriptors.have_one)
         self._taken_back[worker] += len(taken)
-        for connection, tls in taken:
+        if worker in self._left:
+            taken += handover.collect(self._descriptors.have_one)
+        for connection, tls, request in taken:
             try:
-                self._waiting.append(Arrival(connection, tls, connection.getpeername()))
+                self._waiting.append(Arrival(connection, tls, () if request else connection.getpeername(), request))
             except OSError:  # the client has left
                 connection.close()
         if not self._descriptors.have_one():
@@ -247,7 +297,7 @@ class Acceptor:
             handover.close()
             del self._left[worker]
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Try again to hand over all connections that wait, because something has changed."""
         if self._closed:
             self._end_waiting()
@@ -278,7 +328,7 @@ class Acceptor:
 
     def _retried(self) -> None:
         self._retry = None
-        self._settle()
+        self.settle()
 
 
 def _packed(host: str) -> bytes:

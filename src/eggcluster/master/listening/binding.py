@@ -12,7 +12,9 @@ from eggcluster.errors import OptionsError
 from eggcluster.kernel.inherited_sockets import SD_LISTEN_FDS_START
 from eggcluster.kernel.unix_socket import bind_unix, bind_with_mode
 from eggcluster.master.listening.acceptor import Acceptor
+from eggcluster.master.listening.key_steering import KeySteering
 from eggcluster.master.listening.listeners import By, Endpoint, Listeners, unlink_own
+from eggcluster.model.steering.key_source import key_ways
 from eggcluster.model.steering.steering_plan import Steering
 from eggcluster.options import ResolvedOptions
 from eggcluster.runtime.runtime_dir import unusable
@@ -46,13 +48,15 @@ def _bind_all(options: ResolvedOptions, cluster_port: str, on_failure: contextli
             sock.listen(options.backlog)
     steering = Steering(options.workers, sticky=options.sticky, hold=options.sticky_hold)
     by, refused = _choose_steering(endpoints, steering, options)
+    keys = KeySteering(options.workers, options.sticky_hold) if key_ways(options.sticky_by) else None
     return Listeners(
         endpoints=endpoints,
         by=by,
         sticky=options.sticky,
         refused=refused,
         steering=steering if by in ("bpf", "acceptor") else None,
-        acceptor=Acceptor(options.backlog),
+        acceptor=Acceptor(options.backlog, keys),
+        keys=keys,
         cluster_socket=cluster_socket,
         cluster_port=cluster_port,
         uds=options.uds if not options.listen_fds and options.fd is None else None,

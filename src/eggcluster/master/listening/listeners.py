@@ -15,6 +15,7 @@ from typing import Any, Literal
 from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.kernel.listen_socket import attach_steering, is_shut
 from eggcluster.master.listening.acceptor import Acceptor
+from eggcluster.master.listening.key_steering import KeySteering
 from eggcluster.model.lives.worker import Worker
 from eggcluster.model.steering.reuseport_program import GroupOrder, encode
 from eggcluster.model.steering.steering_plan import SlotView, Steering, SteeringPlan
@@ -92,6 +93,7 @@ class Listeners:
     cluster_port: str
     uds: str | None  # the path of the Unix socket that the cluster made
     uds_mode: int | None  # the permissions of its file
+    keys: KeySteering | None = None  # of requests; None: they have none
     # Read once: the agent compares the inode, and the status shows the address even after the sockets are closed.
     cluster_inode: int = field(init=False)
     address: str = field(init=False)
@@ -99,6 +101,7 @@ class Listeners:
     _uds_inode: int = field(init=False)
     _views: Sequence[SlotView] = field(init=False, default=())
     _wake: asyncio.TimerHandle | None = field(init=False, default=None)
+    _closed: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         first = self.endpoints[0].of_slot(1)
@@ -135,7 +138,7 @@ class Listeners:
     def open_handover(self, worker: Worker) -> int | None:
         """Open the handover of an app worker that is about to start. Return the file descriptor at which the worker
         receives connections that the master has accepted; None if there will be none."""
-        if self.steering is None:
+        if self.steering is None and self.keys is None:
             return None
         try:
             return self.acceptor.open_handover(worker)
@@ -143,8 +146,16 @@ class Listeners:
             _logger.warning("%s gets no connections from the master: %s", worker, error)
             return None
 
+    def open_part(self, worker: Worker) -> dict[str, Any]:
+        """Give an app worker that is about to start its part of the key table; return the fields of its spec for it."""
+        if self.keys is None:
+            return {}
+        return {"keys_fd": self.keys.table.fd, "key_part": tuple(self.keys.open_part(worker))}
+
     def close_handover(self, worker: Worker) -> None:
         """Close the handover of a dead worker: other workers get the connections that were on their way to it."""
+        if self.keys is not None:
+            self.keys.close_part(worker)
         self.acceptor.close_handover(worker)
 
     # -- steering --------------------------------------------------------------------------------------------
@@ -154,11 +165,20 @@ class Listeners:
 
         `now` is the event loop's time. When a slot's hold ends, it calls itself. After `close` it does nothing.
         """
-        if self.steering is None:
+        if self._closed:
             return
         self._views = slots
-        before = self.steering.plan
-        plan = self.steering.update(slots, now)
+        if self.keys is not None:
+            self.keys.follow(slots, now)
+        if self.steering is not None:
+            self._steer(self.steering, slots, now)
+        elif self.keys is not None:
+            self.acceptor.settle()
+        self._wake_at_deadline(now)
+
+    def _steer(self, steering: Steering, slots: Sequence[SlotView], now: float) -> None:
+        before = steering.plan
+        plan = steering.update(slots, now)
         if plan != before:
             self.attach()
         self.acceptor.follow(plan)
@@ -172,7 +192,6 @@ class Listeners:
                 for slot in plan.taken_over
             ]
             self.acceptor.accept_at(dict(left))
-        self._wake_at_deadline(now)
 
     def describe(self) -> dict[str, Any]:
         """Return what the status shows of the steering, as plain values."""
@@ -182,6 +201,7 @@ class Listeners:
             "refused": self.refused,
             "handed_over": self.acceptor.handed_over,
             "waiting": self.acceptor.waiting,
+            "by_key": self.keys.describe() if self.keys is not None else None,
         }
 
     def attach(self) -> None:
@@ -195,26 +215,33 @@ class Listeners:
                 _logger.warning("the kernel does not take the steering program (%s): the previous one stays", error)
 
     def _wake_at_deadline(self, now: float) -> None:
-        assert self.steering is not None
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
-        deadline = self.steering.next_deadline()
+        deadlines = [each.next_deadline() for each in (self.steering, self.keys) if each is not None]
+        deadline = min((each for each in deadlines if each is not None), default=None)
         if deadline is not None:
             loop = asyncio.get_running_loop()
             self._wake = loop.call_later(max(0.0, deadline - now), lambda: self.steer(self._views, loop.time()))
 
     def close(self) -> None:
         """Close the master's own copies and remove the Unix socket's file; may be called again."""
-        self.steering = None
+        self.steering, self._closed = None, True
         if self._wake is not None:
             self._wake.cancel()
+        if self.keys is not None:
+            self.keys.stop()
         self.acceptor.close()
         for endpoint in self.endpoints:
             endpoint.close()
         self.cluster_socket.close()
         if self.uds is not None:
             unlink_own(self.uds, self._uds_inode)
+
+    def release_keys(self) -> None:
+        """Release the key table, once all workers are gone; may be called again."""
+        if self.keys is not None:
+            self.keys.close()
 
 
 def unlink_own(path: str, inode: int) -> None:

@@ -26,8 +26,8 @@ NO_PART = Part(NOWHERE, NOWHERE)
 
 
 class Destination(NamedTuple):
-    """Where a request belongs: to the worker with this part, or, if that is NO_PART or gone, to this slot. With neither,
-    any worker will do. `hops` counts its handovers."""
+    """Where a request belongs: to the worker with this part, or, if that is NO_PART or gone, to this slot. With
+    neither, any worker will do. `hops` counts its handovers."""
 
     part: Part = NO_PART
     slot: int = NOWHERE
@@ -50,20 +50,21 @@ _PACKED = struct.Struct("!HQHB")
 def destination(
     digests: Sequence[bytes],
     find: Callable[[bytes], Part],
-    homes: Mapping[int, Part],
+    read_homes: Callable[[], Mapping[int, Part]],
     own: Part,
 ) -> Destination | None:
     """Return where a request with these keys, the first one of the highest rank, belongs; None: to this worker.
 
-    `find` returns the part of the worker that has learned a key, or NO_PART. `homes` has the slots that take part in
-    the hashing, each with the part of its open worker; NO_PART for a slot whose clients wait. While no slot is open,
-    each worker keeps what it has. `own` is this worker's part.
+    `find` returns the part of the worker that has learned a key, or NO_PART. `read_homes` returns the slots that take
+    part in the hashing, each with the part of its open worker; NO_PART for a slot whose clients wait. While no slot is
+    open, each worker keeps what it has. `own` is this worker's part.
     """
     for digest in digests:
         part = find(digest)
         if part != NO_PART:
             return None if part == own else Destination(part)
-    if not digests or not any(part != NO_PART for part in homes.values()):
+    homes = read_homes() if digests else {}
+    if not any(part != NO_PART for part in homes.values()):
         return None
     slot = slot_of(digests[0], sorted(homes))
     return None if homes[slot] == own else Destination(slot=slot)

@@ -66,8 +66,8 @@ def check_sticky_by(options: ResolvedOptions, name: Naming) -> Iterator[str]:
         return
     if options.https_key or options.https_cert:
         yield (
-            f"{name('sticky_by')}: with TLS in the worker a connection cannot go to another worker, so {ways[0]} cannot "
-            "be followed; use address, or let a proxy speak TLS"
+            f"{name('sticky_by')}: with TLS in the worker a connection cannot go to another worker, so {ways[0]} "
+            "cannot be followed; use address, or let a proxy speak TLS"
         )
     elif options.start_mode == "interpreter":
         yield (

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+import os
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eggcluster.ipc.worker_spec import WorkerSpec
 from eggcluster.kernel.inherited_sockets import InheritedFiles
 from eggcluster.kernel.tasks import take_turns
+from eggcluster.model.steering.key_home import Part
+from eggcluster.model.steering.key_source import key_sources
 from eggcluster.worker.app.application import Application
 from eggcluster.worker.app.handover_reader import HandoverReader
 from eggcluster.worker.app.interface import Interface, detect_interface
@@ -20,6 +23,10 @@ from eggcluster.worker.context.worker_context import WorkerContext
 from eggcluster.worker.engines.engine import Engine, Load
 from eggcluster.worker.lifecycle.close_request import CloseRequest
 from eggcluster.worker.lifecycle.lifecycle import CLOSE_RESERVE, Lifecycle
+
+if TYPE_CHECKING:
+    from eggcluster.ipc.key_table import OwnKeys
+    from eggcluster.worker.app.key_router import TableRouter
 
 SOCKET_CHECK_INTERVAL = 1.0  # seconds between two checks that the sockets are still open
 
@@ -39,6 +46,7 @@ class AppLifecycle(Lifecycle):
     engine: Engine
     lifespan: Lifespan | None
     handed: HandoverReader | None = None
+    router: "TableRouter | None" = None
     _cut_off = False  # the application has closed a socket on which connections come in
     _next_check: asyncio.TimerHandle | None = None
 
@@ -46,6 +54,7 @@ class AppLifecycle(Lifecycle):
         self, spec: WorkerSpec, sock: socket.socket, context: WorkerContext, close_request: CloseRequest
     ) -> None:
         super().__init__(spec, sock, context, close_request)
+        self._keys = _own_keys(spec)
         fds = [spec.handover_fd, *(listener.fd for listener in spec.listeners)]
         self._sockets = InheritedFiles(fd for fd in fds if fd is not None)
 
@@ -54,6 +63,8 @@ class AppLifecycle(Lifecycle):
             return super().run(runner, began)
         finally:
             self._sockets.close()
+            if self._keys is not None:
+                self._keys.table.close()
 
     def load(self) -> Hooks:
         if (preloaded := self.context.preloaded) is not None:
@@ -65,6 +76,7 @@ class AppLifecycle(Lifecycle):
         return self.app
 
     async def boot(self) -> None:
+        self.app.registrations.own_keys = self._keys
         self.app.open_schedule(self._loaded_at)
         if self.spec.shares:
             shared_dictionary()  # asks for a copy, which `start_sharing` waits for
@@ -85,6 +97,8 @@ class AppLifecycle(Lifecycle):
         if self.spec.handover_fd is not None:
             self.handed = HandoverReader(self.spec.handover_fd, self.engine)
             self.handed.start()
+            if self.router is not None:
+                self.router.exit = self.handed.exit
         self.times.done("HTTP engine")
         self._check_sockets()
 
@@ -117,6 +131,8 @@ class AppLifecycle(Lifecycle):
             self._leave_sockets()
         with self.contained("the drain"):
             await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
+        with self.contained("leaving the key table"):
+            self._leave_keys()
         turns = (self._shut_lifespan_down, self._run_close)
         closed = await take_turns(turns, self.grace_left(self.options.app_close_timeout), _log_slow)
         with self.contained("sharing"):
@@ -127,7 +143,15 @@ class AppLifecycle(Lifecycle):
         if self._next_check is not None:
             self._next_check.cancel()
         self._sockets.close()  # otherwise their copies would go on listening
-        if self.handed is not None:
+        if self.router is not None:
+            self.router.close_to_new()
+        elif self.handed is not None:
+            self.handed.finish()
+
+    def _leave_keys(self) -> None:
+        """Take in no more requests with keys of this worker. Until now, their clients came here."""
+        if self.router is not None and self.handed is not None:
+            self.router.leave()
             self.handed.finish()
 
     async def _shut_lifespan_down(self) -> bool:
@@ -154,6 +178,7 @@ class AppLifecycle(Lifecycle):
         from eggcluster.worker.engines.http_engine import HttpEngine
         from eggcluster.worker.engines.response_observers import response_observer
 
+        self.router = self._router()
         page, slot, worker_id = self.heartbeat_page, self.spec.slot, self.context.worker_id
         return HttpEngine(
             self.app.app,
@@ -164,7 +189,25 @@ class AppLifecycle(Lifecycle):
             self.app.run_server_hooks,
             page.cluster_closes,
             response_observer(self.options, page.http, slot=slot, worker_id=worker_id),
+            self.router,
         )
+
+    def _router(self) -> "TableRouter | None":
+        """Return what finds the workers that requests belong to; None if requests have no keys."""
+        if self._keys is None:
+            return None
+        from eggcluster.worker.app.key_router import TableRouter
+
+        return TableRouter(self._keys, key_sources(self.options.sticky_by))
+
+
+def _own_keys(spec: WorkerSpec) -> "OwnKeys | None":
+    """Return the worker's part of the key table; None if requests have no keys."""
+    if spec.keys_fd is None:
+        return None
+    from eggcluster.ipc.key_table import KeyTable, OwnKeys
+
+    return OwnKeys(KeyTable(os.dup(spec.keys_fd), spec.options.workers), Part(*spec.key_part))
 
 
 def _log_slow(_: int, seconds: float) -> None:

@@ -97,6 +97,22 @@ class Application(Hooks):
         answer = await self.messenger.internal.request("egg-schedule-now", [name, args], "agent")
         return require_ok(name, None if answer is None else convert(answer, ScheduleRun))
 
+    def claim(self, key: str | bytes) -> None:
+        """Say that requests with this key belong to this worker from now on, whoever had it before: for keys that stand
+        in a response's body, where no `--sticky-by` finds them. The next request finds it, at whichever worker.
+
+        Text stands for its UTF-8 bytes. Returns at once; may be called from any thread. Outside of a cluster, and
+        without `--sticky-by` a key, it does nothing: nothing there asks where a key belongs.
+        """
+        if (keys := self.registrations.own_keys) is not None:
+            keys.learn(key.encode() if isinstance(key, str) else key)
+
+    def release(self, key: str | bytes) -> None:
+        """Take back what `claim` has said, or what was learned from a response. As `claim`; a key that belongs to
+        another worker stays there."""
+        if (keys := self.registrations.own_keys) is not None:
+            keys.forget(key.encode() if isinstance(key, str) else key)
+
     # -- called by the worker --------------------------------------------------------------------------
 
     def run_preload(self) -> None:

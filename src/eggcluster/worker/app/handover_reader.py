@@ -1,12 +1,14 @@
-"""Receives the connections that the master has accepted. Runs in the app workers."""
+"""Receives the connections that the master has accepted, or another worker has given away. Runs in the app workers."""
 
 import asyncio
+import contextlib
 import logging
 
-from eggcluster.kernel.connection_handover import receive
+from eggcluster.kernel.connection_handover import Handed, pass_on, receive
 from eggcluster.kernel.descriptors import Descriptors
-from eggcluster.kernel.inherited_sockets import inherited_socket
+from eggcluster.kernel.inherited_sockets import InheritedSocket, inherited_socket
 from eggcluster.kernel.throttle import Throttle
+from eggcluster.model.steering.key_home import NO_PART, Destination
 from eggcluster.worker.engines.engine import Engine
 
 BATCH = 64  # connections received in a row before the loop turns to its other work
@@ -31,6 +33,11 @@ class HandoverReader:
         self._timer: asyncio.TimerHandle | None = None
         self._throttle = Throttle(COMPLAINT_INTERVAL)
         self.is_shut = False  # the application has shut the socket down: nothing arrives any more
+
+    @property
+    def exit(self) -> InheritedSocket:
+        """The socket on which this worker gives connections away: the same one."""
+        return self._sock
 
     def start(self) -> None:
         """Receive from now on."""
@@ -59,13 +66,27 @@ class HandoverReader:
                 arrived = next(arriving, None)
                 if arrived is None:
                     return True
-                connection, tls = arrived
-                self._engine.take(connection, tls=tls)
+                self._take(arrived)
         except BrokenPipeError:
             self.is_shut = True
         except OSError as error:  # a thread has taken the last descriptor
             _logger.error("a connection from the master could not be received: %s", error)
         return False
+
+    def _take(self, arrived: Handed) -> None:
+        if not arrived.request:
+            self._engine.take(arrived.connection, tls=arrived.tls)
+        elif not self._engine.resume(arrived.connection, arrived.request):
+            self._give_back(arrived)
+
+    def _give_back(self, arrived: Handed) -> None:
+        """Give a request back that this worker cannot serve any more; the master finds another one. What does not fit
+        is lost with a log line: for that, all that fits has to come in a moment after the drain."""
+        where, rest = Destination.unpack(arrived.request)
+        with arrived.connection as connection, contextlib.suppress(OSError):
+            request = where._replace(part=NO_PART).pack() + rest
+            if not pass_on(self._sock, connection.fileno(), request=request):
+                _logger.error("a request that came after the drain could not be given to another worker")
 
     # -- without descriptors -------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from eggcluster.worker.schedule.runner import Runner
 from eggcluster.worker.schedule.schedules import AgentSchedules, Schedules
 
 if TYPE_CHECKING:
+    from eggcluster.ipc.key_table import OwnKeys
     from eggcluster.worker.schedule.scheduler import Scheduler
 
 
@@ -68,6 +69,7 @@ class AppRegistrations(Registrations):
         self.preload_hooks: list[Hook] = []
         self.server_hooks: list[Hook] = []
         self.run_receiver: RunReceiver | None = None
+        self.own_keys: OwnKeys | None = None
 
     def _copy_to(self, other: Registrations) -> None:
         super()._copy_to(other)

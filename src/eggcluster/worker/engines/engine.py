@@ -35,6 +35,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def resume(self, connection: socket.socket, request: bytes) -> bool:
+        """Serve a connection whose requests belong here, with what other workers have read of it; returns at once.
+
+        As `take`, but return False, and leave the connection to the caller, before the start and after the drain.
+        """
+
+    @abstractmethod
     def make_room(self, least: int) -> int:
         """Close `least` connections that wait for their clients, or some more: file descriptors run short.
 

@@ -10,13 +10,14 @@ from eggcluster.http.drain import Drain
 from eggcluster.http.exchange import Exchange
 from eggcluster.http.head import MAX_TARGET_BYTES, Limits
 from eggcluster.http.http_settings import HttpSettings
-from eggcluster.http.intake import Intake
+from eggcluster.http.intake import Intake, NewConnection
 from eggcluster.http.relief import close_waiting
-from eggcluster.http.server import HttpServer
+from eggcluster.http.server import HttpServer, NewExchange
 from eggcluster.http.websocket import asgi_exchange
 from eggcluster.http.wsgi import WsgiExchange
 from eggcluster.ipc.worker_spec import ListenerSpec
 from eggcluster.kernel.inherited_sockets import InheritedSocket, inherited_socket
+from eggcluster.model.steering.key_home import Destination
 from eggcluster.options import ResolvedOptions
 from eggcluster.worker.app.interface import Interface
 from eggcluster.worker.engines.accept_loop import AcceptLoop
@@ -24,6 +25,8 @@ from eggcluster.worker.engines.engine import Engine, Load
 
 if TYPE_CHECKING:
     import ssl
+
+    from eggcluster.http.keyed_connection import KeyRouter
 
 
 class HttpEngine(Engine):
@@ -39,15 +42,17 @@ class HttpEngine(Engine):
         before_accept: Callable[[HttpServer], Awaitable[None]],
         is_final: Callable[[], bool],
         on_response: Callable[[Exchange], None] | None = None,
+        router: "KeyRouter | None" = None,
     ) -> None:
         """`is_final` tells a drain whether no worker will take this one's place. `on_response` is called with each
-        request whose response has ended."""
+        request whose response has ended. With a `router`, requests with keys go to the workers they belong to."""
         self._app = app
         self._interface = interface
         self._options = options
         self._before_accept = before_accept
         self._is_final = is_final
         self._on_response = on_response
+        self._router = router
         self._state = state
         self._listeners = [(inherited_socket(each.fd), each.tls) for each in listeners if each.fd is not None]
         self._tls = tls_context(options) if any(each.tls for each in listeners) else None
@@ -57,14 +62,13 @@ class HttpEngine(Engine):
         self._closed = False
 
     async def start(self) -> None:
-        new_exchange = WsgiExchange if self._interface == "wsgi" else asgi_exchange
-        server = HttpServer(self._app, new_exchange, http_settings(self._options), self._state)
+        server = HttpServer(self._app, self._new_exchange(), http_settings(self._options), self._state)
         server.is_final = self._is_final
         server.on_response = self._on_response
         await self._before_accept(server)
         proxies = server.trusted if self._options.proxy_protocol else None
         intake = Intake(
-            lambda tls, source: HttpConnection(server, is_tls=tls, source=source),
+            self._new_connection(server),
             self._tls,
             server.settings.header_timeout,
             proxies,
@@ -84,6 +88,34 @@ class HttpEngine(Engine):
             connection.close()
         else:
             self._serving[1].take(connection, tls=tls)
+
+    def _new_exchange(self) -> NewExchange:
+        is_wsgi = self._interface == "wsgi"
+        if self._router is None:
+            return WsgiExchange if is_wsgi else asgi_exchange
+        from eggcluster.http.keyed_exchange import KeyedWsgiExchange, keyed_asgi_exchange
+
+        return KeyedWsgiExchange if is_wsgi else keyed_asgi_exchange
+
+    def _new_connection(self, server: HttpServer) -> NewConnection:
+        router = self._router
+        if router is None:
+            return lambda tls, source: HttpConnection(server, is_tls=tls, source=source)
+        from eggcluster.http.keyed_connection import KeyedConnection
+
+        return lambda tls, source: KeyedConnection(server, router, is_tls=tls, source=source)
+
+    def resume(self, connection: socket.socket, request: bytes) -> bool:
+        if self._serving is None or self._closed or self._router is None:
+            return False
+        from eggcluster.http.keyed_connection import KeyedConnection, unpack_source
+
+        server, intake = self._serving
+        where, rest = Destination.unpack(request)
+        source, early = unpack_source(rest)
+        new = partial(KeyedConnection, server, self._router, source=source, early=early, hops=where.hops)
+        intake.connect(connection, new)
+        return True
 
     def make_room(self, least: int) -> int:
         if self._serving is None:

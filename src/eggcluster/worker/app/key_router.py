@@ -1,0 +1,107 @@
+"""Finds the workers to which the keys of requests belong, and sends connections on their way. Runs in the app workers.
+
+The cluster's own cookie needs no place in the table: it names a worker's part of it, and is signed with the table's
+secret, so that no client can choose a worker.
+"""
+
+import errno
+import hashlib
+import hmac
+import socket
+from collections.abc import Sequence
+
+from eggcluster.http.head import Header, RequestHead
+from eggcluster.ipc.key_table import OwnKeys
+from eggcluster.kernel.connection_handover import pass_on
+from eggcluster.model.steering.key_home import NO_PART, Destination, Part, destination
+from eggcluster.model.steering.key_source import OWN_COOKIE, KeySource
+
+_SIGNATURE_BYTES = 16
+
+
+class TableRouter:
+    """A `KeyRouter` over the key table. `sources` are in the order of their rank. Each request is served where it is
+    until `exit` is set, the socket to the master."""
+
+    def __init__(self, own: OwnKeys, sources: Sequence[KeySource]) -> None:
+        self.own = own
+        self._table = own.table
+        self._sources = sources
+        self.exit: socket.socket | None = None
+        self._sets_cookie = any(source.is_own for source in sources)
+        self._cookie = self._signed(own.part)
+        self._is_leaving = False
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    def destination(self, head: RequestHead) -> Destination | None:
+        """Return where the request belongs; None: to this worker."""
+        if self.exit is None:
+            return None
+        digests, named = [], {}
+        for source in self._sources:
+            key = source.key_of(head.target, head.headers)
+            if key is None:
+                continue
+            if not source.is_own:
+                digests.append(self._table.digest(key))
+            elif (part := self._named_by(key)) != NO_PART:
+                digests.append(key)
+                named[key] = part
+        return destination(digests, lambda each: named.get(each) or self._find(each), self._table.homes, self.own.part)
+
+    def _find(self, digest: bytes) -> Part:
+        part = self._table.find(digest)
+        if part == self.own.part:
+            self.own.used(digest)
+        return part
+
+    def hand_over(self, fd: int, destination: Destination, request: bytes) -> bool:
+        """Hand a connection over; see `KeyRouter`."""
+        if self.exit is None:
+            raise OSError(errno.EPIPE, "this worker has no way to others")
+        return pass_on(self.exit, fd, request=destination.pack() + request)
+
+    # -- responses -----------------------------------------------------------------------------------------
+
+    def learn(self, head: RequestHead, scheme: str, headers: list[Header]) -> list[Header]:
+        """Learn the keys that a response gives its client; see `KeyRouter`."""
+        for source in self._sources:
+            key = source.learned_from(headers) if not source.is_own else None
+            if key is not None:
+                self.own.learn(key)
+        if self._sets_cookie and not self._is_leaving and not self._is_named(head):
+            headers = [*headers, (b"set-cookie", self._set_cookie(scheme))]
+        return headers
+
+    def close_to_new(self) -> None:
+        """Give no more clients a cookie that names this worker: it is being closed."""
+        self._is_leaving = True
+
+    def leave(self) -> None:
+        """Let other workers find no key here from now on."""
+        self._table.leave(self.own.part)
+
+    # -- the cluster's own cookie --------------------------------------------------------------------------
+
+    def _is_named(self, head: RequestHead) -> bool:
+        return any(each.key_of(head.target, head.headers) == self._cookie for each in self._sources if each.is_own)
+
+    def _set_cookie(self, scheme: str) -> bytes:
+        secure = b"; Secure" if scheme in ("https", "wss") else b""
+        return OWN_COOKIE + b"=" + self._cookie + b"; Path=/; HttpOnly; SameSite=Lax" + secure
+
+    def _signed(self, part: Part) -> bytes:
+        name = b"%d.%d" % part
+        signature = hashlib.blake2b(name, key=self._table.secret, digest_size=_SIGNATURE_BYTES, person=OWN_COOKIE)
+        return name + b"." + signature.hexdigest().encode()
+
+    def _named_by(self, cookie: bytes) -> Part:
+        """Return the part of the living worker that the cookie names; NO_PART if it names none, or is not ours."""
+        number, _, rest = cookie.partition(b".")
+        incarnation = rest.partition(b".")[0]
+        if not (number.isdigit() and incarnation.isdigit()) or len(cookie) > 64:
+            return NO_PART
+        part = Part(int(number), int(incarnation))
+        is_ours = hmac.compare_digest(cookie, self._signed(part))
+        return part if is_ours and self._table.is_live(part) else NO_PART
