@@ -85,7 +85,7 @@ class Wire:
         return {**answer, "cookie": headers["set-cookie"]}
 
     def ask(self, path: str = "/", **headers: str) -> dict[str, Any]:
-        self.send(request(path, **headers))
+        self.send(request(path, b"", **headers))
         return self.read()
 
     def close(self) -> None:

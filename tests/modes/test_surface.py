@@ -115,6 +115,32 @@ def test_a_client_keeps_its_worker_when_sticky(site: Site) -> None:
     assert cluster.close() == 0
 
 
+def test_a_key_keeps_its_worker_unless_it_is_an_interpreter(site: Site) -> None:
+    site.write(
+        app="from eggcluster import Application\n"
+        "async def api(scope, receive, send):\n"
+        "    query = scope['query_string']\n"
+        "    if query.startswith(b'claim='):\n"
+        "        app.claim(query.removeprefix(b'claim='))\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': f'{app.slot}'.encode()})\n"
+        "app = Application(api)\nshared = app.shared\n"
+    )
+    cluster = site.launch("--workers", "2", "--sticky-by", "query:room")
+    if site.mode == "interpreter":
+        assert cluster.wait_exit() == 2
+        return
+    cluster.wait_ready()
+    placed = [cluster.get(f"/?room={key}").text for key in range(20)]
+    assert set(placed) == {"1", "2"}
+    assert [cluster.get(f"/?room={key}").text for key in range(20)] == placed
+    for key in range(6):
+        slot = cluster.get(f"/?claim=c{key}").text
+        assert cluster.get(f"/?room=c{key}").text == slot
+    assert "6 keys" in cluster.command("status").stdout
+    assert cluster.close() == 0
+
+
 def test_a_factory_gives_each_worker_an_application_of_its_own(site: Site) -> None:
     site.write(factory=FACTORY)
     cluster = site.launch("factory:make", "--factory", "--workers", "2").wait_ready()

@@ -86,7 +86,9 @@ def _steering(steering: dict[str, Any]) -> list[str]:
     """Return what is worth a word about steering. A cluster that steers without sticky is the normal case."""
     sticky = [f"sticky by {steering['by']}"] if steering["sticky"] and steering["by"] != "single" else []
     refused = [f"the kernel does not steer: {steering['refused']}"] if steering["refused"] else []
-    return sticky + refused
+    by_key = steering.get("by_key")
+    keys = [f"{by_key['keys']} keys, {by_key['handovers_a_second']:g} handovers/s"] if by_key else []
+    return sticky + keys + refused
 
 
 def _abandoned(labels: list[str]) -> list[str]:

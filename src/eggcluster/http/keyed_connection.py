@@ -106,7 +106,10 @@ class KeyedConnection(HttpConnection):
                 self._unparsed = rest + bytes(self._unparsed)
                 return
             piece, rest = self._cut(rest)
+            is_body = self._reading is not None
             super()._parse(piece)
+            if is_body and self._reading is None:
+                self._head = b""
             if self._destination is not None:
                 self._set_out(rest)
                 return

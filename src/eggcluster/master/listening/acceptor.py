@@ -21,6 +21,7 @@ from eggcluster.model.steering.affinity import client_key
 from eggcluster.model.steering.steering_plan import SteeringPlan
 
 BATCH = 64  # connections accepted in a row before the loop's other work has its turn
+COLLECTED = 16  # connections taken in a row from a worker that gives them away
 RETRY = 0.05  # seconds until the next try if a worker's socket is full, or no file descriptor is left
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines about that
 RESERVE = 64  # descriptors left to the master's other work: starting workers, answering on its control socket
@@ -201,14 +202,15 @@ class Acceptor:
         """Take in what the worker gives away, and hand it over. With few descriptors, or many connections waiting, it
         has to wait."""
         if self._has_room():
-            self._take_in(handover, BATCH)
+            self._take_in(handover, COLLECTED)
         else:
             loop = asyncio.get_running_loop()
             loop.remove_reader(handover.master_end)
             loop.call_later(RETRY, self._collect_again, worker, handover)
 
     def _take_in(self, handover: Handover, most: int | None) -> None:
-        for each in handover.collect(self._has_room, most):
+        has_room = self._has_room if most is None else lambda: True  # a batch is smaller than the reserve
+        for each in handover.collect(has_room, most):
             self._hand_over_or_drop(Arrival(each.connection, each.tls, request=each.request))
 
     def _collect_again(self, worker: Worker, handover: Handover) -> None:

@@ -62,11 +62,14 @@ class HandoverReader:
         """Receive at most `most` connections (None: all). Return False if that was cut short."""
         arriving = receive(self._sock, most)
         try:
-            while self._descriptors.have_one():
+            has_room = self._descriptors.have_one()
+            while has_room:
                 arrived = next(arriving, None)
                 if arrived is None:
                     return True
+                has_room = arrived.connection.fileno() < self._descriptors.ceiling  # it is the lowest that was free
                 self._take(arrived)
+                has_room = has_room or self._descriptors.have_one()
         except BrokenPipeError:
             self.is_shut = True
         except OSError as error:  # a thread has taken the last descriptor

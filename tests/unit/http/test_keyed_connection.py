@@ -1,0 +1,166 @@
+"""A keyed connection: what it serves, what it leaves to others, byte for byte, however the bytes come."""
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eggcluster.http.head import Header, RequestHead
+from eggcluster.http.keyed_connection import KeyedConnection, pack_source, unpack_source
+from eggcluster.http.proxy_protocol import Addresses
+from eggcluster.model.steering.key_home import MOST_HOPS, Destination
+from tests.unit.http.wire import Receive, Scope, Send, Serving
+from tests.waiting import until
+
+AWAY = Destination(slot=2)
+
+
+class Router:
+    """Each request for `/away` belongs elsewhere. `sent` is what was handed over, with a copy of the connection."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, bytes]] = []
+        self.full = 0  # so many times there is no room
+        self.broken = False
+
+    def destination(self, head: RequestHead) -> Destination | None:
+        return AWAY if head.target == b"/away" else None
+
+    def hand_over(self, fd: int, destination: Destination, request: bytes) -> bool:
+        if self.broken:
+            raise BrokenPipeError
+        self.full -= 1
+        if self.full >= 0:
+            return False
+        self.sent.append((os.dup(fd), request))
+        return True
+
+    def learn(self, head: RequestHead, scheme: str, headers: list[Header]) -> list[Header]:
+        return headers
+
+
+class Keyed(Serving):
+    """The engine with keyed connections."""
+
+    router: Router
+
+    def _new_connection(self) -> KeyedConnection:
+        return KeyedConnection(self.server, self.router)
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    body, more = b"", True
+    while more:
+        event = await receive()
+        body, more = body + event.get("body", b""), event.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body or b"-"})
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def post(path: str, body: bytes) -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def chunked(path: str, *chunks: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+async def run(router: Router, pieces: list[bytes], answers: int) -> tuple[list[bytes], bytes]:
+    """The bodies of so many answers, and what was handed over together with what is left on the connection."""
+    serving = Keyed(echo)
+    serving.router = router
+    async with serving:
+        client = await serving.connect()
+        for piece in pieces:
+            await client.send(piece)
+            await asyncio.sleep(0)
+        bodies = [(await client.answer()).body for _ in range(answers)]
+        left = b""
+        if not router.broken:
+            await until(lambda: router.sent, "it is handed over")
+            fd, request = router.sent[0]
+            source, left = unpack_source(request)
+            assert source is None
+            os.set_blocking(fd, False)
+            total = len(b"".join(pieces))
+            while len(left) < total:
+                try:
+                    left += os.read(fd, 1 << 20)
+                except BlockingIOError:
+                    break
+            os.close(fd)
+            await until(lambda: not serving.server.connections, "it has left")
+        return bodies, left
+
+
+LOCAL = st.one_of(
+    st.just((get("/"), b"-")),
+    st.binary(max_size=40).map(lambda body: (post("/", body), body or b"-")),
+    st.lists(st.sampled_from([b"a\r\n\r\n", b"\r\n\r\n", b"b", b"GET /away HTTP/1.1\r\n\r\n"]), max_size=3).map(
+        lambda chunks: (chunked("/", *chunks), b"".join(chunks) or b"-")
+    ),
+)
+REST = st.sampled_from(
+    [get("/away"), post("/away", b"ab\r\n\r\n"), chunked("/away", b"x\r\n\r\n"), get("/away") + get("/")]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(LOCAL, max_size=4), REST, st.lists(st.integers(1, 60), max_size=12))
+def test_what_is_handed_over_is_what_came_from_the_first_head_that_belongs_elsewhere(
+    local: list[tuple[bytes, bytes]], rest: bytes, sizes: list[int]
+) -> None:
+    stream, pieces = b"".join(each for each, _ in local) + rest, []
+    for size in sizes:
+        pieces.append(stream[:size])
+        stream = stream[size:]
+    pieces = [piece for piece in (*pieces, stream) if piece]
+    bodies, left = asyncio.run(run(Router(), pieces, len(local)))
+    assert bodies == [body for _, body in local]
+    assert left == rest
+
+
+def test_it_waits_for_room() -> None:
+    router = Router()
+    router.full = 5
+    assert asyncio.run(run(router, [get("/") + get("/away")], 1)) == ([b"-"], get("/away"))
+
+
+def test_without_a_way_to_others_it_serves_the_request_itself() -> None:
+    router = Router()
+    router.broken = True
+    assert asyncio.run(run(router, [post("/away", b"ab") + get("/away") + get("/")], 3))[0] == [b"ab", b"-", b"-"]
+
+
+@pytest.mark.parametrize("hops", [0, MOST_HOPS])
+def test_it_goes_on_with_what_others_have_read_and_serves_what_has_travelled_too_often(hops: int) -> None:
+    async def resume() -> Any:
+        router, serving = Router(), Keyed(echo)
+        serving.router = router
+        early = post("/away" if hops else "/", b"abc")[:-2]
+        serving._new_connection = lambda: KeyedConnection(  # type: ignore[method-assign]
+            serving.server, router, early=early, hops=hops
+        )
+        async with serving:
+            client = await serving.connect()
+            await client.send(b"bc")
+            answer = await client.answer()
+            assert not router.sent
+            return answer.body
+
+    assert asyncio.run(resume()) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "source", [None, Addresses(None, None, True), Addresses(("192.0.2.1", 5), ("::1", 80)), Addresses(("::", 1), None)]
+)
+def test_what_the_proxy_protocol_said_travels(source: Addresses | None) -> None:
+    assert unpack_source(pack_source(source) + b"rest") == (source, b"rest")
