@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -130,6 +129,10 @@ def one_in_each(target: Target, wires: list[Wire], workers: int = 3) -> dict[int
 
     wait_until(look, "a connection to each slot")
     return found
+
+
+def handovers(launched: Launched) -> int:
+    return int((launched.status() or {})["steering"]["by_key"]["handovers"])
 
 
 # -- which worker --------------------------------------------------------------------------------------------
@@ -350,10 +353,11 @@ def test_requests_on_the_way_to_a_worker_that_dies_are_neither_lost_nor_served_t
     pids = launched.workers()
     found[2].ask("/?claim=a")
     senders = [wire for wire in connect(target, wires, 12) if wire.ask()["slot"] != 2]
+    before = handovers(launched)
     os.kill(pids[2], signal.SIGSTOP)
     for number, wire in enumerate(senders):
         wire.send(request(f"/?room=a&n={number}"))
-    time.sleep(0.2)  # on their way: nothing tells when they are; with less the test would show less
+    wait_until(lambda: handovers(launched) == before + len(senders), "the master has passed them on")
     os.kill(pids[2], signal.SIGKILL)
     answers = [wire.read() for wire in senders]
     assert pids[2] not in {answer["pid"] for answer in answers}
