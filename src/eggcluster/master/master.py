@@ -303,8 +303,7 @@ class Master:
                 worker,
                 listeners,
                 listening_at=worker.listening_at,
-                handover_fd=listeners.open_handover(worker),
-                **listeners.open_part(worker),
+                **listeners.open_handover(worker),
                 dead_agent=self.supervisor.roster.dead_agent(),
                 **self.requests.app_legacy(),
             )

@@ -74,13 +74,7 @@ OPTIONS = (
         flags=("-w", "--workers"),
         env=("EGG_WORKERS", "WEB_CONCURRENCY"),
     ),
-    row(
-        "host",
-        HOST,
-        "the address to listen on",
-        "HOST",
-        env=("HOST",),
-    ),
+    row("host", HOST, "the address to listen on", "HOST", env=("HOST",)),
     row(
         "port",
         PORT,

@@ -31,12 +31,13 @@ class KeySteering:
 
     # -- workers ---------------------------------------------------------------------------------------------
 
-    def open_part(self, worker: Worker) -> Part:
-        """Give its part to a worker that is about to start; NO_PART if too many old workers have theirs still."""
+    def open_part(self, worker: Worker) -> dict[str, Any]:
+        """Give its part to a worker that is about to start: NO_PART if too many old workers have theirs still. Return
+        the fields of the worker's spec for it."""
         part = self.table.give(next(self._incarnations))
         if part != NO_PART:
             self._parts[worker] = part
-        return part
+        return {"keys_fd": self.table.fd, "key_part": tuple(part)}
 
     def close_part(self, worker: Worker) -> None:
         """Forget the keys of a worker that is dead."""

@@ -135,22 +135,17 @@ class Listeners:
 
     # -- workers ---------------------------------------------------------------------------------------------
 
-    def open_handover(self, worker: Worker) -> int | None:
-        """Open the handover of an app worker that is about to start. Return the file descriptor at which the worker
-        receives connections that the master has accepted; None if there will be none."""
+    def open_handover(self, worker: Worker) -> dict[str, Any]:
+        """Open the handover of an app worker that is about to start, and give it its part of the key table. Return the
+        fields of its spec for them; without a handover, it gets no connections from the master."""
         if self.steering is None and self.keys is None:
-            return None
+            return {}
+        fields = self.keys.open_part(worker) if self.keys is not None else {}
         try:
-            return self.acceptor.open_handover(worker)
+            return {"handover_fd": self.acceptor.open_handover(worker), **fields}
         except OSError as error:
             _logger.warning("%s gets no connections from the master: %s", worker, error)
-            return None
-
-    def open_part(self, worker: Worker) -> dict[str, Any]:
-        """Give an app worker that is about to start its part of the key table; return the fields of its spec for it."""
-        if self.keys is None:
-            return {}
-        return {"keys_fd": self.keys.table.fd, "key_part": tuple(self.keys.open_part(worker))}
+            return fields
 
     def close_handover(self, worker: Worker) -> None:
         """Close the handover of a dead worker: other workers get the connections that were on their way to it."""
