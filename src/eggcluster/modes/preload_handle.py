@@ -139,5 +139,5 @@ class PreloadTemplate(TemplateHandle):
 
 def _order(spec: WorkerSpec) -> WorkerSpec:
     """Return what the template has to know, without what is the worker's own."""
-    own = {"listeners": [], "handover_fd": None, "cluster_fd": None, "keys_fd": None, "key_part": (0, 0)}
-    return msgspec.structs.replace(spec, slot=0, generation=0, **own, journal={}, survivors=[])
+    without_fds = msgspec.structs.replace(spec, listeners=[], handover_fd=None, cluster_fd=None, keys_fd=None)
+    return msgspec.structs.replace(without_fds, slot=0, generation=0, key_part=(0, 0), journal={}, survivors=[])

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from eggcluster import __version__
+from eggcluster.master.listening.listeners import Listeners
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.master.resources import MasterResources
 from eggcluster.model.lives.roster import MINUTE, Slot
