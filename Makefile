@@ -35,7 +35,7 @@ unit: $(VENV)/test  ## the tests without processes: seconds
 
 long: $(VENV)/test  ## ten million messages, a hundred reloads, a thousand garbage senders, ticks: minutes
 	EGG_LONG=1 $(BIN)/pytest tests/long tests/cluster/test_messenger_load.py tests/cluster/test_shared_state.py \
-		tests/chaos/test_reloads.py tests/chaos/test_broken_replacement.py
+		tests/chaos/test_reloads.py tests/chaos/test_broken_replacement.py tests/cluster/test_sticky_walk.py
 
 soak: $(VENV)/test  ## random faults under load: an hour (EGG_CHAOS_SECONDS=, EGG_CHAOS_SEED=)
 	EGG_CHAOS_SECONDS=$${EGG_CHAOS_SECONDS:-3600} $(BIN)/pytest -s tests/chaos/test_chaos.py

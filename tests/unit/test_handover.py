@@ -5,11 +5,12 @@ import gc
 import os
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from eggcluster.kernel.connection_handover import Handover, receive
+from eggcluster.kernel.connection_handover import Handover, pass_on, receive
 from eggcluster.kernel.inherited_sockets import inherited_socket
 
 
@@ -63,7 +64,7 @@ def test_a_connection_arrives_non_blocking_and_not_inheritable(
     handover: Handover, worker: socket.socket, tls: bool
 ) -> None:
     with send(handover, tls=tls) as client:
-        ((received, speaks_tls, _),) = receive(worker)
+        ((received, speaks_tls, *_),) = receive(worker)
         with received:
             assert speaks_tls is tls
             assert not received.getblocking()
@@ -83,8 +84,8 @@ def test_the_worker_gets_no_more_than_it_asks_for(handover: Handover, worker: so
 
 def test_what_a_worker_has_not_received_is_taken_back(handover: Handover, worker: socket.socket) -> None:
     with send(handover) as first, send(handover, tls=True) as second:
-        ((received, _, _),) = receive(worker, 1)
-        ((back, tls, _),) = handover.take_back()
+        ((received, *_),) = receive(worker, 1)
+        ((back, tls, *_),) = handover.take_back()
         with received, back:
             assert tls
             assert received.getpeername() == first.getsockname()
@@ -97,6 +98,33 @@ def test_what_is_on_its_way_when_both_ends_are_given_up_is_closed(handover: Hand
         assert alive(client)
         handover.close()
         assert not alive(client)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all connections go over the master")
+def test_a_direct_socket_leads_to_another_worker_and_what_came_on_it_can_be_taken_back(
+    handover: Handover, worker: socket.socket
+) -> None:
+    with contextlib.closing(Handover(b"other")) as other:
+        handover.send_direct(other)
+        ((direct, _, _, name),) = receive(worker)
+        assert name == b"other"
+        with direct, connection() as (client, accepted):
+            assert pass_on(direct, accepted.fileno(), request=b"GET")
+            other.seal()
+            with pytest.raises(BrokenPipeError):
+                pass_on(direct, accepted.fileno(), request=b"GET")
+            ((back, tls, request, _),) = other.take_back()
+            with back:
+                assert (back.getpeername(), tls, request) == (client.getsockname(), False, b"GET")
+            assert other.take_back() == []
+
+
+def test_a_direct_socket_that_the_worker_has_not_taken_is_no_connection_to_take_back(handover: Handover) -> None:
+    with contextlib.closing(Handover(b"other")) as other, send(handover) as client:
+        handover.send_direct(other)
+        ((back, *_),) = handover.take_back()
+        with back:
+            assert back.getpeername() == client.getsockname()
 
 
 def test_a_worker_that_does_not_read_fills_it_and_makes_room_by_reading(
@@ -132,5 +160,5 @@ def test_with_too_many_open_files_a_worker_loses_what_does_not_fit_and_hears_of_
                 os.close(fd)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert not alive(lost)
-        ((received, _, _),) = receive(worker)
+        ((received, *_),) = receive(worker)
         received.close()

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "runtime": {"errors", "wording", "kernel"},
     "modes": {"errors", "wording", "model", "kernel", "options", "ipc"},
     "master": {"errors", "wording", "model", "kernel", "options", "ipc", "runtime", "modes", "logs", "http"},
-    "http": {"errors", "wording", "model", "kernel"},
+    "http": {"errors", "wording", "packing", "model", "kernel"},
     "worker": {"http", "errors", "wording", "packing", "model", "kernel", "options", "ipc", "logs"},
     "template": {"errors", "wording", "model", "kernel", "ipc", "worker"},
     "integrations": {"errors", "worker"},

@@ -85,10 +85,7 @@ class Intake:
         task.add_done_callback(self._arrived)
 
     def _connect(self, connection: socket.socket, source: Addresses | None) -> None:
-        self.connect(connection, partial(self._new_connection, False, source))
-
-    def connect(self, connection: socket.socket, new_connection: Callable[[], HttpConnection]) -> None:
-        """Serve a plain connection whose client has nothing more to say before its requests. As `take`."""
+        new_connection = partial(self._new_connection, False, source)
         task = self._loop.create_task(self._loop.connect_accepted_socket(new_connection, connection))
         self._connecting.add(task)
         task.add_done_callback(self._connected)

@@ -5,24 +5,36 @@ another worker, and of all that follow it, are still there as they came, and go 
 soon as the requests before it have been answered. Nothing of such a request has begun here.
 """
 
-import asyncio
-import json
-from dataclasses import astuple
-from typing import Protocol
+import socket
+from typing import NamedTuple, Protocol
 
 from eggcluster.http.connection import HttpConnection
 from eggcluster.http.head import Header, RequestHead
 from eggcluster.http.parsers import new_parser
+from eggcluster.http.plain_transport import PlainTransport
 from eggcluster.http.proxy_protocol import Addresses
 from eggcluster.http.reader import CLOSED, HEAD, IDLE
 from eggcluster.http.request import Request
 from eggcluster.http.rules import UNAVAILABLE
 from eggcluster.http.server import NEVER, HttpServer
 from eggcluster.model.steering.key_home import MOST_HOPS, Destination
+from eggcluster.packing import Decoder, encode
 
 END = b"\r\n\r\n"  # of each head, and of each body in chunks
 RETRY = 0.001  # seconds until the next try to hand over, where the answers before are not sent yet, or there is no room
 LONGEST_RETRY = 0.05
+
+
+class Origin(NamedTuple):
+    """What the worker that accepted a connection knows of it."""
+
+    client: tuple[str, int] | None
+    local: tuple[str, int | None] | None
+    scheme: str
+    is_proxied: bool
+
+
+_origins = Decoder(Origin)
 
 
 class KeyRouter(Protocol):
@@ -43,7 +55,7 @@ class KeyedConnection(HttpConnection):
     """Serves the requests that belong to this worker, and hands itself over before the first one that does not."""
 
     __slots__ = (
-        "_body_left", "_destination", "_early", "_has_left", "_head", "_hops", "_is_departing", "_is_held", "_stays",
+        "_body_left", "_destination", "_has_left", "_head", "_hops", "_is_departing", "_is_held", "_origin", "_stays",
         "router",
     )  # fmt: skip
 
@@ -54,13 +66,14 @@ class KeyedConnection(HttpConnection):
         *,
         is_tls: bool = False,
         source: Addresses | None = None,
-        early: bytes = b"",
+        origin: bytes = b"",
         hops: int = 0,
     ) -> None:
-        """`early`: what other workers have read; `hops`: how many times the first request was handed over."""
+        """`origin`: what the first worker knows of the connection, packed; `hops`: how many times the first request
+        was handed over."""
         super().__init__(server, is_tls=is_tls, source=source)
         self.router = router
-        self._early = early
+        self._origin = origin
         self._hops = hops
         self._head = b""  # of the request that comes in, as far as it was parsed
         self._body_left: int | None = 0  # bytes of the body that comes in; None: it comes in chunks
@@ -72,25 +85,19 @@ class KeyedConnection(HttpConnection):
 
     # -- the transport's calls -----------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self._early:
-            self.server.loop.call_soon(self._begin)
-
-    def _begin(self) -> None:
-        if self._early and self.state != CLOSED:
-            self.data_received(b"")
+    def _find_addresses(self) -> None:
+        if self._origin:
+            self.client, self.local, self.scheme, self.is_proxied = _origins.decode(self._origin)
+        else:
+            super()._find_addresses()
 
     def data_received(self, data: bytes) -> None:
-        if self._early:  # the loop may be faster with what comes in than with `_begin`
-            data, self._early = self._early + data, b""
         if self._is_departing:
             self._unparsed = bytes(self._unparsed) + data
         else:
             super().data_received(data)
 
     def eof_received(self) -> bool:
-        self._begin()
         return super().eof_received() or self._is_departing
 
     def _before_close(self) -> None:
@@ -149,7 +156,7 @@ class KeyedConnection(HttpConnection):
     def _set_out(self, rest: bytes) -> None:
         """Leave the request, and what follows it, to another worker, once the requests before it are answered."""
         self._unparsed = self._head + rest + bytes(self._unparsed)
-        self._forget_head()
+        self._head, self._head_bytes, self._reading = b"", 0, None
         self._is_upgrading = True  # nothing more is parsed here
         self.choose_reading()
         if self.exchange is None and not self._waiting:
@@ -159,13 +166,14 @@ class KeyedConnection(HttpConnection):
         else:
             self._is_held, self._destination = True, None
 
-    def _forget_head(self) -> None:
-        self._head, self._head_bytes, self._reading = b"", 0, None
+    def _parse_anew(self) -> None:
         self._parser = new_parser(self)
+        self._is_upgrading = False
 
     def _go_on(self) -> None:
         if self._is_held:  # the answers before it are written: it is parsed again, and may belong here by now
-            self._is_held = self._is_upgrading = False
+            self._is_held = False
+            self._parse_anew()
         super()._go_on()
 
     def _depart(self, wait: float) -> None:
@@ -179,7 +187,8 @@ class KeyedConnection(HttpConnection):
         assert self._destination is not None
         destination = self._destination._replace(hops=self._hops + 1)
         fd = self.transport.get_extra_info("socket").fileno()
-        request = pack_source(self._source) + bytes(self._unparsed)
+        self._origin = self._origin or encode(Origin(self.client, self.local, self.scheme, self.is_proxied))
+        request = len(self._origin).to_bytes(2) + self._origin + bytes(self._unparsed)
         try:
             if not self.router.hand_over(fd, destination, request):
                 return False
@@ -192,7 +201,8 @@ class KeyedConnection(HttpConnection):
 
     def _stay(self) -> None:
         """Serve the request here after all."""
-        self._is_departing = self._is_upgrading = False
+        self._is_departing = False
+        self._parse_anew()
         self._destination, self._stays, self.state = None, True, IDLE
         self._parse_rest()
 
@@ -217,16 +227,9 @@ class KeyedConnection(HttpConnection):
             self._check_progress()
 
 
-def pack_source(source: Addresses | None) -> bytes:
-    """Return what a PROXY header has said, as the beginning of a handed-over request."""
-    packed = json.dumps(astuple(source)).encode() if source is not None else b""
-    return len(packed).to_bytes(2) + packed
-
-
-def unpack_source(data: bytes) -> tuple[Addresses | None, bytes]:
-    """Return what a PROXY header has said, and the bytes that came in on the connection."""
-    end = 2 + int.from_bytes(data[:2])
-    if end == 2:
-        return None, data[2:]
-    client, server, is_tls = json.loads(data[2:end])
-    return Addresses(client and (client[0], client[1]), server and (server[0], server[1]), is_tls), data[end:]
+def resume(server: HttpServer, router: KeyRouter, sock: socket.socket, request: bytes, hops: int) -> None:
+    """Serve a connection that another worker has handed over with this request, for the `hops`th time."""
+    end = 2 + int.from_bytes(request[:2])
+    connection = KeyedConnection(server, router, origin=request[2:end], hops=hops)
+    PlainTransport(server.loop, sock, connection)
+    connection.data_received(request[end:])

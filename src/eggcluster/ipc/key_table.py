@@ -30,7 +30,9 @@ SECRET_BYTES = 32
 _EMPTY = bytes(DIGEST_BYTES)
 
 _OUT, _HELD = 0, 1  # of a slot: it takes no part; its clients wait; from 2 on: 1 + the number of its worker's part
-_OWNER, _KEYS, _HANDED = range(3)  # of a part: its worker's incarnation (0: none, or it has left), and two counters
+# Of a part: its worker's incarnation (0: none, or it has left), how many keys it has, and how many connections its
+# worker has given away.
+_OWNER, _KEYS, _HANDED = range(3)
 _PART_NUMBERS = 4
 
 
@@ -106,6 +108,16 @@ class KeyTable:
         """Return how many keys live in the worker with this part."""
         return self._numbers[self._at(part.number, _KEYS)] if self.is_live(part) else 0
 
+    def handovers_of(self, part: Part) -> int:
+        """Return how many connections the worker with this part has given away, also after it has left; 0 after
+        `close`."""
+        return self._numbers[self._at(part.number, _HANDED)] if part != NO_PART and self.fd >= 0 else 0
+
+    def count_handover(self, part: Part) -> None:
+        """Count one more. Called by the worker with this part alone."""
+        if part != NO_PART:
+            self._numbers[self._at(part.number, _HANDED)] += 1
+
     # -- slots -----------------------------------------------------------------------------------------------
 
     def write_homes(self, homes: Mapping[int, Part]) -> None:
@@ -120,6 +132,11 @@ class KeyTable:
         """Return what `write_homes` wrote last."""
         states = enumerate(self._numbers[: self.slots], 1)
         return {slot: self._part(state - _HELD) for slot, state in states if state != _OUT}
+
+    def home(self, slot: int) -> Part | None:
+        """Return one of `homes`; None if the slot takes no part in the hashing."""
+        state = self._numbers[slot - 1]
+        return self._part(state - _HELD) if state != _OUT else None
 
     def _part(self, number: int) -> Part:
         return Part(number, self._numbers[self._at(number, _OWNER)]) if number else NO_PART

@@ -1,6 +1,7 @@
 """Passes connections between the master and a worker (SCM_RIGHTS, unix(7)). Runs in master and app workers.
 
 A request may go with its connection: what was read of it, and of those behind it. A long one goes in a memory file.
+A worker may get a direct socket to another one: a copy of the end at which that one's connections go in.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from eggcluster.kernel.memory import memory_file
 # Keeps messages apart, and holds 278 of them with Linux's default buffer. macOS has no SEQPACKET for Unix sockets.
 _KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 _ROOM = socket.CMSG_SPACE(2 * struct.calcsize("i"))
-_PLAIN, _TLS, _REQUEST, _FILED = (bytes([kind]) for kind in range(4))
+_PLAIN, _TLS, _REQUEST, _FILED, _DIRECT = (bytes([kind]) for kind in range(5))
 INLINE_BYTES = 32 * 1024  # of a request that goes in the message; two or three messages of that size fill the socket
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none
 _FLAGS = _CLOEXEC | socket.MSG_DONTWAIT  # the sockets are non-blocking already, but the other side can undo that
@@ -26,19 +27,23 @@ _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
 
 
 class Handed(NamedTuple):
-    """A connection that was passed on: whether it is to speak TLS, and the request that goes with it, if any."""
+    """A connection that was passed on: whether it is to speak TLS, and the request that goes with it, if any. With
+    `direct_to`, it is no client's, but the direct socket to the worker of that name."""
 
     connection: socket.socket
     tls: bool
     request: bytes = b""
+    direct_to: bytes = b""
 
 
 class Handover:
     """The master's side of the socket pair on which one worker gets its connections, and gives away those that belong
     to others. It keeps the worker's end, too, to take back what a dead or stuck worker has not read. The process that
-    reads a connection owns it; no other process can read it."""
+    reads a connection owns it; no other process can read it. `name` is what other workers know the worker by; empty if
+    none gets a direct socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: bytes = b"") -> None:
+        self.name = name
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, _KIND)
         self._ours.setblocking(False)
         self._theirs.setblocking(False)
@@ -57,6 +62,21 @@ class Handover:
         """Pass a connection on to the worker; see `pass_on`."""
         return pass_on(self._ours, connection.fileno(), tls=tls, request=request)
 
+    def send_direct(self, other: "Handover") -> None:
+        """Give the worker a direct socket to another one. A worker that cannot take it now does without.
+
+        Only on Linux: elsewhere it is not certain that `seal` keeps out what comes on it.
+        """
+        if other.name and sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                _send(self._ours, _DIRECT + other.name, other._ours.fileno())
+
+    def seal(self) -> None:
+        """Let nothing more in for the worker, not even over direct sockets: what can be taken back then is all. Senders
+        get a BrokenPipeError."""
+        with contextlib.suppress(OSError):
+            self._theirs.shutdown(socket.SHUT_RD)
+
     def take_back(self, room: Callable[[], bool] = lambda: True) -> list[Handed]:
         """Return the connections that the worker has not received. Each takes a file descriptor: take no more once
         `room` returns False."""
@@ -68,6 +88,7 @@ class Handover:
 
     def close(self) -> None:
         """Close both ends, and the connections that are still between them. May be called again."""
+        self.seal()
         with contextlib.suppress(OSError):
             for handed in receive(self._theirs):  # one by one: another process may hold the worker's end, too
                 handed.connection.close()
@@ -115,7 +136,10 @@ def _take(sock: socket.socket, room: Callable[[], bool], most: int | None = None
     with contextlib.suppress(OSError):  # too many open files: the kernel has dropped the connection
         waiting = receive(sock, most)
         while room() and (each := next(waiting, None)) is not None:
-            taken.append(each)
+            if each.direct_to:
+                each.connection.close()
+            else:
+                taken.append(each)
     return taken
 
 
@@ -142,7 +166,11 @@ def receive(sock: socket.socket, most: int | None = None) -> Iterator[Handed]:
         connection.setblocking(False)
         if not _CLOEXEC:
             connection.set_inheritable(False)
-        yield Handed(connection, kind == _TLS, request)
+        yield (
+            Handed(connection, False, direct_to=request)
+            if kind == _DIRECT
+            else Handed(connection, kind == _TLS, request)
+        )
         if most is not None:
             most -= 1
 

@@ -1,21 +1,26 @@
 """A keyed connection: what it serves, what it leaves to others, byte for byte, however the bytes come."""
 
 import asyncio
+import json
 import os
-from typing import Any
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eggcluster.http.head import Header, RequestHead
-from eggcluster.http.keyed_connection import KeyedConnection, pack_source, unpack_source
-from eggcluster.http.proxy_protocol import Addresses
+from eggcluster.http.keyed_connection import KeyedConnection, Origin, resume
+from eggcluster.http.reader import SLICE
 from eggcluster.model.steering.key_home import MOST_HOPS, Destination
-from tests.unit.http.wire import Receive, Scope, Send, Serving
+from eggcluster.packing import encode
+from tests.unit.http.wire import Client, Receive, Scope, Send, Serving
 from tests.waiting import until
 
 AWAY = Destination(slot=2)
+LOCALLY = Origin(None, None, "http", False)
 
 
 class Router:
@@ -52,10 +57,13 @@ class Keyed(Serving):
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends a request's body back; for `/where`, where the request seems to come from."""
     body, more = b"", True
     while more:
         event = await receive()
         body, more = body + event.get("body", b""), event.get("more_body", False)
+    if scope["path"] == "/where":
+        body = json.dumps([scope["client"], scope["scheme"]]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": body or b"-"})
 
@@ -87,8 +95,7 @@ async def run(router: Router, pieces: list[bytes], answers: int) -> tuple[list[b
         if not router.broken:
             await until(lambda: router.sent, "it is handed over")
             fd, request = router.sent[0]
-            source, left = unpack_source(request)
-            assert source is None
+            left = request[2 + int.from_bytes(request[:2]) :]
             os.set_blocking(fd, False)
             total = len(b"".join(pieces))
             while len(left) < total:
@@ -142,25 +149,64 @@ def test_without_a_way_to_others_it_serves_the_request_itself() -> None:
 
 @pytest.mark.parametrize("hops", [0, MOST_HOPS])
 def test_it_goes_on_with_what_others_have_read_and_serves_what_has_travelled_too_often(hops: int) -> None:
-    async def resume() -> Any:
-        router, serving = Router(), Keyed(echo)
-        serving.router = router
-        early = post("/away" if hops else "/", b"abc")[:-2]
-        serving._new_connection = lambda: KeyedConnection(  # type: ignore[method-assign]
-            serving.server, router, early=early, hops=hops
-        )
-        async with serving:
-            client = await serving.connect()
+    async def test() -> None:
+        async with resumed(post("/away" if hops else "/", b"abc")[:-2], hops=hops) as (client, router):
             await client.send(b"bc")
-            answer = await client.answer()
+            assert (await client.answer()).body == b"abc"
             assert not router.sent
-            return answer.body
+            await client.send(get("/away"))
+            await until(lambda: router.sent, "it goes on")
+            assert unpacked(router) == get("/away")
 
-    assert asyncio.run(resume()) == b"abc"
+    asyncio.run(test())
+
+
+def test_a_request_that_is_longer_than_a_slice_goes_on() -> None:
+    body = b"x" * (SLICE + 1000)
+
+    async def test() -> None:
+        async with resumed(post("/", body) + get("/")) as (client, _):
+            assert [(await client.answer()).body for _ in range(2)] == [body, b"-"]
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize(
-    "source", [None, Addresses(None, None, True), Addresses(("192.0.2.1", 5), ("::1", 80)), Addresses(("::", 1), None)]
+    "origin",
+    [Origin(None, ("/run/x", None), "http", True), Origin(("192.0.2.1", 5), ("::1", 80), "https", False)],
 )
-def test_what_the_proxy_protocol_said_travels(source: Addresses | None) -> None:
-    assert unpack_source(pack_source(source) + b"rest") == (source, b"rest")
+def test_what_the_first_worker_knows_of_the_connection_travels(origin: Origin) -> None:
+    async def test() -> None:
+        async with resumed(get("/where"), origin=origin) as (client, router):
+            assert json.loads((await client.answer()).body) == [origin.client and [*origin.client], origin.scheme]
+            await client.send(get("/away"))
+            await until(lambda: router.sent, "it goes on")
+            assert router.sent[0][1].startswith(packed(origin))
+            unpacked(router)
+
+    asyncio.run(test())
+
+
+def packed(origin: Origin) -> bytes:
+    content = encode(origin)
+    return len(content).to_bytes(2) + content
+
+
+def unpacked(router: Router) -> bytes:
+    """The bytes of the client's that were handed over."""
+    fd, request = router.sent[0]
+    os.close(fd)
+    return request[2 + int.from_bytes(request[:2]) :]
+
+
+@asynccontextmanager
+async def resumed(early: bytes, hops: int = 1, origin: Origin = LOCALLY) -> AsyncIterator[tuple[Client, Router]]:
+    """The client of a connection that was handed over with these bytes."""
+    router = Router()
+    async with Serving(echo) as serving:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        with closing(Client(ours, serving.server)) as client:
+            resume(serving.server, router, theirs, packed(origin) + early, hops)
+            yield client, router

@@ -38,6 +38,7 @@ class Arrival(NamedTuple):
     tls: bool
     client: tuple[Any, ...] = ()
     request: bytes = b""  # with which a worker has given it away
+    giver: Handover | None = None  # of that worker
 
 
 class Acceptor:
@@ -77,7 +78,8 @@ class Acceptor:
     def open_handover(self, worker: Worker) -> int:
         """Open the handover of a worker that is about to start; return the file descriptor for the worker's end.
         OSError if the system refuses."""
-        handover = self._handovers[worker] = Handover()
+        name = self._keys.name_of(worker) if self._keys is not None else b""
+        handover = self._handovers[worker] = Handover(name)
         if self._keys is not None:
             asyncio.get_running_loop().add_reader(handover.master_end, self._collect, worker, handover)
         return handover.worker_fd
@@ -90,6 +92,7 @@ class Acceptor:
             return
         if self._keys is not None:
             asyncio.get_running_loop().remove_reader(handover.master_end)
+            handover.seal()
             self._take_in(handover, None)
         if self._open.get(worker.slot) is handover:
             del self._open[worker.slot]
@@ -211,7 +214,7 @@ class Acceptor:
     def _take_in(self, handover: Handover, most: int | None) -> None:
         has_room = self._has_room if most is None else lambda: True  # a batch is smaller than the reserve
         for each in handover.collect(has_room, most):
-            self._hand_over_or_drop(Arrival(each.connection, each.tls, request=each.request))
+            self._hand_over_or_drop(Arrival(each.connection, each.tls, request=each.request, giver=handover))
 
     def _collect_again(self, worker: Worker, handover: Handover) -> None:
         if self._handovers.get(worker) is handover:
@@ -225,29 +228,27 @@ class Acceptor:
     def _hand_over(self, arrival: Arrival) -> None:
         """Hand a connection over to a worker, or let it wait."""
         targets = self._targets(arrival)
-        for handover in targets:
-            try:
-                sent = handover is not None and handover.send(
-                    arrival.connection, tls=arrival.tls, request=arrival.request
-                )
-            except OSError as error:
-                self._give_up(handover, error)
-                continue
-            if sent:
-                arrival.connection.close()
-                self._count(arrival)
-                return
+        if any(handover is not None and self._send(handover, arrival) for handover in targets):
+            return
         self._waiting.append(arrival)
         if targets:
             self._try_again()
 
-    def _count(self, arrival: Arrival) -> None:
-        if arrival.request and self._keys is not None:
-            self._keys.handed_over()
-        else:
-            self.handed_over += 1
+    def _send(self, handover: Handover, arrival: Arrival) -> bool:
+        """Return whether the worker gets the connection. The worker that gave it away need not ask the next time."""
+        try:
+            if not handover.send(arrival.connection, tls=arrival.tls, request=arrival.request):
+                return False
+        except OSError as error:
+            self._give_up(handover, error)
+            return False
+        arrival.connection.close()
+        if arrival.giver is not None:
+            arrival.giver.send_direct(handover)
+        self.handed_over += not arrival.request
+        return True
 
-    def _give_up(self, handover: Handover | None, error: OSError) -> None:
+    def _give_up(self, handover: Handover, error: OSError) -> None:
         """Hand nothing more to this worker: it has shut down its end of the handover."""
         worker = next(each for each, its in self._handovers.items() if its is handover)
         if self._open.get(worker.slot) is handover:
@@ -278,7 +279,7 @@ class Acceptor:
         self._taken_back[worker] += len(taken)
         if worker in self._left:
             taken += handover.collect(self._descriptors.have_one)
-        for connection, tls, request in taken:
+        for connection, tls, request, _ in taken:
             try:
                 self._waiting.append(Arrival(connection, tls, () if request else connection.getpeername(), request))
             except OSError:  # the client has left

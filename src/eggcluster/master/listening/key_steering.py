@@ -25,7 +25,7 @@ class KeySteering:
         self._steering = Steering(slots, sticky=True, hold=hold)
         self._parts: dict[Worker, Part] = {}
         self._incarnations = count(1)
-        self._handed_over = 0
+        self._handed_over = 0  # by workers that are dead
         self._rate = 0.0
         self._counted = (0, 0.0)  # handovers, and when they were counted
 
@@ -41,7 +41,14 @@ class KeySteering:
 
     def close_part(self, worker: Worker) -> None:
         """Forget the keys of a worker that is dead."""
-        self.table.vacate(self._parts.pop(worker, NO_PART))
+        part = self._parts.pop(worker, NO_PART)
+        self._handed_over += self.table.handovers_of(part)
+        self.table.vacate(part)
+
+    def name_of(self, worker: Worker) -> bytes:
+        """Return what other workers know the worker by; empty if it has no part."""
+        part = self._parts.get(worker, NO_PART)
+        return part.pack() if part != NO_PART else b""
 
     def keys_of(self, worker: Worker) -> int:
         """Return how many keys live in the worker."""
@@ -76,27 +83,29 @@ class KeySteering:
             return [worker for worker, part in self._parts.items() if part == where.part]
         if where.slot == NOWHERE or closing:
             return [*listening]  # whoever gets it looks for its worker again
-        home = self.table.homes().get(where.slot)
+        home = self.table.home(where.slot)
         if home == NO_PART:
             return []
         first = [worker for worker, part in self._parts.items() if part == home]
         return [*first, *(worker for worker in listening if worker not in first)]
 
-    def handed_over(self) -> None:
-        """A connection has gone from one worker to another."""
-        self._handed_over += 1
+    @property
+    def handovers(self) -> int:
+        """How many connections have been given away."""
+        return self._handed_over + sum(map(self.table.handovers_of, self._parts.values()))
 
     def _count(self, now: float) -> None:
         before, since = self._counted
         if now >= since + RATE_TIME:
-            self._rate = (self._handed_over - before) / (now - since) if since else 0.0
-            self._counted = self._handed_over, now
+            handovers = self.handovers
+            self._rate = (handovers - before) / (now - since) if since else 0.0
+            self._counted = handovers, now
 
     def describe(self) -> dict[str, Any]:
         """Return what the status shows, as plain values."""
         return {
             "keys": sum(map(self.table.keys_of, self._parts.values())),
-            "handovers": self._handed_over,
+            "handovers": self.handovers,
             "handovers_a_second": round(self._rate, 1),
         }
 

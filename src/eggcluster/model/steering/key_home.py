@@ -21,6 +21,15 @@ class Part(NamedTuple):
     number: int  # from 1
     incarnation: int
 
+    def pack(self) -> bytes:
+        """Return the part as the name of its worker's handover."""
+        return _NAME.pack(*self)
+
+    @classmethod
+    def unpack(cls, name: bytes) -> Self:
+        """Return the part that `pack` has named."""
+        return cls(*_NAME.unpack(name))
+
 
 NO_PART = Part(NOWHERE, NOWHERE)
 
@@ -44,6 +53,7 @@ class Destination(NamedTuple):
         return cls(Part(number, incarnation), slot, hops), data[_PACKED.size :]
 
 
+_NAME = struct.Struct("!HQ")
 _PACKED = struct.Struct("!HQHB")
 
 

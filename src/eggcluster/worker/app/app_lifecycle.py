@@ -63,6 +63,8 @@ class AppLifecycle(Lifecycle):
             return super().run(runner, began)
         finally:
             self._sockets.close()
+            if self.router is not None:
+                self.router.close()
             if self._keys is not None:
                 self._keys.table.close()
 
@@ -95,7 +97,8 @@ class AppLifecycle(Lifecycle):
         self.engine = self._engine(interface)
         await self.engine.start()
         if self.spec.handover_fd is not None:
-            self.handed = HandoverReader(self.spec.handover_fd, self.engine)
+            add_direct = self.router.add_direct if self.router is not None else None
+            self.handed = HandoverReader(self.spec.handover_fd, self.engine, add_direct)
             self.handed.start()
             if self.router is not None:
                 self.router.exit = self.handed.exit

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import logging
+import socket
+from collections.abc import Callable
 
 from eggcluster.kernel.connection_handover import Handed, pass_on, receive
 from eggcluster.kernel.descriptors import Descriptors
@@ -16,6 +18,8 @@ CHECK_INTERVAL = 0.25  # seconds between two checks whether descriptors are free
 SOON = 0.01  # seconds until a check after connections were closed to make room
 COMPLAINT_INTERVAL = 10.0  # seconds between two log lines that say that none is free
 
+AddDirect = Callable[[bytes, socket.socket], None]
+
 _logger = logging.getLogger("eggcluster.worker")
 
 
@@ -26,9 +30,11 @@ class HandoverReader:
     the socket until a descriptor is free, or until the master takes them back.
     """
 
-    def __init__(self, fd: int, engine: Engine) -> None:
+    def __init__(self, fd: int, engine: Engine, add_direct: AddDirect | None = None) -> None:
+        """`add_direct` is called with the name of another worker and the direct socket to it, which it takes over."""
         self._sock = inherited_socket(fd)
         self._engine = engine
+        self._add_direct = add_direct
         self._descriptors = Descriptors()
         self._timer: asyncio.TimerHandle | None = None
         self._throttle = Throttle(COMPLAINT_INTERVAL)
@@ -77,10 +83,18 @@ class HandoverReader:
         return False
 
     def _take(self, arrived: Handed) -> None:
-        if not arrived.request:
+        if arrived.direct_to:
+            self._take_direct(arrived)
+        elif not arrived.request:
             self._engine.take(arrived.connection, tls=arrived.tls)
         elif not self._engine.resume(arrived.connection, arrived.request):
             self._give_back(arrived)
+
+    def _take_direct(self, arrived: Handed) -> None:
+        if self._add_direct is None:
+            arrived.connection.close()
+        else:
+            self._add_direct(arrived.direct_to, arrived.connection)
 
     def _give_back(self, arrived: Handed) -> None:
         """Give a request back that this worker cannot serve any more; the master finds another one. What does not fit

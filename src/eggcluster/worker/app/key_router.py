@@ -21,13 +21,18 @@ _SIGNATURE_BYTES = 16
 
 class TableRouter:
     """A `KeyRouter` over the key table. `sources` are in the order of their rank. Each request is served where it is
-    until `exit` is set, the socket to the master."""
+    until `exit` is set, the socket to the master.
+
+    The first connection to a worker goes to the master, which answers with the direct socket to that worker. Later ones
+    go there at once. If that cannot be, they go to the master.
+    """
 
     def __init__(self, own: OwnKeys, sources: Sequence[KeySource]) -> None:
         self.own = own
         self._table = own.table
         self._sources = sources
         self.exit: socket.socket | None = None
+        self._direct: dict[Part, socket.socket] = {}
         self._sets_cookie = any(source.is_own for source in sources)
         self._cookie = self._signed(own.part)
         self._is_leaving = False
@@ -60,7 +65,39 @@ class TableRouter:
         """Hand a connection over; see `KeyRouter`."""
         if self.exit is None:
             raise OSError(errno.EPIPE, "this worker has no way to others")
-        return pass_on(self.exit, fd, request=destination.pack() + request)
+        message = destination.pack() + request
+        part = destination.part if destination.part != NO_PART else self._table.home(destination.slot) or NO_PART
+        gone = self._send(part, fd, message) if part in self._direct else None
+        if gone is None:
+            gone = pass_on(self.exit, fd, request=message)
+        if gone:
+            self._table.count_handover(self.own.part)
+        return gone
+
+    def _send(self, part: Part, fd: int, message: bytes) -> bool | None:
+        """Hand a connection over to the worker with this part. Return False if there is no room at the moment, None if
+        the worker is gone."""
+        try:
+            return pass_on(self._direct[part], fd, request=message)
+        except OSError:
+            self._direct.pop(part).close()
+            return None
+
+    def add_direct(self, name: bytes, sock: socket.socket) -> None:
+        """Hand over to the worker of this name by its direct socket from now on. Those to workers that are gone are
+        closed."""
+        for part in [each for each in self._direct if not self._table.is_live(each)]:
+            self._direct.pop(part).close()
+        part = Part.unpack(name)
+        if part in self._direct or not self._table.is_live(part):
+            sock.close()
+        else:
+            self._direct[part] = sock
+
+    def close(self) -> None:
+        """Close the direct sockets; may be called again."""
+        while self._direct:
+            self._direct.popitem()[1].close()
 
     # -- responses -----------------------------------------------------------------------------------------
 

@@ -108,13 +108,15 @@ class HttpEngine(Engine):
     def resume(self, connection: socket.socket, request: bytes) -> bool:
         if self._serving is None or self._closed or self._router is None:
             return False
-        from eggcluster.http.keyed_connection import KeyedConnection, unpack_source
+        from eggcluster.http.keyed_connection import resume
 
-        server, intake = self._serving
+        server, _ = self._serving
         where, rest = Destination.unpack(request)
-        source, early = unpack_source(rest)
-        new = partial(KeyedConnection, server, self._router, source=source, early=early, hops=where.hops)
-        intake.connect(connection, new)
+        try:
+            resume(server, self._router, connection, rest, where.hops)
+        except Exception as error:
+            server.log_defect("taking a connection failed", error)
+            connection.close()
         return True
 
     def make_room(self, least: int) -> int:
