@@ -163,7 +163,7 @@ def test_a_key_that_nobody_has_named_belongs_to_one_slot_and_they_are_spread(
     one, other = connect(target, wires, 2)
     placed = {key: one.ask(f"/?room={key}")["slot"] for key in range(60)}
     assert placed == {key: other.ask(f"/?room={key}")["slot"] for key in range(60)}
-    assert min(Counter(placed.values()).values()) >= 8
+    assert min(Counter(placed.values()).values()) >= 3  # fewer in one of ten million runs
     assert len(Counter(placed.values())) == 3
 
 
@@ -237,7 +237,7 @@ def test_the_client_and_what_the_proxy_protocol_said_travel_along(project: Proje
     _, target = launch(project, *WAYS, "--proxy-protocol")
     (one,) = connect(target, wires)
     one.send(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 80\r\n")
-    answers = [one.ask(f"/?room={key}", x_forwarded_proto="https") for key in range(12)]
+    answers = [one.ask(f"/?room={key}", x_forwarded_proto="https") for key in range(40)]
     assert {answer["slot"] for answer in answers} == {1, 2, 3}
     assert {tuple(answer["client"]) for answer in answers} == {("192.0.2.7", 4711)}
 
@@ -245,7 +245,7 @@ def test_the_client_and_what_the_proxy_protocol_said_travel_along(project: Proje
 def test_without_the_proxy_protocol_the_client_is_the_same_everywhere(project: Project, wires: list[Wire]) -> None:
     _, target = launch(project)
     (one,) = connect(target, wires)
-    answers = [one.ask(f"/?room={key}", x_forwarded_proto="https") for key in range(12)]
+    answers = [one.ask(f"/?room={key}", x_forwarded_proto="https") for key in range(40)]
     assert {answer["slot"] for answer in answers} == {1, 2, 3}
     assert {tuple(answer["client"]) for answer in answers} == {one.sock.getsockname()}
     assert {answer["scheme"] for answer in answers} == {"https"}
@@ -273,8 +273,8 @@ def test_behind_a_unix_socket(project: Project) -> None:
     wire.sock.settimeout(DEADLINE)
     wire.sock.connect(path)
     wire._stream = wire.sock.makefile("rb")
-    placed = [wire.ask(f"/?room={key}")["slot"] for key in range(20)]
-    assert placed == [wire.ask(f"/?room={key}")["slot"] for key in range(20)]
+    placed = [wire.ask(f"/?room={key}")["slot"] for key in range(40)]
+    assert placed == [wire.ask(f"/?room={key}")["slot"] for key in range(40)]
     assert set(placed) == {1, 2, 3}
     wire.close()
     assert launched.close() == 0

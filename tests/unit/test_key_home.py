@@ -28,7 +28,7 @@ def test_a_learned_key_wins_over_one_of_higher_rank_that_nobody_has_learned(firs
     find = {first: NO_PART, second: learned}.get
     if first != second:
         assert destination([first, second], lambda each: find(each, NO_PART), lambda: PARTS, PARTS[1]) == Destination(
-            learned
+            learned, digest=second
         )
     assert destination([second], lambda each: learned, lambda: PARTS, learned) is None
 
@@ -58,7 +58,9 @@ def test_keys_are_spread_evenly() -> None:
     assert all(abs(count - 1000) < 150 for count in counts.values())
 
 
-@given(st.integers(0, 0xFFFF), st.integers(0, 2**64 - 1), st.integers(0, 1024), st.integers(0, 255), st.binary())
-def test_a_destination_travels(number: int, incarnation: int, slot: int, hops: int, rest: bytes) -> None:
-    sent = Destination(Part(number, incarnation), slot, hops)
+@given(
+    st.integers(0, 0xFFFF), st.integers(0, 2**64 - 1), st.integers(0, 1024), st.integers(0, 255), DIGESTS, st.binary()
+)
+def test_a_destination_travels(number: int, incarnation: int, slot: int, hops: int, digest: bytes, rest: bytes) -> None:
+    sent = Destination(Part(number, incarnation), slot, hops, digest)
     assert Destination.unpack(sent.pack() + rest) == (sent, rest)

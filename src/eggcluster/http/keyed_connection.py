@@ -20,6 +20,7 @@ from eggcluster.http.server import NEVER, HttpServer
 from eggcluster.model.steering.key_home import MOST_HOPS, Destination
 from eggcluster.packing import Decoder, encode
 
+SHORTEST = b"GET / HTTP/1.0\r\n\r\n"  # a head; what is shorter may be an empty line before one
 END = b"\r\n\r\n"  # of each head, and of each body in chunks
 RETRY = 0.001  # seconds until the next try to hand over, where the answers before are not sent yet, or there is no room
 LONGEST_RETRY = 0.05
@@ -43,6 +44,12 @@ class KeyRouter(Protocol):
     def destination(self, head: RequestHead) -> Destination | None:
         """Return where the request belongs; None: to this worker."""
 
+    def look(self, raw: bytes) -> Destination | None:
+        """Return the same for a head as it came, up to its empty line."""
+
+    def is_here(self, destination: Destination) -> bool:
+        """Return whether a request that was handed over belongs to this worker, without a look at its head."""
+
     def hand_over(self, fd: int, destination: Destination, request: bytes) -> bool:
         """Hand a connection over, with what was read of it. Return False if there is no room at the moment; OSError if
         there never will be."""
@@ -55,8 +62,8 @@ class KeyedConnection(HttpConnection):
     """Serves the requests that belong to this worker, and hands itself over before the first one that does not."""
 
     __slots__ = (
-        "_body_left", "_destination", "_has_left", "_head", "_hops", "_is_departing", "_is_held", "_origin", "_stays",
-        "router",
+        "_body_left", "_destination", "_has_left", "_head", "_hops", "_is_departing", "_is_held", "_is_settled",
+        "_origin", "_stays", "router",
     )  # fmt: skip
 
     def __init__(
@@ -67,21 +74,22 @@ class KeyedConnection(HttpConnection):
         is_tls: bool = False,
         source: Addresses | None = None,
         origin: bytes = b"",
-        hops: int = 0,
+        arrived: Destination | None = None,
     ) -> None:
-        """`origin`: what the first worker knows of the connection, packed; `hops`: how many times the first request
-        was handed over."""
+        """`origin`: what the first worker knows of the connection, packed; `arrived`: where its first request belongs,
+        as another worker sees it."""
         super().__init__(server, is_tls=is_tls, source=source)
         self.router = router
         self._origin = origin
-        self._hops = hops
+        self._hops = arrived.hops if arrived is not None else 0
         self._head = b""  # of the request that comes in, as far as it was parsed
         self._body_left: int | None = 0  # bytes of the body that comes in; None: it comes in chunks
         self._destination: Destination | None = None  # of the request that was read last
+        self._is_settled = False  # the request that comes in is served here
         self._is_held = False  # it belongs elsewhere, and requests before it have no answer yet
         self._is_departing = False
         self._has_left = False  # another worker has the connection
-        self._stays = False  # the next request is served here
+        self._stays = arrived is not None and router.is_here(arrived)  # the next request is served here
 
     # -- the transport's calls -----------------------------------------------------------------------------
 
@@ -90,12 +98,6 @@ class KeyedConnection(HttpConnection):
             self.client, self.local, self.scheme, self.is_proxied = _origins.decode(self._origin)
         else:
             super()._find_addresses()
-
-    def data_received(self, data: bytes) -> None:
-        if self._is_departing:
-            self._unparsed = bytes(self._unparsed) + data
-        else:
-            super().data_received(data)
 
     def eof_received(self) -> bool:
         return super().eof_received() or self._is_departing
@@ -112,14 +114,30 @@ class KeyedConnection(HttpConnection):
             if self._waiting or self._is_upgrading:
                 self._unparsed = rest + bytes(self._unparsed)
                 return
-            piece, rest = self._cut(rest)
             is_body = self._reading is not None
+            size = 0 if is_body or self._head else rest.find(END) + len(END)
+            if size < len(SHORTEST):  # it does not begin with a whole head: `_add` looks where the request belongs
+                piece, rest = self._cut(rest)
+            elif self._belongs_elsewhere(rest[:size]):
+                self._set_out(rest)
+                return
+            else:
+                piece, rest = rest[:size], rest[size:]
             super()._parse(piece)
             if is_body and self._reading is None:
                 self._head = b""
             if self._destination is not None:
                 self._set_out(rest)
                 return
+
+    def _belongs_elsewhere(self, head: bytes) -> bool:
+        """Look where the request with this head belongs, without the parser: its worker parses it."""
+        self._is_settled = True
+        if self._stays or self._hops >= MOST_HOPS:
+            self._stays = False
+            return False
+        self._destination = self.router.look(head)
+        return self._destination is not None
 
     def _cut(self, data: bytes) -> tuple[bytes, bytes]:
         """Return the piece that is parsed next, and the rest: what is parsed as a head ends with a piece."""
@@ -135,7 +153,8 @@ class KeyedConnection(HttpConnection):
 
     def _add(self, request: Request) -> None:
         head = request.head
-        self._destination = self._elsewhere(head)
+        self._destination = None if self._is_settled else self._elsewhere(head)
+        self._is_settled = False
         if self._destination is None:
             self._head, self._hops = b"", 0
             self._body_left = None if head.chunked else head.content_length
@@ -158,6 +177,7 @@ class KeyedConnection(HttpConnection):
         self._unparsed = self._head + rest + bytes(self._unparsed)
         self._head, self._head_bytes, self._reading = b"", 0, None
         self._is_upgrading = True  # nothing more is parsed here
+        self.since = self.server.now
         self.choose_reading()
         if self.exchange is None and not self._waiting:
             self._is_departing = True
@@ -185,7 +205,8 @@ class KeyedConnection(HttpConnection):
 
     def _hand_over(self) -> bool:
         assert self._destination is not None
-        destination = self._destination._replace(hops=self._hops + 1)
+        part, slot, _, digest = self._destination
+        destination = Destination(part, slot, self._hops + 1, digest)
         fd = self.transport.get_extra_info("socket").fileno()
         self._origin = self._origin or encode(Origin(self.client, self.local, self.scheme, self.is_proxied))
         request = len(self._origin).to_bytes(2) + self._origin + bytes(self._unparsed)
@@ -196,7 +217,11 @@ class KeyedConnection(HttpConnection):
             self._stay()
             return True
         self._has_left, self._unparsed = True, b""
-        self.transport.abort()  # closes this worker's copy, without a word to the client
+        if isinstance(self.transport, PlainTransport):
+            self.transport.leave()
+            self.connection_lost(None)
+        else:
+            self.transport.abort()  # closes this worker's copy, without a word to the client
         return True
 
     def _stay(self) -> None:
@@ -227,9 +252,9 @@ class KeyedConnection(HttpConnection):
             self._check_progress()
 
 
-def resume(server: HttpServer, router: KeyRouter, sock: socket.socket, request: bytes, hops: int) -> None:
-    """Serve a connection that another worker has handed over with this request, for the `hops`th time."""
+def resume(server: HttpServer, router: KeyRouter, sock: socket.socket, where: Destination, request: bytes) -> None:
+    """Serve a connection that another worker has handed over with this request, because of where that belongs."""
     end = 2 + int.from_bytes(request[:2])
-    connection = KeyedConnection(server, router, origin=request[2:end], hops=hops)
+    connection = KeyedConnection(server, router, origin=request[2:end], arrived=where)
     PlainTransport(server.loop, sock, connection)
     connection.data_received(request[end:])

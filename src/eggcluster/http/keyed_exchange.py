@@ -14,12 +14,11 @@ from eggcluster.http.wsgi import WsgiExchange
 class _Learning(Exchange):
     """Learns the keys before the response leaves: the very next request finds them, at any worker."""
 
-    def start(self, status: int, headers: Headers) -> None:
-        super().start(status, self._learn(headers))
+    connection: KeyedConnection
 
-    def _learn(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        assert isinstance(self.connection, KeyedConnection)
-        return self.connection.router.learn(self.head, self.scheme, list(headers))
+    def start(self, status: int, headers: Headers) -> None:
+        own = headers if isinstance(headers, list) else list(headers)
+        super().start(status, self.connection.router.learn(self.head, self.scheme, own))
 
 
 class KeyedAsgiExchange(_Learning, AsgiExchange):
@@ -34,7 +33,9 @@ class KeyedWebSocketExchange(_Learning, WebSocketExchange):
     """As WebSocketExchange."""
 
     def _accept(self, websocket: WebSocketConnection, message: dict[str, Any]) -> None:
-        super()._accept(websocket, {**message, "headers": self._learn(message.get("headers") or ())})
+        given = list(message.get("headers") or ())
+        headers = self.connection.router.learn(self.head, self.scheme, given)
+        super()._accept(websocket, {**message, "headers": headers})
 
 
 def keyed_asgi_exchange(connection: KeyedConnection, head: RequestHead) -> AsgiExchange:

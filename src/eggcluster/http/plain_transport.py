@@ -17,19 +17,21 @@ class PlainTransport(asyncio.Transport):
     """Reads from a non-blocking socket, writes to it, and closes it. The protocol has been told of its connection when
     the constructor returns."""
 
+    # Class attributes: most connections leave most of them as they are, and each assignment costs.
+    _high, _low = HIGH_WATER, HIGH_WATER // 4
+    _is_paused = False  # the protocol does not write
+    _is_closing = False
+    _is_ending = False  # the protocol is being told of the end
+    _is_reading = True
+    _has_ended = False  # the peer has shut its sending half
+    _is_shut = False  # we have shut ours, or will when all is sent
+
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.Protocol) -> None:
         self._loop = loop
         self._sock: socket.socket | None = sock
         self._fd = sock.fileno()
         self._protocol = protocol
         self._queue = bytearray()  # what the kernel has not taken yet
-        self._high, self._low = HIGH_WATER, HIGH_WATER // 4
-        self._is_paused = False  # the protocol does not write
-        self._is_closing = False
-        self._is_ending = False  # the protocol is being told of the end
-        self._is_reading = True
-        self._has_ended = False  # the peer has shut its sending half
-        self._is_shut = False  # we have shut ours, or will when all is sent
         protocol.connection_made(self)
         if self._is_reading:
             loop.add_reader(self._fd, self._read)
@@ -185,6 +187,13 @@ class PlainTransport(asyncio.Transport):
         """Close at once; what has not been sent is lost."""
         self._end(None)
 
+    def leave(self) -> None:
+        """Close this process's copy of the socket now: another process has the connection. Nothing may wait to be sent.
+        The protocol is not told."""
+        self._is_ending = self._is_closing = True
+        self.pause_reading()
+        self._close()
+
     def _end(self, error: Exception | None) -> None:
         if self._is_ending:
             return
@@ -199,7 +208,10 @@ class PlainTransport(asyncio.Transport):
         try:
             self._protocol.connection_lost(error)
         finally:
-            sock, self._sock = self._sock, None
-            self._protocol = cast(Any, None)
-            if sock is not None:
-                sock.close()
+            self._close()
+
+    def _close(self) -> None:
+        sock, self._sock = self._sock, None
+        self._protocol = cast(Any, None)
+        if sock is not None:
+            sock.close()

@@ -30,6 +30,7 @@ SECRET_BYTES = 32
 _EMPTY = bytes(DIGEST_BYTES)
 
 _OUT, _HELD = 0, 1  # of a slot: it takes no part; its clients wait; from 2 on: 1 + the number of its worker's part
+# Behind the slots: the highest number of a part that has a worker.
 # Of a part: its worker's incarnation (0: none, or it has left), how many keys it has, and how many connections its
 # worker has given away.
 _OWNER, _KEYS, _HANDED = range(3)
@@ -48,6 +49,7 @@ class KeyTable:
         self._bytes = memoryview(self._map)
         self._numbers = self._bytes[SECRET_BYTES : self._head_bytes].cast("Q")
         self.secret = bytes(self._bytes[:SECRET_BYTES])
+        self._homes: tuple[bytes, dict[int, Part]] = b"", {}  # what `homes` has read, as bytes and as a mapping
         self._given: set[int] = set()  # by this process: parts of workers that have left, and live on, are not free
 
     @classmethod
@@ -78,6 +80,7 @@ class KeyTable:
         for number in range(1, self.parts + 1):
             if number not in self._given:
                 self._given.add(number)
+                self._numbers[self.slots] = max(self._given)
                 self._numbers[self._at(number, _HANDED)] = 0
                 self._numbers[self._at(number, _OWNER)] = incarnation
                 return Part(number, incarnation)
@@ -92,6 +95,7 @@ class KeyTable:
         _clear(self._map, start, PART_BYTES)
         self._numbers[self._at(part.number, _KEYS)] = 0
         self._given.discard(part.number)
+        self._numbers[self.slots] = max(self._given, default=0)
 
     def leave(self, part: Part) -> None:
         """Let the others find none of this worker's keys from now on. Called by the worker that closes, too."""
@@ -129,9 +133,13 @@ class KeyTable:
                 self._numbers[slot - 1] = state
 
     def homes(self) -> dict[int, Part]:
-        """Return what `write_homes` wrote last."""
-        states = enumerate(self._numbers[: self.slots], 1)
-        return {slot: self._part(state - _HELD) for slot, state in states if state != _OUT}
+        """Return what `write_homes` wrote last, in rising order; the parts as of the first look after that."""
+        numbers = self._numbers[: self.slots]
+        states = numbers.tobytes()
+        if states != self._homes[0]:
+            found = {slot: self._part(state - _HELD) for slot, state in enumerate(numbers, 1) if state != _OUT}
+            self._homes = states, found
+        return self._homes[1]
 
     def home(self, slot: int) -> Part | None:
         """Return one of `homes`; None if the slot takes no part in the hashing."""
@@ -151,10 +159,10 @@ class KeyTable:
         """Return the part of the live worker that has learned the key last; NO_PART if none has."""
         latest, found = 0, NO_PART
         offset = _bucket(digest) * BUCKET_BYTES
-        for number in range(1, self.parts + 1):
-            at = self._at(number, _OWNER)
-            incarnation = self._numbers[at]
-            if incarnation and self._numbers[at + _KEYS]:
+        numbers = self._numbers
+        places = range(self._at(1, _OWNER), self._at(numbers[self.slots] + 1, _OWNER), _PART_NUMBERS)
+        for number, at in enumerate(places, 1):
+            if numbers[at + _KEYS] and (incarnation := numbers[at]):
                 learned = self._learned(digest, self._start(number) + offset)
                 if learned > latest:
                     latest, found = learned, Part(number, incarnation)
@@ -191,7 +199,7 @@ class KeyTable:
         return self._head_bytes + (number - 1) * PART_BYTES
 
     def _at(self, number: int, which: int) -> int:
-        return self.slots + (number - 1) * _PART_NUMBERS + which
+        return self.slots + 1 + (number - 1) * _PART_NUMBERS + which
 
 
 class OwnKeys:
@@ -255,7 +263,7 @@ def _bucket(digest: bytes) -> int:
 
 
 def _head_bytes(slots: int, parts: int) -> int:
-    needed = SECRET_BYTES + 8 * (slots + parts * _PART_NUMBERS)
+    needed = SECRET_BYTES + 8 * (slots + 1 + parts * _PART_NUMBERS)
     return -(-needed // mmap.PAGESIZE) * mmap.PAGESIZE
 
 

@@ -21,6 +21,7 @@ _ROOM = socket.CMSG_SPACE(2 * struct.calcsize("i"))
 _PLAIN, _TLS, _REQUEST, _FILED, _DIRECT = (bytes([kind]) for kind in range(5))
 INLINE_BYTES = 32 * 1024  # of a request that goes in the message; two or three messages of that size fill the socket
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS has none
+_TRUNCATED = int(socket.MSG_CTRUNC)  # a plain number: a look at an IntFlag costs as much as a system call
 _FLAGS = _CLOEXEC | socket.MSG_DONTWAIT  # the sockets are non-blocking already, but the other side can undo that
 # The worker does not read fast enough, or too many descriptors of this user are in transit (RLIMIT_NOFILE).
 _FULL = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS}
@@ -156,7 +157,7 @@ def receive(sock: socket.socket, most: int | None = None) -> Iterator[Handed]:
             raise BrokenPipeError(errno.EPIPE, "the handover is shut down")
         fds = [fd for _, _, data in rights for (fd,) in struct.iter_unpack("i", data)]
         kind, request = message[:1], message[1:]
-        if flags & socket.MSG_CTRUNC or len(fds) != (2 if kind == _FILED else 1):
+        if flags & _TRUNCATED or len(fds) != (2 if kind == _FILED else 1):
             for fd in fds:
                 os.close(fd)
             raise OSError(errno.EMFILE, "a connection was lost: too many open files")

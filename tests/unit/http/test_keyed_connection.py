@@ -20,6 +20,7 @@ from tests.unit.http.wire import Client, Receive, Scope, Send, Serving
 from tests.waiting import until
 
 AWAY = Destination(slot=2)
+HERE = Destination(slot=1)
 LOCALLY = Origin(None, None, "http", False)
 
 
@@ -33,6 +34,12 @@ class Router:
 
     def destination(self, head: RequestHead) -> Destination | None:
         return AWAY if head.target == b"/away" else None
+
+    def look(self, raw: bytes) -> Destination | None:
+        return AWAY if raw.split(b" ")[1] == b"/away" else None
+
+    def is_here(self, destination: Destination) -> bool:
+        return destination == HERE
 
     def hand_over(self, fd: int, destination: Destination, request: bytes) -> bool:
         if self.broken:
@@ -208,5 +215,5 @@ async def resumed(early: bytes, hops: int = 1, origin: Origin = LOCALLY) -> Asyn
         ours.setblocking(False)
         theirs.setblocking(False)
         with closing(Client(ours, serving.server)) as client:
-            resume(serving.server, router, theirs, packed(origin) + early, hops)
+            resume(serving.server, router, theirs, Destination(hops=hops), packed(origin) + early)
             yield client, router

@@ -5,7 +5,7 @@ may claim a key that it has found in a body, and the client may send it in the q
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, cast
 from urllib.parse import unquote_to_bytes
 
@@ -32,8 +32,23 @@ class KeySource(NamedTuple):
         if self.kind == "query":
             return _bounded(_in_query(self.name, target))
         if self.kind == "header":
-            return _bounded(next((value for name, value in headers if name == self.name), None))
+            return _bounded(_in_headers(self.name, headers))
         return _bounded(_in_cookies(self.name, headers))
+
+    def key_in(self, raw: bytes, lowered: bytes) -> bytes | None:
+        """Return the same as `key_of` for a head as it came, up to its empty line; `lowered` is it in lower case. A
+        head that no parser takes may have any key. Costs a tenth of what a parser takes."""
+        if self.kind == "query":
+            return _bounded(_in_query(self.name, _target_of(raw))) if self.name in raw else None
+        if self.kind == "header":
+            return _bounded(next(_values(self.name, raw, lowered), None))
+        if self.name not in raw:
+            return None
+        return _bounded(_in_cookies(self.name, ((b"cookie", value) for value in _values(b"cookie", raw, lowered))))
+
+    def is_given_by(self, name: bytes) -> bool:
+        """Return whether a response field of this name, in lower case, may give a key to learn."""
+        return not self.is_own and {"header": self.name, "cookie": b"set-cookie"}.get(self.kind) == name
 
     def learned_from(self, headers: Headers) -> bytes | None:
         """Return the key that a response gives its client; None if it gives none. A query is never given."""
@@ -67,6 +82,26 @@ def key_sources(ways: Sequence[str]) -> list[KeySource]:
 
 def _bounded(value: bytes | None) -> bytes | None:
     return value if value and len(value) <= MAX_KEY_BYTES else None
+
+
+def _target_of(raw: bytes) -> bytes:
+    line = raw[: raw.find(b"\r\n")].split(b" ")
+    return line[1] if len(line) == 3 else b""
+
+
+def _values(name: bytes, raw: bytes, lowered: bytes) -> Iterator[bytes]:
+    """Yield the values of the fields of this name."""
+    start, field = 0, b"\r\n" + name + b":"
+    while (found := lowered.find(field, start)) >= 0:
+        start = raw.find(b"\r\n", found + len(field))
+        yield raw[found + len(field) : start].strip()
+
+
+def _in_headers(name: bytes, headers: Headers) -> bytes | None:
+    for field, value in headers:
+        if field == name:
+            return value
+    return None
 
 
 def _in_query(name: bytes, target: bytes) -> bytes | None:

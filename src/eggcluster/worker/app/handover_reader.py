@@ -68,7 +68,7 @@ class HandoverReader:
         """Receive at most `most` connections (None: all). Return False if that was cut short."""
         arriving = receive(self._sock, most)
         try:
-            has_room = self._descriptors.have_one()
+            has_room = self._descriptors.has_number(self._sock.fileno())
             while has_room:
                 arrived = next(arriving, None)
                 if arrived is None:

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from eggcluster.http.head import Header, RequestHead
 from eggcluster.ipc.key_table import OwnKeys
 from eggcluster.kernel.connection_handover import pass_on
-from eggcluster.model.steering.key_home import NO_PART, Destination, Part, destination
+from eggcluster.model.steering.key_home import NO_PART, NOWHERE, Destination, Part, destination
 from eggcluster.model.steering.key_source import OWN_COOKIE, KeySource
 
+MOST_NAMES = 1024  # of response fields that are remembered; an application has some dozen
 _SIGNATURE_BYTES = 16
 
 
@@ -31,29 +32,49 @@ class TableRouter:
         self.own = own
         self._table = own.table
         self._sources = sources
+        self._marks = [source.name.lower() for source in sources]  # a head without any of them has no key
         self.exit: socket.socket | None = None
         self._direct: dict[Part, socket.socket] = {}
         self._sets_cookie = any(source.is_own for source in sources)
         self._cookie = self._signed(own.part)
         self._is_leaving = False
+        self._gives: dict[bytes, bool] = {}  # by names of response fields: whether a field of that name may give a key
 
     # -- requests ------------------------------------------------------------------------------------------
 
     def destination(self, head: RequestHead) -> Destination | None:
-        """Return where the request belongs; None: to this worker."""
-        if self.exit is None:
+        """Return where the request belongs; see `KeyRouter`."""
+        found = [(source, source.key_of(head.target, head.headers)) for source in self._sources]
+        return self._destination([(source, key) for source, key in found if key is not None])
+
+    def look(self, raw: bytes) -> Destination | None:
+        """Return where the request with this head belongs; see `KeyRouter`."""
+        lowered = raw.lower()
+        for mark in self._marks:
+            if mark in lowered:
+                found = [(source, source.key_in(raw, lowered)) for source in self._sources]
+                return self._destination([(source, key) for source, key in found if key is not None])
+        return None
+
+    def _destination(self, keys: Sequence[tuple[KeySource, bytes]]) -> Destination | None:
+        if self.exit is None or not keys:
             return None
         digests, named = [], {}
-        for source in self._sources:
-            key = source.key_of(head.target, head.headers)
-            if key is None:
-                continue
+        for source, key in keys:
             if not source.is_own:
                 digests.append(self._table.digest(key))
             elif (part := self._named_by(key)) != NO_PART:
                 digests.append(key)
                 named[key] = part
-        return destination(digests, lambda each: named.get(each) or self._find(each), self._table.homes, self.own.part)
+        find = (lambda each: named.get(each) or self._find(each)) if named else self._find
+        return destination(digests, find, self._table.homes, self.own.part)
+
+    def is_here(self, destination: Destination) -> bool:
+        """Return whether a request that was handed over belongs to this worker; see `KeyRouter`."""
+        if destination.part != NO_PART:
+            self.own.used(destination.digest)
+            return destination.part == self.own.part
+        return destination.slot != NOWHERE and self._table.home(destination.slot) == self.own.part
 
     def _find(self, digest: bytes) -> Part:
         part = self._table.find(digest)
@@ -103,13 +124,22 @@ class TableRouter:
 
     def learn(self, head: RequestHead, scheme: str, headers: list[Header]) -> list[Header]:
         """Learn the keys that a response gives its client; see `KeyRouter`."""
-        for source in self._sources:
-            key = source.learned_from(headers) if not source.is_own else None
-            if key is not None:
-                self.own.learn(key)
+        for name, _ in headers:
+            if self._gives.get(name, name not in self._gives):
+                self._learn_from(name, headers)
         if self._sets_cookie and not self._is_leaving and not self._is_named(head):
             headers = [*headers, (b"set-cookie", self._set_cookie(scheme))]
         return headers
+
+    def _learn_from(self, name: bytes, headers: list[Header]) -> None:
+        """Learn from a field that may give a key, and remember whether fields of that name may."""
+        lowered = name.lower()
+        if len(self._gives) < MOST_NAMES:
+            self._gives[bytes(name)] = any(source.is_given_by(lowered) for source in self._sources)
+        for source in self._sources:
+            key = source.learned_from(headers) if source.is_given_by(lowered) else None
+            if key is not None:
+                self.own.learn(key)
 
     def close_to_new(self) -> None:
         """Give no more clients a cookie that names this worker: it is being closed."""

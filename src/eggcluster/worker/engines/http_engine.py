@@ -113,7 +113,7 @@ class HttpEngine(Engine):
         server, _ = self._serving
         where, rest = Destination.unpack(request)
         try:
-            resume(server, self._router, connection, rest, where.hops)
+            resume(server, self._router, connection, where, rest)
         except Exception as error:
             server.log_defect("taking a connection failed", error)
             connection.close()
