@@ -20,8 +20,6 @@ from eggcluster.model.steering.steering_plan import SlotView
 from eggcluster.worker.app.key_router import TableRouter
 from tests.waiting import until
 
-TO_SLOT_2 = Destination(slot=2)
-
 
 class Worker:
     """A worker as far as it gives connections away, and gets them."""
@@ -79,7 +77,7 @@ class Site:
     async def connect(self) -> None:
         """Worker 1 gets its direct socket to worker 2."""
         one, two = self.workers
-        self.hand_over(TO_SLOT_2, b"first")
+        self.hand_over(Destination(two.part, 2), b"first")
         assert await two.requests() == [b"first"]
         await until(one.read, "the direct socket has come")
 
@@ -109,7 +107,7 @@ def test_only_the_first_connection_goes_over_the_master() -> None:
     async def test() -> None:
         with contextlib.closing(Site()) as site:
             await site.connect()
-            site.hand_over(TO_SLOT_2, b"second")
+            site.hand_over(Destination(site.workers[1].part, 2), b"second")
             site.hand_over(Destination(site.workers[1].part), b"third")
             assert [each.request[-6:] for each in site.workers[1].read()] == [b"second", b"\0third"]  # at once
             assert site.keys.handovers == 3

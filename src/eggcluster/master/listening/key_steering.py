@@ -79,7 +79,7 @@ class KeySteering:
         """Return the workers that may get a connection with this request, the first choice first; none while it has
         to wait. `listening` may get it if its own worker is gone."""
         where, _ = Destination.unpack(request)
-        if where.part != NO_PART and self.table.is_live(where.part):
+        if where.slot == NOWHERE and self.table.is_live(where.part):
             return [worker for worker, part in self._parts.items() if part == where.part]
         if where.slot == NOWHERE or closing:
             return [*listening]  # whoever gets it looks for its worker again

@@ -38,9 +38,9 @@ NO_PART = Part(NOWHERE, NOWHERE)
 
 
 class Destination(NamedTuple):
-    """Where a request belongs: to the worker with this part, or, if that is NO_PART or gone, to this slot. With
-    neither, any worker will do. `hops` counts its handovers. `digest` is that of the key that the worker has learned.
-    """
+    """Where a request belongs: to the worker with this part, which has learned the key with this `digest`, or to this
+    slot. Then the part is that of the slot's worker as the sender knows it; the slot may have another one by now, or
+    none. With neither, any worker will do. `hops` counts its handovers."""
 
     part: Part = NO_PART
     slot: int = NOWHERE
@@ -82,7 +82,7 @@ def destination(
     if not any(part != NO_PART for part in homes.values()):
         return None
     slot = _placed(digests[0], tuple(homes))
-    return None if homes[slot] == own else Destination(slot=slot)
+    return None if homes[slot] == own else Destination(homes[slot], slot)
 
 
 def slot_of(digest: bytes, slots: Sequence[int]) -> int:

@@ -5,7 +5,7 @@ may claim a key that it has found in a body, and the client may send it in the q
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, cast
 from urllib.parse import unquote_to_bytes
 
@@ -40,11 +40,11 @@ class KeySource(NamedTuple):
         head that no parser takes may have any key. Costs a tenth of what a parser takes."""
         if self.kind == "query":
             return _bounded(_in_query(self.name, _target_of(raw))) if self.name in raw else None
+        field = self.name if self.kind == "header" else b"cookie"
+        values = _values(field, raw, lowered)
         if self.kind == "header":
-            return _bounded(next(_values(self.name, raw, lowered), None))
-        if self.name not in raw:
-            return None
-        return _bounded(_in_cookies(self.name, ((b"cookie", value) for value in _values(b"cookie", raw, lowered))))
+            return _bounded(values[0]) if values else None
+        return _bounded(_in_cookies(self.name, [(b"cookie", value) for value in values])) if values else None
 
     def is_given_by(self, name: bytes) -> bool:
         """Return whether a response field of this name, in lower case, may give a key to learn."""
@@ -89,12 +89,13 @@ def _target_of(raw: bytes) -> bytes:
     return line[1] if len(line) == 3 else b""
 
 
-def _values(name: bytes, raw: bytes, lowered: bytes) -> Iterator[bytes]:
-    """Yield the values of the fields of this name."""
-    start, field = 0, b"\r\n" + name + b":"
+def _values(name: bytes, raw: bytes, lowered: bytes) -> list[bytes]:
+    """Return the values of the fields of this name."""
+    values, start, field = [], 0, b"\r\n%b:" % name
     while (found := lowered.find(field, start)) >= 0:
         start = raw.find(b"\r\n", found + len(field))
-        yield raw[found + len(field) : start].strip()
+        values.append(raw[found + len(field) : start].strip())
+    return values
 
 
 def _in_headers(name: bytes, headers: Headers) -> bytes | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from eggcluster.http.head import Header, RequestHead
 from eggcluster.ipc.key_table import OwnKeys
 from eggcluster.kernel.connection_handover import pass_on
-from eggcluster.model.steering.key_home import NO_PART, NOWHERE, Destination, Part, destination
+from eggcluster.model.steering.key_home import NO_DIGEST, NO_PART, Destination, Part, destination
 from eggcluster.model.steering.key_source import OWN_COOKIE, KeySource
 
 MOST_NAMES = 1024  # of response fields that are remembered; an application has some dozen
@@ -71,10 +71,9 @@ class TableRouter:
 
     def is_here(self, destination: Destination) -> bool:
         """Return whether a request that was handed over belongs to this worker; see `KeyRouter`."""
-        if destination.part != NO_PART:
+        if destination.digest != NO_DIGEST:
             self.own.used(destination.digest)
-            return destination.part == self.own.part
-        return destination.slot != NOWHERE and self._table.home(destination.slot) == self.own.part
+        return destination.part == self.own.part
 
     def _find(self, digest: bytes) -> Part:
         part = self._table.find(digest)
@@ -87,7 +86,7 @@ class TableRouter:
         if self.exit is None:
             raise OSError(errno.EPIPE, "this worker has no way to others")
         message = destination.pack() + request
-        part = destination.part if destination.part != NO_PART else self._table.home(destination.slot) or NO_PART
+        part = destination.part
         gone = self._send(part, fd, message) if part in self._direct else None
         if gone is None:
             gone = pass_on(self.exit, fd, request=message)
