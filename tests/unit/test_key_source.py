@@ -15,6 +15,14 @@ def source(way: str) -> KeySource:
     return found
 
 
+def test_which_response_fields_may_give_a_key() -> None:
+    assert source("header:X-Key").is_given_by(b"x-key")
+    assert source("cookie:sid").is_given_by(b"set-cookie")
+    for way in ("query:set-cookie", "header:x", "cookie:sid", "cookie"):
+        assert not source(way).is_given_by(b"x-key")
+    assert not source("cookie").is_given_by(b"set-cookie")  # the cluster's own is no key to learn
+
+
 @pytest.mark.parametrize(
     "way", ["", "address", "cookie:", "cookie: a", "header:a b", "query:a&b", "body:a", "header", "Cookie"]
 )

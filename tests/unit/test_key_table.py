@@ -88,6 +88,34 @@ def test_a_full_bucket_forgets_its_oldest_key(table: KeyTable, monkeypatch: pyte
     assert [n for n in range(BUCKET_ENTRIES + 2) if find(table, b"%d" % n) == NO_PART] == [0, 1]
 
 
+def test_handovers_are_counted_by_the_worker_and_read_by_the_master_until_the_part_is_given_anew(
+    table: KeyTable,
+) -> None:
+    other, keys = KeyTable(os.dup(table.fd), 2), own(table, 1)
+    other.count_handover(keys.part)
+    other.count_handover(NO_PART)
+    other.leave(keys.part)
+    assert table.handovers_of(keys.part) == 1
+    assert table.handovers_of(NO_PART) == 0
+    table.vacate(keys.part)
+    assert table.handovers_of(own(table, 2).part) == 0
+    other.close()
+    assert other.handovers_of(keys.part) == 0
+
+
+def test_a_part_that_is_free_again_and_one_above_it_are_both_looked_at(table: KeyTable) -> None:
+    one, two, three = (own(table, number) for number in (1, 2, 3))
+    two.learn(b"a")
+    table.vacate(three.part)
+    assert find(table, b"a") == two.part
+    table.vacate(one.part)
+    again = own(table, 4)
+    assert again.part.number == 1
+    assert find(table, b"a") == two.part
+    again.learn(b"a")
+    assert find(table, b"a") == again.part
+
+
 def test_homes_are_read_as_they_were_written(table: KeyTable) -> None:
     keys = own(table, 5)
     assert table.homes() == {}
