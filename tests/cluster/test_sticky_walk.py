@@ -1,8 +1,9 @@
 """A random walk: requests with keys over a proxy's connections, while workers are killed and reloaded.
 
 Each answer comes from the key's worker, or the test has ended that worker before. A request is lost only with a worker
-that was killed while the request was there; none is served twice, counted at the application. The long suite (EGG_LONG)
-walks for 100,000 requests.
+that was killed while the request was there; none is served twice, counted at the application. Each second worker is
+stopped before it is killed: of the requests that other workers have handed over to it since, none is lost. The long
+suite (EGG_LONG) walks for 100,000 requests.
 """
 
 import json
@@ -94,10 +95,12 @@ class Key:
 
 
 class Upstream:
-    """A proxy's connection to the cluster: one request at a time. `at`: the pid of the worker that has it."""
+    """A proxy's connection to the cluster: one request at a time. `at`: the pid of the worker that has it. `is_safe`:
+    its request goes from a living worker to one that was stopped before, and cannot begin there."""
 
     def __init__(self, target: Target, kills: int) -> None:
         self.at: int | None = None
+        self.is_safe = False
         self.kills_before = kills
         self._sock = socket.create_connection(target, timeout=DEADLINE)
         self._stream = self._sock.makefile("rb")
@@ -136,12 +139,16 @@ class Walk:
         self.answered: list[int] = []
         self.lost: list[int] = []
         self.moves = 0
+        self.asking: dict[Upstream, Key] = {}
+        self.stopped: int | None = None
+        self.safe = 0  # requests that were so
         self.killed: set[int] = set()
         self.gone: set[int] = set()
+        self.is_quiet = False  # all kills and reloads are over
         self.failed = False
 
     def run(self, seed: int) -> None:
-        """Send requests over one connection after the other, until all have been sent."""
+        """Send requests over one connection after the other, until there were enough, before and after each kill."""
         rolls, upstream = random.Random(seed), None
         try:
             while (number := self._next()) is not None:
@@ -156,7 +163,7 @@ class Walk:
 
     def _next(self) -> int | None:
         with self.lock:
-            if self.begun == REQUESTS or self.failed:
+            if self.failed or (self.is_quiet and self.begun >= REQUESTS):
                 return None
             self.begun += 1
             return self.begun
@@ -175,6 +182,7 @@ class Walk:
         """Send one request; return the connection for the next one, None if it has ended."""
         body = rolls.randbytes(rolls.choice((10, 5_000, 100_000))) if rolls.random() < 0.1 else b""
         pause = rolls.uniform(0, 0.01) if rolls.random() < 0.1 else None
+        self._note(key, upstream)
         try:
             answer, ends = upstream.ask(key.request(number, body, pause))
         except ConnectionError:
@@ -187,8 +195,16 @@ class Walk:
             upstream.close()
         return None if ends else upstream
 
+    def _note(self, key: Key, upstream: Upstream) -> None:
+        with self.lock:
+            self.asking[upstream] = key
+            is_elsewhere = upstream.at not in (None, self.stopped, *self.gone)
+            upstream.is_safe = self.stopped is not None and key.home == self.stopped and is_elsewhere
+            self.safe += upstream.is_safe
+
     def _judge(self, number: int, key: Key, upstream: Upstream, answer: dict[str, Any]) -> None:
         with self.lock:
+            del self.asking[upstream]
             self.answered.append(number)
             if key.home is not None and (answer["pid"] != key.home or not answer["knows"]):
                 assert key.home in self.gone, (number, key.__dict__, answer)
@@ -199,14 +215,31 @@ class Walk:
     def _judge_loss(self, number: int, key: Key, upstream: Upstream) -> None:
         """A request may be lost with its connection's worker, or with the one that its key belongs to."""
         with self.lock:
+            del self.asking[upstream]
             self.lost.append(number)
+            assert not upstream.is_safe, (number, key.__dict__, upstream.at)
             is_new = upstream.at is None and len(self.killed) > upstream.kills_before
             assert is_new or upstream.at in self.killed or key.home in self.killed, (number, key.__dict__, upstream.at)
 
     # -- what happens to the workers -----------------------------------------------------------------------
 
+    def stop(self, pid: int) -> None:
+        """Stop a worker, and wait until a request is on its way to it."""
+        os.kill(pid, signal.SIGSTOP)
+        with self.lock:
+            self.stopped = pid
+        wait_until(lambda: self._is_waited_for(pid) or self.failed, "a request waits for the worker that was stopped")
+
+    def _is_waited_for(self, pid: int) -> bool:
+        """Whether a request has been handed over to it, or all connections wait for it, as far as can be known."""
+        with self.lock:
+            asking = self.asking.items()
+            waiting = [each for each, key in asking if {each.at, key.home} & {pid, None, *self.gone}]
+            return any(each.is_safe for each, _ in asking) or len(waiting) == CONNECTIONS
+
     def kill(self, pid: int) -> None:
         with self.lock:
+            self.stopped = None
             self.killed.add(pid)
             self.gone.add(pid)
         os.kill(pid, signal.SIGKILL)
@@ -227,7 +260,10 @@ def disturb(launched: Launched, walk: Walk) -> None:
         if not isinstance(whole, list):
             return
         if event % 3:
-            walk.kill(rolls.choice(whole))
+            victim = rolls.choice(whole)
+            if event % 2:
+                walk.stop(victim)
+            walk.kill(victim)
         else:
             walk.reload(launched)
 
@@ -251,6 +287,7 @@ def test_keyed_requests_find_their_workers_while_those_die_and_none_is_lost_or_s
         running = [threads.submit(walk.run, SEED * 100 + number) for number in range(CONNECTIONS)]
         try:
             disturb(launched, walk)
+            walk.is_quiet = True
         except BaseException:
             walk.failed = True
             raise
@@ -258,10 +295,12 @@ def test_keyed_requests_find_their_workers_while_those_die_and_none_is_lost_or_s
     for each in running:
         each.result()
     check_notes(project, walk)
-    print(f"{len(walk.answered)} answers, {walk.moves} moves, {len(walk.killed)} kills, {len(walk.lost)} lost")  # noqa: T201
-    assert len(walk.answered) + len(walk.lost) == REQUESTS
+    told = f"{len(walk.killed)} kills, {walk.safe} requests on their way to a stopped worker, {len(walk.lost)} lost"
+    print(f"{len(walk.answered)} answers, {walk.moves} moves, {told}")  # noqa: T201
+    assert len(walk.answered) + len(walk.lost) == walk.begun >= REQUESTS
     assert len(walk.lost) <= CONNECTIONS * len(walk.killed)
     assert walk.moves > REQUESTS / 4
+    assert walk.safe > 0
 
 
 def check_notes(project: Project, walk: Walk) -> None:
