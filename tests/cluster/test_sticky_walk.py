@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.chaos.test_reloads import reload
@@ -101,7 +102,7 @@ class Upstream:
     def __init__(self, target: Target, kills: int) -> None:
         self.at: int | None = None
         self.is_safe = False
-        self.kills_before = kills
+        self.kills_before = kills  # it was opened; later: its latest request was sent
         self._sock = socket.create_connection(target, timeout=DEADLINE)
         self._stream = self._sock.makefile("rb")
 
@@ -198,6 +199,8 @@ class Walk:
     def _note(self, key: Key, upstream: Upstream) -> None:
         with self.lock:
             self.asking[upstream] = key
+            if upstream.at is not None:
+                upstream.kills_before = len(self.killed)
             is_elsewhere = upstream.at not in (None, self.stopped, *self.gone)
             upstream.is_safe = self.stopped is not None and key.home == self.stopped and is_elsewhere
             self.safe += upstream.is_safe
@@ -210,22 +213,24 @@ class Walk:
                 assert key.home in self.gone, (number, key.__dict__, answer)
             self.moves += upstream.at not in (None, answer["pid"])
             key.home = upstream.at = answer["pid"]
-            upstream.kills_before = len(self.killed)
 
     def _judge_loss(self, number: int, key: Key, upstream: Upstream) -> None:
-        """A request may be lost with its connection's worker, or with the one that its key belongs to."""
+        """A request may be lost with its connection's worker, or with the one that its key belongs to: any one, if that
+        is not known, because the key's worker is gone and the key hashed."""
         with self.lock:
             del self.asking[upstream]
             self.lost.append(number)
             assert not upstream.is_safe, (number, key.__dict__, upstream.at)
-            is_new = upstream.at is None and len(self.killed) > upstream.kills_before
-            assert is_new or upstream.at in self.killed or key.home in self.killed, (number, key.__dict__, upstream.at)
+            is_unknown = upstream.at is None or key.home is None or key.home in self.gone
+            if not (is_unknown and len(self.killed) > upstream.kills_before):
+                assert {upstream.at, key.home} & self.killed, (number, key.__dict__, upstream.at)
 
     # -- what happens to the workers -----------------------------------------------------------------------
 
     def stop(self, pid: int) -> None:
         """Stop a worker, and wait until a request is on its way to it."""
         os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "the worker has stopped")
         with self.lock:
             self.stopped = pid
         wait_until(lambda: self._is_waited_for(pid) or self.failed, "a request waits for the worker that was stopped")
@@ -242,7 +247,7 @@ class Walk:
             self.stopped = None
             self.killed.add(pid)
             self.gone.add(pid)
-        os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
     def reload(self, launched: Launched) -> None:
         with self.lock:
