@@ -1,8 +1,9 @@
 """A connection whose requests belong to workers by their keys. Runs in the app workers, with `--sticky-by` a key.
 
-What was read is parsed in slices that end where a head ends, or a body. So the bytes of a request that belongs to
-another worker, and of all that follow it, are still there as they came, and go to that worker with the connection: as
-soon as the requests before it have been answered. Nothing of such a request has begun here.
+A head is looked at as it came; only one that belongs here is parsed. What was read is parsed in slices that end where
+a head ends, or a body. So the bytes of a request that belongs to another worker, and of all that follow it, are still
+there as they came, and go to that worker with the connection: as soon as the requests before it have been answered.
+Nothing of such a request has begun here.
 """
 
 import socket
