@@ -8,7 +8,11 @@ import pytest
 
 import eggcluster.integrations
 
-LIBRARIES = {"django": "django", "limits": "limits"}  # integration -> the library that it is for
+LIBRARIES = {
+    "django": "django",
+    "limits": "limits",
+    "socketio": "socketio",
+}  # integration -> the library that it is for
 HELPERS = {"culling", "rate_counter"}  # no integrations: what these are made of
 
 
