@@ -92,13 +92,19 @@ def test_gevents_monkey_patch_is_refused_in_one_line(project: Project, module: s
         assert word not in cluster.log
 
 
-def test_too_few_open_files_are_named_with_their_limit(project: Project) -> None:
+@pytest.mark.parametrize("mode", ["process", "thread"])
+def test_too_few_open_files_are_named_with_a_number_of_workers_that_start(project: Project, mode: str) -> None:
     launcher = (sys.executable, "-c", LIMITED)
-    cluster = project.write(app=HELLO).start("--workers", "64", launcher=launcher)
+    cluster = project.write(app=HELLO).start("--workers", "64", "--start-mode", mode, launcher=launcher)
     assert cluster.wait_exit(20) == 2
     (line,) = cluster.log.splitlines()
     assert line.startswith("eggcluster: --workers: 64 workers take at least ")
-    assert "the limit is 256 (ulimit -n); raise it, or start at most 33" in line
+    said = re.search(r"the limit is 256 \(ulimit -n\); raise it, or start at most (\d+)$", line)
+    assert said, line
+    most = project.start("--workers", said[1], "--start-mode", mode, launcher=launcher).wait_ready()
+    assert "Too many open files" not in most.log
+    assert "few file descriptors" not in most.log
+    assert most.close() == 0
 
 
 LIMITED = """

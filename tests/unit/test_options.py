@@ -490,12 +490,12 @@ def test_an_error_of_later_knows_the_name_that_the_source_uses(base: Path) -> No
 @pytest.mark.parametrize(
     ("limit", "more", "most"),
     [
-        (256, {"workers": 64}, 33),
-        (256, {"workers": 34}, 33),
-        (256, {"workers": 33}, None),
-        (256, {"workers": 64, "start_mode": "thread"}, 11),
-        (256, {"workers": 58, "uds": "s.sock", "port": None}, None),
-        (256, {"workers": 59, "uds": "s.sock", "port": None}, 58),
+        (256, {"workers": 64}, 22),
+        (256, {"workers": 23}, 22),
+        (256, {"workers": 22}, None),
+        (256, {"workers": 64, "start_mode": "thread"}, 9),
+        (256, {"workers": 37, "uds": "s.sock", "port": None}, None),
+        (256, {"workers": 38, "uds": "s.sock", "port": None}, 37),
         (8, {"workers": 1}, None),  # a single worker is always tried
         (-1, {"workers": 1000}, None),
     ],

@@ -227,7 +227,8 @@ def hint(flag: str) -> str:
     found = [row for row in OTHER_OPTIONS if flag in row.flags]
     if not found:
         return ""
-    servers = " and ".join(dict.fromkeys(f"{server}'s" for row in found for server in row.servers))
+    *most, last = dict.fromkeys(f"{server}'s" for row in found for server in row.servers)
+    servers = f"{', '.join(most)} and {last}" if most else last
     answer = found[0]
     note = answer.note.replace("**", "")
     if not answer.write:

@@ -97,17 +97,19 @@ def not_a_socket(fd: int) -> str:
         view.detach()
 
 
-BASE_FILES = 24  # that the master has open besides those of each worker
-WORKER_FILES = 4  # for each worker, in the master: its channel, its heartbeat page, its pidfd, its handover
-THREAD_FILES = 17  # for each worker that is a thread of the master: both ends of all these, its event loop
-LISTENER_FILES = 3  # for each worker with a listener of its own
+# File descriptors that the master needs at the start, as counted there under limits of 256 and 384: while all workers
+# start, it holds both ends of what connects them with it.
+BASE_FILES = 32  # besides those of the workers
+WORKER_FILES = 6  # for each worker: both ends of its channel, its heartbeat page, its pidfd
+THREAD_FILES = 20  # for each worker in the master's own process: its end of all these, its event loop
+LISTENER_FILES = 4  # for each worker with a listener of its own: that, and both ends of its handover
 
 
 def check_open_files(options: ResolvedOptions, name: Naming) -> Iterator[str]:
-    """Check that the limit of open files is enough for the workers. It errs on the side of the limit: near it, a start
-    may still fail."""
+    """Check that the limit of open files is enough for all workers to start at once. Else the start would fail with an
+    error of whatever needs the next descriptor, in thread mode an application's import."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    each = THREAD_FILES if options.start_mode == "thread" else WORKER_FILES
+    each = WORKER_FILES if options.start_mode == "process" else THREAD_FILES
     each += LISTENER_FILES if options.uds is None and options.fd is None and not options.listen_fds else 0
     needed = BASE_FILES + each * options.workers
     if limit != resource.RLIM_INFINITY and needed > limit and options.workers > 1:
