@@ -1,5 +1,6 @@
 """Deploys by a link, `current -> releases/r1`: workers belong to the release that is current when they start."""
 
+import json
 import os
 import shutil
 import signal
@@ -130,6 +131,37 @@ def test_the_interpreter_of_the_release_is_taken(site: Site) -> None:
     assert cluster.command("reload").returncode == 0
     assert cluster.get().text == "r1 r2", "the master's own"
     assert "/current/bin/python was removed: the worker runs" in cluster.log
+    assert cluster.close() == 0
+
+
+def log_config(release: str) -> dict[str, Any]:
+    handler = {"class": "logging.StreamHandler", "formatter": "own"}
+    own = {"format": f"{release} %(speaker)s %(message)s"}
+    return {"version": 1, "formatters": {"own": own}, "handlers": {"own": handler}, "root": {"handlers": ["own"]}}
+
+
+# The options, what imports the module before and after the reload, and the release of the log configuration after it.
+@pytest.mark.parametrize(
+    ("how", "before", "after", "log"),
+    [
+        ((), "app_worker#1", "app_worker#1", "r2"),
+        (("--preload",), "template", "template", "r2"),
+        (("--start-mode", "thread"), "agent_worker", "app_worker#1", "r1"),  # there `logging` is the master's, too
+    ],
+    ids=["process", "preload", "thread"],
+)
+def test_required_modules_and_the_log_configuration_are_those_of_the_release(
+    site: Site, how: tuple[str, ...], before: str, after: str, log: str
+) -> None:
+    for name in ("r1", "r2"):
+        folder = site.root / name
+        (folder / "log.json").write_text(json.dumps(log_config(name)))
+        (folder / "tools.py").write_text(f"import logging\nlogging.getLogger('shop').error('required by {name}')\n")
+    cluster = site.start("-w", "1", "--require", "tools", "--log-config", "log.json", *how).wait_ready()
+    cluster.wait_log(f"r1 {before} required by r1")
+    site.turn("r2")
+    assert cluster.command("reload").returncode == 0
+    cluster.wait_log(f"{log} {after} required by r2")
     assert cluster.close() == 0
 
 
