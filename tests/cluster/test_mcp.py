@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.clients import Target
 from tests.cluster.harness import Launched, Project
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, until
 
 httpx2 = pytest.importorskip("httpx2", reason="needs mcp 2")
 mcp = pytest.importorskip("mcp", reason="needs mcp 2")
@@ -104,3 +104,22 @@ def test_without_sticky_the_workers_do_not_know_each_others_sessions(project: Pr
     assert kept.count(False) >= len(SOURCES) // 2
     text = " ".join(launched.log.split())  # the library breaks its lines to fit a terminal
     assert "unknown or expired session ID" in text
+
+
+def test_an_idle_session_does_not_hold_a_reload_until_its_limit(project: Project) -> None:
+    """Its stream of events has no end: the library asks whether the server closes."""
+    cluster = project.write(app=APP).start("--workers", "1", "--app-close-timeout", "60000").wait_ready()
+
+    def has_a_stream() -> bool:
+        status = cluster.status()
+        return status is not None and status["workers"][0]["connections"] > 0
+
+    async def idle() -> int:
+        async with session(Target.of(cluster), SOURCES[0]) as client:
+            await remember(client, ["one"])
+            await until(has_a_stream)
+            return (await asyncio.to_thread(cluster.command, "reload")).returncode
+
+    assert asyncio.run(idle()) == 0
+    assert cluster.close() == 0
+    assert "the drain took longer" not in cluster.log
