@@ -1,5 +1,6 @@
 """The admin port of a real cluster: probes, the metrics over workers' deaths, the token, the time before the close."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -193,4 +194,27 @@ def test_what_clients_send_costs_no_more_than_their_connection(project: Project,
     assert admin(cluster, "/live").status_code == 200
     for client in silent:
         client.close()
+    assert cluster.close() == 0
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /live HTTP/1.1\r\n"], ids=["silent", "unfinished"])
+def test_a_crowd_leaves_room_for_a_probe_and_descriptors_to_a_replacement(project: Project, begun: bytes) -> None:
+    """Its connections would be more than the master may have open."""
+    few = ("bash", "-c", 'ulimit -n 256; exec "$@"', "-")
+    cluster = project.write(app=HELLO).start("-w", "2", "--admin", "0", launcher=few).wait_ready()
+    status = cluster.status()
+    assert status is not None
+    host, _, port = status["admin"].rpartition(":")
+    victim = cluster.workers()[1]
+    with contextlib.ExitStack() as crowd:
+        for _ in range(400):
+            client = crowd.enter_context(socket.create_connection((host, int(port)), timeout=DEADLINE))
+            with contextlib.suppress(ConnectionError):  # it has made room already
+                client.sendall(begun)
+        assert admin(cluster, "/live").text == "serving\n"
+        assert len(os.listdir(f"/proc/{cluster.pid}/fd")) < 192, "the reserve is left"
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: cluster.workers().get(1) not in (None, victim), "it is replaced")
+    assert "could not be started" not in cluster.log
+    assert "system resource" not in cluster.log
     assert cluster.close() == 0

@@ -7,25 +7,23 @@ from typing import Any
 
 from eggcluster.errors import OptionsError
 from eggcluster.http.asgi import AsgiExchange
-from eggcluster.http.connection import HttpConnection
 from eggcluster.http.head import Limits
 from eggcluster.http.http_settings import HttpSettings
 from eggcluster.http.server import HttpServer
 from eggcluster.master.admin.admin_app import AdminApp, Page
+from eggcluster.master.admin.admin_connection import AdminConnection
 from eggcluster.master.listening.binding import bind_tcp, bind_uds
 from eggcluster.master.listening.listeners import unlink_own
 from eggcluster.options.admin_address import AdminAddress
 from eggcluster.wording import shown
 
 BACKLOG = 64
-MOST_CONNECTIONS = 64  # a prober, a scraper and some browsers have a few each
 UDS_MODE = 0o600  # another user could read the status, which names paths and the environment
 SETTINGS = HttpSettings(
     limits=Limits(max_header_bytes=16 * 1024, max_headers=64, max_body_bytes=4096),
     body_timeout=5.0,
     write_timeout=10.0,
     keep_alive_timeout=75.0,  # longer than most scrapers' interval
-    limit_concurrency=MOST_CONNECTIONS,
     trusted_proxies="",
     server_header=False,
 )
@@ -48,8 +46,8 @@ class AdminServer:
         server._http = http = HttpServer(AdminApp(pages, token), AsgiExchange, SETTINGS, {})
         loop = asyncio.get_running_loop()
 
-        def connection() -> HttpConnection:
-            return HttpConnection(http, is_tls=False)
+        def connection() -> AdminConnection:
+            return AdminConnection(http)
 
         make: Any = loop.create_unix_server if address.path else loop.create_server
         server._listener = await make(connection, sock=server._sock, backlog=BACKLOG)
