@@ -155,6 +155,14 @@ def test_a_directorys_name_does_not_move_the_cursor(tmp_path: Path, monkeypatch:
         (["start", "-p"], "-p: needs a value"),
         (["start", "a:b", "c"], "got unexpected extra argument (c); see `eggcluster start --help`"),
         (["-w", "4"], '-w: is not an option of "eggcluster"; `eggcluster start` has it'),
+        (
+            ["--bind", ":80", "a:b"],
+            '--bind: is not an option of "eggcluster"; with `eggcluster start`, write --host HOST',
+        ),
+        (
+            ["-k", "x"],
+            "-k: is not an option of \"eggcluster\"; with `eggcluster start`, gunicorn's and hypercorn's is not",
+        ),
         (["status", "--nme", "x"], '--nme: is not an option of "eggcluster status"; did you mean "--name"?'),
         (["status", "--bind"], '--bind: is not an option of "eggcluster status"'),
         (["main:app"], '"main:app" is not a command; write `eggcluster start main:app`'),

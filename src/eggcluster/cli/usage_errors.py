@@ -54,11 +54,13 @@ def _instead(flag: str, ctx: click.Context | None) -> str:
     of_start = {part for option in OPTIONS for flag in option.flags for part in flag.split("/")}
     if ctx is None:
         return ""
+    known = hint(flag)
     if ctx.command.name in ("start", "dev"):
-        known = hint(flag)
         return f"; {known}" if known else near_miss(flag, of_start)
     if flag in of_start:
         return f' of "{ctx.command_path}"; `eggcluster start` has it'
+    if known and ctx.parent is None:  # the command is missing, as with other servers
+        return f' of "{ctx.command_path}"; with `eggcluster start`, {known}'
     own = [name for each in ctx.command.get_params(ctx) for name in (*each.opts, *each.secondary_opts)]
     return f' of "{ctx.command_path}"' + near_miss(flag, [name for name in own if name.startswith("-")])
 
