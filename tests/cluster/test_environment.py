@@ -32,8 +32,15 @@ async def check():
 """
 
 
-@pytest.mark.parametrize("variable", VARIABLES)
-def test_a_variable_of_pythons_changes_no_start_no_reload_and_no_stop(project: Project, variable: str) -> None:
+IN_ONE_PROCESS = ("PYTHONWARNINGS=error", "PYTHONINSPECT=1", "PYTHONDEVMODE=1", "PYTHONASYNCIODEBUG=1")
+
+
+@pytest.mark.parametrize(
+    ("mode", "variable"), [*(("process", each) for each in VARIABLES), *(("thread", each) for each in IN_ONE_PROCESS)]
+)
+def test_a_variable_of_pythons_changes_no_start_no_reload_and_no_stop(
+    project: Project, mode: str, variable: str
+) -> None:
     holds = VARIABLES[variable]
     name, _, value = variable.partition("=")
     project.environ[name] = value
@@ -41,7 +48,7 @@ def test_a_variable_of_pythons_changes_no_start_no_reload_and_no_stop(project: P
         "app": HELLO + CHECK.format(me="app", holds=holds),
         "agent": AGENT + CHECK.format(me="agent", holds=holds),
     }
-    cluster = project.write(**modules).start("--workers", "1").wait_ready()
+    cluster = project.write(**modules).start("--workers", "1", "--start-mode", mode).wait_ready()
     before = cluster.workers()
     with httpx.Client(trust_env=False) as client:  # its connection stays open: the drain has something to end
         assert client.get(cluster.address).status_code == 200

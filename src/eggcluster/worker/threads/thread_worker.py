@@ -18,6 +18,7 @@ from eggcluster.ipc.heartbeat_page import HeartbeatPage
 from eggcluster.ipc.worker_spec import WorkerSpec, read_first
 from eggcluster.kernel.exit_flag import NeverExits, exit_flag
 from eggcluster.kernel.inherited_sockets import close_untaken, hand_down
+from eggcluster.kernel.process_end import allow_open_transports
 from eggcluster.kernel.threads import accept_daemons
 from eggcluster.logs import set_speaker
 from eggcluster.model.lives.phase import ExitCode
@@ -63,7 +64,10 @@ def _live(sock: socket.socket, signals: socket.socket, shares_modules: bool, at_
     at_end.callback(exit_flag.bind, NeverExits())
     at_end.enter_context(contextlib.closing(ThreadSignals(signals, close_request, HeartbeatPage(spec.heartbeat_fd))))
     with asyncio.Runner(loop_factory=_worker_loop) as runner:
-        return lifecycle_for(spec, sock, context, close_request).run(runner, began)
+        try:
+            return lifecycle_for(spec, sock, context, close_request).run(runner, began)
+        finally:
+            allow_open_transports()  # in the whole process
 
 
 def _context(spec: WorkerSpec, shares_modules: bool, at_end: contextlib.ExitStack) -> WorkerContext:
