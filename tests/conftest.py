@@ -1,6 +1,7 @@
 """What holds for all tests: hypothesis plays the same lives each time, and reports are text that xdist can send.
 
-A failure is then the change's; the long suite looks for new lives.
+A failure is then the change's; the long suite looks for new lives. An example may take its time: the machine may be
+busy.
 """
 
 import os
@@ -9,8 +10,9 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-settings.register_profile("steady", derandomize=True)
-settings.load_profile("default" if os.environ.get("EGG_LONG") else "steady")
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("searching", deadline=None)
+settings.load_profile("searching" if os.environ.get("EGG_LONG") else "steady")
 
 
 @pytest.hookimpl(wrapper=True)
