@@ -33,6 +33,10 @@ async def stage(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             await send({"type": "websocket.send", "text": message["text"]})
     elif scope["path"] == "/pieces":
         await pieces(send, 10)
+    elif scope["path"] == "/broken":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"piece", "more_body": True})
+        await asyncio.sleep(0.3)  # and returns in the middle, as sse-starlette does where the server closes
     elif scope["path"] == "/endless":
         await pieces(send, 100000)
     else:
@@ -115,6 +119,23 @@ def test_a_stream_that_had_begun_ends_and_the_next_request_is_answered_with_clos
         assert CLOSE in (await client.get())[0]  # nothing had said so: the client could not know
         client.writer.close()
         await asyncio.wait_for(draining, 1)
+
+    drained(work, run)
+
+
+def test_a_client_that_leaves_a_stream_which_broke_off_does_not_hold_up_the_drain(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eggcluster.http.connection.LINGER_TIME", 60.0)
+
+    async def work(standing: Standing, drain: Drain) -> None:
+        client = await standing.connect()
+        ask(client, "/broken")
+        await client.reader.readuntil(b"piece")
+        draining = drain(60)
+        assert b"\r\n0\r\n" not in await client.reader.read(), "the client can tell that it is not complete"
+        client.writer.close()
+        await asyncio.wait_for(draining, 10)
 
     drained(work, run)
 

@@ -85,7 +85,7 @@ class HttpConnection(RequestReader):
         due = [each for each in (self.exchange, *self._waiting) if each is not None]
         self.server.for_each(due, lambda exchange: exchange.client_left(), "a request could not be told of its end")
         is_owed = bool(due) or (self.state == ACTIVE and self._rejection is not None)
-        return is_owed and not self.is_tls
+        return is_owed and not self.is_tls and self.state != LINGER  # a response that broke off is no longer owed
 
     def connection_lost(self, error: Exception | None) -> None:
         self._before_close()
