@@ -174,7 +174,7 @@ def test_unknown_option_with_a_near_miss(base: Path) -> None:
 def test_a_zero_byte_is_no_traceback(base: Path) -> None:
     for field in ("base_dir", "uds", "host", "pid_file"):
         with pytest.raises(OptionsError) as caught:
-            parse_options("app:app", environ={}, **{"base_dir": str(base), field: "a\0b"})
+            parse_options(**{"app": "app:app", "environ": {}, "base_dir": str(base), field: "a\0b"})  # type: ignore[arg-type]
         assert any(line.startswith(f"{field}: ") for line in caught.value.problems)
 
 
@@ -249,9 +249,9 @@ def test_the_close_timeout_leaves_both_roles_their_time(base: Path) -> None:
 
 
 def test_env_decides_the_access_log(base: Path) -> None:
-    local = parse_options(environ={}, base_dir=str(base), default_env="local")
+    local = parse_options(environ={}, base_dir=str(base), for_development=True)
     assert (local.env, local.access_log) == ("local", True)
-    options = parse_options(environ={"EGG_SERVER_ENV": "prod"}, base_dir=str(base), default_env="local")
+    options = parse_options(environ={"EGG_SERVER_ENV": "prod"}, base_dir=str(base), for_development=True)
     assert (options.env, options.access_log) == ("prod", False)
     assert parse(base, access_log=True).access_log is True
 

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eggcluster.errors import FrameError
+from eggcluster.kernel.file_stamps import Stamp, stamp_of
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.kernel.threads import start_daemon
-from eggcluster.master.events import Inbox, Progress, ReloadRequested, Stamp
+from eggcluster.master.events import Inbox, Progress, ReloadRequested
+from eggcluster.model.lives.worker import AgentWorker, Worker
 
 # Bytes of keys and values together. The journal travels in the WorkerSpec, which has to fit into a socket's buffer; a
 # scheduled task takes some 60 bytes.
@@ -51,8 +53,8 @@ COMPARE_TIMEOUT = 5.0  # seconds for stat(2) of some hundred files; a network fi
 
 
 class AgentSources:
-    """Holds the source files that the last agent reported, and finds out whether any has changed, or whether a link on
-    the way to its directories leads elsewhere now: then the agent is still in the old release.
+    """Holds the source files that the last agent has reported, and finds out whether any has changed, or whether a link
+    on the way to its directories leads elsewhere now: then the agent is still in the old release.
 
     It compares in a daemon thread, because a disk may be slow or never answer. Neither the reload nor the end of the
     process waits for that thread. There is one at a time: a reload that is requested meanwhile waits for the next one.
@@ -60,12 +62,19 @@ class AgentSources:
 
     def __init__(self, inbox: Inbox, directories: Sequence[str]) -> None:
         self.stamps: tuple[Stamp, ...] = ()
+        self._reporter: Worker | None = None
         self._directories = directories
         self._places: list[str] = []
         self._inbox = inbox
         self._comparisons = TaskSet()
         self._comparing = False
         self._waiting: list[Progress | None] = []  # one for each reload that waits for a comparison
+
+    def found(self, worker: Worker, sources: Sequence[Stamp]) -> None:
+        """Take the files that a worker has reported: an agent's first report takes the place of its predecessor's."""
+        if isinstance(worker, AgentWorker):
+            self.stamps = (*(self.stamps if worker is self._reporter else ()), *sources)
+            self._reporter = worker
 
     def starting(self) -> None:
         """Note where the agent's directories lead, because it starts now."""
@@ -122,12 +131,4 @@ def any_changed(stamps: Iterable[Stamp]) -> bool:
 
     Call it in a thread of its own: a disk may be slow.
     """
-    return any(_has_changed(*stamp) for stamp in stamps)
-
-
-def _has_changed(path: str, modified: int, size: int) -> bool:
-    try:
-        now = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a path that no file can have
-        return True
-    return (now.st_mtime_ns, now.st_size) != (modified, size)
+    return any(stamp_of(stamp[0]) != stamp for stamp in stamps)

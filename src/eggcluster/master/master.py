@@ -83,7 +83,7 @@ class Master:
     ) -> None:
         escape_own_lines()
         self.options = options
-        self.supervisor = Supervisor(supervisor_settings(options), random.random)
+        self.supervisor = Supervisor(supervisor_settings(options, for_program=parent is not None), random.random)
         self.inbox = Inbox()
         self.feed = EventFeed()
         self.resources = MasterResources(options, owns_process=owns_process, parent=parent)
@@ -98,6 +98,7 @@ class Master:
         self.departure = Departure(self.inbox, options.shutdown_delay)
         self._option_file = OptionFile(options.base_dir)
         self._agent_sources = AgentSources(self.inbox, (options.base_dir, options.working_dir))
+        self.requests.source_takers.append(self._agent_sources.found)
 
     # -- the life of a cluster ---------------------------------------------------------------------------
 
@@ -123,8 +124,7 @@ class Master:
         match event:
             case Forked():
                 return []  # of interest to the feed alone
-            case Started(AgentWorker() as agent, sources):
-                self._agent_sources.stamps = sources
+            case Started(AgentWorker() as agent):
                 return self.on_agent_start(agent)
             case Started(worker):
                 return self.on_app_start(worker)

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from eggcluster.errors import FrameError
+from eggcluster.kernel.file_stamps import Stamp
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.master.agent_records import AgentJournal
-from eggcluster.master.events import BootFailed, Inbox, Progress, ReloadRequested, Stamp, Started
+from eggcluster.master.events import BootFailed, Inbox, Progress, ReloadRequested, Started
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import AgentWorker, Worker
@@ -37,7 +38,8 @@ class MasterRequests:
     which of those live.
 
     It writes two fields of a `Worker`: `background`, for the status alone, and `shares`. `survivors` returns the ids of
-    the living app workers that share. `was_shared` says whether an agent has written into the shared dictionary.
+    the living app workers that share. `was_shared` says whether an agent has written into the shared dictionary. Each
+    function in `source_takers` gets the source files that a worker reports.
     """
 
     def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]], survivors: Callable[[], list[int]]) -> None:
@@ -45,6 +47,7 @@ class MasterRequests:
         self._status = status
         self._survivors = survivors
         self.was_shared = False
+        self.source_takers: list[Callable[[Worker, tuple[Stamp, ...]], None]] = []
         self.journal = AgentJournal()
         self.reloads = 0  # how many were requested
         self._close_progress: list[Progress] = []  # one for each request to close
@@ -63,14 +66,18 @@ class MasterRequests:
         if action == ("agent-start" if isinstance(worker, AgentWorker) else "app-start"):
             if worker not in self._started:
                 self._started.add(worker)
-                self._inbox.put(Started(worker, _stamps(details.get("sources"))))
+                self._take_sources(worker, details)
+                self._inbox.put(Started(worker))
         elif action == "boot-failed":
             if worker not in self._failed:
                 self._failed.add(worker)
+                self._take_sources(worker, details)
                 text, bad_option = printable(str(details.get("report", ""))), details.get("bad_option") is True
                 self._inbox.put(BootFailed(worker, text, bad_option))
         elif action == "journal" and isinstance(worker, AgentWorker):
             self.journal.record(details)
+        elif action == "sources":
+            self._take_sources(worker, details)
         elif action == "background":
             worker.background = background_states(details, worker.background)
         else:
@@ -95,6 +102,10 @@ class MasterRequests:
         else:
             text = f'the master does not answer "{printable(action, MAX_ERROR)}"'
             switchboard.answer(link, request_id, FrameKind.FAILURE, ["NoHandler", text, ""])
+
+    def _take_sources(self, worker: Worker, details: dict[str, Any]) -> None:
+        for take in self.source_takers if (sources := _stamps(details.get("sources"))) else ():
+            take(worker, sources)
 
     def legacy(self) -> dict[str, Any]:
         """Return what the agents so far have left for the next one, as fields of its WorkerSpec."""

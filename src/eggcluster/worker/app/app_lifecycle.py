@@ -113,7 +113,7 @@ class AppLifecycle(Lifecycle):
         with self.contained("taking in the last connections"):
             self._leave_sockets()
         with self.contained("the drain"):
-            await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
+            await self.engine.drain(drain_limit(timeout, self.options.drain_timeout))
         turns = (self._shut_lifespan_down, self._run_close)
         closed = await take_turns(turns, self.grace_left(self.options.app_close_timeout), _log_slow)
         with self.contained("sharing"):
@@ -162,6 +162,13 @@ class AppLifecycle(Lifecycle):
             page.cluster_closes,
             response_observer(self.options, page.http, slot=slot, worker_id=worker_id),
         )
+
+
+def drain_limit(timeout: float, drain_timeout: int | None) -> float:
+    """Return how long connections may take to finish, in seconds, if the worker closes within `timeout` seconds:
+    lifespan shutdown and `on_close` keep their part of it. `drain_timeout` (ms) makes it shorter."""
+    longest = max(timeout - CLOSE_RESERVE, timeout / 2)
+    return longest if drain_timeout is None else min(longest, drain_timeout / 1000)
 
 
 def _log_slow(_: int, seconds: float) -> None:
