@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tests.waiting import wait_until
 
 APP: Stamp = ("/srv/app.py", 1, 10)
 PAGE: Stamp = ("/srv/page.html", 1, 10)
-SINCE = 5  # ns: both are older
 
 
 def newer(stamp: Stamp) -> Stamp:
@@ -30,7 +28,7 @@ def gone(stamp: Stamp) -> Stamp:
 
 def watched(sources: list[Stamp], matches: list[Stamp] | None = None) -> WatchedFiles:
     files = WatchedFiles()
-    files.watch(sources, matches or [], SINCE)
+    files.watch(sources, matches or [])
     return files
 
 
@@ -53,16 +51,16 @@ def test_a_file_that_goes_and_one_that_comes_have_changed() -> None:
 def test_a_source_that_has_changed_since_it_was_imported_counts() -> None:
     files = watched([APP])
     late: Stamp = ("/srv/late.py", 6, 5)
-    files.watch([APP, late], [], SINCE)
+    files.watch([APP, late], [])
     assert files.changed([APP, newer(late)]) == FilesChanged(1, [late[0]])
 
 
 def test_another_order_forgets_no_change_that_was_seen_and_none_that_was_not() -> None:
     files = watched([APP])
     assert files.changed([newer(APP)])
-    files.watch([APP], [], SINCE)  # a worker of the older version reports late
+    files.watch([APP], [])  # a worker of the older version reports late
     assert files.changed([newer(APP)]) is None
-    files.watch([newer(newer(APP))], [], SINCE)  # one has imported what was not looked at yet
+    files.watch([newer(newer(APP))], [])  # one has imported what was not looked at yet
     assert files.changed([newer(newer(APP))]) == FilesChanged(1, [APP[0]])
 
 
@@ -71,11 +69,6 @@ def test_a_new_file_that_matches_a_pattern_has_changed() -> None:
     files.match([PAGE[0], APP[0]])
     assert files.paths == [APP[0], PAGE[0]]
     assert files.changed([APP, PAGE]) == FilesChanged(1, [PAGE[0]])
-
-
-def test_a_match_that_was_changed_while_there_was_no_file_watcher_has_changed() -> None:
-    late: Stamp = ("/srv/late.html", SINCE + 1, 1)
-    assert watched([APP], [PAGE, late]).changed([APP, PAGE, late]) == FilesChanged(1, [late[0]])
 
 
 def test_a_report_names_the_first_of_many() -> None:
@@ -98,7 +91,7 @@ def test_what_tools_install_is_foreign(path: str) -> None:
 
 
 def test_both_messages_are_lines() -> None:
-    order = WatchOrder("/srv", [APP, gone(PAGE)], ["**/*.html"], SINCE)
+    order = WatchOrder("/srv", [APP, gone(PAGE)], ["**/*.html"])
     report = FilesChanged(2, ["/srv/a\nb.py", "/srv/ü.py"])
     assert encode_line(report).count(b"\n") == 1
     assert read_order(encode_line(order)) == order
@@ -135,7 +128,7 @@ def test_the_log_names_what_has_changed(changes: FilesChanged, words: str) -> No
 
 
 def order_in(folder: Path, *globs: str) -> WatchOrder:
-    return WatchOrder(str(folder), [stamp_of(str(folder / "app.py"))], [*globs], time.time_ns())
+    return WatchOrder(str(folder), [stamp_of(str(folder / "app.py"))], [*globs])
 
 
 def test_patterns_match_as_glob_does(tmp_path: Path) -> None:

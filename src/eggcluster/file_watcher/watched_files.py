@@ -32,12 +32,11 @@ class WatchedFiles:
     def paths(self) -> list[str]:
         return [*self.sources, *self.matches]
 
-    def watch(self, sources: Iterable[Stamp], matches: Iterable[Stamp], since: int) -> None:
-        """Take what a new order names, and forget what it does not name. A source that is not known yet is known as its
-        stamp says, which is that of the worker's import; a match if it was modified before `since` (ns)."""
+    def watch(self, sources: Iterable[Stamp], matches: Iterable[Stamp]) -> None:
+        """Take what a new order names, and forget what it does not name. A file that is not known yet is known as its
+        stamp says: of a source, that is what the worker has imported."""
         named, found = {stamp[0]: stamp for stamp in sources}, {stamp[0]: stamp for stamp in matches}
-        first = {path: stamp for path, stamp in found.items() if stamp[1] <= since} | named
-        self._known = first | {path: stamp for path, stamp in self._known.items() if path in found or path in named}
+        self._known = {path: self._known.get(path, stamp) for path, stamp in {**found, **named}.items()}
         self.sources, self.matches = list(named), [path for path in found if path not in named]
 
     def match(self, paths: Iterable[str]) -> None:

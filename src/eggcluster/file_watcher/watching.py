@@ -81,7 +81,7 @@ class OrderReader:
 
 def follow(order: WatchOrder, files: WatchedFiles, has_come: threading.Event, report: Report) -> None:
     """Watch what `order` names, and report changes, until another order has come."""
-    files.watch(order.sources, map(stamp_of, matching(order)), order.since)
+    files.watch(order.sources, map(stamp_of, matching(order)))
     while not has_come.is_set():
         directories = existing(files, order)
         for look, notified in enumerate(notifications(directories, has_come)):

@@ -9,14 +9,12 @@ class WatchOrder(msgspec.Struct):
     """What to watch from now on, instead of what an earlier order named.
 
     A file of `sources` that the file watcher does not know yet has changed if its stamp is another one now. `patterns`
-    name more files, as glob.glob takes them, relative to `base_dir`; one that is not known yet has changed if it was
-    modified after `since` (ns since the epoch).
+    name more files, as glob.glob takes them, relative to `base_dir`.
     """
 
     base_dir: str
     sources: list[Stamp]
     patterns: list[str]
-    since: int
 
 
 class FilesChanged(msgspec.Struct):

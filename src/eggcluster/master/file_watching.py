@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,8 +32,8 @@ _logger = logging.getLogger("eggcluster.master")
 class FileWatching:
     """Keeps a file watcher running from `open` to `close`, and gives it the files that the workers have imported.
 
-    It begins once the cluster is ready, or once a worker could not boot: only then can a reload do something. The files
-    are those of all workers so far, also of those that could not boot: one of these is about to be mended.
+    The files are those of all workers so far, also of those that could not boot: one of these is about to be mended. A
+    change during the boot is held until the cluster is ready, or a worker could not boot: then a reload can help.
     """
 
     def __init__(self, options: ResolvedOptions, cluster_id: str, inbox: Inbox) -> None:
@@ -43,8 +42,7 @@ class FileWatching:
         self._inbox = inbox
         self._patterns = patterns(options)
         self._sources: dict[str, Stamp] = {}
-        self._is_due = False
-        self._looked_at = time.time_ns()  # what was changed later is for the file watcher to find
+        self._can_reload = self._is_held = False
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._tasks = TaskSet()
@@ -67,15 +65,24 @@ class FileWatching:
             self._order()
 
     def show(self, description: dict[str, Any]) -> None:
-        """Take a description of the event feed: watch from now on if it says that a reload can do something."""
+        """Take a description of the event feed: does it say that a reload can help from now on?"""
         event = description["event"]
-        if not self._is_due and (event == "ready" or (event == "died" and description["state"] == "starting")):
-            self._is_due = True
-            self._order()
+        if event == "ready" or (event == "died" and description["state"] == "starting"):
+            self._can_reload = True
+            if self._is_held:
+                self._is_held = False
+                self._inbox.put(ReloadRequested())
+
+    def changed(self, changes: FilesChanged) -> None:
+        """Take a report of the file watcher."""
+        _logger.info("%s changed, reloading", in_words(changes, self._options.base_dir))
+        if self._can_reload:
+            self._inbox.put(ReloadRequested())
+        self._is_held = not self._can_reload
 
     def _order(self) -> None:
-        if self._is_due and self._writer is not None:
-            order = WatchOrder(self._options.base_dir, [*self._sources.values()], self._patterns, self._looked_at)
+        if self._writer is not None:
+            order = WatchOrder(self._options.base_dir, [*self._sources.values()], self._patterns)
             self._writer.write(encode_line(order))
 
     # -- the process -----------------------------------------------------------------------------------------
@@ -124,12 +131,7 @@ class FileWatching:
         self._order()
         with contextlib.suppress(OSError, ValueError, msgspec.MsgspecError):  # it is stopped, or not what it should be
             while line := await reader.readline():
-                self._on_changes(read_changes(line))
-
-    def _on_changes(self, changes: FilesChanged) -> None:
-        self._looked_at = time.time_ns()
-        _logger.info("%s changed, reloading", in_words(changes, self._options.base_dir))
-        self._inbox.put(ReloadRequested())
+                self.changed(read_changes(line))
 
     def _end(self) -> None:
         writer, self._writer = self._writer, None
