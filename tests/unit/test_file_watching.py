@@ -37,9 +37,9 @@ def test_a_change_during_the_boot_is_held_until_a_reload_can_help(run: Run, desc
         assert not drained(inbox)
         watching.show(description)
         watching.show({"event": "ready"})
-        assert drained(inbox) == [ReloadRequested()]
+        assert drained(inbox) == [ReloadRequested(own_files=True)]
         watching.changed(FilesChanged(1, [APP[0]]))
-        assert drained(inbox) == [ReloadRequested()]
+        assert drained(inbox) == [ReloadRequested(own_files=True)]
 
     run(scenario())
 

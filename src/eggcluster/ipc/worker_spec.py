@@ -34,7 +34,8 @@ class WorkerSpec(Struct, frozen=True):
     `forked_at` is the instant of CLOCK_MONOTONIC at which the worker was started, `start_deadline` the instant at
     which it must have reported. `listening_at` is the listen address to report in `app-start`. `heartbeat_fd` is the
     memory file of its heartbeat page. At `handover_fd` an app worker receives connections that the master has
-    accepted; None if there will be none. `reloads` counts the cluster's reloads, for workers that share their modules.
+    accepted; None if there will be none. `reloads` counts the cluster's reloads, for workers that share their modules,
+    and `renewals` those of them after which a template loads anew what is installed.
     `dead_agent` is the generation of the last agent that is known dead; `version` is the version of
     eggcluster that the master runs.
 
@@ -63,6 +64,7 @@ class WorkerSpec(Struct, frozen=True):
     heartbeat_fd: int = -1
     handover_fd: int | None = None
     reloads: int = 0
+    renewals: int = 0
     version: str = ""
     journal: dict[str, bytes] = {}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from eggcluster.errors import FrameError
 from eggcluster.kernel.file_stamps import Stamp, stamp_of
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.kernel.threads import start_daemon
-from eggcluster.master.events import Inbox, Progress, ReloadRequested
+from eggcluster.master.events import Inbox, ReloadRequested
 from eggcluster.model.lives.worker import AgentWorker, Worker
 
 # Bytes of keys and values together. The journal travels in the WorkerSpec, which has to fit into a socket's buffer; a
@@ -68,7 +69,7 @@ class AgentSources:
         self._inbox = inbox
         self._comparisons = TaskSet()
         self._comparing = False
-        self._waiting: list[Progress | None] = []  # one for each reload that waits for a comparison
+        self._waiting: list[ReloadRequested] = []  # those that wait for a comparison
 
     def found(self, worker: Worker, sources: Sequence[Stamp]) -> None:
         """Take the files that a worker has reported: an agent's first report takes the place of its predecessor's."""
@@ -83,11 +84,11 @@ class AgentSources:
     def _lead_to(self) -> list[str]:
         return [os.path.realpath(directory) for directory in self._directories]
 
-    def compare(self, progress: Progress | None) -> None:
+    def compare(self, request: ReloadRequested) -> None:
         """Find out whether any file has changed, and request the reload again with the answer. Return at once."""
-        if progress is None and None in self._waiting:
-            return  # a signal's reload: the one that waits already is as good
-        self._waiting.append(progress)
+        if request.progress is None and request in self._waiting:
+            return  # the one that waits already is as good
+        self._waiting.append(request)
         if not self._comparing:
             self._comparing = True
             self._comparisons.start(self._compare_all())
@@ -96,8 +97,8 @@ class AgentSources:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             changed = await self._compare()
-            for progress in waiting:
-                self._inbox.put(ReloadRequested(changed, progress))
+            for request in waiting:
+                self._inbox.put(dataclasses.replace(request, agent=changed))
         self._comparing = False
 
     async def _compare(self) -> bool:

@@ -98,10 +98,12 @@ class CloseRequested:
 
 @dataclass(frozen=True)
 class ReloadRequested:
-    """New app workers were requested, and with `agent` a new agent. None: a new agent only if its code has changed."""
+    """New app workers were requested, and with `agent` a new agent. None: a new agent only if its code has changed.
+    `own_files`: because of files of the application; nothing else has to be loaded anew."""
 
     agent: bool | None = None
     progress: Progress | None = field(default=None, repr=False)
+    own_files: bool = False
 
 
 Event = Forked | Started | BootFailed | Exited | ChannelBroke | SignalReceived | CloseRequested | ReloadRequested

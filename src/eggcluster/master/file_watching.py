@@ -71,13 +71,13 @@ class FileWatching:
             self._can_reload = True
             if self._is_held:
                 self._is_held = False
-                self._inbox.put(ReloadRequested())
+                self._inbox.put(ReloadRequested(own_files=True))
 
     def changed(self, changes: FilesChanged) -> None:
         """Take a report of the file watcher."""
         _logger.info("%s changed, reloading", in_words(changes, self._options.base_dir))
         if self._can_reload:
-            self._inbox.put(ReloadRequested())
+            self._inbox.put(ReloadRequested(own_files=True))
         self._is_held = not self._can_reload
 
     def _order(self) -> None:

@@ -138,14 +138,14 @@ class Master:
                 return self._on_channel_broke(worker, error)
             case SignalReceived(signal.SIGHUP):
                 _logger.info("receive signal SIGHUP, reloading")
-                return self._reload(None, None)
+                return self._reload(ReloadRequested())
             case SignalReceived(number):
                 return self._on_close_signal(signal.Signals(number))
             case CloseRequested(why, progress):
                 _logger.info("%s, closing", why)
                 return self._close(progress)
-            case ReloadRequested(agent, progress):
-                return self._reload(agent, progress)
+            case ReloadRequested() as request:
+                return self._reload(request)
 
     def _carry_out(self, commands: list[Command]) -> None:
         """Carry out the supervisor's commands, in their order. One that fails does not end the turn of those after it,
@@ -269,13 +269,13 @@ class Master:
             _logger.info("send kill SIGTERM to app workers, will exit with code:%d", self.supervisor.exit_code)
         return commands
 
-    def _reload(self, agent: bool | None, progress: Progress | None) -> list[Command]:
-        if agent is None:
-            self._agent_sources.compare(progress)
+    def _reload(self, request: ReloadRequested) -> list[Command]:
+        if request.agent is None:
+            self._agent_sources.compare(request)
             return []
-        self.requests.track_reload(progress)
+        self.requests.track_reload(request)
         self._option_file.look(self._tell_requesters)
-        return self.supervisor.reload(self._now(), agent=agent)
+        return self.supervisor.reload(self._now(), agent=request.agent)
 
     def _tell_requesters(self, text: str) -> None:
         _logger.warning("%s", text)
@@ -291,7 +291,7 @@ class Master:
             agent,
             listeners,
             cluster_fd=listeners.cluster_socket.fileno(),
-            reloads=self.requests.reloads,
+            **self.requests.reload_counts(),
             **self.requests.legacy(),
         )
 
@@ -305,7 +305,7 @@ class Master:
                 listeners,
                 listening_at=worker.listening_at,
                 handover_fd=listeners.open_handover(worker),
-                reloads=self.requests.reloads,
+                **self.requests.reload_counts(),
                 dead_agent=self.supervisor.roster.dead_agent(),
             )
 

@@ -49,7 +49,8 @@ class MasterRequests:
         self.was_shared = False
         self.source_takers: list[Callable[[Worker, tuple[Stamp, ...]], None]] = []
         self.journal = AgentJournal()
-        self.reloads = 0  # how many were requested
+        self._reloads = 0  # how many were requested
+        self._renewals = 0  # those after which what is installed is loaded anew
         self._close_progress: list[Progress] = []  # one for each request to close
         self._reload_progress: list[Progress] = []  # one for each request to reload
         self._answers = TaskSet()
@@ -123,11 +124,16 @@ class MasterRequests:
         if progress is not None:
             self._close_progress = [*_wanted(self._close_progress), progress]
 
-    def track_reload(self, progress: Progress | None) -> None:
-        """Count a requested reload; tell `progress` of its steps and its end."""
-        self.reloads += 1
-        if progress is not None:
-            self._reload_progress = [*_wanted(self._reload_progress), progress]
+    def track_reload(self, request: ReloadRequested) -> None:
+        """Count a requested reload; tell its progress of the steps and the end."""
+        self._reloads += 1
+        self._renewals += not request.own_files
+        if request.progress is not None:
+            self._reload_progress = [*_wanted(self._reload_progress), request.progress]
+
+    def reload_counts(self) -> dict[str, int]:
+        """Return how many reloads there were, as fields of a WorkerSpec."""
+        return {"reloads": self._reloads, "renewals": self._renewals}
 
     def say(self, line: str) -> None:
         """Add a line to the progress of every reload."""
