@@ -95,6 +95,19 @@ def test_a_saved_file_is_the_next_answer_and_the_agent_stays(project: Project) -
     assert cluster.close() == 0
 
 
+def test_a_version_of_the_same_second_and_size_is_no_older_byte_code(project: Project) -> None:
+    project.write(app=APP, words="WORD = 'one'\n")
+    cluster = project.start(verb="dev", PYTHONDONTWRITEBYTECODE="").wait_ready()
+    second = time.time_ns() // 10**9 * 10**9
+    for nanoseconds, word in enumerate(("two", "six", "ten")):
+        draft = project.folder / "draft"
+        draft.write_text(f"WORD = '{word}'\n")
+        os.utime(draft, ns=(second, second + nanoseconds))
+        draft.replace(project.folder / "words.py")
+        answers(cluster, word)
+    assert cluster.close() == 0
+
+
 def test_the_agent_is_replaced_if_its_own_file_has_changed(project: Project) -> None:
     cluster = dev(project, agent=f"import helper\n{AGENT}", helper="").wait_ready()
     save(project.folder / "helper.py", "changed = True\n")

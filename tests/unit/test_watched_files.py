@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eggcluster.file_watcher.watched_files import MAX_NAMED, WatchedFiles, directories_of, is_foreign
+from eggcluster.file_watcher.watched_files import MAX_NAMED, WatchedFiles, directories_of, is_foreign, report_of
 from eggcluster.file_watcher.watching import existing, follow, matching
 from eggcluster.ipc.file_watch import FilesChanged, WatchOrder, encode_line, read_changes, read_order
 from eggcluster.kernel.file_stamps import ABSENT, Stamp, stamp_of
@@ -37,43 +37,43 @@ def watched(sources: list[Stamp], matches: list[Stamp] | None = None) -> Watched
 
 def test_a_file_has_changed_once() -> None:
     files = watched([APP], [PAGE])
-    assert files.changed([APP, PAGE]) is None
-    assert files.changed([newer(APP), PAGE]) == FilesChanged(1, [APP[0]])
-    assert files.changed([newer(APP), PAGE]) is None
+    assert not files.changed([APP, PAGE])
+    assert files.changed([newer(APP), PAGE]) == [APP[0]]
+    assert not files.changed([newer(APP), PAGE])
 
 
 def test_a_file_that_goes_and_one_that_comes_have_changed() -> None:
     files = watched([APP])
-    assert files.changed([gone(APP)]) == FilesChanged(1, [APP[0]])
-    assert files.changed([APP]) == FilesChanged(1, [APP[0]])
+    assert files.changed([gone(APP)]) == [APP[0]]
+    assert files.changed([APP]) == [APP[0]]
 
 
 def test_a_source_that_has_changed_since_it_was_imported_counts() -> None:
     files = watched([APP])
     late: Stamp = ("/srv/late.py", 6, 5)
     files.watch([APP, late], [])
-    assert files.changed([APP, newer(late)]) == FilesChanged(1, [late[0]])
+    assert files.changed([APP, newer(late)]) == [late[0]]
 
 
 def test_another_order_forgets_no_change_that_was_seen_and_none_that_was_not() -> None:
     files = watched([APP])
     assert files.changed([newer(APP)])
     files.watch([APP], [])  # a worker of the older version reports late
-    assert files.changed([newer(APP)]) is None
+    assert not files.changed([newer(APP)])
     files.watch([newer(newer(APP))], [])  # one has imported what was not looked at yet
-    assert files.changed([newer(newer(APP))]) == FilesChanged(1, [APP[0]])
+    assert files.changed([newer(newer(APP))]) == [APP[0]]
 
 
 def test_a_new_file_that_matches_a_pattern_has_changed() -> None:
     files = watched([APP])
     files.match([PAGE[0], APP[0]])
     assert files.paths == [APP[0], PAGE[0]]
-    assert files.changed([APP, PAGE]) == FilesChanged(1, [PAGE[0]])
+    assert files.changed([APP, PAGE]) == [PAGE[0]]
 
 
 def test_a_report_names_the_first_of_many() -> None:
     many: list[Stamp] = [(f"/srv/{number}.py", 1, 1) for number in range(MAX_NAMED + 5)]
-    report = watched(many).changed(map(newer, many))
+    report = report_of(watched(many).changed(map(newer, many)))
     assert report == FilesChanged(MAX_NAMED + 5, [stamp[0] for stamp in many[:MAX_NAMED]])
 
 

@@ -6,7 +6,7 @@ one that is missed is made good for by the next look.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from eggcluster.ipc.file_watch import FilesChanged
 from eggcluster.kernel.file_stamps import ABSENT, Stamp
@@ -43,15 +43,19 @@ class WatchedFiles:
         """Take the files that match the order's patterns now. A new one has changed: it has not been there."""
         self.matches = [path for path in paths if path not in self.sources]
 
-    def changed(self, now: Iterable[Stamp]) -> FilesChanged | None:
-        """Compare with the stamps of now, which are known afterwards; return what has changed, None if nothing has."""
-        changed = [stamp[0] for stamp in now if self._has_changed(stamp)]
-        return FilesChanged(len(changed), changed[:MAX_NAMED]) if changed else None
+    def changed(self, now: Iterable[Stamp]) -> list[str]:
+        """Compare with the stamps of now, which are known afterwards; return the paths of the files that changed."""
+        return [stamp[0] for stamp in now if self._has_changed(stamp)]
 
     def _has_changed(self, stamp: Stamp) -> bool:
         before = self._known.get(stamp[0], (stamp[0], 0, ABSENT))
         self._known[stamp[0]] = stamp
         return stamp != before
+
+
+def report_of(changed: Sequence[str]) -> FilesChanged:
+    """Return the report of these changed files."""
+    return FilesChanged(len(changed), [*changed[:MAX_NAMED]])
 
 
 def directories_of(paths: Iterable[str]) -> set[str]:

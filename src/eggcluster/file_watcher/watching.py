@@ -5,6 +5,7 @@ The master names the files; a thread reads its orders, and ends the process when
 
 import contextlib
 import glob
+import importlib.util
 import os
 import socket
 import sys
@@ -14,7 +15,7 @@ from typing import NoReturn
 
 import setproctitle
 
-from eggcluster.file_watcher.watched_files import WatchedFiles, directories_of, is_foreign
+from eggcluster.file_watcher.watched_files import WatchedFiles, directories_of, is_foreign, report_of
 from eggcluster.ipc.file_watch import FilesChanged, WatchOrder, encode_line, read_order
 from eggcluster.kernel.file_stamps import stamp_of
 from eggcluster.kernel.signal_actions import reset_inherited_signals
@@ -88,12 +89,22 @@ def follow(order: WatchOrder, files: WatchedFiles, has_come: threading.Event, re
             if notified or look < UNNOTIFIED_LOOKS:
                 files.match(matching(order))
             changed = files.changed(map(stamp_of, files.paths))
-            if changed is not None:
-                report(changed)
-            if changed is not None and not notified:
+            if changed:
+                forget_byte_code(changed)
+                report(report_of(changed))
+            if changed and not notified:
                 break  # the directory is another one now, or its file system sends no notifications
             if notified and existing(files, order) != directories:
                 break
+
+
+def forget_byte_code(paths: Iterable[str]) -> None:
+    """Remove the cached byte code of these files. It holds the source's modification time in whole seconds, and its
+    size: a second change within one second that keeps the size would not be seen by Python (PEP 552)."""
+    for path in paths:
+        if path.endswith(".py"):
+            with contextlib.suppress(OSError, NotImplementedError):  # none is there, or Python caches none
+                os.unlink(importlib.util.cache_from_source(path))
 
 
 def notifications(directories: Iterable[str], stop: threading.Event) -> Iterator[bool]:
