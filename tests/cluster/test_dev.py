@@ -197,6 +197,23 @@ def test_the_first_version_may_be_broken_too(project: Project, what: str) -> Non
     assert cluster.close() == 0
 
 
+@pytest.mark.parametrize("how", ["--preload", "--start-mode=thread"])
+def test_other_ways_to_start_workers_do_the_same(project: Project, how: str) -> None:
+    cluster = dev(project, how, words="WORD = (\n")
+    cluster.allows_traceback = True
+    cluster.wait_log("is started again when its files change")
+    save(project.folder / "words.py", "WORD = 'one'\n")
+    answers(cluster.wait_ready(), "one")
+    save(project.folder / "words.py", "WORD = 'second'\n")
+    answers(cluster, "second")
+    save(project.folder / "words.py", "WORD = (\n")
+    cluster.wait_log("reload stopped, the current workers go on")
+    assert cluster.get().text == "second"
+    save(project.folder / "words.py", "WORD = 'mended'\n")
+    answers(cluster, "mended")
+    assert cluster.close() == 0
+
+
 def test_a_broken_agent_waits_for_its_mending(project: Project) -> None:
     cluster = dev(project, agent=f"raise ValueError('not yet')\n{AGENT}")
     cluster.allows_traceback = True
