@@ -65,7 +65,7 @@ def test_the_sources_are_compared_also_where_no_thread_can_be_started(
         inbox = Inbox()
         sources = AgentSources(inbox, ())
         sources.stamps = ((str(source), os.stat(source).st_mtime_ns, size),)
-        sources.compare(None)
+        sources.compare(ReloadRequested())
         assert await inbox.next(asyncio.get_running_loop().time() + 5) == ReloadRequested(bool(size))
 
     run(work())
@@ -87,11 +87,11 @@ def test_a_flood_of_reloads_starts_one_thread_at_a_time_and_each_order_is_carrie
         inbox = Inbox()
         sources = AgentSources(inbox, ())
         orders = [Progress() for _ in range(100)]
-        sources.compare(orders[0])
+        sources.compare(ReloadRequested(None, orders[0]))
         await until(lambda: bool(threads))
         for order in orders[1:]:
-            sources.compare(order)
-            sources.compare(None)  # a signal
+            sources.compare(ReloadRequested(None, order))
+            sources.compare(ReloadRequested())  # a signal
         orders[1].abandon()  # its client has gone
         answers.set()
         events = [await inbox.next(None) for _ in range(101)]
@@ -113,7 +113,7 @@ def test_a_disk_that_never_answers_keeps_no_reload_waiting(
 
     async def work() -> None:
         inbox = Inbox()
-        AgentSources(inbox, ()).compare(None)
+        AgentSources(inbox, ()).compare(ReloadRequested())
         assert await inbox.next(asyncio.get_running_loop().time() + 5) == ReloadRequested(False)
         assert "its files could not be checked" in caplog.text
 

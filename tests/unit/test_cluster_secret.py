@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def secret_file(base: Path, content: bytes = MATERIAL, mode: int = 0o600) -> Pat
     return path
 
 
-def parse(base: Path, **options: str) -> ResolvedOptions:
+def parse(base: Path, **options: Any) -> ResolvedOptions:
     return parse_options(base_dir=str(base), environ={}, **options)
 
 

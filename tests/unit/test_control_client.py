@@ -46,7 +46,7 @@ def test_a_watcher_beyond_the_limit_is_refused_with_a_reason(run: Run, path: Pat
             others = [await asyncio.open_unix_connection(str(path)) for _ in range(MAX_WATCHERS)]
             for _, writer in others:
                 writer.write(b'{"command": "events"}\n')
-            await until(lambda: len(master.feed._watchers) == MAX_WATCHERS)
+            await until(lambda: len(master.feed._readers) == MAX_WATCHERS)
             with pytest.raises(ControlError, match=f"{MAX_WATCHERS} clients follow the cluster already"):
                 await asyncio.to_thread(answer_to, BOARD, "events")
             assert await asyncio.to_thread(answer_to, BOARD, "status") == {"phase": "serving"}

@@ -139,9 +139,9 @@ def test_clients_of_the_control_socket(run: Run, tmp_path: Path, name: str) -> N
                     await loop.sock_connect(sock, str(path))
                     await loop.sock_sendall(sock, command(name))
                     if name == "events":
-                        await until(lambda: bool(master.feed._watchers))
+                        await until(lambda: bool(master.feed._readers))
                         sock.close()
-                        await until(lambda: not master.feed._watchers)
+                        await until(lambda: not master.feed._readers)
                     else:
                         assert await loop.sock_recv(sock, 4096)
 

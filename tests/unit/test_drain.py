@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from eggcluster.http.connection import HttpConnection
 from eggcluster.http.drain import quiet_needed
 from eggcluster.options import ResolvedOptions
+from eggcluster.worker.app.app_lifecycle import drain_limit
 from tests.unit.conftest import Run
 from tests.unit.serving import run_server  # noqa: F401
 from tests.unit.test_http_engine import REQUEST, Client, Receive, Send, Standing, scheme
@@ -550,3 +551,13 @@ def test_a_client_that_never_answers_the_close_frame_ends_no_other_request_and_n
 
     drained(work, run)
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("timeout", "drain_timeout", "limit"),
+    [(5.0, None, 4.0), (1.0, None, 0.5), (5.0, 250, 0.25), (5.0, 0, 0.0), (5.0, 60_000, 4.0), (0.2, 250, 0.1)],
+)
+def test_a_drain_leaves_the_hooks_their_time_and_may_be_shorter(
+    timeout: float, drain_timeout: int | None, limit: float
+) -> None:
+    assert drain_limit(timeout, drain_timeout) == limit

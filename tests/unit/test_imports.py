@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "runtime": {"errors", "wording", "kernel"},
     "modes": {"errors", "wording", "model", "kernel", "options", "ipc"},
     "master": {"errors", "wording", "model", "kernel", "options", "ipc", "runtime", "modes", "logs", "http"},
+    "file_watcher": {"model", "kernel", "ipc"},
     "http": {"errors", "wording", "packing", "model", "kernel"},
     "worker": {"http", "errors", "wording", "packing", "model", "kernel", "options", "ipc", "logs"},
     "template": {"errors", "wording", "model", "kernel", "ipc", "worker"},

@@ -174,7 +174,7 @@ def test_unknown_option_with_a_near_miss(base: Path) -> None:
 def test_a_zero_byte_is_no_traceback(base: Path) -> None:
     for field in ("base_dir", "uds", "host", "pid_file"):
         with pytest.raises(OptionsError) as caught:
-            parse_options("app:app", environ={}, **{"base_dir": str(base), field: "a\0b"})
+            parse_options(**{"app": "app:app", "environ": {}, "base_dir": str(base), field: "a\0b"})  # type: ignore[arg-type]
         assert any(line.startswith(f"{field}: ") for line in caught.value.problems)
 
 
@@ -248,10 +248,37 @@ def test_the_close_timeout_leaves_both_roles_their_time(base: Path) -> None:
     assert parse(base, app_close_timeout=20000, close_timeout=7000).close_timeout == 7000
 
 
+def test_development_has_defaults_of_its_own_which_any_source_replaces(base: Path) -> None:
+    plain, dev = parse(base), parse(base, for_development=True)
+    assert (plain.env, plain.reload, plain.drain_timeout) == ("prod", False, None)
+    assert (dev.env, dev.workers, dev.reload, dev.drain_timeout) == ("local", 1, True, 250)
+    assert parse(base, {"WEB_CONCURRENCY": "3"}, for_development=True).workers == 3
+    assert parse(base, for_development=True, ports=(7001, 7002)).workers == 2
+    other = parse(base, for_development=True, reload=False, drain_timeout=2000, env="unittest")
+    assert (other.env, other.reload, other.drain_timeout) == ("unittest", False, 2000)
+    assert parse_options(dev, environ={}) == dev, "resolving it again changes nothing"
+
+
+def test_a_reload_needs_a_library(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    for [line] in (problems(base, for_development=True), problems(base, reload=True)):
+        assert line.startswith('reload: the library watchfiles is not installed; pip install "eggcluster[dev]", or use')
+    parse(base, for_development=True, reload=False)
+
+
+def test_directories_to_watch_are_absolute_and_there(base: Path) -> None:
+    (base / "lib").mkdir()
+    (base / "eggcluster.toml").write_text('reload-dir = ["lib"]\n')
+    assert parse(base, reload=True).reload_dir == (str(base / "lib"),)
+    [line] = problems(base, reload=True, reload_dir=[str(base / "none")])
+    assert line == f'reload_dir: "{base}/none" is not a directory'
+    parse(base, reload=False, reload_dir=[str(base / "none")])
+
+
 def test_env_decides_the_access_log(base: Path) -> None:
-    local = parse_options(environ={}, base_dir=str(base), default_env="local")
+    local = parse_options(environ={}, base_dir=str(base), for_development=True)
     assert (local.env, local.access_log) == ("local", True)
-    options = parse_options(environ={"EGG_SERVER_ENV": "prod"}, base_dir=str(base), default_env="local")
+    options = parse_options(environ={"EGG_SERVER_ENV": "prod"}, base_dir=str(base), for_development=True)
     assert (options.env, options.access_log) == ("prod", False)
     assert parse(base, access_log=True).access_log is True
 

@@ -100,10 +100,6 @@ def test_the_pages_are_in_step() -> None:
     ("flag", "said"),
     [
         ("--bind", "write --host HOST --port PORT instead of gunicorn's and hypercorn's (or `--uds PATH`, `--fd FD`)"),
-        (
-            "--reload",
-            "gunicorn's, uvicorn's, granian's and hypercorn's is not there yet; run `eggcluster reload` after a change",
-        ),
         ("-k", "gunicorn's and hypercorn's is not needed: ASGI or WSGI is detected"),
         ("--ssl-keyfile", "write --https-key FILE instead of uvicorn's and granian's"),
         ("--wokers", ""),

@@ -168,7 +168,7 @@ def test_forgotten_watchers_keep_no_order_out(run: Run, path: Path) -> None:
     async def work() -> None:
         async with controlled(path) as master:
             forgotten = [await connect(path, command("events")) for _ in range(MAX_WATCHERS)]
-            await until(lambda: len(master.feed._watchers) == MAX_WATCHERS)
+            await until(lambda: len(master.feed._readers) == MAX_WATCHERS)
             (refusal,) = await ask(path, command("events"))
             assert refusal == {"error": f"{MAX_WATCHERS} clients follow the cluster already; end one of them first"}
             assert await ask(path, command("status")) == [{"done": {"phase": "serving"}}]
@@ -179,9 +179,9 @@ def test_forgotten_watchers_keep_no_order_out(run: Run, path: Path) -> None:
                 event.progress.end()  # type: ignore[union-attr]
                 assert await asking == [{"done": True}]
             forgotten[0][1].close()
-            await until(lambda: len(master.feed._watchers) == MAX_WATCHERS - 1)
+            await until(lambda: len(master.feed._readers) == MAX_WATCHERS - 1)
             one_more = await connect(path, command("events"))
-            await until(lambda: len(master.feed._watchers) == MAX_WATCHERS)
+            await until(lambda: len(master.feed._readers) == MAX_WATCHERS)
             for _, writer in (*forgotten, one_more):
                 writer.close()
 

@@ -49,7 +49,9 @@ class World:
         return self._carry_out(self.supervisor.exited(worker, exit, self.now))
 
     def reload(self, *, agent: bool = False) -> "World":
-        self.reloading = self.reloading or self.supervisor.phase is Phase.SERVING
+        self.reloading = (
+            self.reloading or self.supervisor.phase is Phase.SERVING or self.supervisor.settings.retries_boot
+        )
         return self._carry_out(self.supervisor.reload(self.now, agent=agent))
 
     def falls_silent(self, worker: Worker) -> "World":

@@ -98,21 +98,21 @@ def command(ctx: click.Context) -> int:
 @cluster_flags
 def start(**parameters: Any) -> int:
     """Start a cluster. TARGET is the application, module:attribute; without it, app:app."""
-    return _start(parameters, "prod")
+    return _start(parameters)
 
 
 @command.command(cls=StartCommand)
 @cluster_flags
 def dev(**parameters: Any) -> int:
-    """Start one for development: the access log is on, and a worker that died stays away until you reload."""
-    return _start(parameters, "local")
+    """Start one for development: it reloads when a file changes, has one worker, and the access log is on."""
+    return _start(parameters, for_development=True)
 
 
-def _start(parameters: dict[str, Any], default_env: str) -> int:
+def _start(parameters: dict[str, Any], *, for_development: bool = False) -> int:
     from eggcluster.cli.start import start_daemon, start_foreground
     from eggcluster.options import parse_options
 
-    options = parse_options(given_flags(parameters), default_env=default_env)
+    options = parse_options(given_flags(parameters), for_development=for_development)
     return start_daemon(options) if options.daemon else start_foreground(options)
 
 

@@ -36,9 +36,10 @@ class WorkerSpec(Struct, frozen=True):
     memory file of its heartbeat page. At `handover_fd` an app worker receives connections that the master has
     accepted, or that other workers have given away; None if there will be none. `keys_fd` is the memory of the key
     table, None without one; `key_part` is this worker's part of it, its number and the incarnation. `reloads` counts
-    the cluster's reloads, for workers that share their modules. `shares` says that an app worker of the cluster has
-    asked for a copy of the shared dictionary: this one starts with one. `dead_agent` is the generation of the last
-    agent that is known dead; `version` is the version of eggcluster that the master runs.
+    the cluster's reloads, for workers that share their modules, and `renewals` those of them after which a template
+    loads anew what is installed. `shares` says that an app worker of the cluster has asked for a copy of the shared
+    dictionary: this one starts with one. `dead_agent` is the generation of the last agent that is known dead;
+    `version` is the version of eggcluster that the master runs.
 
     `cluster_port` is the path of the Unix socket at which app workers reach the agent, `cluster_inode` its file's
     inode, and `cluster_fd` its listener, which only the agent inherits. The agent also gets what its predecessor
@@ -68,6 +69,7 @@ class WorkerSpec(Struct, frozen=True):
     keys_fd: int | None = None
     key_part: tuple[int, int] = (0, 0)
     reloads: int = 0
+    renewals: int = 0
     version: str = ""
     journal: dict[str, bytes] = {}
     secret: bytes = b""

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eggcluster.errors import FrameError
+from eggcluster.kernel.file_stamps import Stamp, stamp_of
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.kernel.threads import start_daemon
-from eggcluster.master.events import Inbox, Progress, ReloadRequested, Stamp
+from eggcluster.master.events import Inbox, ReloadRequested
+from eggcluster.model.lives.worker import AgentWorker, Worker
 
 # Bytes of keys and values together. The journal travels in the WorkerSpec, which has to fit into a socket's buffer; a
 # scheduled task takes some 60 bytes.
@@ -51,8 +54,8 @@ COMPARE_TIMEOUT = 5.0  # seconds for stat(2) of some hundred files; a network fi
 
 
 class AgentSources:
-    """Holds the source files that the last agent reported, and finds out whether any has changed, or whether a link on
-    the way to its directories leads elsewhere now: then the agent is still in the old release.
+    """Holds the source files that the last agent has reported, and finds out whether any has changed, or whether a link
+    on the way to its directories leads elsewhere now: then the agent is still in the old release.
 
     It compares in a daemon thread, because a disk may be slow or never answer. Neither the reload nor the end of the
     process waits for that thread. There is one at a time: a reload that is requested meanwhile waits for the next one.
@@ -60,12 +63,19 @@ class AgentSources:
 
     def __init__(self, inbox: Inbox, directories: Sequence[str]) -> None:
         self.stamps: tuple[Stamp, ...] = ()
+        self._reporter: Worker | None = None
         self._directories = directories
         self._places: list[str] = []
         self._inbox = inbox
         self._comparisons = TaskSet()
         self._comparing = False
-        self._waiting: list[Progress | None] = []  # one for each reload that waits for a comparison
+        self._waiting: list[ReloadRequested] = []  # those that wait for a comparison
+
+    def found(self, worker: Worker, sources: Sequence[Stamp]) -> None:
+        """Take the files that a worker has reported: an agent's first report takes the place of its predecessor's."""
+        if isinstance(worker, AgentWorker):
+            self.stamps = (*(self.stamps if worker is self._reporter else ()), *sources)
+            self._reporter = worker
 
     def starting(self) -> None:
         """Note where the agent's directories lead, because it starts now."""
@@ -74,11 +84,11 @@ class AgentSources:
     def _lead_to(self) -> list[str]:
         return [os.path.realpath(directory) for directory in self._directories]
 
-    def compare(self, progress: Progress | None) -> None:
+    def compare(self, request: ReloadRequested) -> None:
         """Find out whether any file has changed, and request the reload again with the answer. Return at once."""
-        if progress is None and None in self._waiting:
-            return  # a signal's reload: the one that waits already is as good
-        self._waiting.append(progress)
+        if request.progress is None and request in self._waiting:
+            return  # the one that waits already is as good
+        self._waiting.append(request)
         if not self._comparing:
             self._comparing = True
             self._comparisons.start(self._compare_all())
@@ -87,8 +97,8 @@ class AgentSources:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             changed = await self._compare()
-            for progress in waiting:
-                self._inbox.put(ReloadRequested(changed, progress))
+            for request in waiting:
+                self._inbox.put(dataclasses.replace(request, agent=changed))
         self._comparing = False
 
     async def _compare(self) -> bool:
@@ -122,12 +132,4 @@ def any_changed(stamps: Iterable[Stamp]) -> bool:
 
     Call it in a thread of its own: a disk may be slow.
     """
-    return any(_has_changed(*stamp) for stamp in stamps)
-
-
-def _has_changed(path: str, modified: int, size: int) -> bool:
-    try:
-        now = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a path that no file can have
-        return True
-    return (now.st_mtime_ns, now.st_size) != (modified, size)
+    return any(stamp_of(stamp[0]) != stamp for stamp in stamps)

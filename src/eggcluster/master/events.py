@@ -8,7 +8,6 @@ from eggcluster.errors import FrameError
 from eggcluster.model.lives.worker import ExitReport, Worker
 
 MAX_LINES = 1000  # that wait for one requester; the last one, which ends them, comes in any case
-Stamp = tuple[str, int, int]  # of a source file: path, modification time in ns, size
 
 
 class Progress:
@@ -51,10 +50,9 @@ class Forked:
 
 @dataclass(frozen=True)
 class Started:
-    """The worker sent `agent-start` or `app-start`; `sources` are the files that its code was loaded from."""
+    """The worker sent `agent-start` or `app-start`."""
 
     worker: Worker
-    sources: tuple[Stamp, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,12 @@ class CloseRequested:
 
 @dataclass(frozen=True)
 class ReloadRequested:
-    """New app workers were requested, and with `agent` a new agent. None: a new agent only if its code has changed."""
+    """New app workers were requested, and with `agent` a new agent. None: a new agent only if its code has changed.
+    `own_files`: because of files of the application; nothing else has to be loaded anew."""
 
     agent: bool | None = None
     progress: Progress | None = field(default=None, repr=False)
+    own_files: bool = False
 
 
 Event = Forked | Started | BootFailed | Exited | ChannelBroke | SignalReceived | CloseRequested | ReloadRequested

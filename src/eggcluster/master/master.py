@@ -83,7 +83,7 @@ class Master:
     ) -> None:
         escape_own_lines()
         self.options = options
-        self.supervisor = Supervisor(supervisor_settings(options), random.random)
+        self.supervisor = Supervisor(supervisor_settings(options, for_program=parent is not None), random.random)
         self.inbox = Inbox()
         self.feed = EventFeed()
         self.resources = MasterResources(options, owns_process=owns_process, parent=parent)
@@ -98,6 +98,7 @@ class Master:
         self.departure = Departure(self.inbox, options.shutdown_delay)
         self._option_file = OptionFile(options.base_dir)
         self._agent_sources = AgentSources(self.inbox, (options.base_dir, options.working_dir))
+        self.requests.source_takers.append(self._agent_sources.found)
 
     # -- the life of a cluster ---------------------------------------------------------------------------
 
@@ -123,8 +124,7 @@ class Master:
         match event:
             case Forked():
                 return []  # of interest to the feed alone
-            case Started(AgentWorker() as agent, sources):
-                self._agent_sources.stamps = sources
+            case Started(AgentWorker() as agent):
                 return self.on_agent_start(agent)
             case Started(worker):
                 return self.on_app_start(worker)
@@ -138,14 +138,14 @@ class Master:
                 return self._on_channel_broke(worker, error)
             case SignalReceived(signal.SIGHUP):
                 _logger.info("receive signal SIGHUP, reloading")
-                return self._reload(None, None)
+                return self._reload(ReloadRequested())
             case SignalReceived(number):
                 return self._on_close_signal(signal.Signals(number))
             case CloseRequested(why, progress):
                 _logger.info("%s, closing", why)
                 return self._close(progress)
-            case ReloadRequested(agent, progress):
-                return self._reload(agent, progress)
+            case ReloadRequested() as request:
+                return self._reload(request)
 
     def _carry_out(self, commands: list[Command]) -> None:
         """Carry out the supervisor's commands, in their order. One that fails does not end the turn of those after it,
@@ -269,13 +269,13 @@ class Master:
             _logger.info("send kill SIGTERM to app workers, will exit with code:%d", self.supervisor.exit_code)
         return commands
 
-    def _reload(self, agent: bool | None, progress: Progress | None) -> list[Command]:
-        if agent is None:
-            self._agent_sources.compare(progress)
+    def _reload(self, request: ReloadRequested) -> list[Command]:
+        if request.agent is None:
+            self._agent_sources.compare(request)
             return []
-        self.requests.track_reload(progress)
+        self.requests.track_reload(request)
         self._option_file.look(self._tell_requesters)
-        return self.supervisor.reload(self._now(), agent=agent)
+        return self.supervisor.reload(self._now(), agent=request.agent)
 
     def _tell_requesters(self, text: str) -> None:
         _logger.warning("%s", text)

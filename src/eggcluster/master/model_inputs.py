@@ -15,8 +15,9 @@ def steering_view(slot: Slot) -> SlotView:
     return SlotView(slot.number, beat.accepting and not worker.stalled, beat.connections, beat.accepted, beat.full)
 
 
-def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
-    """Return the supervisor's part of the options, all times in seconds."""
+def supervisor_settings(options: ResolvedOptions, *, for_program: bool) -> SupervisorSettings:
+    """Return the supervisor's part of the options, all times in seconds. `for_program`: a program started the cluster,
+    and waits for the end of the boot."""
     return SupervisorSettings(
         workers=options.workers,
         app_start_timeout=options.app_start_timeout,
@@ -29,5 +30,6 @@ def supervisor_settings(options: ResolvedOptions) -> SupervisorSettings:
         limits=RecycleLimits(options.max_requests, options.max_lifetime, options.max_rss, (options.threads + 1) // 2),
         replace_apps=options.env != "local",
         max_draining=options.max_draining,
+        retries_boot=bool(options.reload) and not for_program,
         strict=options.strict,
     )

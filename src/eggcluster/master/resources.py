@@ -14,6 +14,7 @@ from eggcluster.kernel.process_adoption import become_subreaper
 from eggcluster.kernel.process_tree import identified_children, reserve_kept
 from eggcluster.master.admin.administered_master import AdministeredMaster
 from eggcluster.master.control.control_server import ControlledMaster, ControlServer
+from eggcluster.master.control.requests import MasterRequests
 from eggcluster.master.events import ChannelBroke, CloseRequested, Inbox, ReloadRequested, SignalReceived
 from eggcluster.master.listening.binding import detect_ports
 from eggcluster.master.listening.listener_guard import ListenerGuard
@@ -34,6 +35,8 @@ FINAL_MESSAGES_TIMEOUT = 1.0  # seconds in which the parent and the command line
 
 class HeldMaster(ControlledMaster, AdministeredMaster, Protocol):
     """The master, as its resources see it."""
+
+    requests: MasterRequests
 
 
 class MasterResources:
@@ -84,6 +87,8 @@ class MasterResources:
             admin = await open_admin_server(master)
             self._exit_stack.callback(admin.close)
             self.admin_address = admin.address
+        if options.reload:
+            self._watch_files(master)
 
     @property
     def listeners(self) -> Listeners:
@@ -146,6 +151,15 @@ class MasterResources:
         link = await master.switchboard.connect(sock, max_bytes=self._options.max_message_bytes)
         if not self._options.daemon:
             self._parent_watch = asyncio.get_running_loop().create_task(_close_with_parent(link, master.inbox))
+
+    def _watch_files(self, master: HeldMaster) -> None:
+        from eggcluster.master.file_watching import FileWatching  # nothing of it is needed in production
+
+        watching = FileWatching(self._options, master.worker_manager.cluster_id, master.inbox)
+        master.requests.source_takers.append(watching.found)
+        master.feed.observe(watching)
+        watching.open()
+        self._exit_stack.callback(watching.close)
 
     def _set_up_process(self) -> None:
         import setproctitle

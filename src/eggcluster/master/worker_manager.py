@@ -55,7 +55,7 @@ class WorkerManager:
         self._inbox = inbox
         self._switchboard = switchboard
         self._options = options
-        self._cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self.cluster_id = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._secret = cluster_secret(options)
         self._starter = starter_of(options.start_mode, self.reap if owns_process else None, preload=options.preload)
         self._shares_process = options.start_mode != "process"
@@ -94,7 +94,7 @@ class WorkerManager:
             role=(Role.APP if worker.slot else Role.AGENT).value,
             slot=worker.slot,
             generation=worker.generation,
-            cluster_id=self._cluster_id,
+            cluster_id=self.cluster_id,
             options=self._options,
             version=__version__,
             secret=self._secret,

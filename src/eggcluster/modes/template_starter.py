@@ -17,8 +17,9 @@ _logger = logging.getLogger("eggcluster.master")
 class TemplateStarter(Starter):
     """Holds the base template, from the first worker on. `on_settled` is called when a worker is no longer pending.
 
-    The template is renewed with the first worker after a reload, so that a reload loads what is installed now; when its
-    surroundings are no longer the master's; and when it has died.
+    The template is renewed with the first worker after a reload, so that a reload loads what is installed now, unless
+    only files of the application have changed, of which it holds nothing; when its surroundings are no longer the
+    master's; and when it has died.
     """
 
     def __init__(self, on_settled: Callable[[], None]) -> None:
@@ -26,8 +27,8 @@ class TemplateStarter(Starter):
         self.on_settled = on_settled
         self.templates: list[TemplateHandle] = []  # with those that are ending
         self._current: BaseTemplate | None = None
-        self._reloads = 0  # the reloads before the current one was started
-        self._unfit_since: int | None = None  # the reloads before it turned out that templates do not work here
+        self._renewals = 0  # the renewals before the current one was started
+        self._unfit_since: int | None = None  # the renewals before it turned out that templates do not work here
 
     def start(self, spec: WorkerSpec, fds: Sequence[int]) -> WorkerHandle:
         template = self.template_for(spec)
@@ -62,7 +63,7 @@ class TemplateStarter(Starter):
 
     def base_for(self, spec: WorkerSpec) -> BaseTemplate | None:
         """Return a base template that is up to date; None if there is none to be had."""
-        if self._unfit_since == spec.reloads:
+        if self._unfit_since == spec.renewals:
             return None
         place = place_now(spec.options)
         if self._current is None or self._is_out_of_date(self._current, spec, place):
@@ -70,7 +71,7 @@ class TemplateStarter(Starter):
         return self._current
 
     def _is_out_of_date(self, template: BaseTemplate, spec: WorkerSpec, place: Place) -> bool:
-        return template.is_dead or self._reloads != spec.reloads or template.surroundings != surroundings(*place)
+        return template.is_dead or self._renewals != spec.renewals or template.surroundings != surroundings(*place)
 
     def _renew(self, spec: WorkerSpec, place: Place) -> None:
         if self._current is not None:
@@ -81,12 +82,12 @@ class TemplateStarter(Starter):
             self._current = BaseTemplate(spec, place, user)
         except OSError:
             return
-        self._reloads = spec.reloads
+        self._renewals = spec.renewals
         self.templates.append(self._current)
 
     def _on_unfit(self, why: str) -> None:
         _logger.warning("workers are started as fresh interpreters, the template forks none: %s", why)
-        self._unfit_since = self._reloads
+        self._unfit_since = self._renewals
         if self._current is not None:
             self._current.retire()
             self._current = None

@@ -39,8 +39,8 @@ class ClusterOptions:
     """The options that a program gives. A field that is not given holds a `Default`: lower sources (the environment, a
     file) may fill it.
 
-    Nothing is checked before `parse_options` turns them into `ResolvedOptions`. Close timeouts are in milliseconds, all
-    other times are in seconds.
+    Nothing is checked before `parse_options` turns them into `ResolvedOptions`. Close and drain timeouts are in
+    milliseconds, all other times are in seconds.
     """
 
     app: str = field(default=_default("app:app"), kw_only=False)
@@ -104,6 +104,9 @@ class ClusterOptions:
     require: tuple[str, ...] = _default(())
     preload: bool = _default(False)
     preload_threads: tuple[str, ...] = _default(())
+    reload: bool | None = _default(None)
+    reload_dir: tuple[str, ...] = _default(())
+    reload_include: tuple[str, ...] = _default(())
     pid_file: str | None = _default(None)
     secret_file: str | None = _default(None)
     name: str = _default("")
@@ -113,6 +116,7 @@ class ClusterOptions:
     app_close_timeout: int = _default(5000)
     agent_close_timeout: int = _default(5000)
     close_timeout: int = _default(15000)
+    drain_timeout: int | None = _default(None)
     max_draining: int = _default(0)
     app_start_timeout: float = _default(60.0)
     agent_start_timeout: float = _default(60.0)
@@ -142,11 +146,11 @@ class ResolvedOptions(ClusterOptions):
     """The options that are in force: every field has its value. `parse_options` makes them, and every process of the
     cluster receives them.
 
-    Paths are absolute; `base_dir`, `name`, `env`, `workers` and `access_log` hold what is used. `agent` is None for an
-    empty agent. `port` is None if the cluster binds no TCP port of its own (`uds`, `fd`, `ports`, `listen_fds`).
-    `named` holds the fields that a source named: resolving the options again keeps them. `derived` holds the values
-    that followed from others, such as the port: they give way to a replaced option that excludes them. `names` holds
-    the name that the source uses for a field, where that is another one: `--port`, `PORT`.
+    Paths are absolute; `base_dir`, `name`, `env`, `workers`, `reload` and `access_log` hold what is used. `agent` is
+    None for an empty agent. `port` is None if the cluster binds no TCP port of its own (`uds`, `fd`, `ports`,
+    `listen_fds`). `named` holds the fields that a source named: resolving the options again keeps them. `derived` holds
+    the values that followed from others, such as the port: they give way to a replaced option that excludes them.
+    `names` holds the name that the source uses for a field, where that is another one: `--port`, `PORT`.
 
     `working_dir` is the directory in which workers start, "" for the master's, and `interpreter` the Python of worker
     processes, "" for the master's. They and all paths are as the user sees them: each start of a worker resolves their

@@ -40,7 +40,7 @@ _SYSTEM = f"{NOT_THERE}: systemd or the container sets it"
 _RFC = f"{NOT_THERE}: requests are read as RFC 9112 says (docs/http.md)"
 _HTTP_2 = f"{NOT_THERE}: this server speaks HTTP/1.1; let a proxy speak HTTP/2 to the clients"
 _LOG_CONFIG = "use a handler of Python's logging"
-_RELOADER = f"{NOT_THERE} yet; run `eggcluster reload` after a change"
+_IMPORTED = f"{NOT_NEEDED}: only files that were imported, or that you name, are watched (docs/dev.md)"
 _RESPAWN = f"{NOT_NEEDED}: a worker that dies is replaced, with growing delays"
 
 OTHER_OPTIONS = (
@@ -68,14 +68,17 @@ OTHER_OPTIONS = (
         f"{NOT_THERE}: uvloop runs the tasks",
     ),
     _not("uvicorn", "--reset-contextvars", f"{NOT_NEEDED}: each request has a context of its own"),
-    _not("gunicorn uvicorn granian hypercorn", "--reload", _RELOADER, is_common=True),
-    _not("gunicorn", "--reload-engine --reload-extra-file", _RELOADER),
-    _not("uvicorn", "--reload-dir --reload-include --reload-exclude --reload-delay", _RELOADER),
-    _not("granian", "--no-reload --reload-paths --reload-ignore-dirs --reload-ignore-patterns", _RELOADER),
+    _not("gunicorn", "--reload-engine", f"{NOT_NEEDED}: the kernel tells what has changed"),
+    _row("gunicorn", "--reload-extra-file", "--reload-include GLOB"),
+    _row("granian", "--reload-paths", "--reload-dir DIR"),
+    _not("uvicorn", "--reload-exclude", _IMPORTED),
+    _not("granian", "--reload-ignore-dirs --reload-ignore-patterns --reload-ignore-paths", _IMPORTED),
+    _not("uvicorn", "--reload-delay", f"{NOT_NEEDED}: a change is seen within milliseconds"),
+    _not("granian", "--reload-tick", f"{NOT_NEEDED}: a change is seen within milliseconds"),
     _not(
         "granian",
-        "--reload-ignore-paths --reload-ignore-worker-failure --no-reload-ignore-worker-failure --reload-tick",
-        _RELOADER,
+        "--reload-ignore-worker-failure --no-reload-ignore-worker-failure",
+        f"{NOT_NEEDED}: the last version that started goes on",
     ),
     _row("gunicorn", "-R --enable-stdio-inheritance", "", f"{NOT_NEEDED}: the workers inherit the output"),
     _row("hypercorn", "--debug", "--log-level debug", "for debugging, `eggcluster dev`"),

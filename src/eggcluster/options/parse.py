@@ -10,7 +10,7 @@ from eggcluster.errors import OptionsError
 from eggcluster.kernel.cpus import available_cpus
 from eggcluster.model.lives.settings import CLOSE_MARGIN
 from eggcluster.model.steering.key_source import ADDRESS
-from eggcluster.options.checks import files, listening, target, tls
+from eggcluster.options.checks import files, listening, reloading, target, tls
 from eggcluster.options.cluster_options import AUTO, ClusterOptions, ResolvedOptions, default_of
 from eggcluster.options.sources import (
     LISTENING,
@@ -46,6 +46,8 @@ CHECKS: tuple[tuple[Check, frozenset[str]], ...] = (
     (listening.check_open_files, frozenset({"workers", "start_mode"})),
     (listening.check_recycling, frozenset({"start_mode", "max_rss"})),
     (listening.check_preload, frozenset({"start_mode", "preload", "preload_threads"})),
+    (reloading.check_library, frozenset({"reload"})),
+    (reloading.check_dirs, frozenset({"reload_dir"})),
     (tls.check_pair, frozenset({"https_key", "https_cert", "https_ca", "https_key_password"})),
     (tls.check_debug_port, frozenset({"debug_port", "port", "ports", "https_key", "https_cert"})),
     (target.check_app, frozenset({"app", "factory", "base_dir"})),
@@ -60,7 +62,7 @@ def parse_options(
     /,
     *,
     environ: Mapping[str, str] | None = None,
-    default_env: str = "prod",
+    for_development: bool = False,
     **options: object,
 ) -> ResolvedOptions:
     """Merge all sources, check the result as a whole, and return `ResolvedOptions`.
@@ -68,7 +70,8 @@ def parse_options(
     Later sources win: the defaults; `[tool.eggcluster]` in the base directory's pyproject.toml, or eggcluster.toml;
     `environ` (None: this process's environment); and last the call itself, in which `options` win over `given`. A `str`
     is the application's target. A `CommandLine` holds text that is not converted yet. An option that excludes one of a
-    later source is dropped; within one source, that is a problem. `default_env` is used if no source names `env`.
+    later source is dropped; within one source, that is a problem. `for_development` gives some options that no source
+    names the defaults of `eggcluster dev`.
 
     No module of the user is imported, and no socket is bound. A call on its own result changes nothing.
 
@@ -82,7 +85,7 @@ def parse_options(
     entries, conflicts = resolve_conflicts(merge(sources))
     values, wrong = convert_values(entries)
     places = {"base_dir": base_dir, "working_dir": working_dir}
-    resolved = resolve(values, entries, **places, environ=environ, default_env=default_env)
+    resolved = resolve(values, entries, **places, environ=environ, for_development=for_development)
     problems = [line for source in sources for line in source.problems] + conflicts + list(wrong.values())
     problems += _check(resolved, {**caller.names, **{field: entry.name for field, entry in entries.items()}}, wrong)
     if problems:
@@ -116,6 +119,10 @@ def _check(options: ResolvedOptions, names: Mapping[str, str], wrong: Iterable[s
     return [line for check, fields in CHECKS if not fields & known for line in check(options, name)]
 
 
+# What `start` and `dev` do without being told. In development a reload waits for no stream: the page that holds it
+# open is what the developer wants to see anew.
+PRODUCTION: Mapping[str, Any] = {"env": "prod", "workers": AUTO, "reload": False, "drain_timeout": None}
+DEVELOPMENT: Mapping[str, Any] = {"env": "local", "workers": 1, "reload": True, "drain_timeout": 250}
 PORT_DEFAULT = 7001  # Egg's
 TLS_PORT_DEFAULT = 8443  # Egg's
 
@@ -127,18 +134,20 @@ def resolve(
     base_dir: str,
     working_dir: str,
     environ: Mapping[str, str],
-    default_env: str,
+    for_development: bool = False,
 ) -> ResolvedOptions:
     """Fill in the fields that no source named, and make paths absolute. Resolving the result again changes nothing."""
-    given = {**values, "base_dir": base_dir, "env": values.get("env", default_env)}
+    defaults = DEVELOPMENT if for_development else PRODUCTION
+    given = {**values, "base_dir": base_dir, "env": values.get("env", defaults["env"])}
     for field in values:
         if BY_FIELD[field].is_path:
-            given[field] = visible(values[field], entries[field].directory or working_dir)
+            given[field] = _placed(values[field], entries[field].directory or working_dir)
     fds = 0 if _asks_to_listen(values) else systemd_sockets(environ)
     resolved = {
         **given,
         "agent": _agent(given),
-        "workers": _workers(given),
+        "workers": _workers(given, defaults["workers"]),
+        **{field: given.get(field, defaults[field]) for field in ("reload", "drain_timeout")},
         "port": None if fds else _port(given),
         "listen_fds": fds,
         "sticky": bool(given.get("sticky")) or ADDRESS in given.get("sticky_by", ()),
@@ -179,16 +188,21 @@ def has_agent_file(base_dir: str) -> bool:
     return any(os.path.isfile(os.path.join(base_dir, file)) for file in ("agent.py", "agent/__init__.py"))
 
 
+def _placed(value: Any, directory: str) -> Any:
+    """Return a path, or each of several, as it is seen from `directory`."""
+    return tuple(visible(each, directory) for each in value) if isinstance(value, tuple) else visible(value, directory)
+
+
 def _agent(given: Mapping[str, Any]) -> str | None:
     if given.get("no_agent"):
         return None
     return given.get("agent") or ("agent:agent" if has_agent_file(given["base_dir"]) else None)
 
 
-def _workers(given: Mapping[str, Any]) -> int:
+def _workers(given: Mapping[str, Any], default: int) -> int:
     workers: int = given.get("workers", AUTO)
     if workers == AUTO:
-        return len(given.get("ports", ())) or available_cpus()
+        return len(given.get("ports", ())) or (available_cpus() if default == AUTO else default)
     return workers
 
 

@@ -4,13 +4,32 @@ The command's flags and the table in docs/options.md are made from it.
 """
 
 from eggcluster.model.lives.health import MIN_HANG_TIMEOUT
+from eggcluster.options.kinds import (
+    BYTES,
+    CLOSE_MS,
+    CLUSTER_NAME,
+    ENV_NAME,
+    FOLDERS,
+    GIB,
+    GLOBS,
+    HEADER,
+    HOST,
+    LEVEL,
+    MODULE_NAME,
+    OWN_PORTS,
+    PATH,
+    PORT,
+    ROOT_PATH,
+    SOME_WORKERS,
+    TARGET,
+    THREAD_NAME,
+    WORKERS,
+)
 from eggcluster.options.option import SWITCH, row
 from eggcluster.options.option_type import (
     access_log_format,
     admin_address,
     choice,
-    header,
-    log_level,
     many,
     permissions,
     seconds,
@@ -20,31 +39,7 @@ from eggcluster.options.option_type import (
     sticky_way,
     text,
     whole,
-    whole_or,
 )
-
-DAY_MS = 86_400_000
-GIB = 1024**3
-MODULE = r"(?:[^\W\d]\w*)(?:\.[^\W\d]\w*)*"
-
-
-MODULE_NAME = text("the name of a module, such as package.module", MODULE)
-TARGET = text('module:attribute, for instance "app:app"', rf"{MODULE}:{MODULE}")
-HOST = text("a host name or address", r"[^\0-\x20\x7f\ud800-\udfff]+")  # no blanks, no bytes that are not UTF-8
-PORT = whole("a port number", 0, 65535)
-OWN_PORTS = many("a list of port numbers from 1 to 65535", whole("a port number", 1, 65535), separator=",")
-WORKERS = whole_or("auto", whole("a number of workers", 1, 1024))
-BYTES = whole("a number of bytes", 1, GIB)
-CLOSE_MS = whole("a number of milliseconds", 0, DAY_MS)
-PATH = text("the path of a file")
-LEVEL = log_level()
-HEADER = header()
-ROOT_PATH = text('a path that begins with "/" and does not end with it, such as /shop', r"(?:/[^\0/]+)*")
-# Characters that `ps`, a directory name and a shell take without quoting.
-CLUSTER_NAME = text("1 to 64 letters, digits, dots, dashes and underscores", r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,64}")
-THREAD_NAME = text("the name of a thread", r"[^\0-\x1f\x7f\ud800-\udfff]+")
-ENV_NAME = text("a word of letters, digits, dots, dashes and underscores", r"[A-Za-z0-9._-]{1,64}")
-
 
 OPTIONS = (
     row("app", TARGET, "the application", "TARGET", flags=()),
@@ -142,12 +137,7 @@ OPTIONS = (
         "seconds for a request's head to arrive, and for a TLS handshake; 0: no limit",
         "SECONDS",
     ),
-    row(
-        "body_timeout",
-        seconds_or_never(),
-        "seconds between two pieces of a request's body; 0: no limit",
-        "SECONDS",
-    ),
+    row("body_timeout", seconds_or_never(), "seconds between two pieces of a request's body; 0: no limit", "SECONDS"),
     row(
         "write_timeout",
         seconds_or_never(),
@@ -168,12 +158,7 @@ OPTIONS = (
     ),
     row("max_header_bytes", whole("a number of bytes", 1024, 16_777_216), "the largest request head", "BYTES"),
     row("max_headers", whole("a number of headers", 1, 100_000), "the most headers of a request", "N"),
-    row(
-        "max_body_bytes",
-        whole("a number of bytes", 0, 2**60),
-        "the largest request body; 0: no limit",
-        "BYTES",
-    ),
+    row("max_body_bytes", whole("a number of bytes", 0, 2**60), "the largest request body; 0: no limit", "BYTES"),
     row(
         "forwarded_allow_ips",
         text("a list of addresses, networks, unix, or *", r"[^\0]*"),
@@ -251,6 +236,15 @@ OPTIONS = (
         "NAME",
         is_many=True,
     ),
+    row(
+        "reload",
+        SWITCH,
+        "replace the workers when a file that they run changes (docs/dev.md)",
+        flags=("--reload/--no-reload",),
+        default="on for `dev`, else off",
+    ),
+    row("reload_dir", FOLDERS, "its Python files count, too; may be repeated", "DIR", is_path=True, is_many=True),
+    row("reload_include", GLOBS, "files that count, too: `templates/**/*.html`; may be repeated", "GLOB", is_many=True),
     row("pid_file", PATH, "the file to write the master's pid to", "FILE", is_path=True),
     row("secret_file", PATH, "the secret behind `eggcluster.secret`", "FILE", default="a random secret", is_path=True),
     row("name", CLUSTER_NAME, "the cluster's name", "NAME", default="the base directory's name"),
@@ -276,6 +270,13 @@ OPTIONS = (
         "milliseconds in which the whole cluster must close",
         "MS",
         default="15000, or the sum of the other two and 5000 if that is more",
+    ),
+    row(
+        "drain_timeout",
+        CLOSE_MS,
+        "milliseconds in which an app worker that closes may finish requests and streams; what is left is cut",
+        "MS",
+        default="what `app_close_timeout` leaves, or 250 for `dev`",
     ),
     row(
         "max_draining",
@@ -330,12 +331,7 @@ OPTIONS = (
         "FILE",
         is_path=True,
     ),
-    row(
-        "ready_workers",
-        whole("a number of workers", 1, 1024),
-        "app workers that have to take connections for `/ready` to succeed",
-        "N",
-    ),
+    row("ready_workers", SOME_WORKERS, "app workers that have to take connections for `/ready` to succeed", "N"),
     row(
         "shutdown_delay",
         seconds_or_never(),

@@ -4,10 +4,10 @@ The master passes every event and every command to it. It makes descriptions of 
 """
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from eggcluster.master.events import Event, Exited, Forked, Started
-from eggcluster.master.relay.watchers import MAX_TEXT, Watcher
+from eggcluster.master.relay.watchers import MAX_TEXT
 from eggcluster.model.lives.commands import (
     Abort,
     CloseListeners,
@@ -23,19 +23,25 @@ from eggcluster.model.lives.commands import (
 from eggcluster.model.lives.worker import Worker, WorkerState
 
 
+class FeedReader(Protocol):
+    """What reads the feed: a client that watches, or a part of the master."""
+
+    def show(self, description: dict[str, Any]) -> None: ...
+
+
 class EventFeed:
-    """Sends descriptions to the watchers; without a watcher it does nothing."""
+    """Sends descriptions to the readers; without a reader it does nothing."""
 
     def __init__(self) -> None:
-        self._watchers: set[Watcher] = set()
+        self._readers: set[FeedReader] = set()
 
-    def observe(self, watcher: Watcher) -> None:
-        """Show everything to the watcher from now on, until `ignore`."""
-        self._watchers.add(watcher)
+    def observe(self, reader: FeedReader) -> None:
+        """Show everything to the reader from now on, until `ignore`."""
+        self._readers.add(reader)
 
-    def ignore(self, watcher: Watcher) -> None:
-        """Show the watcher nothing more."""
-        self._watchers.discard(watcher)
+    def ignore(self, reader: FeedReader) -> None:
+        """Show the reader nothing more."""
+        self._readers.discard(reader)
 
     def show_event(self, event: Event) -> None:
         """Show an event. Call it before the supervisor acts on the event, which may change the worker's state."""
@@ -73,7 +79,7 @@ class EventFeed:
                 self._show("reload", reason=text[:MAX_TEXT])
 
     def _show(self, what: str, worker: Worker | None = None, **details: Any) -> None:
-        if not self._watchers:
+        if not self._readers:
             return
         description: dict[str, Any] = {"time": time.time(), "event": what}
         if worker is not None:
@@ -81,8 +87,8 @@ class EventFeed:
             description["worker_id"] = worker.worker_id
             description["generation"] = worker.generation
         description |= {name: value for name, value in details.items() if value is not None}
-        for watcher in self._watchers:
-            watcher.show(description)
+        for reader in self._readers:
+            reader.show(description)
 
 
 def _reason(worker: Worker) -> str | None:

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from eggcluster.errors import FrameError
+from eggcluster.kernel.file_stamps import Stamp
 from eggcluster.kernel.tasks import TaskSet
 from eggcluster.master.agent_records import AgentJournal
-from eggcluster.master.events import BootFailed, Inbox, Progress, ReloadRequested, Stamp, Started
+from eggcluster.master.events import BootFailed, Inbox, Progress, ReloadRequested, Started
 from eggcluster.master.relay.link import Link
 from eggcluster.master.relay.switchboard import Switchboard
 from eggcluster.model.lives.worker import AgentWorker, Worker
@@ -38,7 +39,8 @@ class MasterRequests:
 
     It writes two fields of a `Worker`: `background`, for the status alone, and `shares`. `survivors` returns the ids of
     the living app workers that share. `was_shared` says whether an agent has written into the shared dictionary, and
-    `apps_share` whether an app worker has asked for a copy of it.
+    `apps_share` whether an app worker has asked for a copy of it. Each function in `source_takers` gets the source
+    files that a worker reports.
     """
 
     def __init__(self, inbox: Inbox, status: Callable[[], dict[str, Any]], survivors: Callable[[], list[int]]) -> None:
@@ -47,8 +49,10 @@ class MasterRequests:
         self._survivors = survivors
         self.was_shared = False
         self.apps_share = False
+        self.source_takers: list[Callable[[Worker, tuple[Stamp, ...]], None]] = []
         self.journal = AgentJournal()
-        self.reloads = 0  # how many were requested
+        self._reloads = 0  # how many were requested
+        self._renewals = 0  # those after which what is installed is loaded anew
         self._close_progress: list[Progress] = []  # one for each request to close
         self._reload_progress: list[Progress] = []  # one for each request to reload
         self._answers = TaskSet()
@@ -65,14 +69,18 @@ class MasterRequests:
         if action == ("agent-start" if isinstance(worker, AgentWorker) else "app-start"):
             if worker not in self._started:
                 self._started.add(worker)
-                self._inbox.put(Started(worker, _stamps(details.get("sources"))))
+                self._take_sources(worker, details)
+                self._inbox.put(Started(worker))
         elif action == "boot-failed":
             if worker not in self._failed:
                 self._failed.add(worker)
+                self._take_sources(worker, details)
                 text, bad_option = printable(str(details.get("report", ""))), details.get("bad_option") is True
                 self._inbox.put(BootFailed(worker, text, bad_option))
         elif action == "journal" and isinstance(worker, AgentWorker):
             self.journal.record(details)
+        elif action == "sources":
+            self._take_sources(worker, details)
         elif action == "background":
             worker.background = background_states(details, worker.background)
         else:
@@ -98,15 +106,19 @@ class MasterRequests:
             text = f'the master does not answer "{printable(action, MAX_ERROR)}"'
             switchboard.answer(link, request_id, FrameKind.FAILURE, ["NoHandler", text, ""])
 
+    def _take_sources(self, worker: Worker, details: dict[str, Any]) -> None:
+        for take in self.source_takers if (sources := _stamps(details.get("sources"))) else ():
+            take(worker, sources)
+
     def legacy(self) -> dict[str, Any]:
         """Return what the agents so far have left for the next one, as fields of its WorkerSpec."""
         left = {"journal": self.journal.entries, "survivors": self._survivors(), "was_shared": self.was_shared}
-        return {**left, "reloads": self.reloads}
+        return {**left, **self._reload_counts()}
 
     def app_legacy(self) -> dict[str, Any]:
         """Return the same of the app workers for the next ones. These start with a copy of the shared dictionary if one
         has ever asked for it: in a reload they would have none yet when the agent is replaced, and all were lost."""
-        return {"shares": self.apps_share, "reloads": self.reloads}
+        return {"shares": self.apps_share, **self._reload_counts()}
 
     def _note_sharing(self, worker: Worker) -> None:
         """Note that an app worker asks for a copy of the shared dictionary, or that the agent has written into it."""
@@ -121,11 +133,16 @@ class MasterRequests:
         if progress is not None:
             self._close_progress = [*_wanted(self._close_progress), progress]
 
-    def track_reload(self, progress: Progress | None) -> None:
-        """Count a requested reload; tell `progress` of its steps and its end."""
-        self.reloads += 1
-        if progress is not None:
-            self._reload_progress = [*_wanted(self._reload_progress), progress]
+    def track_reload(self, request: ReloadRequested) -> None:
+        """Count a requested reload; tell its progress of the steps and the end."""
+        self._reloads += 1
+        self._renewals += not request.own_files
+        if request.progress is not None:
+            self._reload_progress = [*_wanted(self._reload_progress), request.progress]
+
+    def _reload_counts(self) -> dict[str, int]:
+        """Return how many reloads there were, as fields of a WorkerSpec."""
+        return {"reloads": self._reloads, "renewals": self._renewals}
 
     def say(self, line: str) -> None:
         """Add a line to the progress of every reload."""

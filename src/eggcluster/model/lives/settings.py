@@ -39,6 +39,7 @@ class SupervisorSettings:
     limits: RecycleLimits = field(default_factory=RecycleLimits)
     replace_apps: bool = True  # False: the slot of an app worker that died stays empty
     max_draining: int = 0  # app workers that may drain at a time before a reload goes on; 0: as many as there are slots
+    retries_boot: bool = False  # what could not boot is started again at a reload; else the cluster closes
     strict: bool = False  # close when there is no agent for three checks in a row
 
     @property

@@ -7,6 +7,7 @@ there are never two agents. The master calls a method for an event, and carries 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from eggcluster.model.lives.boot_retry import BootRetry
 from eggcluster.model.lives.commands import (
     Abort,
     CloseListeners,
@@ -24,6 +25,7 @@ from eggcluster.model.lives.commands import (
 )
 from eggcluster.model.lives.health import HangDetector, HealthCheck, has_slept, next_heartbeat_check
 from eggcluster.model.lives.phase import ExitCode, Phase
+from eggcluster.model.lives.replacement import after_death
 from eggcluster.model.lives.rollout import Recycling, Rollout, RolloutTerms
 from eggcluster.model.lives.roster import Roster, Slot
 from eggcluster.model.lives.settings import SupervisorSettings, recycle_pause, recycle_reason
@@ -49,6 +51,7 @@ class Supervisor:
         self.health = HealthCheck()
         self._rollout: Rollout | None = None  # the one under way
         self._reload_wanted: bool | None = None  # it follows the rollout under way; True: with the agent
+        self._boot_retry = BootRetry(self.roster, self._fork_all)
         self._next_recycling = 0.0
         self._terms = RolloutTerms(self._fork, settings.grace, self.roster.may_drain)
         self._hang_detector = HangDetector()
@@ -69,7 +72,7 @@ class Supervisor:
         self.roster.slot_of(worker).opened(worker, now)
         if self.phase is Phase.AGENT_BOOT:
             self.phase = Phase.APPS_BOOT
-            return [Fork(tuple(slot.new_worker(now, self._chance()) for slot in self.slots))]
+            return [self._fork_all(self.slots, now)]
         if self.phase is Phase.APPS_BOOT:
             return self._ready(now) if all(slot.listening for slot in self.slots) else []
         if self.phase is Phase.SERVING:
@@ -102,7 +105,7 @@ class Supervisor:
         report = ReportDeath(worker, exit, before.value)
         slot.last_death = worker.failure.splitlines()[0] if worker.failure else worker.kill_reason or str(exit)
         if self.phase < Phase.SERVING:
-            return [report, *self._fail_boot(worker, now)]
+            return [report, *self._fail_boot(worker, before, now)]
         if self.phase > Phase.SERVING:
             return [report, *self._next_stop(now)]
         rolled = self._rollout.died(slot, worker, before, self._stays_empty(slot)) if self._rollout else []
@@ -123,6 +126,7 @@ class Supervisor:
             self._rollout = None
         if self._reload_wanted is not None:
             commands.append(ReloadEnded("the cluster is closing"))
+        commands += self._boot_retry.end("the cluster is closing")
         for slot in self.roster:
             slot.next_try = None
         commands += self._stop(self.slots, self.settings.app_close_timeout)
@@ -134,7 +138,10 @@ class Supervisor:
         return [Log(logging.WARNING, "closing is cut short"), *map(Kill, self.roster.living())]
 
     def reload(self, now: float, *, agent: bool = False) -> list[Command]:
-        """Replace every app worker, new before old, slot after slot; with `agent` the agent, too."""
+        """Replace every app worker, new before old, slot after slot; with `agent` the agent, too. During a boot that
+        waits for changes, start again what could not start."""
+        if self.phase < Phase.SERVING and self.settings.retries_boot:
+            return self._boot_retry.again(now, agent=agent)
         if self.phase is not Phase.SERVING:
             why = f"the cluster is {self.phase.word}; reload it when it serves"
             return [Log(logging.WARNING, f"no reload: {why}"), ReloadEnded(why)]
@@ -208,7 +215,10 @@ class Supervisor:
     # -- boot and replacement ------------------------------------------------------------------------------
 
     def _fork(self, slot: Slot, now: float) -> Fork:
-        return Fork((slot.new_worker(now, self._chance()),))
+        return self._fork_all([slot], now)
+
+    def _fork_all(self, slots: Sequence[Slot], now: float) -> Fork:
+        return Fork(tuple(slot.new_worker(now, self._chance()) for slot in slots))
 
     def _check_heartbeats(self, now: float) -> list[Command]:
         """Check the workers at short intervals; a check that comes much too late says nothing about them."""
@@ -220,30 +230,20 @@ class Supervisor:
     def _ready(self, now: float) -> list[Command]:
         self.phase = Phase.SERVING
         self.health.begin(now)
-        return [NotifyReady(None), PublishPids()]
+        commands, wanted = self._boot_retry.succeeded()
+        follows = self.reload(now, agent=wanted) if wanted is not None else []
+        return [NotifyReady(None), PublishPids(), *commands, *follows]
 
-    def _fail_boot(self, worker: Worker, now: float) -> list[Command]:
+    def _fail_boot(self, worker: Worker, before: WorkerState, now: float) -> list[Command]:
+        if self.settings.retries_boot and before is WorkerState.STARTING:
+            return self._boot_retry.failed(worker, now)
         self.boot_failure = self.boot_failure or worker
         return self.close(now, ExitCode.BAD_OPTIONS if worker.misused_option else ExitCode.FAILED)
 
     def _replace(self, slot: Slot, worker: Worker, now: float) -> list[Command]:
-        since = worker.listening_since
-        delay = slot.budget.died(now, None if since is None else now - since, self._chance())
-        if slot.current is not None:
-            return []  # the dead worker's successor was starting already, and is now the current worker
-        if self._stays_empty(slot):
-            return [Log(logging.WARNING, f"slot {slot.number} stays empty in this environment until a reload")]
-        warning = self._warn_of_deaths(slot, now)
-        slot.next_try = now + delay
-        self.roster.hasten_agent(now)
-        if delay == 0:
-            return [*warning, self._fork(slot, now)]
-        text = f"try to start a new {slot.name} after {slot.next_try - now:.3g}s ..."
-        return [*warning, Log(logging.INFO, text)]
-
-    def _warn_of_deaths(self, slot: Slot, now: float) -> list[Command]:
-        deaths = slot.budget.keeps_dying(now)
-        return [Log(logging.WARNING, f"{slot.name} keeps dying: {deaths} deaths in ten minutes")] if deaths else []
+        stays_empty = self._stays_empty(slot)
+        logs, at_once = after_death(self.roster, worker, now, self._chance(), stays_empty=stays_empty)
+        return [*logs, self._fork(slot, now)] if at_once else [*logs]
 
     def _stays_empty(self, slot: Slot) -> bool:
         return slot.number > 0 and slot.current is None and not self.settings.replace_apps

@@ -1,13 +1,9 @@
 """The lifecycle of the agent. Runs in the agent."""
 
 import contextlib
-import os
 import socket
-import sys
-import sysconfig
 from typing import Any
 
-import eggcluster
 from eggcluster.errors import EggclusterError
 from eggcluster.kernel.inherited_sockets import inherited_socket
 from eggcluster.worker.agent.agent import Agent
@@ -15,30 +11,6 @@ from eggcluster.worker.agent.cluster_port import ClusterPort
 from eggcluster.worker.app.loading import load_agent
 from eggcluster.worker.context.hooks import Hooks
 from eggcluster.worker.lifecycle.lifecycle import Lifecycle
-
-MAX_FILES = 5000  # some hundred bytes each; of more files only these are compared
-
-
-def source_files() -> list[tuple[str, int, int]]:
-    """Return the path, modification time (ns) and size of each file that a module was loaded from. Files of the
-    standard library and of eggcluster are left out: a reload does not renew those in the master either."""
-    stdlib = sysconfig.get_path("stdlib") + os.sep
-    packages = (sysconfig.get_path("purelib") + os.sep, sysconfig.get_path("platlib") + os.sep)
-    ours = os.path.dirname(eggcluster.__file__ or "") + os.sep
-    files = []
-    for module in list(sys.modules.values())[:]:
-        path = getattr(module, "__file__", None)
-        if not isinstance(path, str) or path.startswith(ours):
-            continue
-        if path.startswith(stdlib) and not path.startswith(packages):
-            continue
-        try:
-            seen = os.stat(path)
-        except OSError:
-            continue
-        files.append((path, seen.st_mtime_ns, seen.st_size))
-    return files[:MAX_FILES]
-
 
 LAST_MESSAGES_TIMEOUT = 1.0  # seconds, at most, for the last messages, and again for their async handlers
 
@@ -68,6 +40,8 @@ class AgentLifecycle(Lifecycle):
         self.times.done("on_start")
 
     def start_details(self) -> dict[str, Any]:
+        from eggcluster.worker.lifecycle.source_files import source_files  # in the agent alone
+
         return {"sources": source_files()}
 
     def _on_event(self, action: str, data: Any) -> None:

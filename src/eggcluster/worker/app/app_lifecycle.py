@@ -133,7 +133,7 @@ class AppLifecycle(Lifecycle):
         with self.contained("taking in the last connections"):
             self._leave_sockets()
         with self.contained("the drain"):
-            await self.engine.drain(max(timeout - CLOSE_RESERVE, timeout / 2))
+            await self.engine.drain(drain_limit(timeout, self.options.drain_timeout))
         with self.contained("leaving the key table"):
             self._leave_keys()
         turns = (self._shut_lifespan_down, self._run_close)
@@ -211,6 +211,13 @@ def _own_keys(spec: WorkerSpec) -> "OwnKeys | None":
     from eggcluster.ipc.key_table import KeyTable, OwnKeys
 
     return OwnKeys(KeyTable(os.dup(spec.keys_fd), spec.options.workers), Part(*spec.key_part))
+
+
+def drain_limit(timeout: float, drain_timeout: int | None) -> float:
+    """Return how long connections may take to finish, in seconds, if the worker closes within `timeout` seconds:
+    lifespan shutdown and `on_close` keep their part of it. `drain_timeout` (ms) makes it shorter."""
+    longest = max(timeout - CLOSE_RESERVE, timeout / 2)
+    return longest if drain_timeout is None else min(longest, drain_timeout / 1000)
 
 
 def _log_slow(_: int, seconds: float) -> None:

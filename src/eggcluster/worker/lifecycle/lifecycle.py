@@ -158,6 +158,10 @@ class Lifecycle(ABC):
     async def _live(self) -> ExitCode:
         HeartbeatWriter(self.heartbeat_page, self.current_load).start()
         self._report(self.start_report, self.start_details())
+        if self.options.reload:
+            from eggcluster.worker.lifecycle.source_files import SourceReporter
+
+            SourceReporter(self.options.base_dir, self._report).start()
         await self._closing.wait()
         self._close_began = asyncio.get_running_loop().time()
         assert self._hooks is not None
@@ -248,6 +252,10 @@ class Lifecycle(ABC):
         """Send the report to the master, which prints one for the whole cluster, not one for each worker."""
         self._end_boot()
         details = {"report": describe_failure(error), "bad_option": isinstance(error, OptionsError)}
+        if self.options.reload:
+            from eggcluster.worker.lifecycle.source_files import sources_of_failure
+
+            details["sources"] = sources_of_failure(self.options.base_dir, error)
         self._report("boot-failed", details)
         await self._leave()
         return ExitCode.FAILED
