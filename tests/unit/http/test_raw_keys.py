@@ -65,11 +65,17 @@ class Collector:
 
 
 @settings(max_examples=500, deadline=None)
-@given(TARGETS, st.lists(FIELDS, max_size=5))
-@example(b"/?room=" + b"x" * MAX_KEY_BYTES, [(b"X-Key", b"x" * (MAX_KEY_BYTES + 1))])
-def test_it_is_the_same(target: bytes, fields: list[Header]) -> None:
-    lines = [b"GET " + target + b" HTTP/1.1", *(name + b":" + value for name, value in fields), b"", b""]
-    raw = b"\r\n".join(lines)
+@given(
+    TARGETS,
+    st.lists(FIELDS, max_size=5),
+    st.sampled_from([b"", b"\r\n", b"\n"]),
+    st.sampled_from([b"\r\n", b"\n", b"\r", b"\r\n "]),
+    st.sampled_from([b" ", b"  ", b"\t"]),
+)
+@example(b"/?room=" + b"x" * MAX_KEY_BYTES, [(b"X-Key", b"x" * (MAX_KEY_BYTES + 1))], b"", b"\r\n", b" ")
+def test_it_is_the_same(target: bytes, fields: list[Header], before: bytes, end: bytes, blank: bytes) -> None:
+    lines = [blank.join([b"GET", target, b"HTTP/1.1"]), *(name + b":" + value for name, value in fields)]
+    raw = before + end.join(lines) + b"\r\n\r\n"
     try:
         head = Collector(raw)
     except (BadRequest, CallbackFailed):  # no worker takes it

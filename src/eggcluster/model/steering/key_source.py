@@ -85,8 +85,8 @@ def _bounded(value: bytes | None) -> bytes | None:
 
 
 def _target_of(raw: bytes) -> bytes:
-    line = raw[: raw.find(b"\r\n")].split(b" ")
-    return line[1] if len(line) == 3 else b""
+    line = raw.lstrip(b"\r\n").partition(b"\r\n")[0].split()  # an empty line may be before it (RFC 9112, 2.2)
+    return line[1] if len(line) > 1 else b""
 
 
 def _values(name: bytes, raw: bytes, lowered: bytes) -> list[bytes]:
