@@ -21,7 +21,9 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 POLL_INTERVAL = 0.002  # s between two requests
-START_TIMEOUT = CHANGE_TIMEOUT = 60.0  # s
+CHANGE_TIMEOUT = 60.0  # s; also for the start
+STREAM_TIMEOUT = 10.0  # s
+ANSWER_TIMEOUT = 1.0  # s; a server that waits for a stream leaves connections in its queue
 PAUSE = 1.5  # s between two changes, in which both servers come to rest
 
 MAIN = """\
@@ -80,7 +82,7 @@ class Reloader:
 
     def ask(self, path: str) -> socket.socket:
         """Send a request on a connection of its own, and return that."""
-        sock = socket.create_connection((HOST, self.port), CHANGE_TIMEOUT)
+        sock = socket.create_connection((HOST, self.port), ANSWER_TIMEOUT)
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
         return sock
 
@@ -92,23 +94,31 @@ class Reloader:
         except OSError:
             return ""
 
-    def wait(self, version: str, timeout: float) -> None:
-        """Wait until it answers with that version; SystemExit after `timeout` seconds."""
+    def wait(self, version: str, timeout: float) -> bool:
+        """Wait until it answers with that version; return False after `timeout` seconds."""
         end = time.monotonic() + timeout
         while self.answer() != version:
             if time.monotonic() > end:
-                raise SystemExit(f"{self.name} has not answered with {version} within {timeout:g} s")
+                return False
             time.sleep(POLL_INTERVAL)
+        return True
+
+    def expect(self, version: str) -> None:
+        """Wait until it answers with that version; SystemExit after CHANGE_TIMEOUT."""
+        if not self.wait(version, CHANGE_TIMEOUT):
+            raise SystemExit(f"{self.name} has not answered with {version} within {CHANGE_TIMEOUT:g} s")
 
     def change(self, version: str, *, with_stream: bool) -> None:
-        """Write a version, and measure until it is answered; `with_stream`: while a client reads a stream."""
+        """Write a version, and measure until it is answered; `with_stream`: while a client reads a stream, which it
+        leaves after STREAM_TIMEOUT: until then a server that waits for it has no answer."""
         with contextlib.ExitStack() as stack:
             if with_stream:
                 stack.enter_context(self.ask("/stream")).recv(1)
             began = time.monotonic()
             self.write(version)
-            self.wait(version, CHANGE_TIMEOUT)
+            self.wait(version, STREAM_TIMEOUT if with_stream else CHANGE_TIMEOUT)
             self.seconds.append(time.monotonic() - began)
+        self.expect(version)
 
 
 def free_port() -> int:
@@ -129,7 +139,7 @@ def running(reloader: Reloader) -> Iterator[Reloader]:
     with (reloader.folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=reloader.folder, env=environ, stdout=log, stderr=log)
     try:
-        reloader.wait("0", START_TIMEOUT)
+        reloader.expect("0")
         yield reloader
     finally:
         process.send_signal(signal.SIGINT)
