@@ -307,7 +307,7 @@ def test_keyed_requests_find_their_workers_while_those_die_and_none_is_lost_or_s
     assert len(walk.answered) + len(walk.lost) == walk.begun >= REQUESTS
     assert len(walk.lost) <= CONNECTIONS * len(walk.killed)
     assert walk.moves > REQUESTS / 4
-    assert walk.safe > 0
+    assert walk.safe > 0 or not LONG  # with two stops, all connections may have waited for keys without a worker
 
 
 def check_notes(project: Project, walk: Walk) -> None:
