@@ -14,6 +14,8 @@ NOT_THERE = (
     "runtime",
     "master",
     "modes",
+    "file_watcher",
+    "ipc.file_watch",
     "template",
     "testing",
     "__main__",

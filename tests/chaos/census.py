@@ -63,11 +63,10 @@ class Scale:
         self.weights.append(self._process.memory_info().rss)
 
     def growth(self) -> int:
-        """Bytes from the first third of its life to the last: of each the least, because what a reload or an absent
-        agent needs for some seconds is given back; what leaks is not.
+        """Bytes that it has now, at rest, more than at the least in the first third of its life. What a stopped watcher
+        or an absent agent makes it hold is given back by then; what leaks is not.
 
         The first tenth is not counted: whatever is imported or allocated at its first use comes then.
         """
         counted = self.weights[len(self.weights) // 10 :]
-        third = max(1, len(counted) // 3)
-        return min(counted[-third:]) - min(counted[:third])
+        return int(self._process.memory_info().rss) - min(counted[: max(1, len(counted) // 3)])

@@ -17,6 +17,7 @@ from tests.waiting import DEADLINE, wait_until
 
 MODES = ("process", "thread", *(("interpreter",) if sys.version_info >= (3, 14) else ()))
 PLACES = ("agent", "app#1", "app#2")
+VISIT = 120  # seconds that an idle connection of a visitor stays open: a new one may be to another worker
 Answer = dict[str, Any]
 
 
@@ -44,7 +45,7 @@ class Site(Project):
 
     def launch(self, *arguments: str) -> Launched:
         """`eggcluster start` in this mode, not waited for."""
-        return self.start("--start-mode", self.mode, *arguments)
+        return self.start("--start-mode", self.mode, "--keep-alive-timeout", str(VISIT), *arguments)
 
     def marks(self, file: str) -> list[str]:
         """The lines that `mark` has written."""
@@ -137,7 +138,7 @@ class Visitor:
 
     def _reach(self, slot: int) -> httpx.Client | None:
         """Connections are spread over the slots: try until one is in the right one."""
-        client = httpx.Client(base_url=self._address, timeout=DEADLINE)
+        client = httpx.Client(base_url=self._address, timeout=DEADLINE, limits=httpx.Limits(keepalive_expiry=VISIT))
         if client.get("/").json()["slot"] == slot:
             return client
         client.close()

@@ -140,9 +140,10 @@ def test_a_worker_that_hangs_is_found_shown_and_replaced(site: Site) -> None:
     cluster.allows_traceback = True  # the stacks are what is wanted
     before = cluster.workers()
     label = f"app_worker#2:{before[2]}"
-    with visit(cluster, 1) as unharmed, visit(cluster, 2) as hanging:
+    with visit(cluster, 2) as hanging:
         hanging.start("time.sleep(4)")
         wait_until(lambda: generation(cluster, 2, 2), "slot 2 has a new worker")
+    with visit(cluster, 1) as unharmed:
         assert unharmed.tell("return app.worker_id") == before[1]
     assert f"{label} is hung: its event loop had not moved for 1s" in cluster.log
     assert "time.sleep(4)" in cluster.log or "line 1, in <lambda>" in cluster.log or "<string>" in cluster.log
